@@ -1,0 +1,192 @@
+//! The operator's listener: probes, metrics, status. It reads and never does; it has no secret and no whole code.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hyper::header::X_CONTENT_TYPE_OPTIONS;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tower::Service;
+
+use crate::clock::{self, Instant};
+use crate::ready::Ready;
+use crate::serve::{self, Address, Body, Refusal};
+use crate::telemetry;
+use crate::text;
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Where probes and scrapers find us.
+    #[serde(with = "text")]
+    pub(crate) address: Option<Address>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { address: Some(Address::Localhost(8701)) }
+    }
+}
+
+/// The listener's answers. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Admin(Arc<Inner>);
+
+struct Inner {
+    ready: Ready,
+    registry: Registry,
+    /// Only programs of this machine reach it: then a foreign name is a trick (DNS rebinding).
+    loopback: bool,
+    since: Instant,
+    started_at: Timestamp,
+}
+
+/// `/status`
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    started_at: String,
+    uptime_seconds: u64,
+    ready: bool,
+    checks: Vec<Check>,
+    metrics: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+}
+
+impl Admin {
+    /// Tells of these.
+    pub(crate) fn new(ready: Ready, registry: Registry, loopback: bool) -> Self {
+        Self(Arc::new(Inner { ready, registry, loopback, since: clock::now(), started_at: clock::wall() }))
+    }
+
+    /// The listener as a service.
+    pub(crate) fn service<B: Send + 'static>(
+        self,
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Unpin + Send + 'static
+    {
+        tower::service_fn(move |request: Request<B>| {
+            let admin = self.clone();
+            async move {
+                let mut response = admin.0.answer(&request);
+                let headers = response.headers_mut();
+                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                // Not at info: probes come every few seconds and say nothing.
+                tracing::debug!(path = request.uri().path(), status = response.status().as_u16(), "admin request");
+                Ok(response)
+            }
+        })
+    }
+}
+
+impl Inner {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        if let Some(refusal) = request.extensions().get::<Refusal>() {
+            return refused(*refusal);
+        }
+        if self.loopback && !is_from_here(request.headers()) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "403: not for browsers of other pages, and only under the name localhost\n",
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "405: use GET; there is nothing to do here\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
+            "/metrics" => self.metrics(request.headers()),
+            "/status" => self.status(),
+            _ => text(StatusCode::NOT_FOUND, "404: there are /livez, /readyz?verbose, /metrics and /status\n"),
+        }
+    }
+
+    fn ready(&self, query: &str) -> Response<Body> {
+        let ready = self.ready.is_ready();
+        let mut body = String::new();
+        if query.split('&').any(|part| part.split('=').next() == Some("verbose")) {
+            for (name, ok) in self.ready.checks() {
+                body.push_str(&if ok { format!("[+]{name} ok\n") } else { format!("[-]{name} not ready\n") });
+            }
+        }
+        body.push_str(if ready { "ok\n" } else { "not ready\n" });
+        text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let (kind, body) = if accept.contains("application/openmetrics-text") {
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", telemetry::openmetrics(&self.registry))
+        } else {
+            ("text/plain; version=0.0.4; charset=utf-8", telemetry::prometheus(&self.registry))
+        };
+        let mut response = text(StatusCode::OK, body.unwrap_or_default());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    }
+
+    fn status(&self) -> Response<Body> {
+        let checks = self.ready.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect();
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: self.started_at.to_string(),
+            uptime_seconds: (clock::now() - self.since).as_secs(),
+            ready: self.ready.is_ready(),
+            checks,
+            metrics: self.samples(),
+        };
+        let mut response = text(StatusCode::OK, serde_json::to_string_pretty(&status).unwrap_or_default());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// Every sample of the registry by its name and labels, but for the buckets of histograms.
+    fn samples(&self) -> serde_json::Map<String, serde_json::Value> {
+        let text = telemetry::openmetrics(&self.registry).unwrap_or_default();
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        samples
+            .filter(|(name, _)| !name.contains("_bucket{"))
+            .filter_map(|(name, value)| Some((name.to_owned(), serde_json::from_str(value).ok()?)))
+            .collect()
+    }
+}
+
+/// Not a page of another site, and under a name that nobody else can give to this address.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    let local = ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| name.eq_ignore_ascii_case(local));
+    let same_site = |site: &HeaderValue| site == "none" || site == "same-origin";
+    local && !headers.contains_key(ORIGIN) && headers.get_all(SEC_FETCH_SITE).iter().all(same_site)
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    match refusal {
+        Refusal::Overloaded => text(StatusCode::SERVICE_UNAVAILABLE, "503: too many connections\n"),
+        Refusal::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "408: too slow\n"),
+        _ => text(StatusCode::BAD_REQUEST, "400: not a well-formed request\n"),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(serve::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,290 @@
+//! The merchant's door: HTTP in, for the app beside us.
+
+mod door;
+mod problem;
+mod start;
+mod watch;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as HttpBody;
+use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Request, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tower::Service;
+
+pub(crate) use self::door::Tokens;
+use self::problem::{Problem, Word};
+use crate::file::Watched;
+use crate::payment::WatchCode;
+use crate::serve::{Address, Body, BoxError, Limits, Refusal};
+use crate::start::Starter;
+use crate::text::{self, FilePath};
+use crate::watch::Board;
+use crate::{clock, random};
+
+/// `[listen]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Where the app finds us.
+    #[serde(with = "text")]
+    pub(crate) address: Option<Address>,
+    /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
+    #[serde(with = "text")]
+    pub(crate) token_file: Option<FilePath>,
+    /// Connections at once.
+    pub(crate) max_connections: usize,
+    /// Largest request body.
+    pub(crate) max_body_bytes: usize,
+    /// To the end of a request's head.
+    #[serde(with = "clock::text")]
+    pub(crate) header_timeout: Duration,
+    /// To the end of its body.
+    #[serde(with = "clock::text")]
+    pub(crate) body_timeout: Duration,
+    /// Between two requests.
+    #[serde(with = "clock::text")]
+    pub(crate) idle_timeout: Duration,
+    /// The longest that a shutdown takes.
+    #[serde(with = "clock::text")]
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: Some(Address::Localhost(8700)),
+            token_file: None,
+            max_connections: 4096,
+            max_body_bytes: 16384,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Config {
+    /// What the listener enforces.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+}
+
+/// The door and what is behind it. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+struct Inner {
+    starter: Starter,
+    board: Board,
+    tokens: Option<Arc<Watched<Tokens>>>,
+    max_body_bytes: usize,
+    body_timeout: Duration,
+    draining: AtomicBool,
+    refused: Family<Refused, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    error: &'static str,
+}
+
+/// Where a request goes, as its path says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Start,
+    Watch,
+    Pay,
+    Nowhere,
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        match path {
+            "/api/start_payment" => Self::Start,
+            _ if path.starts_with("/watch/") => Self::Watch,
+            _ if path.starts_with("/pay/") => Self::Pay,
+            _ => Self::Nowhere,
+        }
+    }
+
+    /// From a closed set, for logs: never the path, which has codes in it.
+    fn template(self) -> &'static str {
+        match self {
+            Self::Start => "/api/start_payment",
+            Self::Watch => "/watch/{watch_code}",
+            Self::Pay => "/pay/{code}",
+            Self::Nowhere => "unknown",
+        }
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Api {
+    /// The API over these stories. With `tokens` every caller must show one.
+    pub(crate) fn new(config: &Config, starter: Starter, board: Board, tokens: Option<Arc<Watched<Tokens>>>) -> Self {
+        Self(Arc::new(Inner {
+            starter,
+            board,
+            tokens,
+            max_body_bytes: config.max_body_bytes,
+            body_timeout: config.body_timeout,
+            draining: AtomicBool::new(false),
+            refused: Family::default(),
+        }))
+    }
+
+    /// From here on everything is answered with `draining`.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Adds this room's metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("refused", "Requests answered with an error, by its word", self.0.refused.clone());
+    }
+
+    /// The API as a service.
+    pub(crate) fn service<B>(
+        self,
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Unpin + Send + 'static
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        tower::service_fn(move |request| {
+            let api = self.clone();
+            async move { Ok(api.0.answer(request).await) }
+        })
+    }
+}
+
+impl Inner {
+    /// One request: what every answer has, and its line in the log.
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
+    {
+        let began = clock::now();
+        let method = request.method().clone();
+        let route = Route::of(request.uri().path());
+        let id = request_id(&request);
+        // A bug in one request must not end the connection without an answer.
+        let result = AssertUnwindSafe(self.route(route, request)).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| Err(Problem::new(Word::Internal, "This is a bug in tillgate.")));
+        let (mut response, error, outcome) = match result {
+            Ok(response) => (response, None, None),
+            Err(mut problem) => {
+                if route != Route::Start {
+                    problem.outcome = None;
+                }
+                let (word, outcome) = (problem.word.text(), problem.outcome_label());
+                self.refused.get_or_create(&Refused { error: word }).inc();
+                (problem.render(&id), Some(word), outcome)
+            }
+        };
+        let headers = response.headers_mut();
+        #[expect(clippy::expect_used, reason = "an id is made of letters, digits, dots, hyphens and underscores")]
+        headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("a header value"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if self.draining.load(Ordering::Relaxed) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let (status, route) = (response.status().as_u16(), route.template());
+        #[expect(clippy::cast_precision_loss, reason = "exact for centuries")]
+        let duration_ms = (clock::now() - began).as_micros() as f64 / 1000.0;
+        tracing::info!(%method, route, status, duration_ms, request_id = id, error, outcome, "request");
+        response
+    }
+
+    async fn route<B>(&self, route: Route, request: Request<B>) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
+    {
+        if let Some(refusal) = request.extensions().get::<Refusal>() {
+            return Err((*refusal).into());
+        }
+        let unread = !request.body().is_end_stream();
+        let refuse = |problem: Problem| if unread { problem.closing() } else { problem };
+        let tokens = self.tokens.as_ref().map(|tokens| tokens.get());
+        door::check(request.headers(), tokens.as_ref().map(Option::as_deref)).map_err(refuse)?;
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(refuse(Problem::draining()));
+        }
+        match (route, request.method()) {
+            (Route::Start, &Method::POST) => {
+                start::check_content(request.headers()).map_err(refuse)?;
+                let body = self.read(request.into_body()).await.map_err(Problem::closing)?;
+                start::start(&self.starter, &body).await
+            }
+            (Route::Watch, &Method::GET) => {
+                let code = request.uri().path().trim_start_matches("/watch/").parse::<WatchCode>();
+                let code = code.map_err(|malformed| refuse(malformed.into()))?;
+                watch::watch(&self.board, &code, request.headers()).await
+            }
+            (Route::Start, _) => Err(refuse(Problem::method_not_allowed("POST"))),
+            (Route::Watch, _) => Err(refuse(Problem::method_not_allowed("GET"))),
+            (Route::Pay, _) => Err(refuse(Problem::new(
+                Word::NotFound,
+                "The pay page is the gateway's: send the payer to the pay_url that the start answered with.",
+            ))),
+            (Route::Nowhere, _) => Err(refuse(Problem::new(
+                Word::NotFound,
+                "There are POST /api/start_payment and GET /watch/{watch_code}.",
+            ))),
+        }
+    }
+
+    /// The whole body, within its size and time.
+    async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    {
+        let too_large = || {
+            let limit = self.max_body_bytes;
+            Problem::new(Word::BodyTooLarge, format!("The body is over {limit} bytes (listen.max_body_bytes)."))
+        };
+        if body.size_hint().lower() > self.max_body_bytes as u64 {
+            return Err(too_large());
+        }
+        match clock::timeout(self.body_timeout, Limited::new(body, self.max_body_bytes).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(Problem::new(
+                Word::BadRequest,
+                "The body broke off, or is not framed as HTTP/1.1 has it (RFC 9112, section 7).",
+            )),
+            Err(_) => Err(Problem::new(Word::RequestTimeout, "The body did not come in time (listen.body_timeout).")),
+        }
+    }
+}
+
+/// The caller's, if it is one that can stand in a log line as it is; else a new one.
+fn request_id<B>(request: &Request<B>) -> String {
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    let (first, second) = (ids.next(), ids.next());
+    let id = first.filter(|_| second.is_none()).and_then(|id| id.to_str().ok());
+    let well_formed = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    id.filter(well_formed).map_or_else(|| random::token(20), ToOwned::to_owned)
+}

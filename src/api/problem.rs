@@ -1,0 +1,344 @@
+//! Errors as HTTP tells them: `application/problem+json` (RFC 9457). Here and nowhere else an error gets a status.
+
+use std::time::Duration;
+
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use crate::clock;
+use crate::gateway::{self, Outcome};
+use crate::json::quoted;
+use crate::payment::Malformed;
+use crate::serve::{self, Body, Refusal};
+use crate::start::{self, BadRequest};
+use crate::watch;
+
+/// What is wrong, in one word of a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    BadRequest,
+    HeadersTooLarge,
+    UriTooLong,
+    ExpectationFailed,
+    HostNotAllowed,
+    BrowserNotAllowed,
+    ForwardedNotAllowed,
+    Unauthorized,
+    NotFound,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    BodyTooLarge,
+    RequestTimeout,
+    InvalidJson,
+    SecretNotAccepted,
+    UnknownField,
+    InvalidAmount,
+    RedirectNotAllowed,
+    InvalidIdempotencyKey,
+    InvalidWatchCode,
+    RateLimited,
+    Overloaded,
+    Draining,
+    SecretUnavailable,
+    GatewayUnreachable,
+    GatewayTimeout,
+    GatewayBadAnswer,
+    GatewayBusy,
+    GatewayRejected,
+    GatewayRefusedSecret,
+    UnknownWatchCode,
+    Internal,
+}
+
+impl Word {
+    /// Word, status, title.
+    fn row(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::BadRequest => ("bad_request", 400, "Not a well-formed request"),
+            Self::HeadersTooLarge => ("headers_too_large", 431, "Too many or too large headers"),
+            Self::UriTooLong => ("uri_too_long", 414, "The target is too long"),
+            Self::ExpectationFailed => ("expectation_failed", 417, "An expectation that cannot be met"),
+            Self::HostNotAllowed => ("host_not_allowed", 421, "Not a name of this listener"),
+            Self::BrowserNotAllowed => ("browser_not_allowed", 403, "Not for browsers"),
+            Self::ForwardedNotAllowed => ("forwarded_not_allowed", 403, "Not through a proxy"),
+            Self::Unauthorized => ("unauthorized", 401, "No valid token"),
+            Self::NotFound => ("not_found", 404, "No such path"),
+            Self::MethodNotAllowed => ("method_not_allowed", 405, "No such method here"),
+            Self::UnsupportedMediaType => ("unsupported_media_type", 415, "Not sent as JSON"),
+            Self::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
+            Self::RequestTimeout => ("request_timeout", 408, "The request came too slowly"),
+            Self::InvalidJson => ("invalid_json", 400, "Not a JSON object"),
+            Self::SecretNotAccepted => ("secret_not_accepted", 400, "The app must not send the secret"),
+            Self::UnknownField => ("unknown_field", 400, "A field that is not known"),
+            Self::InvalidAmount => ("invalid_amount", 422, "Not a valid amount"),
+            Self::RedirectNotAllowed => ("redirect_not_allowed", 422, "Not an allowed redirect"),
+            Self::InvalidIdempotencyKey => ("invalid_idempotency_key", 400, "Not a valid idempotency key"),
+            Self::InvalidWatchCode => ("invalid_watch_code", 400, "Not a watch code"),
+            Self::RateLimited => ("rate_limited", 429, "Too many starts"),
+            Self::Overloaded => ("overloaded", 503, "Too much at once"),
+            Self::Draining => ("draining", 503, "Shutting down"),
+            Self::SecretUnavailable => ("secret_unavailable", 503, "No merchant secret yet"),
+            Self::GatewayUnreachable => ("gateway_unreachable", 503, "The gateway cannot be reached"),
+            Self::GatewayTimeout => ("gateway_timeout", 504, "The gateway did not answer in time"),
+            Self::GatewayBadAnswer => ("gateway_bad_answer", 502, "The gateway's answer cannot be used"),
+            Self::GatewayBusy => ("gateway_busy", 503, "The gateway asks for patience"),
+            Self::GatewayRejected => ("gateway_rejected", 422, "The gateway refuses the payment"),
+            Self::GatewayRefusedSecret => ("gateway_refused_secret", 502, "The gateway refuses the merchant secret"),
+            Self::UnknownWatchCode => ("unknown_watch_code", 404, "The gateway does not know this watch code"),
+            Self::Internal => ("internal", 500, "A bug in tillgate"),
+        }
+    }
+
+    pub(super) fn text(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Whose fault it is.
+    fn source(self) -> &'static str {
+        match self {
+            Self::GatewayUnreachable
+            | Self::GatewayTimeout
+            | Self::GatewayBadAnswer
+            | Self::GatewayBusy
+            | Self::GatewayRejected
+            | Self::GatewayRefusedSecret
+            | Self::UnknownWatchCode => "gateway",
+            _ => "sidecar",
+        }
+    }
+
+    /// The same request may do better later.
+    fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Draining
+                | Self::SecretUnavailable
+                | Self::GatewayUnreachable
+                | Self::GatewayTimeout
+                | Self::GatewayBadAnswer
+                | Self::GatewayBusy
+                | Self::Internal
+        )
+    }
+}
+
+/// An error on its way out.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) word: Word,
+    /// What to do about it.
+    detail: String,
+    /// Of a start: whether the gateway may have done it. Told only where a start was asked for.
+    pub(super) outcome: Option<Outcome>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    gateway: gateway::Said,
+    close: bool,
+}
+
+impl Problem {
+    /// Nothing was sent to the gateway.
+    pub(super) fn new(word: Word, detail: impl Into<String>) -> Self {
+        let outcome = if word == Word::Internal { Outcome::Unknown } else { Outcome::NotSent };
+        let gateway = gateway::Said::default();
+        Self {
+            word,
+            detail: detail.into(),
+            outcome: Some(outcome),
+            retry_after: None,
+            allow: None,
+            gateway,
+            close: false,
+        }
+    }
+
+    pub(super) fn draining() -> Self {
+        let detail = "This sidecar is shutting down: ask again, the next one will answer.";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Draining, detail) }
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        Self::new(Word::Unauthorized, "Send Authorization: Bearer TOKEN with one of the tokens in listen.token_file.")
+    }
+
+    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(Word::MethodNotAllowed, format!("Use {allow} here.")) }
+    }
+
+    /// The connection ends with this answer: what else comes on it cannot be told from the rest of this request.
+    pub(super) fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    pub(super) fn outcome_label(&self) -> Option<&'static str> {
+        self.outcome.map(Outcome::label)
+    }
+
+    /// As it goes out.
+    pub(super) fn render(self, request_id: &str) -> Response<Body> {
+        let (word, status, title) = self.word.row();
+        let mut body = format!(
+            r#"{{"type":"urn:tillgate:error:{word}","title":{},"status":{status},"detail":{},"error":"{word}","source":"{}","retryable":{}"#,
+            quoted(title),
+            quoted(&self.detail),
+            self.word.source(),
+            self.word.retryable(),
+        );
+        if let Some(outcome) = self.outcome {
+            body.push_str(&format!(r#","outcome":"{}""#, outcome.label()));
+        }
+        if let Some(status) = self.gateway.status {
+            body.push_str(&format!(r#","gateway_status":{status}"#));
+        }
+        if let Some(message) = &self.gateway.message {
+            body.push_str(&format!(r#","gateway_message":{}"#, quoted(message)));
+        }
+        body.push_str(&format!(r#","request_id":{}}}"#, quoted(request_id)));
+        let mut response = Response::new(serve::full(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(clock::retry_after_seconds(wait)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.word == Word::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let problem = match refusal {
+            Refusal::Malformed(what) => {
+                Self::new(Word::BadRequest, format!("This request is not well-formed: {what}."))
+            }
+            Refusal::HeadersTooLarge => Self::new(
+                Word::HeadersTooLarge,
+                "A head has at most 100 fields and 16 KiB: send fewer or shorter headers.",
+            ),
+            Refusal::TargetTooLong => Self::new(Word::UriTooLong, "A target has at most 8 KiB."),
+            Refusal::Expectation => Self::new(Word::ExpectationFailed, "The only expectation is 100-continue."),
+            Refusal::TooSlow => {
+                Self::new(Word::RequestTimeout, "The head did not come in time (listen.header_timeout).")
+            }
+            Refusal::Overloaded => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(Word::Overloaded, "There are too many connections (listen.max_connections): reuse them.")
+            },
+        };
+        problem.closing()
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(Malformed: Malformed) -> Self {
+        Self::new(
+            Word::InvalidWatchCode,
+            "A watch code is 1 to 256 of A-Z a-z 0-9 - . _ ~, as the start answered it, never percent-encoded.",
+        )
+    }
+}
+
+impl From<BadRequest> for Problem {
+    fn from(bad: BadRequest) -> Self {
+        let word = match bad {
+            BadRequest::InvalidJson(_) => Word::InvalidJson,
+            BadRequest::SecretNotAccepted => Word::SecretNotAccepted,
+            BadRequest::UnknownField(_) => Word::UnknownField,
+            BadRequest::InvalidAmount { .. } => Word::InvalidAmount,
+            BadRequest::RedirectNotAllowed(_) => Word::RedirectNotAllowed,
+        };
+        Self::new(word, bad.to_string())
+    }
+}
+
+impl From<start::Error> for Problem {
+    fn from(error: start::Error) -> Self {
+        let outcome = Some(error.outcome());
+        let mut problem = match error {
+            start::Error::RateLimited { retry_after } => {
+                let detail =
+                    "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
+                Self { retry_after: Some(retry_after), ..Self::new(Word::RateLimited, detail) }
+            }
+            start::Error::Gateway(error) => error.into(),
+            start::Error::Crashed => Self::new(Word::Internal, "This is a bug in tillgate."),
+        };
+        if outcome == Some(Outcome::Unknown) {
+            problem.detail.push_str(
+                " It is not known whether the gateway started a payment, but nobody has the code of it, so nobody can pay it: starting again is safe.",
+            );
+        }
+        Self { outcome, ..problem }
+    }
+}
+
+impl From<watch::Error> for Problem {
+    fn from(error: watch::Error) -> Self {
+        match error {
+            watch::Error::Gateway(error) => error.into(),
+            watch::Error::NoTurn => Self {
+                retry_after: Some(Duration::from_secs(1)),
+                ..Self::new(
+                    Word::Overloaded,
+                    "There was no turn for a call to the gateway (watch.poll_rate): ask again.",
+                )
+            },
+            watch::Error::Crashed => Self::new(Word::Internal, "This is a bug in tillgate."),
+        }
+    }
+}
+
+impl From<gateway::Error> for Problem {
+    fn from(error: gateway::Error) -> Self {
+        use gateway::Error;
+        /// A gateway that wants longer than this wants something else.
+        const LONGEST: Duration = Duration::from_secs(300);
+        let (outcome, said) = (Some(error.outcome()), error.said().cloned().unwrap_or_default());
+        let (word, detail, retry_after) = match error {
+            Error::SecretUnavailable => (
+                Word::SecretUnavailable,
+                "The merchant secret is not there yet: put it into the file that merchant.secret_file names.".to_owned(),
+                Some(Duration::from_secs(1)),
+            ),
+            Error::Unreachable(why) => {
+                (Word::GatewayUnreachable, format!("No connection to the gateway (gateway.url): {why}."), None)
+            }
+            Error::Timeout => (
+                Word::GatewayTimeout,
+                "The gateway did not answer within gateway.timeout.".to_owned(),
+                None,
+            ),
+            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, format!("{bad}."), None),
+            Error::Busy(_, wait) => (
+                Word::GatewayBusy,
+                "The gateway limits its callers: try again after Retry-After.".to_owned(),
+                Some(wait.unwrap_or(Duration::from_secs(1)).min(LONGEST)),
+            ),
+            Error::Rejected(_) => {
+                (Word::GatewayRejected, "The gateway refuses this payment: see gateway_message.".to_owned(), None)
+            }
+            Error::RefusedSecret(_) => (
+                Word::GatewayRefusedSecret,
+                "The gateway does not take the merchant secret: put the right one into merchant.secret_file (or merchant.secret).".to_owned(),
+                None,
+            ),
+            Error::UnknownCode(_) => (
+                Word::UnknownWatchCode,
+                "The gateway does not know this watch code: use the watch_code that the start answered with.".to_owned(),
+                None,
+            ),
+        };
+        Self { outcome, retry_after, gateway: said, ..Self::new(word, detail) }
+    }
+}

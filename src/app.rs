@@ -1,0 +1,270 @@
+//! Builds the program from the ground up, binds, runs, drains.
+
+mod in_process;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+pub use self::in_process::Sidecar;
+use crate::admin::Admin;
+use crate::api::Api;
+use crate::clock;
+use crate::config::{Config, Loaded};
+use crate::file::Look;
+use crate::flight::Airport;
+use crate::gateway::{Gateway, Network, Transport};
+use crate::ready::{Latch, Ready};
+use crate::sandbox::Sandbox;
+use crate::serve::{self, Address, Limits, Server};
+use crate::signal::{Signal, Signals};
+use crate::start::{Allowed, Starter};
+use crate::store::Store;
+use crate::telemetry;
+use crate::watch::Board;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a secret that is still missing is told.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Everything but the sockets.
+pub(crate) struct App {
+    config: Config,
+    pub(crate) api: Api,
+    admin: Admin,
+    /// What is under way for callers, whether they still wait or not.
+    airport: Airport,
+    files: Files,
+    ready: Ready,
+}
+
+/// Where the gateway is.
+pub(crate) enum Behind {
+    /// Over the network.
+    Network,
+    /// In this process.
+    Sandbox(Sandbox),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Asked to end, and everything that was under way is done, or out of its time.
+    Drained,
+    /// Asked twice.
+    Forced,
+}
+
+/// An address that cannot be had.
+#[derive(Debug)]
+pub(crate) struct CannotBind {
+    key: &'static str,
+    address: Address,
+    error: io::Error,
+}
+
+impl fmt::Display for CannotBind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, address, error } = self;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "{key}: the port of {address} is taken: end what listens there, or set another {key}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "{key}: this user may not listen on {address}: take a port of 1024 or more")
+            }
+            _ => write!(f, "{key}: cannot listen on {address}: {error}"),
+        }
+    }
+}
+
+impl CannotBind {
+    /// Somebody else has the port.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// The sockets of an address, and the address with the port that was taken.
+pub(crate) struct Bound {
+    listeners: Vec<TcpListener>,
+    pub(crate) address: Address,
+}
+
+impl Bound {
+    /// Opens them. `key` is the setting that names the address.
+    pub(crate) fn new(key: &'static str, address: Address) -> Result<Self, CannotBind> {
+        let opened = serve::bind(&address).and_then(|listeners| {
+            let port = listeners.first().map(TcpListener::local_addr).transpose()?.map_or(0, |local| local.port());
+            Ok(Self { listeners, address: address.with_port(port) })
+        });
+        opened.map_err(|error| CannotBind { key, address, error })
+    }
+}
+
+impl App {
+    /// Builds everything from a checked configuration. `loopback_redirects` lets starts name any page of this machine.
+    pub(crate) fn build(loaded: Loaded, behind: Behind, loopback_redirects: bool) -> Self {
+        let Loaded { config, gateway_url, secret, tokens, network, explained: _ } = loaded;
+        let mut registry = telemetry::registry();
+        let airport = Airport::default();
+        let transport: Arc<dyn Transport> = match behind {
+            Behind::Network => network.clone(),
+            Behind::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
+        };
+        let gateway = Arc::new(Gateway::new(&config.gateway, gateway_url, secret.clone(), transport));
+        let store = Arc::new(Store::new(usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX)));
+        let allowed = Allowed::new(&config.redirect, loopback_redirects);
+        let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
+        let board = Board::new(&config.watch, config.gateway.timeout, gateway.clone(), store.clone(), airport.clone());
+        gateway.register(&mut registry);
+        store.register(&mut registry);
+        starter.register(&mut registry);
+        board.register(&mut registry);
+        let api = Api::new(&config.listen, starter, board, tokens.clone());
+        api.register(&mut registry);
+        let ready = Ready::default();
+        drop(ready.latch("draining"));
+        let latch = Some(ready.latch("secret"));
+        let mut others: Vec<Arc<dyn Look>> = vec![network];
+        others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));
+        let mut files = Files { secret: Arc::new(secret), latch, others, missing_for: Duration::ZERO };
+        files.release();
+        let loopback = config.admin.address.is_none_or(Address::is_loopback);
+        let admin = Admin::new(ready.clone(), registry, loopback);
+        Self { config, api, admin, airport, files, ready }
+    }
+
+    /// Serves on these sockets until the process is asked to end.
+    pub(crate) async fn run(self, api: Bound, admin: Bound, signals: &mut Signals) -> End {
+        let Self { config, api: door, admin: admin_door, airport, mut files, ready } = self;
+        let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
+        let [api_server, admin_server] = &servers;
+        for listener in api.listeners {
+            api_server.serve(listener, door.clone().service());
+        }
+        for listener in admin.listeners {
+            admin_server.serve(listener, admin_door.clone().service());
+        }
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            listen = %api.address,
+            admin = %admin.address,
+            ready = ready.is_ready(),
+            "tillgate is running"
+        );
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Terminate => break,
+                    Signal::Reload => {
+                        tracing::info!("reading the files again");
+                        files.look().await;
+                    }
+                },
+                () = clock::sleep(LOOK_EVERY) => files.look().await,
+            }
+        }
+        let _draining = ready.latch("draining");
+        tracing::info!("shutting down: finishing what is under way");
+        door.drain();
+        api_server.stop_accepting();
+        let drained = async {
+            api_server.idle().await;
+            airport.idle().await;
+            api_server.close().await;
+        };
+        tokio::select! {
+            done = clock::timeout(config.listen.drain_timeout, drained) => {
+                match done {
+                    Ok(()) => tracing::info!("everything is finished"),
+                    Err(_) => tracing::warn!("listen.drain_timeout is over: what is still under way is cut off"),
+                }
+                End::Drained
+            }
+            () = second(signals) => {
+                tracing::warn!("asked to end a second time: what is still under way is cut off");
+                End::Forced
+            }
+        }
+    }
+}
+
+/// The admin listener needs no settings: probes and scrapers are few and small.
+const ADMIN_LIMITS: Limits =
+    Limits { max_connections: 64, header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(120) };
+
+async fn second(signals: &mut Signals) {
+    while signals.next().await != Signal::Terminate {}
+}
+
+/// Serves a sandbox gateway on these sockets, for as long as the process runs.
+pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
+    let limits = Limits { max_connections: 1024, ..ADMIN_LIMITS };
+    let server = Arc::new(Server::new(limits));
+    for listener in bound.listeners {
+        let sandbox = sandbox.clone();
+        let service = tower::service_fn(move |request| {
+            let sandbox = sandbox.clone();
+            async move { sandbox.answer(request).await }
+        });
+        server.serve(listener, service);
+    }
+}
+
+/// The files that may change while we run.
+struct Files {
+    secret: Arc<dyn Look>,
+    /// Held while there is no secret.
+    latch: Option<Latch>,
+    others: Vec<Arc<dyn Look>>,
+    missing_for: Duration,
+}
+
+impl Files {
+    async fn look(&mut self) {
+        let all: Vec<_> = self.others.iter().chain([&self.secret]).cloned().collect();
+        // A file may lie on a slow mount: requests do not wait for it.
+        let looked = tokio::task::spawn_blocking(move || {
+            for file in all {
+                file.look();
+            }
+        })
+        .await;
+        if looked.is_err() {
+            tracing::error!("looking at the files crashed");
+        }
+        self.release();
+    }
+
+    /// Drops the latch when there is a secret, and tells from time to time that there is none.
+    fn release(&mut self) {
+        if self.latch.is_none() {
+            return;
+        }
+        if self.secret.is_loaded() {
+            self.latch = None;
+            return;
+        }
+        if self.missing_for.as_secs().is_multiple_of(TELL_EVERY.as_secs()) {
+            tracing::warn!(
+                "merchant.secret_file is missing: not ready, and every start is answered with secret_unavailable"
+            );
+        }
+        self.missing_for += LOOK_EVERY;
+    }
+}
+
+impl Look for Network {
+    fn is_loaded(&self) -> bool {
+        true
+    }
+
+    fn look(&self) -> bool {
+        Network::look(self)
+    }
+}

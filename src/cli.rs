@@ -1,0 +1,236 @@
+//! Arguments, exit codes, and what the commands print.
+
+mod check;
+mod client;
+mod dev;
+mod health;
+mod tour;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::{App, Behind, Bound, CannotBind, End};
+use crate::config::{self, Environment, Fault, Source};
+use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
+use crate::serve::Address;
+use crate::signal::{Signal, Signals};
+use crate::{app, clock, telemetry};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Fine.
+    Fine,
+    /// Failed while running.
+    Failed,
+    /// Bad usage or configuration.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Fine => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// A sidecar that keeps a payment gateway's merchant secret out of your app.
+#[derive(Parser)]
+#[command(name = "tillgate", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the sidecar
+    Run(ConfigFile),
+    /// Run the sidecar with a sandbox gateway behind it: everything works, no money moves
+    Dev {
+        /// Walk the steps of the gateway's guide, print each request and answer, and exit
+        #[arg(long)]
+        tour: bool,
+    },
+    /// Run the sandbox gateway alone
+    Sandbox(SandboxArguments),
+    /// Check the configuration: print every setting and where it comes from, or everything that is wrong
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Also look up the gateway, connect to it, and do TLS
+        #[arg(long)]
+        online: bool,
+        /// Also start one payment of start.min_amount and throw its code away: the only proof that the secret is right
+        #[arg(long, requires = "online")]
+        start: bool,
+    },
+    /// Exit 0 if the running sidecar is ready, else 1
+    Health {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Keep asking for so long, like 10s
+        #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+        wait: Option<Duration>,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file [default: ./tillgate.toml, else /etc/tillgate/tillgate.toml, else variables alone]
+    #[arg(long = "config", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct SandboxArguments {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    listen: Address,
+    /// The secret that it takes
+    #[arg(long, default_value = crate::sandbox::DEFAULT_SECRET)]
+    secret: String,
+    /// Payments are paid by themselves after so long, like 5s
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    auto_complete: Option<Duration>,
+    /// What goes wrong, like start:status=500,rate=0.1 or watch:delay=3s; may be given several times
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<SandboxFault>,
+}
+
+/// Runs the program with these arguments, the first of which is its name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, everything else is bad usage; clap knows which stream is whose.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+        }
+    };
+    // A sidecar is small: more threads than this would only cost memory on a large machine.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("the runtime cannot start: {error}"));
+            return Exit::Failed;
+        }
+    };
+    let exit = runtime.block_on(command(arguments.command, &Environment::of_process()));
+    // What is still running in the background has had its time.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn command(command: Command, environment: &Environment) -> Exit {
+    match command {
+        Command::Run(config) => run_sidecar(config, environment).await,
+        Command::Dev { tour } => dev::dev(tour, environment).await,
+        Command::Sandbox(arguments) => run_sandbox(arguments).await,
+        Command::Check { config, online, start } => {
+            check::check(config.path.as_deref(), environment, online, start).await
+        }
+        Command::Health { config, wait } => health::health(config.path.as_deref(), environment, wait).await,
+    }
+}
+
+async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
+    let loaded = match config::load(Source::File(config.path.as_deref()), environment) {
+        Ok(loaded) => loaded,
+        Err(faults) => return tell(&faults),
+    };
+    // Listened for before anything is open: a signal that comes early is not lost.
+    let mut signals = match begin(&loaded.config.log, environment) {
+        Ok(signals) => signals,
+        Err(exit) => return exit,
+    };
+    for note in &loaded.explained.notes {
+        tracing::debug!(note, "configuration");
+    }
+    let bound = addresses(&loaded.config)
+        .and_then(|(api, admin)| Ok((Bound::new("listen.address", api)?, Bound::new("admin.address", admin)?)));
+    let (api, admin) = match bound {
+        Ok(bound) => bound,
+        Err(error) => return cannot_bind(&error),
+    };
+    match App::build(loaded, Behind::Network, false).run(api, admin, &mut signals).await {
+        End::Drained => Exit::Fine,
+        End::Forced => Exit::Failed,
+    }
+}
+
+/// The two addresses; each has a default, and the empty text means that.
+fn addresses(config: &config::Config) -> Result<(Address, Address), CannotBind> {
+    Ok((
+        config.listen.address.unwrap_or(Address::Localhost(8700)),
+        config.admin.address.unwrap_or(Address::Localhost(8701)),
+    ))
+}
+
+async fn run_sandbox(arguments: SandboxArguments) -> Exit {
+    let SandboxArguments { listen, secret, auto_complete, faults } = arguments;
+    let bound = match Bound::new("--listen", listen) {
+        Ok(bound) => bound,
+        Err(error) => return cannot_bind(&error),
+    };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    let url = match bound.address {
+        Address::One(address) => format!("http://{address}"),
+        Address::Localhost(port) | Address::Everywhere(port) => format!("http://127.0.0.1:{port}"),
+    };
+    let sandbox = Sandbox::new(Options { secret, auto_complete, faults, ..Options::default() });
+    app::serve_sandbox(bound, &sandbox);
+    answer(&format!("sandbox listening on {url}"));
+    while signals.next().await != Signal::Terminate {}
+    Exit::Fine
+}
+
+/// Starts the log and listens for signals.
+fn begin(log: &telemetry::Config, environment: &Environment) -> Result<Signals, Exit> {
+    telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
+    Signals::listen().map_err(|error| failed(&error))
+}
+
+/// One line of an answer, on stdout. Whoever closed it does not want to know.
+fn answer(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// One line to a person, on stderr.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "tillgate: {line}");
+}
+
+fn failed(error: &dyn std::error::Error) -> Exit {
+    complain(&error.to_string());
+    Exit::Failed
+}
+
+fn cannot_bind(error: &CannotBind) -> Exit {
+    complain(&error.to_string());
+    Exit::Failed
+}
+
+/// Everything that is wrong, at once.
+fn tell(faults: &[Fault]) -> Exit {
+    let mut text = String::new();
+    for Fault { key, place, what, mend } in faults {
+        text.push_str(&format!("error: {key}: {what}\n   at: {place}\n mend: {mend}\n"));
+    }
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    let _ = writeln!(std::io::stderr().lock(), "{text}{} fault{plural} in the configuration", faults.len());
+    Exit::Usage
+}

@@ -1,0 +1,45 @@
+//! `tillgate health`: for a container's HEALTHCHECK, exec probes and scripts, where there is no curl.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::Request;
+
+use super::{Exit, client, complain, tell};
+use crate::clock;
+use crate::config::{self, Environment};
+
+/// How long to wait between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks the admin listener whether the sidecar is ready.
+pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait: Option<Duration>) -> Exit {
+    let address = match config::admin_address(path, environment) {
+        Ok(address) => address.reachable(),
+        Err(faults) => return tell(&faults),
+    };
+    let deadline = clock::now() + wait.unwrap_or_default();
+    loop {
+        let why = match ask(&address).await {
+            Ok(()) => return Exit::Fine,
+            Err(why) => why,
+        };
+        if clock::now() + PAUSE > deadline {
+            complain(&why);
+            return Exit::Failed;
+        }
+        clock::sleep(PAUSE).await;
+    }
+}
+
+async fn ask(address: &str) -> Result<(), String> {
+    let request = Request::get(format!("http://{address}/readyz?verbose")).body(Default::default());
+    let request = request.map_err(|error| error.to_string())?;
+    match client::call(request).await {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => Err(format!("not ready: {}", answer.body.trim().replace('\n', ", "))),
+        Err(_) => {
+            Err(format!("nothing answers at http://{address}/readyz: is tillgate running, and is admin.address right?"))
+        }
+    }
+}

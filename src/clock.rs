@@ -1,0 +1,97 @@
+//! The one clock: a steady one for intervals, a wall clock for timestamps, and durations as people write them.
+//!
+//! The steady clock is tokio's, so that tests with paused time move everything at once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+use serde::{Deserialize, Deserializer, Serializer, de};
+pub(crate) use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// The steady clock: never goes back, knows no date.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// The wall clock: for timestamps that people and other programs read, never for intervals.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(crate) fn wall() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Seconds since the epoch, for metrics.
+pub(crate) fn unix_seconds() -> i64 {
+    wall().as_second()
+}
+
+/// Reads `"250ms"`, `"2s"`, `"10m"`, `"24h"`. A number without a unit is refused: nobody should have to guess it.
+///
+/// # Errors
+/// A sentence that says how to write one.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    SpanParser::new()
+        .parse_unsigned_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""))
+}
+
+/// The shortest text that [`parse_duration`] reads back to the same duration.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    SpanPrinter::new().unsigned_duration_to_string(&duration).replace(' ', "")
+}
+
+/// What a `Retry-After` asks for (RFC 9110, section 10.2.3: seconds or a date); `None` when it cannot be read.
+pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Some(Duration::try_from(date.duration_since(wall())).unwrap_or_default())
+}
+
+/// Whole seconds, rounded up and at least one: what our own `Retry-After` says.
+pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// For `#[serde(with = "clock::text")]`: a duration as text.
+pub(crate) mod text {
+    use super::{Deserialize, Deserializer, Duration, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_duration(*duration))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match super::parse_duration(&text) {
+            Ok(Duration::ZERO) => Err(de::Error::custom("a duration of nothing: give at least \"1ms\"")),
+            other => other.map_err(de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_survive_a_round_trip() {
+        for text in ["250ms", "2s", "10m", "24h", "1h30m"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+        for text in ["", "10", "-1s", "soon", "10 parsecs"] {
+            assert!(parse_duration(text).unwrap_err().contains("\"2s\""));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+        assert_eq!(retry_after_seconds(Duration::from_millis(1001)), 2);
+        assert_eq!(retry_after_seconds(Duration::ZERO), 1);
+    }
+}

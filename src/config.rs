@@ -1,0 +1,55 @@
+//! The configuration: puts the sections together that the rooms define, loads them, and tells everything that is
+//! wrong at once.
+
+mod check;
+mod explain;
+mod load;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::explain::Explained;
+pub(crate) use self::load::{Environment, Source, admin_address, load};
+use crate::api::Tokens;
+use crate::file::Watched;
+use crate::gateway::{BaseUrl, Network};
+use crate::secret::Secret;
+use crate::{admin, api, gateway, secret, start, telemetry, watch};
+
+/// Every key there is. What a key means is said where its section is defined.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    pub(crate) gateway: gateway::Config,
+    pub(crate) merchant: secret::Config,
+    pub(crate) listen: api::Config,
+    pub(crate) admin: admin::Config,
+    pub(crate) start: start::Config,
+    pub(crate) redirect: start::RedirectConfig,
+    pub(crate) watch: watch::Config,
+    pub(crate) log: telemetry::Config,
+}
+
+/// A configuration without faults, and what its files held.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) gateway_url: BaseUrl,
+    pub(crate) secret: Secret,
+    pub(crate) tokens: Option<Arc<Watched<Tokens>>>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) explained: Explained,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// The key, or the file where no key is to blame.
+    pub(crate) key: String,
+    /// Where the value comes from.
+    pub(crate) place: String,
+    /// What is wrong with it.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) mend: String,
+}

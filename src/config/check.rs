@@ -1,0 +1,147 @@
+//! What no value shows alone: what is missing, what does not go together, what the files hold.
+
+use std::sync::Arc;
+
+use super::explain::Explained;
+use super::load::{PREFIX, Reading, SECRET, mend_of};
+use super::{Config, Fault, Loaded};
+use crate::api::Tokens;
+use crate::file::Watched;
+use crate::gateway::{BaseUrl, Network};
+use crate::secret::Secret;
+
+impl Reading {
+    /// Everything read and checked.
+    ///
+    /// # Errors
+    /// All faults at once, in the order of their keys.
+    pub(super) fn finish(mut self) -> Result<Loaded, Vec<Fault>> {
+        let config = self.extract();
+        let checked = config.unwrap_or_default();
+        let gateway_url = self.check_gateway(&checked);
+        let secret = self.check_secret(&checked);
+        let tokens = self.check_tokens(&checked);
+        let network = Network::open(&checked.gateway).map(Arc::new).map_err(|what| {
+            let place = self.place("gateway.ca_file");
+            self.fault("gateway.ca_file", place, what, "give a file with the gateway's root certificate as PEM");
+        });
+        if checked.start.min_amount > checked.start.max_amount {
+            let place = self.place("start.min_amount");
+            self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
+        }
+        if checked.gateway.connect_timeout > checked.gateway.timeout {
+            let place = self.place("gateway.connect_timeout");
+            let what = "it is longer than gateway.timeout, which it is a part of";
+            self.fault("gateway.connect_timeout", place, what, "make it shorter");
+        }
+        match (gateway_url, secret, tokens, network) {
+            (Some(gateway_url), Some(secret), Some(tokens), Ok(network)) if self.faults.is_empty() => {
+                let mut config = checked;
+                config.merchant.is_inline = secret.is_inline();
+                let explained = Explained::new(&self.defaults, &self.found, &config, &secret, self.file.as_deref());
+                Ok(Loaded { config, gateway_url, secret, tokens, network, explained })
+            }
+            _ => {
+                self.faults.sort_by(|a, b| a.key.cmp(&b.key));
+                Err(self.faults)
+            }
+        }
+    }
+
+    /// Where the value of that key comes from.
+    fn place(&self, key: &str) -> String {
+        self.found.get(key).map_or_else(|| self.unset(key), |(_, origin)| origin.to_string())
+    }
+
+    /// Where a value that is not set could be set.
+    fn unset(&self, key: &str) -> String {
+        let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+        match &self.file {
+            Some(path) => format!("not set in {}, and {variable} is not set", path.display()),
+            None => format!("there is no configuration file, and {variable} is not set"),
+        }
+    }
+
+    fn check_gateway(&mut self, config: &Config) -> Option<BaseUrl> {
+        const KEY: &str = "gateway.url";
+        if self.faults.iter().any(|fault| fault.key == KEY) {
+            return None;
+        }
+        let Some(url) = &config.gateway.url else {
+            let place = self.unset(KEY);
+            self.fault(KEY, place, "it is required", mend_of(KEY));
+            return None;
+        };
+        if url.is_exposed() && !config.gateway.allow_plain_http {
+            let place = self.place(KEY);
+            let what = "over plain http everyone on the way to the gateway can read the merchant secret and take the merchant's money";
+            let mend = "use https://; or accept that risk with this line in [gateway]: allow_plain_http = true";
+            self.fault(KEY, place, what, mend);
+        }
+        Some(url.clone())
+    }
+
+    fn check_secret(&mut self, config: &Config) -> Option<Secret> {
+        const FILE: &str = "merchant.secret_file";
+        match (self.secret.take(), &config.merchant.secret_file) {
+            (None, None) => {
+                if !self.faults.iter().any(|fault| fault.key.starts_with("merchant.")) {
+                    let place = self.unset(FILE);
+                    self.fault(
+                        FILE,
+                        place,
+                        "there is no merchant secret",
+                        "name the file that holds it: secret_file = \"/run/secrets/merchant\"",
+                    );
+                }
+                None
+            }
+            (Some((origin, _)), Some(_)) => {
+                let what = "merchant.secret_file is set too, and only one of the two may be";
+                self.fault(SECRET, origin, what, "remove it, and keep secret_file");
+                None
+            }
+            (Some((origin, secret)), None) => match Secret::inline(&secret) {
+                Ok(secret) => Some(secret),
+                Err(what) => {
+                    self.fault(
+                        SECRET,
+                        origin,
+                        what,
+                        "copy it again from the gateway's /dev/api page, without quotes or spaces around it",
+                    );
+                    None
+                }
+            },
+            (None, Some(path)) => match Secret::file(path) {
+                Ok(secret) => Some(secret),
+                Err(what) => {
+                    let place = format!("{path}, named in {}", self.place(FILE));
+                    self.fault(FILE, place, what, "put the secret, and nothing else, into that file");
+                    None
+                }
+            },
+        }
+    }
+
+    fn check_tokens(&mut self, config: &Config) -> Option<Option<Arc<Watched<Tokens>>>> {
+        const FILE: &str = "listen.token_file";
+        let Some(path) = &config.listen.token_file else {
+            if config.listen.address.is_some_and(|address| !address.is_loopback()) {
+                let place = self.place("listen.address");
+                let what = "other machines can reach this address, and without tokens all of them could start payments";
+                self.fault("listen.address", place, what, "listen on localhost:8700, or set listen.token_file");
+            }
+            return Some(None);
+        };
+        match Watched::open(&path.0, Tokens::parse) {
+            Ok(file) if file.get().is_some() => Some(Some(Arc::new(file))),
+            other => {
+                let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
+                let place = format!("{path}, named in {}", self.place(FILE));
+                self.fault(FILE, place, what, "write one token a line, for example with: openssl rand -hex 32");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Every effective setting, where it came from, and what a choice means where that is easy to miss.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use figment::value::Value;
+use serde_json::Value as Json;
+
+use super::Config;
+use crate::file;
+use crate::secret::Secret;
+
+/// Where a value comes from. An unset one is a default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file, and the line in it.
+    File { path: String, line: usize },
+    /// A variable.
+    Variable(String),
+    /// The command itself.
+    Given,
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Given => f.write_str("given by the command"),
+        }
+    }
+}
+
+/// What `tillgate check` prints.
+#[derive(Clone, Debug)]
+pub(crate) struct Explained {
+    /// Key, value as TOML, origin.
+    settings: Vec<(String, String, String)>,
+    /// Easy to miss.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Explained {
+    pub(super) fn new(
+        defaults: &BTreeMap<String, Value>,
+        found: &BTreeMap<String, (Value, Origin)>,
+        config: &Config,
+        secret: &Secret,
+        file: Option<&Path>,
+    ) -> Self {
+        // As the sections themselves write it: what was understood, not what was typed.
+        let effective = serde_json::to_value(config).unwrap_or_default();
+        let settings = defaults.keys().map(|key| {
+            let (section, name) = key.split_once('.').unwrap_or(("", key));
+            let value = effective.get(section).and_then(|section| section.get(name)).unwrap_or(&Json::Null);
+            let origin = match found.get(key) {
+                Some((_, origin)) => origin.to_string(),
+                None if key == "merchant.secret" && config.merchant.is_inline => secret.source(),
+                None => "default".to_owned(),
+            };
+            (key.clone(), value.to_string(), origin)
+        });
+        Self { settings: settings.collect(), notes: notes(config, secret, file) }
+    }
+}
+
+fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if file.is_none() {
+        notes.push("there is no configuration file: everything comes from variables and defaults".to_owned());
+    }
+    notes.push(match secret.now() {
+        Some(_) => format!("the merchant secret is [redacted], {}", secret.source()),
+        None => format!(
+            "the merchant secret is not there yet ({} is missing): tillgate starts unready and waits for it",
+            secret.source().trim_start_matches("read from ")
+        ),
+    });
+    if config.merchant.is_inline {
+        notes.push("an inline secret is in the environment or the configuration of every start, and never changes while tillgate runs: merchant.secret_file is safer".to_owned());
+    }
+    let files = [&config.merchant.secret_file, &config.listen.token_file];
+    notes.extend(files.into_iter().flatten().filter_map(|path| file::too_open(&path.0)));
+    if config.gateway.url.as_ref().is_some_and(|url| url.is_exposed()) {
+        notes.push(
+            "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
+        );
+    }
+    if config.redirect.allowed.is_empty() && config.redirect.default.is_none() {
+        notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
+    }
+    if config.listen.token_file.is_none() {
+        notes.push(
+            "listen.token_file is not set: every program that reaches listen.address can start payments".to_owned(),
+        );
+    }
+    notes.push(
+        "what is known of payments is kept in memory: a restart forgets it, and apps must keep their own watch codes"
+            .to_owned(),
+    );
+    notes
+}
+
+impl Display for Explained {
+    /// As TOML, with each origin behind it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.settings.iter().map(|(_, value, _)| value.len()).max().unwrap_or(0).min(40) + 24;
+        let mut section = "";
+        for (key, value, origin) in &self.settings {
+            let (of, name) = key.split_once('.').unwrap_or(("", key));
+            if of != section {
+                writeln!(f, "{}[{of}]", if section.is_empty() { "" } else { "\n" })?;
+                section = of;
+            }
+            writeln!(f, "{:<width$} # {origin}", format!("{name} = {value}"))?;
+        }
+        writeln!(f)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+    }
+}

@@ -1,0 +1,327 @@
+//! Defaults, then the file, then the environment. The one reader of the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use figment::providers::Serialized;
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use secrecy::SecretString;
+use toml_edit::ImDocument;
+
+use super::explain::Origin;
+use super::{Config, Fault, Loaded};
+use crate::file;
+use crate::serve::Address;
+
+pub(super) const PREFIX: &str = "TILLGATE_";
+pub(super) const SECRET: &str = "merchant.secret";
+const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
+/// The annotated example: where a mend takes its line from.
+const EXAMPLE: &str = include_str!("../../config/tillgate.toml");
+
+/// The variables that this process was started with.
+pub(crate) struct Environment(Vec<(String, OsString)>);
+
+impl Environment {
+    /// Those of the process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+    pub(crate) fn of_process() -> Self {
+        Self(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+    }
+
+    /// None at all.
+    pub(crate) fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Colours are welcome (<https://no-color.org>).
+    pub(crate) fn wants_color(&self) -> bool {
+        !self.0.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty())
+    }
+
+    /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
+    /// Service has our name.
+    fn settings(&self) -> impl Iterator<Item = (&str, String, &OsString)> {
+        self.0.iter().filter_map(|(name, value)| {
+            let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+            Some((name.as_str(), path.to_lowercase().replace("__", "."), value))
+        })
+    }
+}
+
+/// What else there is beside defaults and environment.
+pub(crate) enum Source<'a> {
+    /// `--config FILE`, or the first of the usual places that exists, or nothing.
+    File(Option<&'a Path>),
+    /// No file, but these values over everything, and this secret: for `dev` and for tests.
+    Given(&'a [(&'a str, &'a str)], SecretString),
+}
+
+/// Loads and checks everything.
+///
+/// # Errors
+/// All faults at once.
+pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
+    let mut reading = Reading::new();
+    match source {
+        Source::File(path) => {
+            reading.file(path);
+            reading.environment(environment);
+        }
+        Source::Given(values, secret) => {
+            reading.environment(environment);
+            reading.forget_secret();
+            reading.secret = Some((Origin::Given, secret));
+            for (key, value) in values {
+                reading.set(key, value, Origin::Given);
+            }
+        }
+    }
+    reading.finish()
+}
+
+/// Where the admin listener of a running sidecar is, as far as this configuration tells: other faults do not matter.
+pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Fault>> {
+    let mut reading = Reading::new();
+    reading.file(path);
+    reading.environment(environment);
+    let config = reading.extract().unwrap_or_default();
+    reading.faults.retain(|fault| fault.key.starts_with("admin."));
+    match config.admin.address {
+        Some(address) if reading.faults.is_empty() => Ok(address),
+        _ => Err(reading.faults),
+    }
+}
+
+/// Values by key as they are found, later ones over earlier ones.
+pub(super) struct Reading {
+    pub(super) defaults: BTreeMap<String, Value>,
+    pub(super) found: BTreeMap<String, (Value, Origin)>,
+    /// Never among the values: it passes through no parser that could quote it.
+    pub(super) secret: Option<(Origin, SecretString)>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) file: Option<PathBuf>,
+}
+
+impl Reading {
+    fn new() -> Self {
+        let mut defaults = BTreeMap::new();
+        #[expect(clippy::expect_used, reason = "the defaults are constants of this program")]
+        let data = Serialized::defaults(Config::default()).data().expect("the defaults can be written");
+        for (section, value) in data.into_values().flatten() {
+            for (key, value) in value.into_dict().into_iter().flatten() {
+                defaults.insert(format!("{section}.{key}"), value);
+            }
+        }
+        Self { defaults, found: BTreeMap::new(), secret: None, faults: Vec::new(), file: None }
+    }
+
+    pub(super) fn fault(&mut self, key: &str, place: impl ToString, what: impl Into<String>, mend: impl Into<String>) {
+        self.faults.push(Fault { key: key.to_owned(), place: place.to_string(), what: what.into(), mend: mend.into() });
+    }
+
+    fn file(&mut self, path: Option<&Path>) {
+        let path = match path {
+            Some(path) => path,
+            None => match PLACES.iter().map(Path::new).find(|path| path.exists()) {
+                Some(path) => path,
+                None => return,
+            },
+        };
+        self.file = Some(path.to_owned());
+        let place = path.display().to_string();
+        let bytes = match file::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let mend = "name the configuration with --config FILE, or leave it out and use variables";
+                return self.fault("--config", place, format!("the file cannot be read: {error}"), mend);
+            }
+        };
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            return self.fault("--config", place, "the file is not UTF-8", "save it as UTF-8");
+        };
+        let document = match text.parse::<ImDocument<String>>() {
+            Ok(document) => document,
+            Err(error) => {
+                // Its message alone: with its context it would quote the line, and that may be the secret's.
+                let line = error.span().map_or(1, |span| line_of(text, span.start));
+                let message = error.message().lines().next().unwrap_or_default().to_owned();
+                let mend = "write it as TOML: [section] lines, and key = value lines with texts in quotes";
+                return self.fault("--config", format!("{place}:{line}"), message, mend);
+            }
+        };
+        for (section, item) in document.iter() {
+            let Some(table) = item.as_table_like() else {
+                let line = item.span().map_or(1, |span| line_of(text, span.start));
+                self.unknown(section, format!("{place}:{line}"));
+                continue;
+            };
+            for (name, item) in table.iter() {
+                let line = item.span().map_or(1, |span| line_of(text, span.start));
+                let key = format!("{section}.{name}");
+                let origin = Origin::File { path: place.clone(), line };
+                if key == SECRET {
+                    match item.as_str() {
+                        Some("") => {}
+                        Some(secret) => self.secret = Some((origin, SecretString::from(Box::<str>::from(secret)))),
+                        None => self.fault(&key, origin, "it is not a text", mend_of(SECRET)),
+                    }
+                } else if self.defaults.contains_key(&key) {
+                    match value_of(item) {
+                        Some(value) => drop(self.found.insert(key, (value, origin))),
+                        None => self.fault(&key, origin, "a section where a value belongs", mend_of(&key)),
+                    }
+                } else {
+                    self.unknown(&key, origin);
+                }
+            }
+        }
+    }
+
+    fn environment(&mut self, environment: &Environment) {
+        for (name, key, value) in environment.settings() {
+            let origin = Origin::Variable(name.to_owned());
+            let Some(value) = value.to_str() else {
+                self.fault(&key, origin, "it is not UTF-8", mend_of(&key));
+                continue;
+            };
+            if value.is_empty() {
+                // Unset, so that a template may leave it empty.
+            } else if key == SECRET {
+                self.secret = Some((origin, SecretString::from(Box::<str>::from(value))));
+            } else if self.defaults.contains_key(&key) {
+                self.set(&key, value, origin);
+            } else {
+                self.unknown(&key, origin);
+            }
+        }
+    }
+
+    /// Takes a value from its text, as the default's type has it: texts stand as they are.
+    fn set(&mut self, key: &str, text: &str, origin: Origin) {
+        let value = match self.defaults.get(key) {
+            Some(Value::String(..)) | None => Some(Value::from(text)),
+            Some(_) => toml_value(text),
+        };
+        match value {
+            Some(value) => drop(self.found.insert(key.to_owned(), (value, origin))),
+            None => self.fault(key, origin, format!("{text:?} cannot be read"), mend_of(key)),
+        }
+    }
+
+    fn forget_secret(&mut self) {
+        self.secret = None;
+        self.found.remove("merchant.secret_file");
+    }
+
+    fn unknown(&mut self, key: &str, place: impl ToString) {
+        let shown = match self.found.len() {
+            _ if key.contains('.') => key.to_owned(),
+            _ => format!("{key} (outside of any section)"),
+        };
+        let nearest =
+            self.defaults.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+        let mend = match nearest {
+            Some(nearest) => format!("did you mean {nearest}? config/tillgate.toml lists all keys"),
+            None => "config/tillgate.toml lists all keys".to_owned(),
+        };
+        self.fault(&shown, place, "there is no such key", mend);
+    }
+
+    /// The whole configuration; `None` when a value does not fit. Each value is tried alone over the defaults, so that
+    /// every one that does not fit is told: a parser stops at the first.
+    pub(super) fn extract(&mut self) -> Option<Config> {
+        let mut fits = true;
+        for (key, (value, origin)) in self.found.clone() {
+            if let Err(error) = figment(&self.defaults).merge(One(&key, &value)).extract::<Config>() {
+                fits = false;
+                let what = error.kind.to_string();
+                self.fault(&key, origin, what, mend_of(&key));
+            }
+        }
+        let all = self
+            .found
+            .iter()
+            .fold(figment(&self.defaults), |figment, (key, (value, _))| figment.merge(One(key, value)));
+        if fits { all.extract().ok() } else { None }
+    }
+}
+
+/// The defaults as figment has them.
+fn figment(defaults: &BTreeMap<String, Value>) -> Figment {
+    defaults.iter().fold(Figment::new(), |figment, (key, value)| figment.merge(One(key, value)))
+}
+
+/// One value under its key.
+struct One<'a>(&'a str, &'a Value);
+
+impl Provider for One<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("tillgate")
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let (section, name) = self.0.split_once('.').unwrap_or(("", self.0));
+        let inner = Dict::from([(name.to_owned(), self.1.clone())]);
+        Ok(Profile::Default.collect(Dict::from([(section.to_owned(), Value::from(inner))])))
+    }
+}
+
+/// A TOML value as figment has it; `None` for what no key of ours is.
+fn value_of(item: &toml_edit::Item) -> Option<Value> {
+    fn convert(value: &toml_edit::Value) -> Option<Value> {
+        Some(match value {
+            toml_edit::Value::String(text) => Value::from(text.value().as_str()),
+            toml_edit::Value::Integer(number) => Value::from(*number.value()),
+            toml_edit::Value::Float(number) => Value::from(*number.value()),
+            toml_edit::Value::Boolean(yes) => Value::from(*yes.value()),
+            toml_edit::Value::Array(items) => Value::from(items.iter().map(convert).collect::<Option<Vec<_>>>()?),
+            toml_edit::Value::Datetime(_) | toml_edit::Value::InlineTable(_) => return None,
+        })
+    }
+    convert(item.as_value()?)
+}
+
+fn toml_value(text: &str) -> Option<Value> {
+    let document = format!("value = {text}").parse::<ImDocument<String>>().ok()?;
+    value_of(document.get("value")?).filter(|_| document.len() == 1)
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+/// The key's line in the annotated example.
+pub(super) fn mend_of(key: &str) -> String {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let mut lines = EXAMPLE.lines().skip_while(|line| !line.starts_with(&format!("[{section}]"))).skip(1);
+    let line = lines.find(|line| line.split(" = ").next() == Some(name)).unwrap_or(name);
+    let mut example = line.splitn(2, '#').map(str::trim);
+    let (setting, comment) = (example.next().unwrap_or_default(), example.next());
+    match comment {
+        Some(comment) => format!("write it like: {setting}   ({comment})"),
+        None => format!("write it like: {setting}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_example_has_every_key_with_its_default() {
+        let mut reading = Reading::new();
+        reading.file(Some(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tillgate.toml"))));
+        assert_eq!(reading.faults, []);
+        for key in reading.defaults.keys().filter(|key| *key != SECRET) {
+            assert!(reading.found.contains_key(key), "{key} is not in config/tillgate.toml");
+        }
+        let mut example = reading.extract().unwrap();
+        assert!(example.gateway.url.take().is_some(), "the one key without a default");
+        let (example, default) =
+            (serde_json::to_value(example).unwrap(), serde_json::to_value(Config::default()).unwrap());
+        assert_eq!(example, default);
+    }
+}

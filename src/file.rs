@@ -1,0 +1,212 @@
+//! Files whose content matters while we run: secrets, tokens, roots.
+//!
+//! They are polled, not watched: Kubernetes swaps a `..data` symlink that a watch on the file goes blind after, some
+//! mounts tell nothing at all, and reading a small file every few seconds costs nothing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::clock;
+
+/// No file that we read is larger than this; one that is was named by mistake.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Turns the content of a file into what it is for. The error says what is wrong without quoting the content.
+type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
+
+/// A file, and the last good thing that was read from it.
+pub(crate) struct Watched<T> {
+    path: PathBuf,
+    parse: Parse<T>,
+    good: ArcSwapOption<T>,
+    /// Of the content looked at last, good or bad: a bad one is told once, not every few seconds.
+    last: Mutex<Option<Result<[u8; 32], io::ErrorKind>>>,
+    /// Seconds since the epoch of the last good read.
+    pub(crate) loaded_at: Gauge,
+    /// Reads that found something bad.
+    pub(crate) failures: Counter,
+}
+
+/// Why there is nothing good to begin with.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// No such file: mounts can come late.
+    Missing,
+    /// Anything else; says what.
+    Bad(String),
+}
+
+impl<T> Watched<T> {
+    /// Names the file and looks at it once.
+    ///
+    /// # Errors
+    /// `Bad` content is an error from the start. A missing file is none: [`Watched::get`] is `None` until it comes.
+    pub(crate) fn open(
+        path: impl Into<PathBuf>,
+        parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let file = Self {
+            path: path.into(),
+            parse: Box::new(parse),
+            good: ArcSwapOption::empty(),
+            last: Mutex::default(),
+            loaded_at: Gauge::default(),
+            failures: Counter::default(),
+        };
+        match file.try_look() {
+            Err(Unusable::Bad(why)) => Err(why),
+            Ok(_) | Err(Unusable::Missing) => Ok(file),
+        }
+    }
+
+    /// The last good content; `None` before there was any.
+    pub(crate) fn get(&self) -> Option<Arc<T>> {
+        self.good.load_full()
+    }
+
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file again. New good content takes the old one's place; bad content is logged and counted, and the
+    /// last good stays. True when something new was taken.
+    pub(crate) fn look(&self) -> bool {
+        match self.try_look() {
+            Ok(false) => false,
+            Ok(true) => {
+                tracing::info!(file = %self.path.display(), "file loaded");
+                true
+            }
+            Err(unusable) => {
+                self.failures.inc();
+                let why = match unusable {
+                    Unusable::Missing => "it is missing".to_owned(),
+                    Unusable::Bad(why) => why,
+                };
+                let file = self.path.display();
+                if self.good.load().is_some() {
+                    tracing::warn!(%file, why, "file not reloaded: the last good content stays in use");
+                } else {
+                    tracing::warn!(%file, why, "file not loaded");
+                }
+                false
+            }
+        }
+    }
+
+    /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
+    fn try_look(&self) -> Result<bool, Unusable> {
+        let content = read(&self.path);
+        let seen = match &content {
+            Ok(bytes) => Ok(Sha256::digest(&**bytes).into()),
+            Err(error) => Err(error.kind()),
+        };
+        // One look at a time, so that an older content never takes the place of a newer one.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == Some(seen) {
+            return Ok(false);
+        }
+        *last = Some(seen);
+        let bytes = content.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Unusable::Missing,
+            _ => Unusable::Bad(format!("it cannot be read: {error}")),
+        })?;
+        self.good.store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
+        self.loaded_at.set(clock::unix_seconds());
+        Ok(true)
+    }
+}
+
+/// Something that is looked at every few seconds.
+pub(crate) trait Look: Send + Sync {
+    /// Whether there is something good to use.
+    fn is_loaded(&self) -> bool;
+    /// See [`Watched::look`].
+    fn look(&self) -> bool;
+}
+
+impl<T: Send + Sync> Look for Watched<T> {
+    fn is_loaded(&self) -> bool {
+        self.good.load().is_some()
+    }
+
+    fn look(&self) -> bool {
+        Watched::look(self)
+    }
+}
+
+/// Reads a whole file through one descriptor, so that it is never half of one file and half of another, into a
+/// buffer that is wiped. One line end at the end (LF or CRLF) is dropped.
+///
+/// # Errors
+/// Those of the system; also when it is not a file, or is too large.
+pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+    if size > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    // Exactly sized from the start and never grown: a buffer that moves leaves a copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
+    let limit = u64::try_from(size + 1).unwrap_or(u64::MAX);
+    if Read::by_ref(&mut file).take(limit).read_to_end(&mut bytes)? > size {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it grew while it was read"));
+    }
+    for end in *b"\n\r" {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        } else {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// What the mode of the file lets others do, if that is more than a secret should: for a warning.
+pub(crate) fn too_open(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o007 != 0).then(|| {
+        format!("{} has mode {mode:04o}: every user of this machine can open it; chmod 0640 or less", path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_good_content_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let parse = |bytes: &[u8]| if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(bytes.to_vec()) };
+        let file = Watched::open(&path, parse).unwrap();
+        assert!(file.get().is_none());
+        for (content, good, failures) in
+            [("one\r\n", "one", 0), ("", "one", 1), ("two\n\n", "two\n", 1), ("three", "three", 1)]
+        {
+            std::fs::write(&path, content).unwrap();
+            file.look();
+            assert!(!file.look(), "the same content is not new");
+            assert_eq!(file.get().unwrap().as_slice(), good.as_bytes());
+            assert_eq!(file.failures.get(), failures);
+        }
+        std::fs::remove_file(&path).unwrap();
+        file.look();
+        assert_eq!(file.get().unwrap().as_slice(), b"three");
+        assert!(Watched::open(dir.path(), parse).is_err(), "a directory");
+    }
+}

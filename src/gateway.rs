@@ -1,0 +1,349 @@
+//! The way to the gateway: two calls, in the words of payments. Nothing above this room knows a status code of the
+//! gateway's, and nothing below it knows a payment.
+
+mod connect;
+mod error;
+mod inject;
+mod scrub;
+mod wire;
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
+
+pub(crate) use self::connect::{Network, Sending, Transport, TransportError};
+use self::error::BadAnswer;
+pub(crate) use self::error::{Error, Outcome, Said};
+use self::scrub::Scrubber;
+use crate::clock::{self, Instant};
+use crate::json::Object;
+use crate::payment::{Amount, Code, Report, WatchCode};
+use crate::secret::Secret;
+use crate::text::{self, FilePath};
+use crate::{random, telemetry};
+
+/// `[gateway]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Where the API is. Required.
+    #[serde(with = "text")]
+    pub(crate) url: Option<BaseUrl>,
+    /// The base of the page that payers open, if it is another one.
+    #[serde(with = "text")]
+    pub(crate) public_url: Option<BaseUrl>,
+    /// Over plain http everyone on the way can read the secret.
+    pub(crate) allow_plain_http: bool,
+    /// PEM roots that take the place of the built-in ones.
+    #[serde(with = "text")]
+    pub(crate) ca_file: Option<FilePath>,
+    /// DNS, TCP and TLS together.
+    #[serde(with = "clock::text")]
+    pub(crate) connect_timeout: Duration,
+    /// One start or one poll, with all its repeats.
+    #[serde(with = "clock::text")]
+    pub(crate) timeout: Duration,
+    /// How often what is safe to repeat is repeated.
+    pub(crate) retries: u32,
+    /// The largest answer that is read.
+    pub(crate) max_response_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: None,
+            public_url: None,
+            allow_plain_http: false,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(10),
+            retries: 2,
+            max_response_bytes: 65536,
+        }
+    }
+}
+
+/// An http(s) URL without query, fragment and credentials, and without a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseUrl(Url);
+
+impl FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err("this is not an http(s) URL".to_owned());
+        }
+        // What stands in these could be a credential: it is not repeated.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the URL has a user name or password in it".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
+        }
+        Ok(Self(url))
+    }
+}
+
+impl Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl BaseUrl {
+    /// What goes over it can be read on the way: http to another machine.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let loopback = match self.0.host() {
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+            None => false,
+        };
+        self.0.scheme() == "http" && !loopback
+    }
+
+    /// Its host and port, to look up and connect to.
+    pub(crate) fn host_and_port(&self) -> (String, u16) {
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        (host, self.0.port_or_known_default().unwrap_or(443))
+    }
+
+    /// It speaks TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+}
+
+impl<'de> Deserialize<'de> for BaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for BaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a payment is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// Within the bounds of the configuration.
+    pub(crate) amount: Amount,
+    /// Further fields that the operator lets through; never one of those that this program sets.
+    pub(crate) extra: Object,
+}
+
+/// A start that the gateway took.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    /// For the pay page.
+    pub(crate) code: Code,
+    /// For its status.
+    pub(crate) watch_code: WatchCode,
+    /// The gateway's object as it came, scrubbed.
+    pub(crate) answer: Object,
+}
+
+/// The gateway.
+pub(crate) struct Gateway {
+    url: BaseUrl,
+    public_url: BaseUrl,
+    timeout: Duration,
+    retries: u32,
+    max_response_bytes: usize,
+    secret: Secret,
+    transport: Arc<dyn Transport>,
+    metrics: Metrics,
+}
+
+/// The tries of one call: how many are left, and until when.
+pub(crate) struct Tries {
+    left: u32,
+    backoff: Duration,
+    /// When the call is over, whatever is left.
+    pub(crate) deadline: Instant,
+}
+
+impl Gateway {
+    /// A client for the gateway at `url`.
+    pub(crate) fn new(config: &Config, url: BaseUrl, secret: Secret, transport: Arc<dyn Transport>) -> Self {
+        Self {
+            public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
+            url,
+            timeout: config.timeout,
+            retries: config.retries,
+            max_response_bytes: config.max_response_bytes,
+            secret,
+            transport,
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// Starts a payment. Sent again only when the gateway surely did not get it, and once more with the new secret
+    /// when the gateway refused one that has changed since.
+    ///
+    /// # Errors
+    /// Each says whether the gateway may have started a payment that nobody has the code of.
+    pub(crate) async fn start(&self, order: &Order) -> Result<Started, Error> {
+        let began = clock::now();
+        let mut tries = self.tries();
+        let result = match self.start_until_settled(order, &mut tries).await {
+            Err(Error::RefusedSecret(_)) if self.secret.reread().await => {
+                self.start_until_settled(order, &mut tries).await
+            }
+            other => other,
+        };
+        self.metrics.observe("start", began, result.as_ref().err());
+        result
+    }
+
+    async fn start_until_settled(&self, order: &Order, tries: &mut Tries) -> Result<Started, Error> {
+        loop {
+            let result = self.start_once(order, tries.deadline).await;
+            match result {
+                Err(error @ Error::Unreachable(_)) => tries.again_after(error).await?,
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn start_once(&self, order: &Order, deadline: Instant) -> Result<Started, Error> {
+        // Read as late as possible, for this try alone.
+        let secret = self.secret.now().ok_or(Error::SecretUnavailable)?;
+        let body = inject::body(&secret, order);
+        let request = wire::post(&self.url, "/api/start_payment", body);
+        let answer = self.exchange(request, deadline).await?;
+        // The secret that was sent is the one that can come back.
+        wire::started(answer.scrubbed(&self.scrubber(Some(secret))))
+    }
+
+    /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
+    ///
+    /// # Errors
+    /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
+    pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
+        let began = clock::now();
+        let request = wire::get(&self.url, &format!("/watch/{code}"));
+        let result = match self.exchange(request, deadline).await {
+            Ok(answer) => wire::report(answer.scrubbed(&self.scrubber(self.secret.now()))),
+            Err(error) => Err(error),
+        };
+        self.metrics.observe("watch", began, result.as_ref().err());
+        result
+    }
+
+    /// A new call's tries.
+    pub(crate) fn tries(&self) -> Tries {
+        Tries { left: self.retries, backoff: Duration::from_millis(100), deadline: clock::now() + self.timeout }
+    }
+
+    /// Where the payer of this payment goes.
+    pub(crate) fn pay_url(&self, code: &Code, redirect: Option<&Url>) -> String {
+        // Everything but RFC 3986's unreserved characters.
+        const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        match redirect {
+            None => format!("{}/pay/{code}", self.public_url),
+            Some(url) => {
+                format!("{}/pay/{code}?redirect={}", self.public_url, utf8_percent_encode(url.as_str(), COMPONENT))
+            }
+        }
+    }
+
+    /// Adds this room's metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let metrics = &self.metrics;
+        registry.register("gateway_requests", "Calls to the gateway and how they ended", metrics.requests.clone());
+        registry.register_with_unit(
+            "gateway_request_duration",
+            "How long calls to the gateway took",
+            telemetry::SECONDS,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "secret_echo",
+            "Answers of the gateway that had the merchant secret in them",
+            metrics.echoes.clone(),
+        );
+        self.secret.register(registry);
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<wire::Answer, Error> {
+        wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await
+    }
+
+    fn scrubber(&self, secret: Option<Arc<SecretString>>) -> Scrubber<'_> {
+        Scrubber::new(secret, &self.metrics.echoes)
+    }
+}
+
+impl Tries {
+    /// Waits before the next try.
+    ///
+    /// # Errors
+    /// The error itself, when no try is left.
+    pub(crate) async fn again_after(&mut self, error: Error) -> Result<(), Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Err(error) };
+        self.left = left;
+        let pause = random::jitter(self.backoff);
+        self.backoff *= 2;
+        if clock::now() + pause >= self.deadline {
+            return Err(error);
+        }
+        clock::sleep(pause).await;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    operation: &'static str,
+}
+
+struct Metrics {
+    requests: Family<Call, Counter>,
+    durations: Family<Kind, Histogram, fn() -> Histogram>,
+    echoes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(telemetry::LATENCY_BUCKETS)),
+            echoes: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    fn observe(&self, operation: &'static str, began: Instant, error: Option<&Error>) {
+        let outcome = error.map_or("ok", Error::label);
+        self.requests.get_or_create(&Call { operation, outcome }).inc();
+        self.durations.get_or_create(&Kind { operation }).observe((clock::now() - began).as_secs_f64());
+    }
+}

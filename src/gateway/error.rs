@@ -1,0 +1,135 @@
+//! What can go wrong between us and the gateway: a variant is a thing that the caller can do about it.
+
+use std::time::Duration;
+
+/// Whether the gateway may have done what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Surely not: nothing reached it.
+    NotSent,
+    /// It said no.
+    Rejected,
+    /// It may have: bytes left and no whole answer came.
+    Unknown,
+}
+
+/// A call that failed. `Clone`, because everyone who joined it is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no secret yet.
+    #[error("there is no merchant secret yet")]
+    SecretUnavailable,
+    /// DNS, TCP or TLS failed; says how.
+    #[error("no connection to the gateway: {0}")]
+    Unreachable(String),
+    /// Bytes left, and no whole answer came in time.
+    #[error("the gateway did not answer in time")]
+    Timeout,
+    /// An answer that is none.
+    #[error("{0}")]
+    BadAnswer(BadAnswer),
+    /// It asks for patience, for so long if it says so.
+    #[error("the gateway is busy")]
+    Busy(Said, Option<Duration>),
+    /// It does not want this payment.
+    #[error("the gateway refuses this payment")]
+    Rejected(Said),
+    /// It does not take our secret.
+    #[error("the gateway refuses the merchant secret")]
+    RefusedSecret(Said),
+    /// It does not know the watch code.
+    #[error("the gateway does not know this watch code")]
+    UnknownCode(Said),
+}
+
+/// What the gateway said beside its no: for people, scrubbed and short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Its HTTP status.
+    pub(crate) status: Option<u16>,
+    /// Its message, if it gave one.
+    pub(crate) message: Option<String>,
+}
+
+/// An answer that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct BadAnswer {
+    /// What is wrong with it.
+    pub(crate) what: String,
+    /// What it said.
+    pub(crate) said: Said,
+    /// The connection broke off: a call that may be made twice may be worth a second try.
+    pub(crate) broken_off: bool,
+}
+
+impl Error {
+    /// An answer that cannot be used, and what it said.
+    pub(super) fn bad_answer(what: impl Into<String>, said: Said) -> Self {
+        Self::BadAnswer(BadAnswer { what: what.into(), said, broken_off: false })
+    }
+
+    /// Whether the gateway may have done it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::SecretUnavailable | Self::Unreachable(_) => Outcome::NotSent,
+            Self::Timeout | Self::BadAnswer(_) => Outcome::Unknown,
+            Self::Busy(..) | Self::Rejected(_) | Self::RefusedSecret(_) | Self::UnknownCode(_) => Outcome::Rejected,
+        }
+    }
+
+    /// What the gateway said, if it said anything.
+    pub(crate) fn said(&self) -> Option<&Said> {
+        match self {
+            Self::SecretUnavailable | Self::Unreachable(_) | Self::Timeout => None,
+            Self::BadAnswer(bad) => Some(&bad.said),
+            Self::Busy(said, _) | Self::Rejected(said) | Self::RefusedSecret(said) | Self::UnknownCode(said) => {
+                Some(said)
+            }
+        }
+    }
+
+    /// A call that may be made twice is worth a second try.
+    pub(crate) fn is_worth_another_try(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::BadAnswer(bad) => bad.broken_off,
+            _ => false,
+        }
+    }
+
+    /// The same answer about a code that is known to exist.
+    pub(crate) fn of_known_code(self) -> Self {
+        match self {
+            Self::UnknownCode(said) => {
+                Self::bad_answer("the gateway does not know a payment that it knew before", said)
+            }
+            other => other,
+        }
+    }
+
+    /// From a closed set, for metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::SecretUnavailable => "secret_unavailable",
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::Busy(..) => "busy",
+            Self::Rejected(_) => "rejected",
+            Self::RefusedSecret(_) => "refused_secret",
+            Self::UnknownCode(_) => "unknown_code",
+        }
+    }
+}
+
+impl Outcome {
+    /// The word for it, in answers, logs and metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}

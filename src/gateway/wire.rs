@@ -1,0 +1,174 @@
+//! Requests as the gateway's guide has them, and what its answers mean.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request};
+
+use super::connect::{Transport, TransportError};
+use super::error::Said;
+use super::scrub::Scrubber;
+use super::{BadAnswer, BaseUrl, Error, Started};
+use crate::clock::{self, Instant};
+use crate::json::{self, Json, Object};
+use crate::payment::{Report, Status};
+
+/// As much of what the gateway says as a person is shown.
+const MAX_MESSAGE: usize = 200;
+
+/// A whole answer.
+pub(super) struct Answer {
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+/// A whole answer that the secret was taken out of: the only kind that is read.
+pub(super) struct Scrubbed {
+    said: Said,
+    retry_after: Option<Duration>,
+    object: Result<Object, &'static str>,
+}
+
+/// A POST with exactly these headers: nothing that our caller sent in one is ever passed on.
+pub(super) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = get(base, path);
+    *request.method_mut() = Method::POST;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *request.body_mut() = Full::new(body);
+    request
+}
+
+/// A GET, likewise.
+pub(super) fn get(base: &BaseUrl, path: &str) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    #[expect(clippy::expect_used, reason = "a parsed URL, a constant, and a code without anything to escape")]
+    let uri = format!("{base}{path}").parse().expect("a URI");
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))));
+    request
+}
+
+/// Sends the request and reads the answer whole, within the deadline and the size.
+pub(super) async fn exchange(
+    transport: &dyn Transport,
+    request: Request<Full<Bytes>>,
+    deadline: Instant,
+    max_bytes: usize,
+) -> Result<Answer, Error> {
+    let answer = transport.send(request, deadline).await.map_err(|error| match error {
+        TransportError::NotSent(why) => Error::Unreachable(why),
+        TransportError::Broken(why) => broken_off(None, &why),
+        TransportError::TimedOut => Error::Timeout,
+    })?;
+    let status = answer.status().as_u16();
+    let said = || Said { status: Some(status), message: None };
+    if answer.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Error::bad_answer("the gateway sent an encoded answer that nobody asked for", said()));
+    }
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(clock::parse_retry_after);
+    let mut body = answer.into_body();
+    let mut bytes = BytesMut::new();
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| broken_off(Some(status), &error.to_string()))?;
+            if let Ok(data) = frame.into_data() {
+                if bytes.len() + data.len() > max_bytes {
+                    let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
+                    return Err(Error::bad_answer(what, said()));
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(())
+    };
+    clock::timeout_at(deadline, read).await.map_err(|_| Error::Timeout)??;
+    Ok(Answer { status, retry_after, body: bytes.freeze() })
+}
+
+fn broken_off(status: Option<u16>, why: &str) -> Error {
+    let what = format!("the connection to the gateway broke off before the answer was whole: {why}");
+    Error::BadAnswer(BadAnswer { what, said: Said { status, message: None }, broken_off: true })
+}
+
+impl Answer {
+    /// Takes the secret out.
+    pub(super) fn scrubbed(self, scrubber: &Scrubber<'_>) -> Scrubbed {
+        let object = json::parse_object(&self.body).map(|object| {
+            let mut value = Json::Object(object);
+            scrubber.scrub(&mut value);
+            match value {
+                Json::Object(object) => object,
+                _ => Object::new(),
+            }
+        });
+        let message = match &object {
+            Ok(object) => ["message", "error", "detail"].iter().find_map(|name| json::get(object, name)?.as_text()),
+            Err(_) => None,
+        };
+        let message = message.map(|message| {
+            // Names such as the secret's can be cut in two by a limit: scrubbed first (above), shortened second.
+            message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+        });
+        Scrubbed { said: Said { status: Some(self.status), message }, retry_after: self.retry_after, object }
+    }
+}
+
+/// What the answer to a start means.
+pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
+    let said = answer.said;
+    let object = match said.status {
+        Some(200 | 201) => answer.object,
+        Some(400 | 422) => return Err(Error::Rejected(said)),
+        Some(401 | 403) => return Err(Error::RefusedSecret(said)),
+        Some(429) => return Err(Error::Busy(said, answer.retry_after)),
+        _ => return Err(unexpected(said)),
+    };
+    let object = match object {
+        Ok(object) => object,
+        Err(why) => return Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said)),
+    };
+    let text = |name| json::get(&object, name).and_then(Json::as_text);
+    let (code, watch_code) = (text("code").map(str::parse), text("watch_code").map(str::parse));
+    let (Some(Ok(code)), Some(Ok(watch_code))) = (code, watch_code) else {
+        return Err(Error::bad_answer("code or watch_code is missing in the gateway's answer, or malformed", said));
+    };
+    Ok(Started { code, watch_code, answer: object })
+}
+
+/// What the answer to a watch means.
+pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
+    let said = answer.said;
+    let object = match said.status {
+        Some(200) => answer.object,
+        Some(404) => return Err(Error::UnknownCode(said)),
+        Some(401 | 403) => return Err(Error::RefusedSecret(said)),
+        Some(429) => return Err(Error::Busy(said, answer.retry_after)),
+        _ => return Err(unexpected(said)),
+    };
+    let object = match object {
+        Ok(object) => object,
+        Err(why) => return Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said)),
+    };
+    let Some(status) = json::get(&object, "status").and_then(Json::as_text).filter(|status| !status.is_empty()) else {
+        return Err(Error::bad_answer("status is missing in the gateway's answer, or no text", said));
+    };
+    let status = Status::from(status);
+    let amount = json::get(&object, "amount").map(|amount| amount.to_string().into());
+    Ok(Report { status, amount, body: Json::Object(object).canonical().to_string().into() })
+}
+
+fn unexpected(said: Said) -> Error {
+    let what = match said.status {
+        Some(300..400) => "the gateway answered with a redirect, which is never followed: is gateway.url right?",
+        Some(400..500) => "the gateway does not know this request: is gateway.url right?",
+        Some(500..) => "the gateway failed",
+        _ => "the gateway gave an answer that its guide does not know",
+    };
+    Error::bad_answer(what, said)
+}

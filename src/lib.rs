@@ -1,0 +1,40 @@
+//! tillgate keeps a payment secret out of merchant apps: a reverse-proxy sidecar between an app and its payment
+//! gateway. See the README for what it does; this is how it is built.
+//!
+//! The crate is a house with floors. A file names only files of lower floors, and the rooms of one floor do not see
+//! each other; `tests/it/layers.rs` keeps it so.
+//!
+//! | floor | rooms | |
+//! |---|---|---|
+//! | 8 | `main`, [`cli`] | arguments, exit codes |
+//! | 7 | `app` | builds from the ground up, binds, runs, drains: the only file that knows everything |
+//! | 6 | `config` | puts the sections together that the rooms below define; loads, explains |
+//! | 5 | `api`, `admin`, `sandbox` | HTTP in |
+//! | 4 | `start`, `watch` | the stories; no HTTP word in them |
+//! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
+//! | 2 | `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry` | mechanisms; no payment word in them |
+//! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
+
+mod admin;
+mod api;
+pub mod app;
+pub mod cli;
+mod clock;
+mod config;
+mod file;
+mod flight;
+mod gateway;
+mod json;
+mod limit;
+mod payment;
+mod random;
+mod ready;
+pub mod sandbox;
+mod secret;
+mod serve;
+mod signal;
+mod start;
+mod store;
+mod telemetry;
+mod text;
+mod watch;

@@ -1,0 +1,114 @@
+//! A rate limit with a fair, bounded queue in front of it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use serde::{Deserialize, Serialize, de};
+use tokio::sync::Semaphore;
+
+use crate::clock::{self, Instant};
+
+/// So many per second; may be a fraction (0.5 is one every two seconds).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Rate(pub(crate) f64);
+
+impl Rate {
+    /// From one to the next.
+    fn period(self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rate = f64::deserialize(deserializer)?;
+        if (0.001..=1_000_000.0).contains(&rate) {
+            Ok(Self(rate))
+        } else {
+            Err(de::Error::custom(format!("{rate} per second is out of bounds: from 0.001 to 1000000")))
+        }
+    }
+}
+
+/// However high the rate: who waits holds a connection.
+const MAX_PLACES: usize = 10_000;
+
+/// Lets through `rate` a second on average and `burst` at once (GCRA); who comes over it waits for a turn, first come
+/// first served, for at most `queue_for`.
+pub(crate) struct Limiter {
+    gcra: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
+    clock: TokioClock,
+    period: Duration,
+    queue_for: Duration,
+    /// The head of the queue: tokio's semaphore hands it over in the order of asking.
+    turn: Semaphore,
+    /// Places in the queue. More could not get their turn within `queue_for`, so they are not kept waiting for it.
+    places: Semaphore,
+}
+
+/// No turn within `queue_for`.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// When it is worth trying again.
+    pub(crate) retry_after: Duration,
+}
+
+impl Limiter {
+    /// A full bucket.
+    pub(crate) fn new(rate: Rate, burst: NonZeroU32, queue_for: Duration) -> Self {
+        let period = rate.period();
+        #[expect(clippy::expect_used, reason = "a Rate is at most a million a second: its period is never zero")]
+        let quota = Quota::with_period(period).expect("a period over zero").allow_burst(burst);
+        let clock = TokioClock(clock::now());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is never negative")]
+        let places = ((queue_for.as_secs_f64() * rate.0).ceil() as usize).clamp(1, MAX_PLACES);
+        Self {
+            gcra: RateLimiter::direct_with_clock(quota, clock.clone()),
+            clock,
+            period,
+            queue_for,
+            turn: Semaphore::new(1),
+            places: Semaphore::new(places),
+        }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is none within `queue_for`; nothing was taken from the bucket then.
+    pub(crate) async fn admit(&self) -> Result<(), Refused> {
+        // Nobody waits: no need to queue. Whoever holds the head of the queue is asking the bucket right now.
+        if let Ok(_head) = self.turn.try_acquire()
+            && self.gcra.check().is_ok()
+        {
+            return Ok(());
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Refused { retry_after: self.queue_for });
+        };
+        let in_turn = async {
+            // Nobody closes this semaphore; were it closed, everyone would be at the head.
+            let _head = self.turn.acquire().await;
+            while let Err(too_soon) = self.gcra.check() {
+                clock::sleep(too_soon.wait_time_from(self.clock.now())).await;
+            }
+        };
+        clock::timeout(self.queue_for, in_turn).await.map_err(|_| Refused { retry_after: self.period })
+    }
+}
+
+/// governor's own clock does not follow paused time.
+#[derive(Clone)]
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        clock::now() - self.0
+    }
+}

@@ -1,0 +1,192 @@
+//! The sandbox's pages: plain HTML without a script, readable on a phone and in the dark.
+
+use std::fmt::{self, Display};
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+
+use super::ledger::{Amount, Payment, told};
+use super::reply::{quoted, response, with};
+use super::request::{Redirect, WayBack};
+use crate::serve::Body;
+
+/// How many payments the portal shows.
+const PORTAL_ROWS: usize = 100;
+
+/// A form may lead anywhere on the web: browsers hold this against every redirect that follows a post, the merchant's
+/// own ones too.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+    form-action http: https:; base-uri 'none'; frame-ancestors 'none'";
+
+/// What a payer sees: the amount and a button, or that it is paid.
+pub(super) fn pay(payment: &Payment, merchant: &str, back: &WayBack) -> Response<Body> {
+    match payment.completed_at() {
+        Some(paid_at) => page("Paid", &paid(payment, merchant, paid_at, back)),
+        None => page(&format!("Pay {merchant}"), &open(payment, merchant, back)),
+    }
+}
+
+fn open(payment: &Payment, merchant: &str, back: &WayBack) -> String {
+    let (field, note) = match back {
+        WayBack::To(Redirect { url, host, .. }) => (
+            format!(r#"<input type="hidden" name="redirect" value="{}">"#, text(url)),
+            format!(
+                r#"<p class="quiet">You then return to <b>{}</b>.</p>
+                <p class="quiet"><a href="{}" rel="noreferrer">Go back without paying</a></p>"#,
+                text(host),
+                text(url)
+            ),
+        ),
+        WayBack::None => (String::new(), String::new()),
+        WayBack::Refused => (String::new(), refused_way_back()),
+    };
+    format!(
+        include_str!("pages/pay.html"),
+        merchant = text(merchant),
+        amount = amount(&payment.amount),
+        code = text(&payment.code),
+        field = field,
+        note = note,
+    )
+}
+
+fn paid(payment: &Payment, merchant: &str, paid_at: Timestamp, back: &WayBack) -> String {
+    let onward = match back {
+        WayBack::To(Redirect { url, host, .. }) => {
+            format!(r#"<a class="button" href="{}" rel="noreferrer">Continue to {}</a>"#, text(url), text(host))
+        }
+        WayBack::None => r#"<p class="quiet">You can close this page.</p>"#.to_owned(),
+        WayBack::Refused => refused_way_back(),
+    };
+    format!(
+        include_str!("pages/paid.html"),
+        merchant = text(merchant),
+        amount = amount(&payment.amount),
+        code = text(&payment.code),
+        paid_at = time(paid_at),
+        onward = onward,
+    )
+}
+
+fn refused_way_back() -> String {
+    r#"<p class="note">The <code>redirect</code> of this link is not an absolute http or https URL, so it is not
+    followed.</p>"#
+        .to_owned()
+}
+
+/// The merchant's portal: payments newest first.
+pub(super) fn portal<'a>(merchant: &str, payments: impl ExactSizeIterator<Item = &'a Payment>) -> Response<Body> {
+    let all = payments.len();
+    let rows: String = payments.take(PORTAL_ROWS).map(row).collect();
+    let main = if all == 0 {
+        format!(include_str!("pages/empty.html"), merchant = text(merchant))
+    } else {
+        let more = match all.saturating_sub(PORTAL_ROWS) {
+            0 => String::new(),
+            older => format!(r#"<p class="quiet">{older} older ones are not shown.</p>"#),
+        };
+        format!(include_str!("pages/portal.html"), merchant = text(merchant), count = all, rows = rows, more = more)
+    };
+    with(page("Payments", &main), header::REFRESH, HeaderValue::from_static("5"))
+}
+
+fn row(payment: &Payment) -> String {
+    let (status, code) = (payment.status(), text(&payment.code));
+    let (completed, link) = match payment.completed_at() {
+        Some(paid_at) => (format!(r#"<span class="when">completed {}</span>"#, time(paid_at)), String::new()),
+        None => (String::new(), format!(r#"<a class="last" href="/pay/{code}">Open pay page</a>"#)),
+    };
+    format!(
+        r#"<li><span class="sum">{amount}</span> <span class="badge {status}">{status}</span>
+        <span class="what"><code>{code}</code> <span class="when">created {created}</span> {completed}</span> {link}</li>"#,
+        amount = amount(&payment.amount),
+        created = time(payment.created_at),
+    )
+}
+
+/// The guide in short, with the secret: the one page that shows it.
+pub(super) fn dev_api(secret: &str, host: &str) -> Response<Body> {
+    let start = format!(r#"{{"merchant_secret": {}, "amount": 1000}}"#, quoted(secret));
+    let main = format!(
+        include_str!("pages/dev_api.html"),
+        secret = text(secret),
+        start = text(&shell_quoted(&start)),
+        base = text(&format!("http://{host}")),
+    );
+    page("API", &main)
+}
+
+fn shell_quoted(argument: &str) -> String {
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+pub(super) fn unknown_payment() -> Response<Body> {
+    missing(
+        "No such payment",
+        "This link leads to no payment. The sandbox forgets its payments when it stops: start a new one and use its link.",
+    )
+}
+
+pub(super) fn nothing_here() -> Response<Body> {
+    missing("Nothing here", "This is a practice gateway. Its API page tells what it can do.")
+}
+
+fn missing(title: &str, what: &str) -> Response<Body> {
+    let main = format!(include_str!("pages/missing.html"), title = text(title), what = text(what));
+    let mut page = page(title, &main);
+    *page.status_mut() = StatusCode::NOT_FOUND;
+    page
+}
+
+fn page(title: &str, main: &str) -> Response<Body> {
+    let html = format!(
+        include_str!("pages/frame.html"),
+        title = text(title),
+        style = include_str!("pages/page.css"),
+        main = main
+    );
+    let page = response(StatusCode::OK, "text/html; charset=utf-8", html);
+    let page = with(page, header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    with(page, header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
+}
+
+/// Digits in threes by style alone, so that what is copied or read aloud is the number itself.
+fn amount(amount: &Amount) -> String {
+    let number = amount.as_str();
+    let end = number.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(number.len());
+    let (whole, rest) = number.split_at(end);
+    let mut grouped = String::new();
+    for (place, digit) in whole.char_indices() {
+        if place > 0 && whole.len() > 4 && (whole.len() - place).is_multiple_of(3) {
+            grouped.push_str(r#"<span class="gap"></span><wbr>"#);
+        }
+        grouped.push(digit);
+    }
+    format!(r#"<data value="{number}">{grouped}{rest}</data>"#, number = text(number), rest = text(rest))
+}
+
+fn time(time: Timestamp) -> String {
+    let (machine, human) = (time.strftime("%Y-%m-%dT%H:%M:%SZ"), told(time));
+    format!(r#"<time datetime="{machine}">{human} UTC</time>"#)
+}
+
+/// Text as HTML, in an element or a quoted attribute.
+fn text(raw: &str) -> Text<'_> {
+    Text(raw)
+}
+
+struct Text<'a>(&'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|char| match char {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            other => write!(f, "{other}"),
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The merchant secret: where it comes from, what form it has, who holds it.
+//!
+//! The one copy in this process lies in a buffer that is wiped when the secret changes. Nothing here prints it, and
+//! the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::file::{self, Watched};
+use crate::text::{self, FilePath};
+
+/// The secret that the gateway's guide shows as an example.
+const PLACEHOLDER: &str = "your_token_here";
+
+/// `[merchant]`: exactly one of the two is set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// A file that holds the secret and nothing else. Preferred: it can change while we run.
+    #[serde(with = "text")]
+    pub(crate) secret_file: Option<FilePath>,
+    /// Whether it is given inline. It never stands here itself: it passes through no parser that could quote it.
+    #[serde(rename = "secret", skip_deserializing, serialize_with = "redacted")]
+    pub(crate) is_inline: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn redacted<S: Serializer>(is_inline: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *is_inline { "[redacted]" } else { "" })
+}
+
+/// The secret as it is at any moment. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Secret(Arc<Source>);
+
+enum Source {
+    Inline(Arc<SecretString>),
+    File(Watched<SecretString>),
+}
+
+impl Secret {
+    /// A secret that does not change.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, never what it is.
+    pub(crate) fn inline(secret: &SecretString) -> Result<Self, String> {
+        let secret = parse(secret.expose_secret().as_bytes())?;
+        Ok(Self(Arc::new(Source::Inline(Arc::new(secret)))))
+    }
+
+    /// A secret that is read from a file, again whenever it changes.
+    ///
+    /// # Errors
+    /// Says what is wrong with the content, never the content. A missing file is no error: it may be mounted late.
+    pub(crate) fn file(path: &FilePath) -> Result<Self, String> {
+        Ok(Self(Arc::new(Source::File(Watched::open(&path.0, parse)?))))
+    }
+
+    /// The secret now; `None` while its file has not come.
+    pub(crate) fn now(&self) -> Option<Arc<SecretString>> {
+        match &*self.0 {
+            Source::Inline(secret) => Some(secret.clone()),
+            Source::File(file) => file.get(),
+        }
+    }
+
+    /// Looks again at once. True when there is a new one.
+    pub(crate) async fn reread(&self) -> bool {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || file::Look::look(&this)).await.unwrap_or(false)
+    }
+
+    /// It was given inline.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(&*self.0, Source::Inline(_))
+    }
+
+    /// Where it is read from, for people.
+    pub(crate) fn source(&self) -> String {
+        match &*self.0 {
+            Source::Inline(_) => "given inline".to_owned(),
+            Source::File(file) => format!("read from {}", file.path().display()),
+        }
+    }
+
+    /// Adds the two metrics of the secret's file.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let (loaded_at, failures) = match &*self.0 {
+            Source::Inline(_) => {
+                let loaded_at = prometheus_client::metrics::gauge::Gauge::default();
+                loaded_at.set(crate::clock::unix_seconds());
+                (loaded_at, prometheus_client::metrics::counter::Counter::default())
+            }
+            Source::File(file) => (file.loaded_at.clone(), file.failures.clone()),
+        };
+        registry.register("secret_loaded_timestamp_seconds", "When the merchant secret was last loaded", loaded_at);
+        registry.register("secret_reload_failures", "Looks at the secret file that found nothing usable", failures);
+    }
+}
+
+impl file::Look for Secret {
+    fn is_loaded(&self) -> bool {
+        self.now().is_some()
+    }
+
+    fn look(&self) -> bool {
+        match &*self.0 {
+            Source::Inline(_) => false,
+            Source::File(file) => file.look(),
+        }
+    }
+}
+
+/// Takes the bytes for a secret if they can be one.
+///
+/// # Errors
+/// Says what is wrong, never what was read.
+fn parse(bytes: &[u8]) -> Result<SecretString, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "the secret is not UTF-8")?;
+    match text.len() {
+        0 => return Err("the secret is empty".to_owned()),
+        1..8 => return Err("the secret is shorter than 8 bytes".to_owned()),
+        8..=4096 => {}
+        _ => return Err("the secret is longer than 4096 bytes".to_owned()),
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(
+            "the secret has white space or control characters in it (one line end at the end is fine)".to_owned()
+        );
+    }
+    if text == PLACEHOLDER {
+        return Err("this is the placeholder of the guide: put your own merchant secret there (the gateway's /dev/api page shows it)".to_owned());
+    }
+    // Boxed as it is, without spare room: shrinking would leave a copy behind.
+    Ok(SecretString::from(Box::<str>::from(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_secret_is_refused_without_being_quoted() {
+        let long = "s".repeat(4097);
+        for text in ["", "tiny-1", "with space", "line\nbreak", "tab\tulator", PLACEHOLDER, &long] {
+            let why = parse(text.as_bytes()).unwrap_err();
+            assert!(text.is_empty() || !why.contains(text), "{why}");
+        }
+        assert!(parse(b"\xff\xfe\xfd12345678").is_err());
+        let secret = parse("gültig-12345".as_bytes()).unwrap();
+        assert!(!format!("{secret:?}").contains("12345"));
+    }
+}

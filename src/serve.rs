@@ -1,0 +1,263 @@
+//! HTTP/1.1 in: listeners, the limits of a connection, and the end of both. What is said over it is the service's.
+
+mod address;
+mod form;
+mod gate;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt};
+
+pub(crate) use self::address::Address;
+use self::gate::Gate;
+use crate::clock;
+
+/// Any error, for where nobody looks at its kind.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body that is there already.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// What one connection may cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Over it a connection is told [`Refusal::Overloaded`] and closed.
+    pub(crate) max_connections: usize,
+    /// From the first byte of a request, or of a silent new connection, to the end of its head.
+    pub(crate) header_timeout: Duration,
+    /// A kept-alive connection between two requests.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// Why a request gets no further than its form. It comes to the service as an extension of a stand-in request, in the
+/// order of the connection's requests; the connection ends after the answer, and no later byte of it is read as a
+/// request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is not a request as RFC 9112 has it, or two readers could read it in two ways; says where.
+    Malformed(&'static str),
+    /// The head is over 16 KiB, or has more than 100 fields.
+    HeadersTooLarge,
+    /// The target is over 8 KiB.
+    TargetTooLong,
+    /// It expects something else than `100-continue`.
+    Expectation,
+    /// The head did not come in time.
+    TooSlow,
+    /// There are as many connections as there may be.
+    Overloaded,
+}
+
+/// An error of the service: the connection is cut.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Cut(BoxError);
+
+/// What was decided about the requests of one connection, in their order; the gate writes it, the service reads it.
+type Verdicts = Arc<Mutex<VecDeque<Option<Refusal>>>>;
+
+/// A server and everything that runs in it. Dropping it does not end it: [`Server::drain`] does.
+pub(crate) struct Server {
+    limits: Limits,
+    slots: Arc<Semaphore>,
+    /// Connections over the limit that are being told so; over this limit they are just closed.
+    told: Arc<Semaphore>,
+    /// One token for each request that the service is answering.
+    requests: TaskTracker,
+    connections: TaskTracker,
+    stage: watch::Sender<Stage>,
+}
+
+/// A server's life, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Open,
+    /// No new connection is taken; those open go on.
+    NoMore,
+    /// Every connection ends as soon as it is between two requests.
+    Closing,
+}
+
+impl Server {
+    /// A server that serves nothing yet.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(limits.max_connections)),
+            told: Arc::new(Semaphore::new(limits.max_connections.div_ceil(8))),
+            limits,
+            requests: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            stage: watch::Sender::new(Stage::Open),
+        }
+    }
+
+    /// Accepts from the listener until the server drains. An error of the service cuts its connection without an
+    /// answer.
+    pub(crate) fn serve<S>(self: &Arc<Self>, listener: TcpListener, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+    {
+        let server = self.clone();
+        let mut stage = self.stage.subscribe();
+        // One task a listener: accepting waits for nothing else.
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    () = reached(&mut stage, Stage::NoMore) => return,
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => stream,
+                        Err(error) => {
+                            // Out of file descriptors, mostly: without a pause this loop would spin until one is free.
+                            tracing::warn!(%error, "no connection could be accepted");
+                            clock::sleep(Duration::from_millis(50)).await;
+                            continue;
+                        }
+                    },
+                };
+                let (slot, refusal) = match server.slots.clone().try_acquire_owned() {
+                    Ok(slot) => (slot, None),
+                    Err(_) => match server.told.clone().try_acquire_owned() {
+                        Ok(slot) => (slot, Some(Refusal::Overloaded)),
+                        Err(_) => continue,
+                    },
+                };
+                // One task a connection.
+                let connection = server.clone().connection(stream, slot, refusal, service.clone());
+                server.connections.spawn(connection);
+            }
+        });
+    }
+
+    async fn connection<S>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        _slot: OwnedSemaphorePermit,
+        refusal: Option<Refusal>,
+        service: S,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+    {
+        let _ = stream.set_nodelay(true);
+        let verdicts = Verdicts::default();
+        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone());
+        let requests = self.requests.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let busy = requests.token();
+            let verdict = verdicts.lock().unwrap_or_else(PoisonError::into_inner).front().copied().flatten();
+            if let Some(refusal) = verdict {
+                request.extensions_mut().insert(refusal);
+            }
+            let answer = service.clone().oneshot(request);
+            let verdicts = verdicts.clone();
+            Box::pin(async move {
+                let answer = answer.await.map_err(|error| Cut(error.into()));
+                // Taken away only now: while it stands there the gate knows that a request is being answered.
+                verdicts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                drop(busy);
+                answer
+            })
+        });
+        // The gate is stricter in every one of these, so that the words of a refusal are the service's.
+        let mut connection = http1::Builder::new()
+            .max_headers(form::MAX_FIELDS + 28)
+            .max_buf_size(64 * 1024)
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(gate), service);
+        let mut stage = self.stage.subscribe();
+        let mut closing = false;
+        let ended = loop {
+            tokio::select! {
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+                () = reached(&mut stage, Stage::Closing), if !closing => {
+                    closing = true;
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        };
+        let stream = connection.into_parts().io.into_inner().into_inner();
+        match ended {
+            Err(error) if error.is_user() => {
+                // The service wants the connection cut: an orderly end could be taken for the end of an answer.
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+            _ if closing => {}
+            _ => linger(stream).await,
+        }
+    }
+
+    /// Takes no new connection from here on; those open go on.
+    pub(crate) fn stop_accepting(&self) {
+        self.stage.send_replace(Stage::NoMore);
+    }
+
+    /// Returns when no request is being answered.
+    pub(crate) async fn idle(&self) {
+        self.requests.close();
+        self.requests.wait().await;
+    }
+
+    /// Ends every connection as soon as it is between two requests, and returns when all have ended.
+    pub(crate) async fn close(&self) {
+        self.stage.send_replace(Stage::Closing);
+        self.connections.close();
+        self.connections.wait().await;
+    }
+}
+
+/// Returns when the server has come so far.
+async fn reached(stage: &mut watch::Receiver<Stage>, far: Stage) {
+    // The sender lives as long as the server, and whoever waits here holds the server.
+    let _ = stage.wait_for(|stage| *stage >= far).await;
+}
+
+/// Ends a connection so that the other side sees the answer: closing a socket with unread bytes in it makes the system
+/// send a reset, which can overtake the answer. So: say that we are done, and throw away what still comes, for a
+/// moment and up to a bound (RFC 9112, section 9.6).
+async fn linger(mut stream: TcpStream) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const MOST: usize = 1 << 20;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let _ = clock::timeout(PATIENCE, async {
+        let mut buffer = [0; 4096];
+        let mut thrown_away = 0;
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            thrown_away += n;
+            if thrown_away > MOST {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+/// Binds an address; see [`Address::bind`].
+pub(crate) fn bind(address: &Address) -> io::Result<Vec<TcpListener>> {
+    address.bind()
+}

@@ -1,0 +1,122 @@
+//! Where to listen, as configuration says it.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// `localhost:8700` (both loopbacks), `:8701` (all addresses of both families), or `IP:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Localhost(u16),
+    Everywhere(u16),
+    One(SocketAddr),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("unix:") || text.starts_with("fd:") {
+            return Err(format!("{text:?} is not supported by this version: use \"localhost:8700\" or \"IP:PORT\""));
+        }
+        let no_address =
+            || format!("{text:?} is not an address: write \"localhost:8700\", \"127.0.0.1:8700\" or \":8700\"");
+        if let Ok(one) = text.parse() {
+            return Ok(Self::One(one));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(no_address)?;
+        let port = port.parse().map_err(|_| no_address())?;
+        match host {
+            "localhost" => Ok(Self::Localhost(port)),
+            "" => Ok(Self::Everywhere(port)),
+            _ => Err(no_address()),
+        }
+    }
+}
+
+impl Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Localhost(port) => write!(f, "localhost:{port}"),
+            Self::Everywhere(port) => write!(f, ":{port}"),
+            Self::One(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Address {
+    /// Only programs of this machine (or Pod) can reach it.
+    pub(crate) fn is_loopback(self) -> bool {
+        match self {
+            Self::Localhost(_) => true,
+            Self::Everywhere(_) => false,
+            Self::One(address) => address.ip().to_canonical().is_loopback(),
+        }
+    }
+
+    /// An address to reach it at from this machine.
+    pub(crate) fn reachable(self) -> String {
+        match self {
+            Self::Localhost(port) | Self::Everywhere(port) => format!("localhost:{port}"),
+            Self::One(address) if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+            Self::One(address) => address.to_string(),
+        }
+    }
+
+    /// The same with another port.
+    pub(crate) fn with_port(self, port: u16) -> Self {
+        match self {
+            Self::Localhost(_) => Self::Localhost(port),
+            Self::Everywhere(_) => Self::Everywhere(port),
+            Self::One(address) => Self::One(SocketAddr::new(address.ip(), port)),
+        }
+    }
+
+    /// Opens the sockets. A family that this machine does not have is left out; port 0 takes one free port for all.
+    pub(super) fn bind(self) -> io::Result<Vec<TcpListener>> {
+        let (first, second, port): (IpAddr, Option<IpAddr>, u16) = match self {
+            Self::Localhost(port) => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into()), port),
+            Self::Everywhere(port) => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into()), port),
+            Self::One(address) => (address.ip(), None, address.port()),
+        };
+        // With port 0 the one that is free for the first family may be taken in the second: then another is drawn.
+        let mut draws = if port == 0 { 20 } else { 1 };
+        loop {
+            draws -= 1;
+            let listener = match (open(SocketAddr::new(first, port)), second) {
+                (Err(error), Some(second)) if absent(&error) => return Ok(vec![open(SocketAddr::new(second, port))?]),
+                (listener, _) => listener?,
+            };
+            let Some(second) = second else { return Ok(vec![listener]) };
+            match open(SocketAddr::new(second, listener.local_addr()?.port())) {
+                Ok(other) => return Ok(vec![listener, other]),
+                Err(error) if absent(&error) => return Ok(vec![listener]),
+                Err(_) if draws > 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The machine does not have that family.
+fn absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(97 /* EAFNOSUPPORT, which has no kind */)
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // A restart must not wait until the connections of the last run have left TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Each family has its own socket: what an IPv6 socket does with IPv4 differs between machines.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}

@@ -1,0 +1,138 @@
+//! The form of a request head (RFC 9112), on the raw bytes.
+//!
+//! hyper accepts what two readers could read in two ways: two hosts, a length beside a chunked coding (and then hides
+//! one of them), bare line feeds, targets that are no paths. A request that needs a second thought is refused here.
+
+use hyper::http::uri::PathAndQuery;
+
+use super::Refusal;
+
+/// Most fields in one head.
+pub(super) const MAX_FIELDS: usize = 100;
+/// Largest head, in bytes.
+pub(super) const MAX_HEAD: usize = 16 * 1024;
+/// Longest target, in bytes.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// Where the body of a request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// Where its chunks say so.
+    Chunked,
+}
+
+/// Where the head at the start of `bytes` ends, if it does.
+pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut line_start = 0;
+    for (i, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        let line = &bytes[line_start..i];
+        if line_start > 0 && (line.is_empty() || line == b"\r") {
+            return Some(i + 1);
+        }
+        line_start = i + 1;
+    }
+    None
+}
+
+/// What a head that does not end within [`MAX_HEAD`] is refused for.
+pub(super) fn too_long(bytes: &[u8]) -> Refusal {
+    let line = bytes.iter().take_while(|byte| **byte != b'\n').count();
+    if line > MAX_TARGET { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
+}
+
+/// Checks a whole head.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
+    use Refusal::Malformed;
+    if head.iter().enumerate().any(|(i, byte)| *byte == b'\n' && (i == 0 || head[i - 1] != b'\r')) {
+        return Err(Malformed("a line of the head ends in a bare line feed"));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(Malformed("the head is incomplete")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadersTooLarge),
+        Err(_) => return Err(Malformed("the head is not one of HTTP/1.1")),
+    }
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(Malformed("the request line is incomplete"));
+    };
+    if target.len() > MAX_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if method == "CONNECT" {
+        return Err(Malformed("this is not a proxy: no CONNECT"));
+    }
+    if !target.starts_with('/') || target.contains('#') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Malformed("the target is not a path of visible ASCII, like /watch/abc"));
+    }
+    if PathAndQuery::try_from(target).is_err() {
+        return Err(Malformed("the target has characters that must be percent-encoded"));
+    }
+    if request.headers.iter().any(|field| field.name.contains('_')) {
+        return Err(Malformed("a header name has an underscore, which others read as a hyphen"));
+    }
+    check_host(request.headers)?;
+    check_framing(request.headers, version)
+}
+
+/// All values of a field.
+fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+}
+
+fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
+    let mut hosts = values(fields, "host");
+    let host = hosts.next().ok_or(Refusal::Malformed("there is no Host header"))?;
+    if hosts.next().is_some() {
+        return Err(Refusal::Malformed("there is more than one Host header"));
+    }
+    let well_formed = std::str::from_utf8(host).is_ok_and(|host| {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port),
+            _ => (host, ""),
+        };
+        let name_ok = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+            }
+        };
+        name_ok && port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+    });
+    if well_formed { Ok(()) } else { Err(Refusal::Malformed("the Host header is not a name with an optional port")) }
+}
+
+fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing, Refusal> {
+    use Refusal::Malformed;
+    let mut lengths = values(fields, "content-length");
+    let mut codings = values(fields, "transfer-encoding");
+    let framing = match (lengths.next(), codings.next()) {
+        (None, None) => Framing::Length(0),
+        (Some(_), Some(_)) => return Err(Malformed("there are both Content-Length and Transfer-Encoding")),
+        (Some(length), None) => {
+            let digits = std::str::from_utf8(length).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            Framing::Length(length.ok_or(Malformed("Content-Length is not one number"))?)
+        }
+        (None, Some(coding)) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
+        (None, Some(_)) => return Err(Malformed("Transfer-Encoding is something else than chunked, or in HTTP/1.0")),
+    };
+    if lengths.next().is_some() || codings.next().is_some() {
+        return Err(Malformed("Content-Length or Transfer-Encoding is repeated"));
+    }
+    if values(fields, "trailer").next().is_some() {
+        return Err(Malformed("trailers are not accepted"));
+    }
+    let mut expectations = values(fields, "expect");
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(framing),
+        (Some(one), None) if one.eq_ignore_ascii_case(b"100-continue") => Ok(framing),
+        _ => Err(Refusal::Expectation),
+    }
+}

@@ -1,0 +1,289 @@
+//! The gate: between the socket and hyper, it lets through only requests of good form.
+//!
+//! It reads each head whole, checks it, and counts the body off, so that it knows where the next head starts. In the
+//! place of a bad head hyper gets a stand-in, the service gets the reason beside it, and nothing after it is let
+//! through. The timers of a connection live here too, because only here is known what the connection is waiting for.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::form::{self, Framing};
+use super::{Limits, Refusal, Verdicts};
+use crate::clock;
+
+/// What hyper gets in the place of a bad head.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+/// How much is read from the socket at once.
+const READ: usize = 4096;
+/// Longest line that gives the size of a chunk.
+const MAX_CHUNK_LINE: usize = 256;
+
+/// A socket behind the gate.
+pub(super) struct Gate<S> {
+    socket: S,
+    limits: Limits,
+    verdicts: Verdicts,
+    /// Read, and not yet looked at.
+    raw: BytesMut,
+    /// Looked at: `raw`'s first bytes that hyper may have.
+    passed: usize,
+    state: State,
+    /// What the connection is refused for whatever it says.
+    refused: Option<Refusal>,
+    timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    first: bool,
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Head,
+    Body(u64),
+    ChunkSize,
+    Chunk(u64),
+    /// The line end after a chunk.
+    ChunkEnd,
+    /// The line end after the last chunk, where trailers would stand.
+    LastLine,
+    /// Nothing is let through any more.
+    Shut,
+}
+
+/// What a timer is running for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    FirstByte,
+    NextRequest,
+    RestOfHead,
+}
+
+impl<S> Gate<S> {
+    pub(super) fn new(socket: S, limits: Limits, refused: Option<Refusal>, verdicts: Verdicts) -> Self {
+        let raw = BytesMut::new();
+        Self { socket, limits, verdicts, raw, passed: 0, state: State::Head, refused, timer: None, first: true }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.socket
+    }
+
+    /// Looks at what has been read; lets through what it can.
+    fn advance(&mut self) -> io::Result<()> {
+        loop {
+            let rest = &self.raw[self.passed..];
+            match self.state {
+                State::Head => {
+                    // One empty line before a request is forgiven (RFC 9112, section 2.2).
+                    if rest.starts_with(b"\r\n") && self.passed == 0 {
+                        self.raw.advance(2);
+                        continue;
+                    }
+                    let verdict = match form::end_of_head(rest) {
+                        Some(end) if end <= form::MAX_HEAD => form::check(&rest[..end]).map(|framing| (end, framing)),
+                        None if rest.len() <= form::MAX_HEAD => return Ok(()),
+                        _ => Err(form::too_long(rest)),
+                    };
+                    match self.refused.map_or(verdict, Err) {
+                        Ok((end, framing)) => {
+                            self.passed += end;
+                            self.first = false;
+                            self.decide(None);
+                            self.state = match framing {
+                                Framing::Length(0) => State::Head,
+                                Framing::Length(length) => State::Body(length),
+                                Framing::Chunked => State::ChunkSize,
+                            };
+                        }
+                        Err(refusal) => return self.refuse(refusal),
+                    }
+                }
+                State::Body(left) | State::Chunk(left) => {
+                    let taken = left.min(rest.len() as u64);
+                    if taken == 0 {
+                        return Ok(());
+                    }
+                    #[expect(clippy::cast_possible_truncation, reason = "at most the length of a slice")]
+                    let bytes = taken as usize;
+                    self.passed += bytes;
+                    self.state = match (self.state, left - taken) {
+                        (State::Body(_), 0) => State::Head,
+                        (State::Body(_), left) => State::Body(left),
+                        (_, 0) => State::ChunkEnd,
+                        (_, left) => State::Chunk(left),
+                    };
+                }
+                State::ChunkSize => {
+                    let Some(line) = line(rest)? else { return Ok(()) };
+                    let size = chunk_size(&rest[..line - 2])?;
+                    self.passed += line;
+                    self.state = if size == 0 { State::LastLine } else { State::Chunk(size) };
+                }
+                State::ChunkEnd | State::LastLine => {
+                    let Some(line) = line(rest)? else { return Ok(()) };
+                    if line != 2 {
+                        return Err(bad_body("bytes after a chunk, or trailers"));
+                    }
+                    self.passed += line;
+                    self.state = if matches!(self.state, State::ChunkEnd) { State::ChunkSize } else { State::Head };
+                }
+                State::Shut => return Ok(()),
+            }
+        }
+    }
+
+    /// The connection ends here, with an answer.
+    fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
+        self.raw.truncate(self.passed);
+        self.raw.extend_from_slice(STAND_IN);
+        self.passed = self.raw.len();
+        self.state = State::Shut;
+        self.decide(Some(refusal));
+        Ok(())
+    }
+
+    fn decide(&self, verdict: Option<Refusal>) {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
+    }
+
+    /// What the connection waits for now, if somebody has to keep an eye on it.
+    fn waiting(&self) -> Option<Waiting> {
+        match self.state {
+            State::Head if !self.raw.is_empty() => Some(Waiting::RestOfHead),
+            State::Head if self.first => Some(Waiting::FirstByte),
+            // While a request is being answered the other side has every right to be silent.
+            State::Head if self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty() => {
+                Some(Waiting::NextRequest)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ready when the connection has waited long enough.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Waiting> {
+        let Some(waiting) = self.waiting() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let limit = match waiting {
+            Waiting::FirstByte | Waiting::RestOfHead => self.limits.header_timeout,
+            Waiting::NextRequest => self.limits.idle_timeout,
+        };
+        // A silent connection that starts to speak keeps its first timer: the time of a head does not start anew.
+        let keep =
+            |running: Waiting| running == waiting || (running, waiting) == (Waiting::FirstByte, Waiting::RestOfHead);
+        if !self.timer.as_ref().is_some_and(|(running, _)| keep(*running)) {
+            self.timer = Some((waiting, Box::pin(clock::sleep(limit))));
+        }
+        match &mut self.timer {
+            Some((_, sleep)) => sleep.as_mut().poll(cx).map(|()| waiting),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// How long the line at the start of `bytes` is, its end included; `None` while it is not whole.
+fn line(bytes: &[u8]) -> io::Result<Option<usize>> {
+    match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) if end > 0 && bytes[end - 1] == b'\r' => Ok(Some(end + 1)),
+        Some(_) => Err(bad_body("a bare line feed in the chunked coding")),
+        None if bytes.len() > MAX_CHUNK_LINE => Err(bad_body("a line of the chunked coding is too long")),
+        None => Ok(None),
+    }
+}
+
+/// The size that a chunk's line gives; extensions may follow it, of visible characters.
+fn chunk_size(line: &[u8]) -> io::Result<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, extension) = line.split_at(digits);
+    let extension_ok = match extension {
+        [] => true,
+        [b';', rest @ ..] => !rest.is_empty() && rest.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' '),
+        _ => false,
+    };
+    let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    size.filter(|_| extension_ok).ok_or_else(|| bad_body("a chunk's size is not one"))
+}
+
+fn bad_body(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        loop {
+            if gate.passed > 0 {
+                let n = gate.passed.min(out.remaining());
+                out.put_slice(&gate.raw[..n]);
+                gate.raw.advance(n);
+                gate.passed -= n;
+                if gate.raw.is_empty() {
+                    // An idle connection holds no buffer.
+                    gate.raw = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(gate.state, State::Shut) {
+                // Not the end of the stream: hyper would take that for a caller who hung up. It closes by itself,
+                // after the answer to the stand-in.
+                return Poll::Pending;
+            }
+            let mut bytes = [0; READ];
+            let mut read = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut gate.socket).poll_read(cx, &mut read) {
+                Poll::Ready(read_whole) => read_whole?,
+                Poll::Pending => match ready!(gate.poll_timer(cx)) {
+                    Waiting::RestOfHead => {
+                        gate.raw.clear();
+                        gate.refuse(Refusal::TooSlow)?;
+                        continue;
+                    }
+                    Waiting::FirstByte | Waiting::NextRequest => return Poll::Ready(Ok(())),
+                },
+            }
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            gate.raw.extend_from_slice(read.filled());
+            if let Err(error) = gate.advance() {
+                // The service sees its body fail and answers; nothing more is read.
+                gate.raw.clear();
+                gate.passed = 0;
+                gate.state = State::Shut;
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

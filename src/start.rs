@@ -1,0 +1,215 @@
+//! Starting a payment: parse, admit, send, remember, reply.
+
+mod redirect;
+mod request;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
+pub(crate) use self::request::{BadRequest, Request};
+use crate::flight::Airport;
+use crate::gateway::{self, Gateway, Order, Outcome, Started};
+use crate::json::{Json, Object};
+use crate::limit::{Limiter, Rate, Refused};
+use crate::payment::{Amount, Payment};
+use crate::store::Store;
+use crate::{clock, telemetry};
+
+/// `[start]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Starts per second.
+    pub(crate) rate: Rate,
+    /// Starts at once.
+    pub(crate) burst: NonZeroU32,
+    /// The longest that a start waits for its turn.
+    #[serde(with = "clock::text")]
+    pub(crate) queue_for: Duration,
+    /// Smallest amount.
+    pub(crate) min_amount: u64,
+    /// Largest amount.
+    pub(crate) max_amount: u64,
+    /// Names of further request fields that are passed on to the gateway.
+    pub(crate) forward_fields: Vec<request::FieldName>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rate: Rate(10.0),
+            #[expect(clippy::unwrap_used, reason = "20 is not zero")]
+            burst: NonZeroU32::new(20).unwrap(),
+            queue_for: Duration::from_secs(2),
+            min_amount: 1,
+            // The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
+            max_amount: (1 << 53) - 1,
+            forward_fields: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no payment to show.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Too many; nothing was sent.
+    #[error("too many starts")]
+    RateLimited {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The gateway, or the way to it.
+    #[error(transparent)]
+    Gateway(#[from] gateway::Error),
+    /// A bug of ours: what the gateway did is not known.
+    #[error("the start crashed")]
+    Crashed,
+}
+
+/// Starts payments. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Starter(Arc<Inner>);
+
+struct Inner {
+    bounds: request::Bounds,
+    limiter: Limiter,
+    gateway: Arc<Gateway>,
+    store: Arc<Store>,
+    airport: Airport,
+    metrics: Metrics,
+}
+
+impl Starter {
+    /// Starts payments at this gateway; each goes into the store before anybody hears of it.
+    pub(crate) fn new(
+        config: &Config,
+        allowed: Allowed,
+        gateway: Arc<Gateway>,
+        store: Arc<Store>,
+        airport: Airport,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            bounds: request::Bounds::new(config, allowed),
+            limiter: Limiter::new(config.rate, config.burst, config.queue_for),
+            gateway,
+            store,
+            airport,
+            metrics: Metrics::default(),
+        }))
+    }
+
+    /// Reads what a caller sent.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; nothing was sent, and no turn was used.
+    pub(crate) fn parse(&self, body: &[u8]) -> Result<Request, BadRequest> {
+        Request::parse(body, &self.0.bounds)
+    }
+
+    /// Starts the payment. It goes on when the caller stops waiting.
+    ///
+    /// # Errors
+    /// Each knows its [`Outcome`].
+    pub(crate) async fn start(&self, request: Request) -> Result<Object, Error> {
+        let this = self.clone();
+        let flight = self.0.airport.launch(async move {
+            let began = clock::now();
+            let result = this.0.start(request).await;
+            this.0.metrics.observe(clock::now() - began, &result);
+            result
+        });
+        flight.landed().await.unwrap_or(Err(Error::Crashed))
+    }
+
+    /// Adds this room's metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let metrics = &self.0.metrics;
+        registry.register("starts", "Starts that were well-formed, by how they ended", metrics.starts.clone());
+        registry.register_with_unit(
+            "start_duration",
+            "How long they took, waiting included",
+            telemetry::SECONDS,
+            metrics.duration.clone(),
+        );
+        registry.register("rate_limited", "Starts refused by start.rate", metrics.rate_limited.clone());
+    }
+}
+
+impl Inner {
+    async fn start(&self, request: Request) -> Result<Object, Error> {
+        let Request { amount, redirect, extra } = request;
+        self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
+        let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
+        let pay_url = self.gateway.pay_url(&code, redirect.as_ref());
+        tracing::info!(%code, %amount, "payment started");
+        self.store.started(Payment { code, watch_code, amount });
+        Ok(with_pay_url(answer, pay_url))
+    }
+}
+
+/// The gateway's object as it came, and where the payer goes.
+fn with_pay_url(mut answer: Object, pay_url: String) -> Object {
+    answer.retain(|(name, _)| name != "pay_url");
+    answer.push(("pay_url".to_owned(), Json::Text(pay_url)));
+    answer
+}
+
+impl Error {
+    /// Whether the gateway may have started a payment.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::RateLimited { .. } => Outcome::NotSent,
+            Self::Gateway(error) => error.outcome(),
+            Self::Crashed => Outcome::Unknown,
+        }
+    }
+}
+
+/// One that any amount between the bounds is fit for: `check --start` proves the secret with it.
+pub(crate) fn smallest_order(config: &Config) -> Order {
+    Order { amount: Amount::new(config.min_amount), extra: Object::new() }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+struct Metrics {
+    starts: Family<Ended, Counter>,
+    duration: Histogram,
+    rate_limited: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            starts: Family::default(),
+            duration: Histogram::new(telemetry::LATENCY_BUCKETS),
+            rate_limited: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    fn observe(&self, took: Duration, result: &Result<Object, Error>) {
+        let outcome = match result {
+            Ok(_) => "accepted",
+            Err(error) => error.outcome().label(),
+        };
+        if let Err(Error::RateLimited { .. }) = result {
+            self.rate_limited.inc();
+        }
+        self.starts.get_or_create(&Ended { outcome }).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}

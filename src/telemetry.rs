@@ -1,0 +1,137 @@
+//! Logs and the metrics registry.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use prometheus_client::registry::{Registry, Unit};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// One level for all (`"info"`), or some for parts (`"info,hyper=debug"`).
+    level: Level,
+    /// How a line looks.
+    format: Format,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            level: Level("info".to_owned(), Targets::new().with_default(tracing::Level::INFO)),
+            format: Format::Auto,
+        }
+    }
+}
+
+/// The text, and what it means.
+#[derive(Clone, Debug)]
+struct Level(String, Targets);
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // `Targets` takes any single word for the name of a target, and a typing mistake would silence the log.
+        let known = text.split(',').all(|part| {
+            let level = part.rsplit('=').next().unwrap_or_default();
+            tracing::level_filters::LevelFilter::from_str(level).is_ok()
+        });
+        match Targets::from_str(&text) {
+            Ok(targets) if known => Ok(Self(text, targets)),
+            _ => Err(de::Error::custom(format!(
+                "{text:?} is not a level: use error, warn, info, debug, trace or off, or \"info,hyper=debug\""
+            ))),
+        }
+    }
+}
+
+impl Serialize for Level {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+/// Starts logging to stderr. `color` is the user's wish (`NO_COLOR`); it is used on a terminal only.
+///
+/// # Errors
+/// When the process already logs.
+pub(crate) fn start(config: &Config, color: bool) -> Result<(), TryInitError> {
+    let terminal = std::io::stderr().is_terminal();
+    let text = match config.format {
+        Format::Auto => terminal,
+        Format::Text => true,
+        Format::Json => false,
+    };
+    let registry = tracing_subscriber::registry().with(config.level.1.clone());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if text {
+        registry.with(lines.with_ansi(terminal && color).with_target(false)).try_init()
+    } else {
+        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
+    }
+}
+
+/// An empty registry: every name in it starts with `tillgate_`.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::with_prefix("tillgate");
+    let version = prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The program", version);
+    registry
+}
+
+/// Buckets of every latency histogram, in seconds: from a cache hit to a gateway's timeout.
+pub(crate) const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// The unit of the same.
+pub(crate) const SECONDS: Unit = Unit::Seconds;
+
+/// The registry as OpenMetrics 1.0 text.
+pub(crate) fn openmetrics(registry: &Registry) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry)?;
+    Ok(text)
+}
+
+/// The registry as Prometheus text 0.0.4, for scrapers that do not ask for OpenMetrics: there a counter's type is told
+/// under the name that its samples have, an info is a gauge, and `# UNIT` and `# EOF` are unknown.
+pub(crate) fn prometheus(registry: &Registry) -> Result<String, fmt::Error> {
+    let open = openmetrics(registry)?;
+    let kinds =
+        |name: &str| open.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '));
+    let mut text = String::new();
+    for line in open.lines() {
+        let mut words = line.splitn(4, ' ');
+        let (Some("#"), Some(word @ ("HELP" | "TYPE")), Some(name), Some(rest)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            if !line.starts_with('#') {
+                text.push_str(line);
+                text.push('\n');
+            }
+            continue;
+        };
+        let (suffix, kind) = match kinds(name) {
+            Some("counter") => ("_total", "counter"),
+            Some("info") => ("_info", "gauge"),
+            Some(kind) => ("", kind),
+            None => ("", "untyped"),
+        };
+        let rest = if word == "TYPE" { kind } else { rest };
+        text.push_str(&format!("# {word} {name}{suffix} {rest}\n"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,318 @@
+//! What the tests drive: the whole program in this process ([`Sidecar`]), or the built one ([`Program`]).
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tillgate::sandbox::{Fault, Operation, Options};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+/// Longest that any condition is waited for: only ever reached by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The whole program without a socket. Dropping it without [`Sidecar::end`] leaves the last check out.
+pub struct Sidecar(tillgate::app::Sidecar);
+
+impl Sidecar {
+    /// With the defaults.
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these settings, written as variables are.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self(tillgate::app::Sidecar::new(settings, Options::default()).expect("good settings"))
+    }
+
+    /// Sets what goes wrong at the gateway from here on, in the sandbox's words.
+    pub fn faults(&self, faults: &[&str]) {
+        self.0.sandbox().set_faults(faults.iter().map(|fault| fault.parse::<Fault>().expect("a fault")).collect());
+    }
+
+    /// How many starts have reached the gateway.
+    pub fn gateway_starts(&self) -> u64 {
+        self.0.sandbox().calls(Operation::Start)
+    }
+
+    /// How many watches have reached it.
+    pub fn gateway_watches(&self) -> u64 {
+        self.0.sandbox().calls(Operation::Watch)
+    }
+
+    /// The payer pays.
+    pub fn pay(&self, code: &str) {
+        assert!(self.0.sandbox().complete(code), "no such payment");
+    }
+
+    /// `POST /api/start_payment` as a well-behaved caller sends it.
+    pub async fn start(&self, body: impl Into<Bytes>) -> Answer {
+        self.api(post("/api/start_payment", body)).await
+    }
+
+    /// A payment of 1000: its code and watch code.
+    pub async fn started(&self) -> (String, String) {
+        let answer = self.start(r#"{"amount": 1000}"#).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        (answer.text("code").to_owned(), answer.text("watch_code").to_owned())
+    }
+
+    /// `GET /watch/{code}`
+    pub async fn watch(&self, code: &str) -> Answer {
+        self.api(get(&format!("/watch/{code}"))).await
+    }
+
+    /// The same with one more header.
+    pub async fn watch_with(&self, code: &str, header: &str, value: &str) -> Answer {
+        let mut request = get(&format!("/watch/{code}"));
+        request.headers_mut().insert(header.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap());
+        self.api(request).await
+    }
+
+    /// Any request to the API.
+    pub async fn api(&self, request: Request<Full<Bytes>>) -> Answer {
+        Answer::of(self.0.api(request).await)
+    }
+
+    /// `GET` on the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        Answer::of(self.0.admin(get(path)).await)
+    }
+
+    /// The value of a metric, with its labels as they are printed; 0 where it is not there yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("/metrics").await;
+        let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until nothing is under way, which a sidecar without callers must come to.
+    pub async fn end(self) {
+        self.0.idle().await;
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    fn of(response: Response<Bytes>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+        Self { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// A member of the body that is a text.
+    pub fn text(&self, name: &str) -> &str {
+        let (_, rest) =
+            self.body.split_once(&format!("\"{name}\":\"")).unwrap_or_else(|| panic!("no {name}: {}", self.body));
+        rest.split('"').next().unwrap()
+    }
+
+    /// A header, the empty text if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A GET with a good Host.
+pub fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(path).header("host", "localhost").body(Full::default()).unwrap()
+}
+
+/// A POST of JSON with a good Host.
+pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let request = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    request.body(Full::new(body.into())).unwrap()
+}
+
+/// A running `tillgate`, killed when dropped.
+pub struct Program {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+    /// What it has said on stderr, as far as it was read.
+    pub log: Vec<String>,
+}
+
+impl Program {
+    /// Starts it with these arguments and variables, and no others of ours.
+    pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in(Path::new(env!("CARGO_TARGET_TMPDIR")), arguments, variables)
+    }
+
+    /// The same in a directory of its own.
+    pub fn start_in(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tillgate"))
+            .args(arguments)
+            .env_clear()
+            .envs(variables.iter().copied())
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stdout, stderr, log: Vec::new() }
+    }
+
+    /// A sandbox gateway on a free port, and its URL.
+    pub async fn sandbox(arguments: &[&str]) -> (Self, String) {
+        let mut program = Self::start(&[&["sandbox", "--listen", "127.0.0.1:0"], arguments].concat(), &[]);
+        let line = program.stdout_line().await;
+        let url = line.strip_prefix("sandbox listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        (program, url)
+    }
+
+    /// A sidecar on free ports, in front of that gateway, with the sandbox's secret inline and these variables
+    /// (`START__RATE`, without the prefix); gives the addresses of API and admin listener.
+    pub async fn sidecar(gateway: &str, settings: &[(&str, &str)]) -> (Self, SocketAddr, SocketAddr) {
+        let mut variables = vec![
+            ("TILLGATE_GATEWAY__URL".to_owned(), gateway.to_owned()),
+            ("TILLGATE_LISTEN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
+            ("TILLGATE_ADMIN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
+        ];
+        if !settings.iter().any(|(name, _)| name.starts_with("MERCHANT__")) {
+            variables.push(("TILLGATE_MERCHANT__SECRET".to_owned(), tillgate::sandbox::DEFAULT_SECRET.to_owned()));
+        }
+        variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())));
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut program = Self::start(&["run"], &variables);
+        let line = program.log_line("tillgate is running").await;
+        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+        (program, address("listen"), address("admin"))
+    }
+
+    /// The next line of its answer.
+    pub async fn stdout_line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
+        line.expect("a line in time").unwrap().expect("a line before the end")
+    }
+
+    /// Reads its log up to a line that has this in it.
+    pub async fn log_line(&mut self, part: &str) -> String {
+        let read = async {
+            while let Some(line) = self.stderr.next_line().await.unwrap() {
+                self.log.push(line.clone());
+                if line.contains(part) {
+                    return line;
+                }
+            }
+            panic!("no {part:?} in {:#?}", self.log)
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"))
+    }
+
+    /// Sends a signal by its name, like TERM.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().expect("kill");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end: exit code, and the rest of stdout and stderr.
+    pub async fn end(mut self) -> (i32, String, String) {
+        let mut rest = [String::new(), String::new()];
+        let [out, err] = &mut rest;
+        let read = async {
+            tokio::join!(
+                async {
+                    while let Some(line) = self.stdout.next_line().await.unwrap() {
+                        out.push_str(&line);
+                        out.push('\n');
+                    }
+                },
+                async {
+                    while let Some(line) = self.stderr.next_line().await.unwrap() {
+                        err.push_str(&line);
+                        err.push('\n');
+                    }
+                }
+            );
+            self.child.wait().await.unwrap()
+        };
+        let status = tokio::time::timeout(PATIENCE, read).await.expect("an end in time");
+        let [out, err] = rest;
+        (status.code().expect("an exit code"), out, err)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+}
+
+/// Runs it to its end.
+pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    Program::start(arguments, variables).end().await
+}
+
+/// One request over a connection of its own.
+pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+    let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
+    Answer::of(Response::from_parts(head, body.collect().await.expect("a whole body").to_bytes()))
+}
+
+/// A start over a connection of its own.
+pub async fn start_at(address: SocketAddr, body: &str) -> Answer {
+    let json = [("content-type", "application/json")];
+    call(address, Method::POST, "/api/start_payment", &json, body).await
+}
+
+/// A GET over a connection of its own.
+pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
+    call(address, Method::GET, path, &[], "").await
+}
+
+/// Sends these bytes and reads until the other side closes.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(bytes).await.expect("it reads");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    read.expect("an orderly end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Whether a program that a test needs is there; if not, the test says so and is left out, unless everything must run.
+pub fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
+    if !found {
+        assert!(
+            std::env::var_os("TILLGATE_TEST_ALL").is_none_or(|all| all != "1"),
+            "{program} is missing, and TILLGATE_TEST_ALL=1"
+        );
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
