@@ -77,7 +77,7 @@ struct Cut(BoxError);
 /// What was decided about the requests of one connection, in their order; the gate writes it, the service reads it.
 type Verdicts = Arc<Mutex<VecDeque<Option<Refusal>>>>;
 
-/// A server and everything that runs in it. Dropping it does not end it: [`Server::drain`] does.
+/// A server and everything that runs in it. Dropping it does not end it: [`Server::close`] does.
 pub(crate) struct Server {
     limits: Limits,
     slots: Arc<Semaphore>,
