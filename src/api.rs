@@ -237,7 +237,7 @@ impl Inner {
                 start::start(&self.starter, &body).await
             }
             (Route::Watch, &Method::GET) => {
-                let code = request.uri().path().trim_start_matches("/watch/").parse::<WatchCode>();
+                let code = request.uri().path().strip_prefix("/watch/").unwrap_or_default().parse::<WatchCode>();
                 let code = code.map_err(|malformed| refuse(malformed.into()))?;
                 watch::watch(&self.board, &code, request.headers()).await
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::{Deserialize, Deserializer, Serializer, de};
-pub(crate) use tokio::time::{Instant, sleep, timeout, timeout_at};
+pub(crate) use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// The steady clock: never goes back, knows no date.
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
@@ -43,10 +43,12 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 
 /// What a `Retry-After` asks for (RFC 9110, section 10.2.3: seconds or a date); `None` when it cannot be read.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long time too.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(Duration::try_from(date.duration_since(wall())).unwrap_or_default())
 }
 
@@ -59,6 +61,8 @@ pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
 
+    const A_YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
     pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::format_duration(*duration))
     }
@@ -67,6 +71,8 @@ pub(crate) mod text {
         let text = String::deserialize(deserializer)?;
         match super::parse_duration(&text) {
             Ok(Duration::ZERO) => Err(de::Error::custom("a duration of nothing: give at least \"1ms\"")),
+            // Any longer, and adding it to a moment may leave the range of the clock.
+            Ok(long) if long > A_YEAR => Err(de::Error::custom("longer than a year")),
             other => other.map_err(de::Error::custom),
         }
     }

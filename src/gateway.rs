@@ -205,35 +205,35 @@ impl Gateway {
     /// Each says whether the gateway may have started a payment that nobody has the code of.
     pub(crate) async fn start(&self, order: &Order) -> Result<Started, Error> {
         let began = clock::now();
-        let mut tries = self.tries();
-        let result = match self.start_until_settled(order, &mut tries).await {
-            Err(Error::RefusedSecret(_)) if self.secret.reread().await => {
-                self.start_until_settled(order, &mut tries).await
-            }
-            other => other,
-        };
+        let result = self.start_until_settled(order).await;
         self.metrics.observe("start", began, result.as_ref().err());
         result
     }
 
-    async fn start_until_settled(&self, order: &Order, tries: &mut Tries) -> Result<Started, Error> {
+    async fn start_until_settled(&self, order: &Order) -> Result<Started, Error> {
+        let mut tries = self.tries();
+        let mut looked_again = false;
         loop {
-            let result = self.start_once(order, tries.deadline).await;
-            match result {
+            // Read as late as possible, for this try alone.
+            let secret = self.secret.now().ok_or(Error::SecretUnavailable)?;
+            match self.start_once(order, &secret, tries.deadline).await {
                 Err(error @ Error::Unreachable(_)) => tries.again_after(error).await?,
+                Err(error @ Error::RefusedSecret(_)) => {
+                    if looked_again || !self.secret.is_replaced(&secret).await {
+                        return Err(error);
+                    }
+                    looked_again = true;
+                }
                 settled => return settled,
             }
         }
     }
 
-    async fn start_once(&self, order: &Order, deadline: Instant) -> Result<Started, Error> {
-        // Read as late as possible, for this try alone.
-        let secret = self.secret.now().ok_or(Error::SecretUnavailable)?;
-        let body = inject::body(&secret, order);
-        let request = wire::post(&self.url, "/api/start_payment", body);
+    async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
+        let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
         let answer = self.exchange(request, deadline).await?;
         // The secret that was sent is the one that can come back.
-        wire::started(answer.scrubbed(&self.scrubber(Some(secret))))
+        wire::started(answer.scrubbed(&self.scrubber(Some(secret.clone()))))
     }
 
     /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.

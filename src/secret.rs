@@ -67,10 +67,11 @@ impl Secret {
         }
     }
 
-    /// Looks again at once. True when there is a new one.
-    pub(crate) async fn reread(&self) -> bool {
+    /// Looks again at once. True when there is another one than `old` now, whoever noticed first.
+    pub(crate) async fn is_replaced(&self, old: &Arc<SecretString>) -> bool {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || file::Look::look(&this)).await.unwrap_or(false)
+        let looked = tokio::task::spawn_blocking(move || file::Look::look(&this)).await;
+        looked.is_ok() && self.now().is_some_and(|now| !Arc::ptr_eq(&now, old))
     }
 
     /// It was given inline.

@@ -103,8 +103,8 @@ impl Server {
     /// A server that serves nothing yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(limits.max_connections)),
-            told: Arc::new(Semaphore::new(limits.max_connections.div_ceil(8))),
+            slots: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            told: Arc::new(Semaphore::new(limits.max_connections.div_ceil(8).min(Semaphore::MAX_PERMITS))),
             limits,
             requests: TaskTracker::new(),
             connections: TaskTracker::new(),

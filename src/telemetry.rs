@@ -77,7 +77,12 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<(), TryInitError> {
         Format::Json => false,
     };
     let registry = tracing_subscriber::registry().with(config.level.1.clone());
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // A closed stderr must not end the program: without this the layer would panic over it.
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    // Where, not what: the message of a panic may quote anything.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(at = panic.location().map(ToString::to_string), "a bug in tillgate: please report this line");
+    }));
     if text {
         registry.with(lines.with_ansi(terminal && color).with_target(false)).try_init()
     } else {

@@ -16,7 +16,7 @@ use self::budget::Budget;
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
-use crate::payment::{Report, WatchCode};
+use crate::payment::{Report, Status, WatchCode};
 use crate::store::{Record, Seen, Settled, Store};
 
 /// `[watch]`
@@ -256,9 +256,13 @@ fn tell(before: &Record, seen: &Seen) {
     }
     let payment = before.payment.as_ref();
     let code = payment.map(|payment| payment.code.to_string());
-    tracing::info!(code, from = last.map(ToString::to_string), to = %status, "payment status");
-    if matches!(status, crate::payment::Status::Other(_)) {
-        tracing::warn!(code, %status, "the gateway gave a status that its guide does not know; it is passed on as it is");
+    tracing::info!(code, from = last.map(Status::label), to = status.label(), "payment status");
+    if matches!(status, Status::Other(_)) {
+        tracing::warn!(
+            code,
+            ?status,
+            "the gateway gave a status that its guide does not know; it is passed on as it is"
+        );
     }
     if let (Some(payment), Some(amount)) = (payment, &seen.report.amount)
         && payment.amount.to_string() != **amount

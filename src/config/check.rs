@@ -11,32 +11,34 @@ use crate::gateway::{BaseUrl, Network};
 use crate::secret::Secret;
 
 impl Reading {
-    /// Everything read and checked.
+    /// Everything read and config.
     ///
     /// # Errors
     /// All faults at once, in the order of their keys.
     pub(super) fn finish(mut self) -> Result<Loaded, Vec<Fault>> {
-        let config = self.extract();
-        let checked = config.unwrap_or_default();
-        let gateway_url = self.check_gateway(&checked);
-        let secret = self.check_secret(&checked);
-        let tokens = self.check_tokens(&checked);
-        let network = Network::open(&checked.gateway).map(Arc::new).map_err(|what| {
+        if self.faults.iter().any(|fault| fault.key == "--config") {
+            // A file that says nothing would be blamed for everything that is missing.
+            return Err(self.faults);
+        }
+        let mut config = self.extract();
+        let gateway_url = self.check_gateway(&config);
+        let secret = self.check_secret(&config);
+        let tokens = self.check_tokens(&config);
+        let network = Network::open(&config.gateway).map(Arc::new).map_err(|what| {
             let place = self.place("gateway.ca_file");
             self.fault("gateway.ca_file", place, what, "give a file with the gateway's root certificate as PEM");
         });
-        if checked.start.min_amount > checked.start.max_amount {
+        if config.start.min_amount > config.start.max_amount {
             let place = self.place("start.min_amount");
             self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
         }
-        if checked.gateway.connect_timeout > checked.gateway.timeout {
+        if config.gateway.connect_timeout > config.gateway.timeout {
             let place = self.place("gateway.connect_timeout");
             let what = "it is longer than gateway.timeout, which it is a part of";
             self.fault("gateway.connect_timeout", place, what, "make it shorter");
         }
         match (gateway_url, secret, tokens, network) {
             (Some(gateway_url), Some(secret), Some(tokens), Ok(network)) if self.faults.is_empty() => {
-                let mut config = checked;
                 config.merchant.is_inline = secret.is_inline();
                 let explained = Explained::new(&self.defaults, &self.found, &config, &secret, self.file.as_deref());
                 Ok(Loaded { config, gateway_url, secret, tokens, network, explained })
@@ -83,33 +85,27 @@ impl Reading {
 
     fn check_secret(&mut self, config: &Config) -> Option<Secret> {
         const FILE: &str = "merchant.secret_file";
-        match (self.secret.take(), &config.merchant.secret_file) {
+        match (&self.secret, &config.merchant.secret_file) {
             (None, None) => {
                 if !self.faults.iter().any(|fault| fault.key.starts_with("merchant.")) {
                     let place = self.unset(FILE);
-                    self.fault(
-                        FILE,
-                        place,
-                        "there is no merchant secret",
-                        "name the file that holds it: secret_file = \"/run/secrets/merchant\"",
-                    );
+                    let mend = "name the file that holds it: secret_file = \"/run/secrets/merchant\"";
+                    self.fault(FILE, place, "there is no merchant secret", mend);
                 }
                 None
             }
-            (Some((origin, _)), Some(_)) => {
+            (Some(_), Some(_)) => {
+                let place = self.place(SECRET);
                 let what = "merchant.secret_file is set too, and only one of the two may be";
-                self.fault(SECRET, origin, what, "remove it, and keep secret_file");
+                self.fault(SECRET, place, what, "remove it, and keep secret_file");
                 None
             }
-            (Some((origin, secret)), None) => match Secret::inline(&secret) {
+            (Some(secret), None) => match Secret::inline(secret) {
                 Ok(secret) => Some(secret),
                 Err(what) => {
-                    self.fault(
-                        SECRET,
-                        origin,
-                        what,
-                        "copy it again from the gateway's /dev/api page, without quotes or spaces around it",
-                    );
+                    let place = self.place(SECRET);
+                    let mend = "copy it again from the gateway's /dev/api page, without quotes or spaces around it";
+                    self.fault(SECRET, place, what, mend);
                     None
                 }
             },

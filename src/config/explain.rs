@@ -56,7 +56,6 @@ impl Explained {
             let value = effective.get(section).and_then(|section| section.get(name)).unwrap_or(&Json::Null);
             let origin = match found.get(key) {
                 Some((_, origin)) => origin.to_string(),
-                None if key == "merchant.secret" && config.merchant.is_inline => secret.source(),
                 None => "default".to_owned(),
             };
             (key.clone(), value.to_string(), origin)

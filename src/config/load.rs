@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -73,7 +74,7 @@ pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Load
         Source::Given(values, secret) => {
             reading.environment(environment);
             reading.forget_secret();
-            reading.secret = Some((Origin::Given, secret));
+            reading.take_secret(secret, Origin::Given);
             for (key, value) in values {
                 reading.set(key, value, Origin::Given);
             }
@@ -87,8 +88,8 @@ pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> R
     let mut reading = Reading::new();
     reading.file(path);
     reading.environment(environment);
-    let config = reading.extract().unwrap_or_default();
-    reading.faults.retain(|fault| fault.key.starts_with("admin."));
+    let config = reading.extract();
+    reading.faults.retain(|fault| fault.key.starts_with("admin.") || fault.key == "--config");
     match config.admin.address {
         Some(address) if reading.faults.is_empty() => Ok(address),
         _ => Err(reading.faults),
@@ -100,7 +101,7 @@ pub(super) struct Reading {
     pub(super) defaults: BTreeMap<String, Value>,
     pub(super) found: BTreeMap<String, (Value, Origin)>,
     /// Never among the values: it passes through no parser that could quote it.
-    pub(super) secret: Option<(Origin, SecretString)>,
+    pub(super) secret: Option<SecretString>,
     pub(super) faults: Vec<Fault>,
     pub(super) file: Option<PathBuf>,
 }
@@ -153,7 +154,8 @@ impl Reading {
             }
         };
         for (section, item) in document.iter() {
-            let Some(table) = item.as_table_like() else {
+            let known = self.defaults.keys().any(|key| key.split('.').next() == Some(section));
+            let Some(table) = item.as_table_like().filter(|_| known) else {
                 let line = item.span().map_or(1, |span| line_of(text, span.start));
                 self.unknown(section, format!("{place}:{line}"));
                 continue;
@@ -165,7 +167,7 @@ impl Reading {
                 if key == SECRET {
                     match item.as_str() {
                         Some("") => {}
-                        Some(secret) => self.secret = Some((origin, SecretString::from(Box::<str>::from(secret)))),
+                        Some(secret) => self.take_secret(SecretString::from(Box::<str>::from(secret)), origin),
                         None => self.fault(&key, origin, "it is not a text", mend_of(SECRET)),
                     }
                 } else if self.defaults.contains_key(&key) {
@@ -187,14 +189,14 @@ impl Reading {
                 self.fault(&key, origin, "it is not UTF-8", mend_of(&key));
                 continue;
             };
-            if value.is_empty() {
+            if !self.defaults.contains_key(&key) {
+                self.unknown(&key, origin);
+            } else if value.is_empty() {
                 // Unset, so that a template may leave it empty.
             } else if key == SECRET {
-                self.secret = Some((origin, SecretString::from(Box::<str>::from(value))));
-            } else if self.defaults.contains_key(&key) {
-                self.set(&key, value, origin);
+                self.take_secret(SecretString::from(Box::<str>::from(value)), origin);
             } else {
-                self.unknown(&key, origin);
+                self.set(&key, value, origin);
             }
         }
     }
@@ -211,41 +213,61 @@ impl Reading {
         }
     }
 
+    fn take_secret(&mut self, secret: SecretString, origin: Origin) {
+        self.secret = Some(secret);
+        self.found.insert(SECRET.to_owned(), (Value::from("[redacted]"), origin));
+    }
+
     fn forget_secret(&mut self) {
         self.secret = None;
+        self.found.remove(SECRET);
         self.found.remove("merchant.secret_file");
     }
 
+    /// A key, or a section, that there is not: with the nearest one that there is.
     fn unknown(&mut self, key: &str, place: impl ToString) {
-        let shown = match self.found.len() {
-            _ if key.contains('.') => key.to_owned(),
-            _ => format!("{key} (outside of any section)"),
-        };
-        let nearest =
-            self.defaults.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-        let mend = match nearest {
-            Some(nearest) => format!("did you mean {nearest}? config/tillgate.toml lists all keys"),
-            None => "config/tillgate.toml lists all keys".to_owned(),
-        };
-        self.fault(&shown, place, "there is no such key", mend);
+        let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+        let mut known: Vec<String> = self.defaults.keys().cloned().collect();
+        let mut key = key.to_owned();
+        if !known.iter().any(|other| section(other) == section(&key)) {
+            known = known.iter().map(|other| section(other)).collect();
+            key = section(&key);
+        }
+        let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, &key));
+        let nearest = nearest.map_or("", String::as_str);
+        let what = if key.contains('.') { "there is no such key" } else { "there is no such section" };
+        let mend = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
+        self.fault(&key, place, what, mend);
     }
 
-    /// The whole configuration; `None` when a value does not fit. Each value is tried alone over the defaults, so that
+    /// The configuration of all values that fit; the others are faults. Each is tried alone over the defaults, so that
     /// every one that does not fit is told: a parser stops at the first.
-    pub(super) fn extract(&mut self) -> Option<Config> {
-        let mut fits = true;
+    pub(super) fn extract(&mut self) -> Config {
+        let defaults = figment(&self.defaults);
+        let mut all = defaults.clone();
         for (key, (value, origin)) in self.found.clone() {
-            if let Err(error) = figment(&self.defaults).merge(One(&key, &value)).extract::<Config>() {
-                fits = false;
-                let what = error.kind.to_string();
-                self.fault(&key, origin, what, mend_of(&key));
+            match defaults.clone().merge(One(&key, &value)).extract::<Config>() {
+                Ok(_) => all = all.merge(One(&key, &value)),
+                Err(error) => self.fault(&key, origin, what_of(&error.kind), mend_of(&key)),
             }
         }
-        let all = self
-            .found
-            .iter()
-            .fold(figment(&self.defaults), |figment, (key, (value, _))| figment.merge(One(key, value)));
-        if fits { all.extract().ok() } else { None }
+        all.extract().unwrap_or_default()
+    }
+}
+
+/// What figment says, without the names of Rust's types.
+fn what_of(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let expected = match expected.as_str() {
+                "u32" | "u64" | "usize" => "a whole number, not below zero",
+                "a nonzero u32" => "a whole number over zero",
+                "f64" => "a number",
+                other => other,
+            };
+            format!("found {found}, expected {expected}")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -318,7 +340,7 @@ mod tests {
         for key in reading.defaults.keys().filter(|key| *key != SECRET) {
             assert!(reading.found.contains_key(key), "{key} is not in config/tillgate.toml");
         }
-        let mut example = reading.extract().unwrap();
+        let mut example = reading.extract();
         assert!(example.gateway.url.take().is_some(), "the one key without a default");
         let (example, default) =
             (serde_json::to_value(example).unwrap(), serde_json::to_value(Config::default()).unwrap());
