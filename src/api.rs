@@ -190,15 +190,16 @@ impl Inner {
         // A bug in one request must not end the connection without an answer.
         let result = AssertUnwindSafe(self.route(route, request)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(Problem::new(Word::Internal, "This is a bug in tillgate.")));
-        let (mut response, error, outcome) = match result {
-            Ok(response) => (response, None, None),
+        let (mut response, error, outcome, detail) = match result {
+            Ok(response) => (response, None, None, None),
             Err(mut problem) => {
                 if route != Route::Start {
                     problem.outcome = None;
                 }
                 let (word, outcome) = (problem.word.text(), problem.outcome_label());
                 self.refused.get_or_create(&Refused { error: word }).inc();
-                (problem.render(&id), Some(word), outcome)
+                let detail = problem.is_ours_or_the_gateways().then(|| problem.detail.clone());
+                (problem.render(&id), Some(word), outcome, detail)
             }
         };
         let headers = response.headers_mut();
@@ -212,7 +213,7 @@ impl Inner {
         let (status, route) = (response.status().as_u16(), route.template());
         #[expect(clippy::cast_precision_loss, reason = "exact for centuries")]
         let duration_ms = (clock::now() - began).as_micros() as f64 / 1000.0;
-        tracing::info!(%method, route, status, duration_ms, request_id = id, error, outcome, "request");
+        tracing::info!(%method, route, status, duration_ms, request_id = id, error, outcome, detail, "request");
         response
     }
 

@@ -97,6 +97,9 @@ impl FromStr for BaseUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
         }
+        if url.as_str().parse::<hyper::Uri>().is_err() {
+            return Err("the URL has characters that no request can have".to_owned());
+        }
         Ok(Self(url))
     }
 }
@@ -204,13 +207,6 @@ impl Gateway {
     /// # Errors
     /// Each says whether the gateway may have started a payment that nobody has the code of.
     pub(crate) async fn start(&self, order: &Order) -> Result<Started, Error> {
-        let began = clock::now();
-        let result = self.start_until_settled(order).await;
-        self.metrics.observe("start", began, result.as_ref().err());
-        result
-    }
-
-    async fn start_until_settled(&self, order: &Order) -> Result<Started, Error> {
         let mut tries = self.tries();
         let mut looked_again = false;
         loop {
@@ -231,9 +227,8 @@ impl Gateway {
 
     async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
         let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
-        let answer = self.exchange(request, deadline).await?;
         // The secret that was sent is the one that can come back.
-        wire::started(answer.scrubbed(&self.scrubber(Some(secret.clone()))))
+        self.exchange("start", request, deadline, Some(secret.clone()), wire::started).await
     }
 
     /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
@@ -241,14 +236,8 @@ impl Gateway {
     /// # Errors
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
-        let began = clock::now();
         let request = wire::get(&self.url, &format!("/watch/{code}"));
-        let result = match self.exchange(request, deadline).await {
-            Ok(answer) => wire::report(answer.scrubbed(&self.scrubber(self.secret.now()))),
-            Err(error) => Err(error),
-        };
-        self.metrics.observe("watch", began, result.as_ref().err());
-        result
+        self.exchange("watch", request, deadline, self.secret.now(), wire::report).await
     }
 
     /// A new call's tries.
@@ -286,12 +275,21 @@ impl Gateway {
         self.secret.register(registry);
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<wire::Answer, Error> {
-        wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await
-    }
-
-    fn scrubber(&self, secret: Option<Arc<SecretString>>) -> Scrubber<'_> {
-        Scrubber::new(secret, &self.metrics.echoes)
+    /// One try: sends, reads, takes the secret out, and reads what is left.
+    async fn exchange<T>(
+        &self,
+        operation: &'static str,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        secret: Option<Arc<SecretString>>,
+        meaning: fn(wire::Scrubbed) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let began = clock::now();
+        let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;
+        let scrubber = Scrubber::new(secret, &self.metrics.echoes);
+        let result = answer.and_then(|answer| meaning(answer.scrubbed(&scrubber)));
+        self.metrics.observe(operation, began, result.as_ref().err());
+        result
     }
 }
 

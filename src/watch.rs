@@ -183,7 +183,9 @@ impl Board {
             Err(error) => {
                 let why = if matches!(error, Error::NoTurn) { Stale::Budget } else { Stale::Gateway };
                 let last = known.seen.filter(|seen| clock::now() - seen.asked < board.stale_for);
-                (last.ok_or(error)?, Some(why))
+                let Some(last) = last else { return Err(error) };
+                tracing::warn!(%error, "no answer from the gateway: the last known one is served");
+                (last, Some(why))
             }
         };
         let how = How::Asked { first, joined, stale };

@@ -129,7 +129,7 @@ impl Word {
 pub(super) struct Problem {
     pub(super) word: Word,
     /// What to do about it.
-    detail: String,
+    pub(super) detail: String,
     /// Of a start: whether the gateway may have done it. Told only where a start was asked for.
     pub(super) outcome: Option<Outcome>,
     retry_after: Option<Duration>,
@@ -170,6 +170,11 @@ impl Problem {
     /// The connection ends with this answer: what else comes on it cannot be told from the rest of this request.
     pub(super) fn closing(self) -> Self {
         Self { close: true, ..self }
+    }
+
+    /// Not the caller's fault: somebody will look for the reason in the log.
+    pub(super) fn is_ours_or_the_gateways(&self) -> bool {
+        self.word.source() == "gateway" || self.word.row().1 >= 500
     }
 
     pub(super) fn outcome_label(&self) -> Option<&'static str> {
