@@ -1,5 +1,6 @@
 //! What the tests drive: the whole program in this process ([`Sidecar`]), or the built one ([`Program`]).
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
@@ -307,12 +308,14 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
 pub fn has(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
-    if !found {
-        assert!(
-            std::env::var_os("TILLGATE_TEST_ALL").is_none_or(|all| all != "1"),
-            "{program} is missing, and TILLGATE_TEST_ALL=1"
-        );
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
+    found || skip(&format!("{program} is not installed"))
+}
+
+/// Says why a test is left out, and gives `false`; fails instead where everything must run.
+pub fn skip(why: &str) -> bool {
+    let all = std::env::var_os("TILLGATE_TEST_ALL").is_some_and(|all| all == "1");
+    assert!(!all, "{why}, and TILLGATE_TEST_ALL=1");
+    // Not by `eprintln`, which is only shown when a test fails.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+    false
 }

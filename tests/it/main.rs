@@ -1,4 +1,6 @@
 //! The promises of tillgate, proved from outside: the real app over the real sandbox gateway.
 
+mod browser;
+mod clients;
 mod harness;
 mod layers;

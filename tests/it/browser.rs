@@ -1,0 +1,224 @@
+//! The payer's side, in a real browser: the pay page, the way back, and the sandbox's pages on a phone.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::harness::{Program, call, get_at, has, start_at};
+
+/// A headless chromium, driven over WebDriver.
+struct Browser {
+    _driver: Child,
+    driver: SocketAddr,
+    /// The path of its session.
+    session: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn open() -> Self {
+        let mut child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver starts");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next_line().await.unwrap().expect("chromedriver tells its port");
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                break port.trim_end_matches('.').parse().unwrap();
+            }
+        };
+        // Read on, so that it never writes into a closed pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let profile = tempfile::tempdir().unwrap();
+        let profile_flag = format!("--user-data-dir={}", profile.path().display());
+        let flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            // Nothing but this machine.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+            &profile_flag,
+        ];
+        let mut browser = Self {
+            _driver: child,
+            driver: SocketAddr::from(([127, 0, 0, 1], port)),
+            session: String::new(),
+            _profile: profile,
+        };
+        let chrome = json!({ "goog:chromeOptions": { "args": flags } });
+        let opened = browser.ask(Method::POST, "/session", json!({ "capabilities": { "alwaysMatch": chrome } })).await;
+        browser.session = format!("/session/{}", opened["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    /// Ends it. A browser would outlive its driver's death.
+    async fn close(self) {
+        self.ask(Method::DELETE, "", Value::Null).await;
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let path = format!("{}{path}", self.session);
+        let answer = call(self.driver, method, &path, &[("content-type", "application/json")], &body).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()["value"].take()
+    }
+
+    async fn go(&self, url: &str) {
+        self.ask(Method::POST, "/url", json!({ "url": url })).await;
+    }
+
+    /// Clicks the only element that this CSS selector finds.
+    async fn click(&self, selector: &str) {
+        let found = self.ask(Method::POST, "/elements", json!({ "using": "css selector", "value": selector })).await;
+        let [element] = &found.as_array().unwrap()[..] else { panic!("not one {selector}: {found}") };
+        // The key is WebDriver's own constant; there is no other.
+        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        self.ask(Method::POST, &format!("/element/{id}/click"), json!({})).await;
+    }
+
+    /// The value of a JavaScript expression.
+    async fn value(&self, expression: &str) -> Value {
+        let script = format!("return {expression}");
+        self.ask(Method::POST, "/execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Waits until the browser is there.
+    async fn arrives_at(&self, url: &str) {
+        let arrived = async {
+            while self.value("location.href").await != url {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(10), arrived).await.is_err() {
+            panic!("the browser is at {}, not at {url}", self.value("location.href").await);
+        }
+    }
+
+    /// A screen of this width from here on; windows cannot be made so narrow.
+    async fn set_width(&self, width: u32) {
+        let screen = json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false });
+        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
+        self.ask(Method::POST, "/goog/cdp/execute", command).await;
+    }
+}
+
+/// Runs the test with a browser, and ends that also when the test fails.
+async fn with_browser<F>(test: impl FnOnce(Arc<Browser>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if !has("chromium") || !has("chromedriver") {
+        return;
+    }
+    let browser = Arc::new(Browser::open().await);
+    let result = tokio::spawn(test(browser.clone())).await;
+    Arc::into_inner(browser).expect("the test is over").close().await;
+    if let Err(failed) = result {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+}
+
+/// The shop's page that payers come back to, at any path.
+async fn shop() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<h1>Thank you</h1>";
+                let _ = stream.write_all(page.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_payer_pays_and_comes_back() {
+    with_browser(async |browser| {
+        let shop = shop().await;
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let allowed = format!(r#"["http://{shop}"]"#);
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", &allowed)]).await;
+        let thanks = format!("http://{shop}/thanks?order=7&from=shop");
+        let started = start_at(api, &json!({ "amount": 123_456, "redirect": thanks }).to_string()).await.json();
+        let watch = format!("/watch/{}", started["watch_code"].as_str().unwrap());
+        assert_eq!(get_at(api, &watch).await.text("status"), "created");
+
+        browser.go(started["pay_url"].as_str().unwrap()).await;
+        let page = browser.value("document.body.innerText").await;
+        assert!(page.as_str().unwrap().contains("Sandbox Shop"), "{page}");
+        assert_eq!(browser.value("document.querySelector('.amount data').value").await, "123456");
+        browser.click("form button").await;
+        browser.arrives_at(&thanks).await;
+        assert_eq!(browser.value("document.body.innerText").await, "Thank you");
+
+        // What was fresh a moment ago says `created` still; this asks anew.
+        let no_cache = [("cache-control", "no-cache")];
+        let watched = call(api, Method::GET, &watch, &no_cache, "").await;
+        assert_eq!(watched.text("status"), "completed");
+
+        // Back on the pay page, there is nothing left to pay.
+        browser.go(started["pay_url"].as_str().unwrap()).await;
+        assert_eq!(browser.value("document.querySelectorAll('form').length").await, 0);
+        browser.click("a.button").await;
+        browser.arrives_at(&thanks).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_sandboxs_pages_fit_a_phone() {
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let (_sidecar, api, _) =
+            Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", r#"["https://a-rather-long-name.shop.example"]"#)])
+                .await;
+        browser.set_width(390).await;
+        fits(&browser, &gateway).await;
+        let largest = r#"{"amount": 9007199254740991, "redirect": "https://a-rather-long-name.shop.example/thanks"}"#;
+        let started = start_at(api, largest).await.json();
+        let code = started["code"].as_str().unwrap();
+        fits(&browser, started["pay_url"].as_str().unwrap()).await;
+        fits(&browser, &gateway).await;
+        fits(&browser, &format!("{gateway}/dev/api")).await;
+        let completed = format!("/_sandbox/payments/{code}/complete");
+        let sandbox = gateway.strip_prefix("http://").unwrap().parse().unwrap();
+        assert!(call(sandbox, Method::POST, &completed, &[], "").await.status < 300);
+        fits(&browser, started["pay_url"].as_str().unwrap()).await;
+        fits(&browser, &gateway).await;
+        fits(&browser, &format!("{gateway}/nothing/here")).await;
+    })
+    .await;
+}
+
+/// The page has something to read, and nothing of it is beside the screen.
+async fn fits(browser: &Browser, url: &str) {
+    browser.go(url).await;
+    assert_eq!(browser.value("innerWidth").await, 390, "{url}");
+    let heading = browser.value("document.querySelector('h1').innerText").await;
+    assert!(!heading.as_str().unwrap().is_empty(), "{url}");
+    let width = browser.value("document.documentElement.scrollWidth").await;
+    assert!(width.as_u64().unwrap() <= 390, "{url} is {width} wide");
+    // Who reads with a screen reader hears it too.
+    assert_eq!(browser.value("document.documentElement.lang").await, "en", "{url}");
+}

@@ -1,0 +1,177 @@
+//! What merchants copy: the programs in `tests/clients` and the snippets of the README, run as they stand.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::harness::{Program, get_at, has, skip, start_at};
+
+/// Where the clients' payers, and the README's, come back to.
+const ALLOWED: (&str, &str) = ("REDIRECT__ALLOWED", r#"["https://shop.example", "http://localhost:3000"]"#);
+/// One start, and then none for a long time.
+const ONE_START: [(&str, &str); 4] =
+    [ALLOWED, ("START__RATE", "0.001"), ("START__BURST", "1"), ("START__QUEUE_FOR", "1ms")];
+
+/// A language that apps are written in.
+#[derive(Clone, Copy)]
+struct Language {
+    /// How a file's name ends.
+    extension: &'static str,
+    /// How the README marks a block of it.
+    mark: &'static str,
+    /// What runs a file of it.
+    program: &'static str,
+    /// Succeeds where everything is there that such a file needs.
+    needs: &'static [&'static str],
+}
+
+const SH: Language = Language { extension: "sh", mark: "sh", program: "sh", needs: &["-c", "command -v curl"] };
+const PYTHON: Language =
+    Language { extension: "py", mark: "python", program: "python3", needs: &["-c", "import requests"] };
+const JS: Language = Language { extension: "mjs", mark: "js", program: "node", needs: &["-e", "fetch"] };
+const PHP: Language = Language { extension: "php", mark: "php", program: "php", needs: &["-r", "curl_init();"] };
+
+impl Language {
+    /// Whether this machine can run it; if not, the test says so.
+    fn is_here(self) -> bool {
+        let works = || {
+            let probe = std::process::Command::new(self.program).args(self.needs).output();
+            probe.is_ok_and(|output| output.status.success())
+        };
+        has(self.program) && (works() || skip(&format!("`{} {}` fails", self.program, self.needs.join(" "))))
+    }
+
+    fn client(self) -> PathBuf {
+        file(&format!("tests/clients/start_and_watch.{}", self.extension))
+    }
+
+    /// Runs a file of it to its end: exit code, stdout and stderr.
+    async fn run(self, script: &Path, api: SocketAddr) -> (i32, String, String) {
+        let run = Command::new(self.program)
+            .arg(script)
+            .env("TILLGATE_URL", format!("http://{api}"))
+            .env("no_proxy", "127.0.0.1")
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(60), run).await.expect("an end in time").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+    }
+}
+
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+#[tokio::test]
+async fn the_sh_client() {
+    a_client(SH).await;
+}
+
+#[tokio::test]
+async fn the_python_client() {
+    a_client(PYTHON).await;
+}
+
+#[tokio::test]
+async fn the_js_client() {
+    a_client(JS).await;
+}
+
+#[tokio::test]
+async fn the_php_client() {
+    a_client(PHP).await;
+}
+
+async fn a_client(language: Language) {
+    if !language.is_here() {
+        return;
+    }
+    let client = language.client();
+    let (_sandbox, gateway) = Program::sandbox(&["--auto-complete", "1s"]).await;
+    let (sidecar, api, _) = Program::sidecar(&gateway, &ONE_START).await;
+
+    let (code, out, err) = language.run(&client, api).await;
+    assert_eq!((code, &*err), (0, ""), "{out}");
+    let lines: Vec<_> = out.lines().collect();
+    let [pay, "paid"] = lines[..] else { panic!("{out}") };
+    assert!(pay.starts_with(&format!("pay: {gateway}/pay/")), "{out}");
+    assert!(pay.ends_with("?redirect=https%3A%2F%2Fshop.example%2Fthanks"), "{out}");
+
+    // That was the one start.
+    let refused = start_at(api, r#"{"amount": 1000}"#).await;
+    assert_eq!(refused.text("error"), "rate_limited");
+    fails_with_detail(language, api, "start.rate").await;
+    drop(sidecar);
+
+    // A port that nobody listens on.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_sidecar, api, _) = Program::sidecar(&format!("http://{nobody}"), &[ALLOWED]).await;
+    fails_with_detail(language, api, "gateway.url").await;
+}
+
+/// The client tells the problem's detail, which names this key.
+async fn fails_with_detail(language: Language, api: SocketAddr, key: &str) {
+    let detail = start_at(api, r#"{"amount": 1000}"#).await.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains(key), "{detail}");
+    let (code, out, err) = language.run(&language.client(), api).await;
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    assert!(err.lines().any(|line| line == detail), "{err}");
+}
+
+#[test]
+fn the_clients_are_short() {
+    for language in [SH, PYTHON, JS, PHP] {
+        let client = language.client();
+        let lines = std::fs::read_to_string(&client).unwrap().lines().count();
+        assert!(lines <= 32, "{} has {lines} lines", client.display());
+    }
+}
+
+/// The blocks under `## From your app`, by language.
+fn snippets() -> Vec<(Language, String)> {
+    let readme = std::fs::read_to_string(file("README.md")).expect("README.md");
+    let (_, section) = readme.split_once("\n## From your app\n").expect("README.md has `## From your app`");
+    let section = section.split("\n## ").next().unwrap();
+    let mut blocks = Vec::new();
+    for language in [SH, PYTHON, JS, PHP] {
+        let start = format!("```{}\n", language.mark);
+        let found = section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+        let before = blocks.len();
+        blocks.extend(found.map(|block| (language, block)));
+        assert!(blocks.len() > before, "README.md has no ```{} block under `## From your app`", language.mark);
+    }
+    blocks
+}
+
+#[tokio::test]
+async fn the_readmes_snippets_run() {
+    for (language, snippet) in snippets() {
+        let client = std::fs::read_to_string(language.client()).unwrap();
+        let (length, most) = (snippet.lines().count(), client.lines().count());
+        assert!(length <= most, "README.md's {} block has {length} lines, its client {most}", language.mark);
+        if language.mark == "sh" || !language.is_here() {
+            continue;
+        }
+        let (_sandbox, gateway) = Program::sandbox(&["--auto-complete", "1s"]).await;
+        let (_sidecar, api, admin) = Program::sidecar(&gateway, &[ALLOWED]).await;
+        let mut text = snippet.replace("http://localhost:8700", &format!("http://{api}"));
+        if language.mark == "php" && !text.contains("<?php") {
+            text.insert_str(0, "<?php\n");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join(format!("snippet.{}", language.extension));
+        std::fs::write(&script, text).unwrap();
+        let (code, out, err) = language.run(&script, api).await;
+        assert_eq!(code, 0, "README.md's {} block: {out}{err}", language.mark);
+        let metrics = get_at(admin, "/metrics").await.body;
+        let started = metrics.lines().any(|line| line == r#"tillgate_starts_total{outcome="accepted"} 1"#);
+        assert!(started, "README.md's {} block starts no payment: {metrics}", language.mark);
+    }
+}
