@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo bench`: what tillgate costs. It prints, and asserts nothing about speed: a number is for the machine that it
+//! was measured on.
+#![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program beside the crate")]
+
+mod load;
+mod process;
+
+use std::time::{Duration, Instant};
+
+use self::load::{CONNECTIONS, Load};
+use self::process::Sidecar;
+
+const STARTS: usize = 10;
+const SETTLE: Duration = Duration::from_secs(1);
+const MEASURE: Duration = Duration::from_secs(4);
+
+fn main() {
+    // `cargo test --all-targets` runs this too, with a program that nothing was optimised in.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    println!("machine: {}", process::machine());
+    let (_sandbox, gateway) = process::sandbox();
+
+    let ready = median((0..STARTS).map(|_| process::sidecar(gateway, "info", false).ready_after).collect());
+    let size = std::fs::metadata(process::PROGRAM).expect("the program").len();
+    let idle = process::sidecar(gateway, "info", false);
+    std::thread::sleep(SETTLE);
+    println!("\n{:<46}{:>12}{:>12}", "at rest", "measured", "aim");
+    println!(
+        "{:<46}{:>9.1} ms{:>12}",
+        format!("ready after (median of {STARTS} starts)"),
+        ready.as_secs_f64() * 1e3,
+        "<= 50 ms"
+    );
+    println!("{:<46}{:>8.1} MiB{:>12}", "memory, idle (VmRSS)", mebibytes(idle.process.memory()), "<= 8 MiB");
+    println!("{:<46}{:>8.1} MiB{:>12}", "the program's file", mebibytes(size), "<= 8 MiB");
+    drop(idle);
+
+    let pinned = process::pin_the_rest();
+    let cores =
+        if pinned { "the sidecar on one core, load and gateway on another" } else { "nothing pinned to a core" };
+    println!("\n{:<28}{:>12}{:>18}{:>14}", "under load", "requests/s", "CPU per request", "memory after");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (what, log_level) in [("cached watch", "warn"), ("cached watch", "info"), ("start", "warn"), ("start", "info")]
+    {
+        // A new pair each: what the last one kept costs this one nothing.
+        let (_sandbox, gateway) = process::sandbox();
+        let sidecar = process::sidecar(gateway, log_level, pinned);
+        let (rate, cpu, memory) = runtime.block_on(measure(&sidecar, what));
+        let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
+        println!("{:<28}{rate:>12.0}{cpu:>18}{:>10.1} MiB", format!("{what}, log {log_level}"), mebibytes(memory));
+    }
+    println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
+}
+
+/// Requests per second, the sidecar's time on a core for each, and its memory when the load is over.
+async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
+    let request = match what {
+        "start" => load::start(),
+        _ => load::get(&format!("/watch/{}", load::started(sidecar.api).await)),
+    };
+    let load = Load::begin(sidecar.api, request).await;
+    tokio::time::sleep(SETTLE).await;
+    let (began, cpu_before, answers_before) = (Instant::now(), sidecar.process.cpu_time(), load.answers());
+    tokio::time::sleep(MEASURE).await;
+    let (took, cpu, answers) =
+        (began.elapsed(), sidecar.process.cpu_time() - cpu_before, load.answers() - answers_before);
+    load.end();
+    tokio::time::sleep(SETTLE).await;
+    let answers = u32::try_from(answers).expect("seconds are few").max(1);
+    (f64::from(answers) / took.as_secs_f64(), cpu / answers, sidecar.process.memory())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact enough for one decimal place")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

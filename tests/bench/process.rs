@@ -1,0 +1,110 @@
+//! The programs under measure, and what the system tells of them.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::load;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tillgate");
+/// Linux counts a process's time in hundredths of a second, whatever the kernel's own tick is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A running `tillgate`, killed when dropped.
+pub(crate) struct Process(Child);
+
+/// A sidecar, and where it is.
+pub(crate) struct Sidecar {
+    pub(crate) process: Process,
+    pub(crate) api: SocketAddr,
+    /// From its start to the first `/readyz` that says 200.
+    pub(crate) ready_after: Duration,
+}
+
+impl Process {
+    /// Starts it, and says how long it took until `ready`.
+    fn start(mut command: Command, ready: impl Fn() -> bool) -> (Self, Duration) {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let began = Instant::now();
+        let process = Self(command.spawn().expect("the program starts"));
+        while !ready() {
+            assert!(began.elapsed() < Duration::from_secs(10), "the program is not ready in time");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        (process, began.elapsed())
+    }
+
+    /// Memory that is really there.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Time on a core so far, in the program and in the kernel on its behalf.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
+        // The second field is a name in brackets; utime and stime are the fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u32>().expect("a number"));
+        TICK * ticks.sum::<u32>()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A sandbox gateway.
+pub(crate) fn sandbox() -> (Process, SocketAddr) {
+    let [address, _] = free_addresses();
+    let mut command = Command::new(PROGRAM);
+    command.args(["sandbox", "--listen", &address.to_string()]);
+    (Process::start(command, || TcpStream::connect(address).is_ok()).0, address)
+}
+
+/// A sidecar in front of that gateway, logging from this level on to /dev/null; on a core of its own if `pinned`.
+pub(crate) fn sidecar(gateway: SocketAddr, log_level: &str, pinned: bool) -> Sidecar {
+    let [api, admin] = free_addresses();
+    let mut command = if pinned { Command::new("taskset") } else { Command::new(PROGRAM) };
+    if pinned {
+        command.args(["-c", "0", PROGRAM]);
+    }
+    let settings = [
+        ("GATEWAY__URL", &*format!("http://{gateway}")),
+        ("MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
+        ("LISTEN__ADDRESS", &api.to_string()),
+        ("ADMIN__ADDRESS", &admin.to_string()),
+        ("START__RATE", "1000000"),
+        ("START__BURST", "1000000"),
+        ("LOG__LEVEL", log_level),
+    ];
+    command.arg("run").env_clear().envs(settings.map(|(name, value)| (format!("TILLGATE_{name}"), value)));
+    let (process, ready_after) = Process::start(command, || load::is_ready(admin));
+    Sidecar { process, api, ready_after }
+}
+
+/// Addresses that nobody has at this moment: at `log.level = "warn"` the program tells nobody which it took.
+fn free_addresses() -> [SocketAddr; 2] {
+    let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address"))
+}
+
+/// Moves this process, and what it starts from here on, off the sidecar's core. False where that cannot be.
+pub(crate) fn pin_the_rest() -> bool {
+    let id = std::process::id().to_string();
+    let pin = Command::new("taskset").args(["-a", "-cp", "1", &id]).stdout(Stdio::null()).status();
+    pin.is_ok_and(|status| status.success())
+}
+
+/// What all this runs on.
+pub(crate) fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} cores of {}, Linux {}", model.unwrap_or("an unknown CPU"), kernel.trim())
+}
