@@ -150,8 +150,8 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
         Err(faults) => return tell(&faults),
     };
     // Listened for before anything is open: a signal that comes early is not lost.
-    let mut signals = match begin(&loaded.config.log, environment) {
-        Ok(signals) => signals,
+    let (mut signals, _log) = match begin(&loaded.config.log, environment) {
+        Ok(begun) => begun,
         Err(exit) => return exit,
     };
     for note in &loaded.explained.notes {
@@ -198,10 +198,10 @@ async fn run_sandbox(arguments: SandboxArguments) -> Exit {
     Exit::Fine
 }
 
-/// Starts the log and listens for signals.
-fn begin(log: &telemetry::Config, environment: &Environment) -> Result<Signals, Exit> {
-    telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
-    Signals::listen().map_err(|error| failed(&error))
+/// Starts the log, which ends when its guard is dropped, and listens for signals.
+fn begin(log: &telemetry::Config, environment: &Environment) -> Result<(Signals, telemetry::Log), Exit> {
+    let log = telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
+    Ok((Signals::listen().map_err(|error| failed(&error))?, log))
 }
 
 /// One line of an answer, on stdout. Whoever closed it does not want to know.

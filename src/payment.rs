@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// An amount in the gateway's unit, passed through: this program knows no currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +29,11 @@ impl Display for Amount {
 
 /// The public code of a payment: whoever has it can pay it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Code(Box<str>);
+pub(crate) struct Code(Arc<str>);
 
-/// The code that a payment's status is asked with.
+/// The code that a payment's status is asked with. Clones share the text: it stands in several places for each payment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct WatchCode(Box<str>);
+pub(crate) struct WatchCode(Arc<str>);
 
 /// Not 1 to 256 of `A-Z a-z 0-9 - . _ ~` (RFC 3986's unreserved), or a dot segment.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct Malformed;
 
 /// Both codes stand in paths that we build. With these characters there is nothing to escape, and no way out of the
 /// segment.
-fn parse_code(text: &str) -> Result<Box<str>, Malformed> {
+fn parse_code(text: &str) -> Result<Arc<str>, Malformed> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let well_formed = (1..=256).contains(&text.len()) && text.bytes().all(unreserved) && text != "." && text != "..";
     if well_formed { Ok(text.into()) } else { Err(Malformed) }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tracing_appender::non_blocking::NonBlockingBuilder;
+pub(crate) use tracing_appender::non_blocking::WorkerGuard as Log;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -65,11 +67,16 @@ enum Format {
     Json,
 }
 
-/// Starts logging to stderr. `color` is the user's wish (`NO_COLOR`); it is used on a terminal only.
+/// Most lines that wait for a reader of the log who is slow; what comes on top is dropped. Nothing else would be better:
+/// waiting for that reader would stop every request, probes included.
+const WAITING_LINES: usize = 4096;
+
+/// Starts logging to stderr; ends, with what is still waiting, when the guard is dropped. `color` is the user's wish
+/// (`NO_COLOR`); it is used on a terminal only.
 ///
 /// # Errors
 /// When the process already logs.
-pub(crate) fn start(config: &Config, color: bool) -> Result<(), TryInitError> {
+pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
     let terminal = std::io::stderr().is_terminal();
     let text = match config.format {
         Format::Auto => terminal,
@@ -78,16 +85,19 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<(), TryInitError> {
     };
     let registry = tracing_subscriber::registry().with(config.level.1.clone());
     // A closed stderr must not end the program: without this the layer would panic over it.
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     // Where, not what: the message of a panic may quote anything.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(at = panic.location().map(ToString::to_string), "a bug in tillgate: please report this line");
     }));
     if text {
-        registry.with(lines.with_ansi(terminal && color).with_target(false)).try_init()
+        registry.with(lines.with_ansi(terminal && color).with_target(false)).try_init()?;
     } else {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
+        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
     }
+    Ok(guard)
 }
 
 /// An empty registry: every name in it starts with `tillgate_`.

@@ -41,8 +41,8 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
         Ok(loaded) => loaded,
         Err(faults) => return tell(&faults),
     };
-    let mut signals = match begin(&loaded.config.log, environment) {
-        Ok(signals) => signals,
+    let (mut signals, _log) = match begin(&loaded.config.log, environment) {
+        Ok(begun) => begun,
         Err(exit) => return exit,
     };
     serve_sandbox(sandbox, &Sandbox::new(Options::default()));

@@ -1,5 +1,4 @@
 //! The payer's side, in a real browser: the pay page, the way back, and the sandbox's pages on a phone.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 use std::net::SocketAddr;
 use std::process::Stdio;

@@ -1,5 +1,4 @@
 //! What merchants copy: the programs in `tests/clients` and the snippets of the README, run as they stand.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

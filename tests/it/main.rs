@@ -1,5 +1,14 @@
 //! The promises of tillgate, proved from outside: the real app over the real sandbox gateway.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "this is how a test fails, and what it is made of"
+)]
+
 mod browser;
 mod clients;
 mod harness;
