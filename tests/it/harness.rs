@@ -30,7 +30,12 @@ impl Sidecar {
 
     /// With these settings, written as variables are.
     pub fn with(settings: &[(&str, &str)]) -> Self {
-        Self(tillgate::app::Sidecar::new(settings, Options::default()).expect("good settings"))
+        Self::before(Options::default(), settings)
+    }
+
+    /// The same before a gateway of another kind.
+    pub fn before(gateway: Options, settings: &[(&str, &str)]) -> Self {
+        Self(tillgate::app::Sidecar::new(settings, gateway).expect("good settings"))
     }
 
     /// Sets what goes wrong at the gateway from here on, in the sandbox's words.
@@ -87,11 +92,23 @@ impl Sidecar {
         Answer::of(self.0.admin(get(path)).await)
     }
 
+    /// The same with one more header.
+    pub async fn admin_with(&self, path: &str, header: &str, value: &str) -> Answer {
+        let mut request = get(path);
+        request.headers_mut().insert(header.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap());
+        Answer::of(self.0.admin(request).await)
+    }
+
     /// The value of a metric, with its labels as they are printed; 0 where it is not there yet.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await;
         let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until nothing is under way.
+    pub async fn idle(&self) {
+        self.0.idle().await;
     }
 
     /// Waits until nothing is under way, which a sidecar without callers must come to.
@@ -131,6 +148,17 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
+}
+
+/// Lets go on what can go on without time passing, until this holds.
+pub async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if holds() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never came to that");
 }
 
 /// A GET with a good Host.

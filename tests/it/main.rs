@@ -13,3 +13,7 @@ mod browser;
 mod clients;
 mod harness;
 mod layers;
+mod problems;
+mod secret;
+mod start;
+mod watch;
