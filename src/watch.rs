@@ -160,7 +160,8 @@ impl Board {
                 board.polls_saved.inc();
                 return Ok(answer);
             }
-            if let Some((_, error)) = calls.unknown.get(code).filter(|(since, _)| clock::now() - *since < UNKNOWN_FOR) {
+            let remembered = calls.unknown.get(code).filter(|(since, _)| !force && clock::now() - *since < UNKNOWN_FOR);
+            if let Some((_, error)) = remembered {
                 board.polls_saved.inc();
                 return Err(error.clone().into());
             }

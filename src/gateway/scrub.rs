@@ -1,7 +1,10 @@
 //! Takes the secret out of what the gateway says: an answer that echoes the request must not carry it on to callers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -24,22 +27,88 @@ impl<'a> Scrubber<'a> {
     }
 
     /// Takes it out of every name and value. Values are unescaped, so that however JSON wrote it is no matter; a text
-    /// that quotes JSON has it in its escaped form.
+    /// that quotes JSON has it in its escaped form. Percent-encoded or in base64 it is found too.
     pub(super) fn scrub(&self, value: &mut Json) {
         let Some(secret) = &self.secret else { return };
-        let raw = secret.expose_secret();
-        let escaped = escaped(raw);
+        let needles = Needles::of(secret);
         let mut found = false;
         value.rewrite(&mut |text| {
-            let hit = text.contains(raw) || text.contains(&**escaped);
-            found |= hit;
-            hit.then(|| text.replace(&**escaped, REDACTED).replace(raw, REDACTED))
+            let clean = needles.take_out(text);
+            found |= clean.is_some();
+            clean
         });
         if found {
             self.echoes.inc();
             tracing::error!("the gateway echoed the merchant secret; it was taken out of the answer");
         }
     }
+}
+
+/// The forms that it can have; derived for one answer, and wiped after it.
+struct Needles<'a> {
+    raw: &'a str,
+    escaped: Zeroizing<String>,
+    base64: Vec<Zeroizing<String>>,
+}
+
+impl<'a> Needles<'a> {
+    fn of(secret: &'a SecretString) -> Self {
+        let raw = secret.expose_secret();
+        Self { raw, escaped: escaped(raw), base64: base64(raw.as_bytes()) }
+    }
+
+    /// The text without it, if it was in there.
+    fn take_out(&self, text: &str) -> Option<String> {
+        let mut clean = text.replace(&**self.escaped, REDACTED).replace(self.raw, REDACTED);
+        while let Some(hit) = self.percent_encoded_in(&clean).or_else(|| self.base64_in(&clean)) {
+            clean.replace_range(hit, REDACTED);
+        }
+        (clean != text).then_some(clean)
+    }
+
+    /// Where it stands with whatever bytes of it percent-encoded, in whatever case.
+    fn percent_encoded_in(&self, text: &str) -> Option<Range<usize>> {
+        let text = text.as_bytes();
+        (0..text.len()).find_map(|start| {
+            let end = self.raw.bytes().try_fold(start, |at, byte| match text.get(at..)? {
+                [this, ..] if *this == byte => Some(at + 1),
+                [b'%', high, low, ..] if hex(*high)? * 16 + hex(*low)? == u32::from(byte) => Some(at + 3),
+                _ => None,
+            });
+            end.map(|end| start..end)
+        })
+    }
+
+    /// Where it stands in base64: all of the coded text, the rest of which may be the rest of the request.
+    fn base64_in(&self, text: &str) -> Option<Range<usize>> {
+        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
+        let (at, needle) = self.base64.iter().find_map(|needle| Some((text.find(&***needle)?, needle)))?;
+        let bytes = text.as_bytes();
+        let before = bytes[..at].iter().rev().take_while(|byte| is_base64(byte)).count();
+        let after = bytes[at + needle.len()..].iter().take_while(|byte| is_base64(byte)).count();
+        Some(at - before..at + needle.len() + after)
+    }
+}
+
+fn hex(digit: u8) -> Option<u32> {
+    char::from(digit).to_digit(16)
+}
+
+/// What base64 makes of it in either alphabet, wherever it starts in what is encoded: the characters that depend on it
+/// alone, for each of the three ways to fall into groups of three bytes.
+fn base64(secret: &[u8]) -> Vec<Zeroizing<String>> {
+    let mut needles = Vec::with_capacity(6);
+    for before in 0..3 {
+        let mut bytes = Zeroizing::new(vec![0; before + secret.len()]);
+        bytes[before..].copy_from_slice(secret);
+        // Bits of the bytes before stand in the first characters, and bits of what follows in the last.
+        let (first, last) = (before.div_ceil(3) * (before + 1), bytes.len() * 8 / 6);
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let whole = Zeroizing::new(engine.encode(&*bytes));
+            needles.push(Zeroizing::new(whole[first..last].to_owned()));
+        }
+    }
+    needles
 }
 
 /// As it stands between the quotes of a JSON text, in a wiped buffer of the exact size.
@@ -79,5 +148,23 @@ mod tests {
             r#"{"a":"[redacted]","b":["x[redacted]"],"[redacted]":1,"request":"{\"merchant_secret\":\"[redacted]\"}"}"#
         );
         assert_eq!(echoes.get(), 1);
+    }
+
+    #[test]
+    fn no_coding_hides_it() {
+        let secret = SecretString::from("s\u{fc}cret/with+odd?bytes>>");
+        let needles = Needles::of(&secret);
+        let raw = needles.raw;
+        for before in ["", "a", "ab", "abc", "abcd"] {
+            for after in ["", "x", "xy", "xyz"] {
+                let plain = format!("{before}{raw}{after}");
+                for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+                    assert!(needles.take_out(&engine.encode(&plain)).is_some(), "{plain} in base64");
+                }
+                let percent: String = plain.bytes().map(|byte| format!("%{byte:02x}")).collect();
+                assert!(needles.take_out(&percent).is_some(), "{plain} percent-encoded");
+            }
+        }
+        assert!(needles.take_out("100% of nothing: c3VjaCBhIHRleHQ").is_none());
     }
 }

@@ -26,11 +26,13 @@ pub(super) async fn poll(
         let asked = clock::now();
         let result = gateway.status(code, tries.deadline).await;
         drop(turn);
-        match result {
+        let error = match result {
             Ok(report) => return Ok(Polled { report, asked }),
-            Err(error) if error.is_worth_another_try() => tries.again_after(error).await?,
+            Err(error) if error.is_worth_another_try() => error,
             Err(error) => return Err(error.into()),
-        }
-        turn = budget.turn(tries.deadline).await.ok_or(Error::NoTurn)?;
+        };
+        tries.again_after(error.clone()).await?;
+        // No turn for a repeat: then the failure that made it necessary is what there is to tell.
+        turn = budget.turn(tries.deadline).await.ok_or(error)?;
     }
 }

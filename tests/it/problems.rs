@@ -1,7 +1,5 @@
 //! Errors: every row of the contract's table that a caller can bring about, and the door.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes the helpers of a test for production code")]
-
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};

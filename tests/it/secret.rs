@@ -1,7 +1,5 @@
 //! The secret never comes out: a sweep over everything that the program says.
 
-#![expect(clippy::expect_used, reason = "clippy takes the helpers of a test for production code")]
-
 use hyper::HeaderMap;
 use serde_json::Value;
 use tillgate::sandbox::{DEFAULT_SECRET, Options};

@@ -1,7 +1,5 @@
 //! `POST /api/start_payment`: the guide's step 1, and what is refused before it.
 
-#![expect(clippy::expect_used, reason = "clippy takes the helpers of a test for production code")]
-
 use std::cell::RefCell;
 use std::time::Duration;
 

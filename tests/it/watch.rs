@@ -1,7 +1,5 @@
 //! `GET /watch/{watch_code}`: one call for all who ask, and what is said when there is none.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "clippy takes the helpers of a test for production code")]
-
 use std::time::Duration;
 
 use futures_util::FutureExt;
