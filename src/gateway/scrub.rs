@@ -60,8 +60,11 @@ impl<'a> Needles<'a> {
     /// The text without it, if it was in there.
     fn take_out(&self, text: &str) -> Option<String> {
         let mut clean = text.replace(&**self.escaped, REDACTED).replace(self.raw, REDACTED);
-        while let Some(hit) = self.percent_encoded_in(&clean).or_else(|| self.base64_in(&clean)) {
-            clean.replace_range(hit, REDACTED);
+        // Always onwards: the mark itself may have a (bad) secret in it.
+        let mut done = 0;
+        while let Some(hit) = self.percent_encoded_in(&clean[done..]).or_else(|| self.base64_in(&clean[done..])) {
+            clean.replace_range(done + hit.start..done + hit.end, REDACTED);
+            done += hit.start + REDACTED.len();
         }
         (clean != text).then_some(clean)
     }
@@ -165,6 +168,7 @@ mod tests {
                 assert!(needles.take_out(&percent).is_some(), "{plain} percent-encoded");
             }
         }
+        assert!(Needles::of(&SecretString::from("redacted")).take_out("redacted %72edacted").is_some(), "it ends");
         assert!(needles.take_out("100% of nothing: c3VjaCBhIHRleHQ").is_none());
     }
 }
