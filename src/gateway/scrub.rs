@@ -62,11 +62,15 @@ impl<'a> Needles<'a> {
         let mut clean = text.replace(&**self.escaped, REDACTED).replace(self.raw, REDACTED);
         // Always onwards: the mark itself may have a (bad) secret in it.
         let mut done = 0;
-        while let Some(hit) = self.percent_encoded_in(&clean[done..]).or_else(|| self.base64_in(&clean[done..])) {
+        while let Some(hit) = self.first_in(&clean[done..]) {
             clean.replace_range(done + hit.start..done + hit.end, REDACTED);
             done += hit.start + REDACTED.len();
         }
         (clean != text).then_some(clean)
+    }
+
+    fn first_in(&self, text: &str) -> Option<Range<usize>> {
+        [self.percent_encoded_in(text), self.base64_in(text)].into_iter().flatten().min_by_key(|hit| hit.start)
     }
 
     /// Where it stands with whatever bytes of it percent-encoded, in whatever case.
