@@ -132,6 +132,19 @@ impl Answer {
         Self { status: head.status.as_u16(), headers: head.headers, body }
     }
 
+    /// All of these bytes, as answers one after the other.
+    pub fn all(mut bytes: &[u8]) -> Result<Vec<Self>, String> {
+        let mut answers = Vec::new();
+        while !bytes.is_empty() {
+            let first = first_answer(bytes);
+            let (answer, length) =
+                first.ok_or_else(|| format!("half an answer: {:?}", String::from_utf8_lossy(bytes)))?;
+            bytes = &bytes[length..];
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
@@ -216,6 +229,15 @@ impl Program {
     /// A sidecar on free ports, in front of that gateway, with the sandbox's secret inline and these variables
     /// (`START__RATE`, without the prefix); gives the addresses of API and admin listener.
     pub async fn sidecar(gateway: &str, settings: &[(&str, &str)]) -> (Self, SocketAddr, SocketAddr) {
+        Self::sidecar_with(gateway, settings, &[]).await
+    }
+
+    /// The same, with further variables that are not settings.
+    pub async fn sidecar_with(
+        gateway: &str,
+        settings: &[(&str, &str)],
+        others: &[(&str, &str)],
+    ) -> (Self, SocketAddr, SocketAddr) {
         let mut variables = vec![
             ("TILLGATE_GATEWAY__URL".to_owned(), gateway.to_owned()),
             ("TILLGATE_LISTEN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
@@ -225,6 +247,7 @@ impl Program {
             variables.push(("TILLGATE_MERCHANT__SECRET".to_owned(), tillgate::sandbox::DEFAULT_SECRET.to_owned()));
         }
         variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())));
+        variables.extend(others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut program = Self::start(&["run"], &variables);
         let line = program.log_line("tillgate is running").await;
@@ -320,6 +343,112 @@ pub async fn start_at(address: SocketAddr, body: &str) -> Answer {
 /// A GET over a connection of its own.
 pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
     call(address, Method::GET, path, &[], "").await
+}
+
+/// One HTTP/1.1 connection, byte by byte.
+pub struct Wire {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.expect("it listens"), read: Vec::new() }
+    }
+
+    /// Writes these bytes.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.expect("it reads");
+    }
+
+    /// The next whole answer.
+    pub async fn answer(&mut self) -> Answer {
+        let read = async {
+            loop {
+                if let Some((answer, length)) = first_answer(&self.read) {
+                    self.read.drain(..length);
+                    return answer;
+                }
+                let n = self.stream.read_buf(&mut self.read).await.expect("an answer before a reset");
+                assert!(n > 0, "closed before a whole answer: {:?}", String::from_utf8_lossy(&self.read));
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("an answer in time")
+    }
+
+    /// Everything up to an orderly end, as answers.
+    pub async fn answers(mut self) -> Vec<Answer> {
+        let end = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut self.read)).await;
+        end.expect("an end in time").expect("an orderly end");
+        Answer::all(&self.read).unwrap()
+    }
+
+    /// The other side closes, and says nothing more.
+    pub async fn closed(self) {
+        let rest = self.answers().await;
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+
+    /// The stream, for what is not one request after the other.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.read.is_empty());
+        self.stream
+    }
+}
+
+/// The answer at the start of these bytes and its length; `None` while it is not whole.
+fn first_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Response::new(&mut fields);
+    let shown = || String::from_utf8_lossy(bytes).into_owned();
+    let start = match head.parse(bytes).unwrap_or_else(|error| panic!("no answer: {error}: {}", shown())) {
+        httparse::Status::Complete(start) => start,
+        httparse::Status::Partial => return None,
+    };
+    let status = head.code.unwrap();
+    let mut response = Response::builder().status(status);
+    for field in head.headers.iter() {
+        response = response.header(field.name, field.value);
+    }
+    let length = match response.headers_ref().unwrap().get("content-length") {
+        Some(length) => length.to_str().unwrap().parse().unwrap(),
+        None if matches!(status, 100..200 | 204 | 304) => 0,
+        None => panic!("an answer without a length: {}", shown()),
+    };
+    let body = bytes.get(start..start + length)?;
+    Some((Answer::of(response.body(Bytes::copy_from_slice(body)).unwrap()), start + length))
+}
+
+/// Waits until this gives something.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looks = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// The address in the URL of a sandbox.
+pub fn address_of(url: &str) -> SocketAddr {
+    url.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+/// How many starts and watches have reached that sandbox.
+pub async fn calls(sandbox: &str) -> (u64, u64) {
+    let calls = get_at(address_of(sandbox), "/_sandbox/calls").await.json();
+    (calls["start"].as_u64().unwrap(), calls["watch"].as_u64().unwrap())
+}
+
+/// Sets what goes wrong at that sandbox from here on.
+pub async fn set_faults(sandbox: &str, faults: &[&str]) {
+    let body = serde_json::json!({ "faults": faults }).to_string();
+    let answer = call(address_of(sandbox), Method::POST, "/_sandbox/faults", &[], &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 /// Sends these bytes and reads until the other side closes.

@@ -15,5 +15,6 @@ mod harness;
 mod layers;
 mod problems;
 mod secret;
+mod sockets;
 mod start;
 mod watch;
