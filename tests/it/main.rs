@@ -9,8 +9,10 @@
     reason = "this is how a test fails, and what it is made of"
 )]
 
+mod binary;
 mod browser;
 mod clients;
+mod gateway;
 mod harness;
 mod layers;
 mod problems;

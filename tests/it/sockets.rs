@@ -123,17 +123,8 @@ fn bad_framing() -> Vec<(String, Vec<u8>, Refusal)> {
     .into_iter()
     .map(|(name, lines)| (name.to_owned(), with_body(&lines, &chunked), BAD))
     .collect();
-    cases.push((
-        "chunked in HTTP/1.0".to_owned(),
-        [with_body("Transfer-Encoding: chunked", "").as_slice(), chunked.as_bytes()]
-            .concat()
-            .iter()
-            .copied()
-            .collect::<Vec<_>>(),
-        BAD,
-    ));
-    let last = cases.last_mut().unwrap();
-    last.1 = String::from_utf8(last.1.clone()).unwrap().replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes();
+    let old = String::from_utf8(with_body("Transfer-Encoding: chunked", &chunked)).unwrap();
+    cases.push(("chunked in HTTP/1.0".to_owned(), old.replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes(), BAD));
     for bad in
         ["16, 16", "16,16", "+16", "-16", "-0", "0x10", "1e1", "16.0", "", " ", "16 16", "16;", "sixteen", "\"16\""]
     {
@@ -146,7 +137,12 @@ fn bad_framing() -> Vec<(String, Vec<u8>, Refusal)> {
         let lines = format!("Content-Length: {first}\r\nContent-Length: {second}");
         cases.push((format!("lengths {first} and {second}"), with_body(&lines, ORDER), BAD));
     }
-    for (name, body) in [
+    cases
+}
+
+/// Name, head without the empty line at its end, and body.
+fn bad_chunks() -> Vec<(&'static str, String, String)> {
+    [
         ("no size", format!("\r\n{ORDER}\r\n0\r\n\r\n")),
         ("a size that is none", format!("xyz\r\n{ORDER}\r\n0\r\n\r\n")),
         ("a signed size", format!("+10\r\n{ORDER}\r\n0\r\n\r\n")),
@@ -166,10 +162,9 @@ fn bad_framing() -> Vec<(String, Vec<u8>, Refusal)> {
         ("a trailer", format!("10\r\n{ORDER}\r\n0\r\nX-Sum: 1\r\n\r\n")),
         ("a trailer that frames", format!("10\r\n{ORDER}\r\n0\r\nContent-Length: 5\r\n\r\n")),
         ("a size line without end", format!("{}\r\n{ORDER}\r\n0\r\n\r\n", "0".repeat(100_000))),
-    ] {
-        cases.push((format!("chunks: {name}"), with_body("Transfer-Encoding: chunked", &body), BAD));
-    }
-    cases
+    ]
+    .map(|(name, body)| (name, format!("{POST}Transfer-Encoding: chunked\r\n"), body))
+    .into()
 }
 
 fn bad_heads() -> Vec<(String, Vec<u8>, Refusal)> {
@@ -245,6 +240,43 @@ async fn a_malformed_request_gets_one_refusal_and_nothing_after_it_is_taken_for_
     let good = Wire::open(api).await.asked(GOOD).await;
     assert_eq!(good.status, 404, "the request that followed each of them does reach the gateway: {good:?}");
     assert_eq!(calls(&gateway).await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_body_in_bad_chunks_gets_one_refusal_and_nothing_after_it_is_taken_for_a_request() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let mut wrong = Vec::new();
+    for (name, head, body) in bad_chunks() {
+        let answers = exchange(api, format!("{head}\r\n{body}{GOOD}").into()).await;
+        if let Err(why) = answers.and_then(|answers| is_one_refusal(&answers, BAD)) {
+            wrong.push(format!("{name}: {why}"));
+        }
+    }
+    assert_eq!(calls(&gateway).await, (0, 0), "something reached the gateway");
+    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_body_in_bad_chunks_that_comes_after_its_head_gets_one_refusal_too() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let mut wrong = Vec::new();
+    for (name, head, body) in bad_chunks() {
+        let mut wire = Wire::open(api).await;
+        wire.send(format!("{head}Expect: 100-continue\r\n\r\n")).await;
+        assert_eq!(wire.answer().await.status, 100, "{name}");
+        let mut stream = wire.into_stream();
+        let mut received = Vec::new();
+        stream.write_all(format!("{body}{GOOD}").as_bytes()).await.unwrap();
+        let end = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read_to_end(&mut received)).await;
+        end.expect("an end in time").expect("an orderly end");
+        if let Err(why) = Answer::all(&received).and_then(|answers| is_one_refusal(&answers, BAD)) {
+            wrong.push(format!("{name}: {why}"));
+        }
+    }
+    assert_eq!(calls(&gateway).await, (0, 0), "something reached the gateway");
+    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Writes all while it reads all: a refusal may come before the request has been read. An error here is the test's
@@ -486,7 +518,6 @@ async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
     let mut wire = Wire::open(api).await;
     wire.send(format!("{POST}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len())).await;
     assert_eq!(wire.answer().await.status, 200);
-    wire.closed().await;
 }
 
 #[tokio::test]

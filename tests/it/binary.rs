@@ -1,0 +1,901 @@
+//! The built program: its words, exit codes, signals, files and logs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use hyper::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tillgate::sandbox::DEFAULT_SECRET;
+use tokio::process::{Child, Command};
+
+use crate::harness::{Program, Wire, call, calls, get_at, has, run, set_faults, start_at, until};
+
+const ORDER: &str = r#"{"amount": 1000}"#;
+/// A gateway that no test asks.
+const NOBODY: &str = "http://127.0.0.1:9";
+const SECRET: &str = "a_secret_of_this_test_only";
+
+/// A directory with this configuration in it, and the path of the file.
+fn config(text: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sidecar.toml");
+    fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+/// `check` of this configuration with these variables: exit code and everything that it says.
+async fn check(text: &str, variables: &[(&str, &str)]) -> (i32, String) {
+    let (_directory, path) = config(text);
+    let (code, out, err) = run(&["check", "--config", &path], variables).await;
+    (code, out + &err)
+}
+
+/// `check` of a good configuration that these variables change.
+async fn check_with(variables: &[(&str, &str)]) -> (i32, String) {
+    let good = format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = \"{SECRET}\"\n");
+    check(&good, variables).await
+}
+
+#[track_caller]
+fn says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn version_and_help_are_answers() {
+    let (code, out, err) = run(&["--version"], &[]).await;
+    assert_eq!((code, out.trim(), err.as_str()), (0, concat!("tillgate ", env!("CARGO_PKG_VERSION")), ""));
+    let (code, out, err) = run(&["--help"], &[]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    says(&out, &["run", "dev", "sandbox", "check", "health", "--version"]);
+    for command in ["run", "dev", "sandbox", "check", "health"] {
+        let (code, out, _) = run(&[command, "--help"], &[]).await;
+        assert_eq!(code, 0);
+        says(&out, &["Usage: tillgate"]);
+    }
+}
+
+#[tokio::test]
+async fn bad_usage_is_told_on_stderr_and_ends_with_2() {
+    for arguments in [
+        &["rnu"][..],
+        &[],
+        &["run", "--confg", "x"],
+        &["run", "extra"],
+        &["check", "--start"],
+        &["health", "--wait", "soon"],
+        &["sandbox", "--fault", "start:explode"],
+        &["sandbox", "--fault", "nonsense"],
+        &["sandbox", "--listen", "nowhere"],
+        &["sandbox", "--auto-complete", "5"],
+    ] {
+        let (code, out, err) = run(arguments, &[]).await;
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(!err.is_empty(), "{arguments:?}");
+    }
+    let (_, _, err) = run(&["rnu"], &[]).await;
+    says(&err, &["run"]);
+    let (_, _, err) = run(&["sandbox", "--fault", "start:explode"], &[]).await;
+    says(&err, &["explode", "reset"]);
+}
+
+#[tokio::test]
+async fn check_tells_five_faults_at_once_each_with_its_key_place_and_mend() {
+    let text = "[gateway]\nurl = \"ftp://pay.example\"\ntimeout = \"soon\"\n\n[merchant]\nsecret = \"short\"\n\n\
+                [start]\nrate = -1\nbrust = 3\n";
+    let (_directory, path) = config(text);
+    let (code, out, err) = run(&["check", "--config", &path], &[]).await;
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    for (key, line) in
+        [("gateway.url", 2), ("gateway.timeout", 3), ("merchant.secret", 6), ("start.rate", 9), ("start.brust", 10)]
+    {
+        let of_key: Vec<_> = err.split("error: ").filter(|fault| fault.starts_with(&format!("{key}:"))).collect();
+        assert_eq!(of_key.len(), 1, "{key} is told {} times in:\n{err}", of_key.len());
+        says(of_key[0], &[&format!("{path}:{line}\n"), "mend: "]);
+    }
+    assert_eq!(err.matches("error: ").count(), 5, "{err}");
+    says(&err, &["start.burst"]);
+    assert!(!err.contains("short\""), "the secret is quoted:\n{err}");
+    let run_too = run(&["run", "--config", &path], &[]).await;
+    assert_eq!(run_too, (2, String::new(), err), "run says the same");
+}
+
+#[tokio::test]
+async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
+    let text = format!(
+        "[gateway]\nurl = \"https://pay.example/base/\"\n\n[merchant]\nsecret = \"{SECRET}\"\n\n[start]\nburst = 7\n"
+    );
+    let (_directory, path) = config(&text);
+    let variables = [("TILLGATE_START__RATE", "2.5"), ("TILLGATE_REDIRECT__ALLOWED", "[\"https://shop.example\"]")];
+    let (code, out, err) = run(&["check", "--config", &path], &variables).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let line = |start: &str| {
+        out.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in:\n{out}"))
+    };
+    says(line("url = "), &["https://pay.example/base\"", &format!("{path}:2")]);
+    says(line("burst = 7"), &[&format!("{path}:8")]);
+    says(line("rate = 2.5"), &["TILLGATE_START__RATE"]);
+    says(line("allowed = "), &["https://shop.example", "TILLGATE_REDIRECT__ALLOWED"]);
+    says(line("retries = 2"), &["# default"]);
+    says(line("secret = "), &["[redacted]"]);
+    assert!(!out.contains(SECRET));
+    // Every key of the annotated example is there, under its section.
+    let example = include_str!("../../config/tillgate.toml");
+    let (mut section, mut missing) = ("", Vec::new());
+    for known in example.lines() {
+        if known.starts_with('[') {
+            section = known.split(' ').next().unwrap();
+        } else if let Some((key, _)) = known.split_once(" = ") {
+            let printed = out.split("\n\n").find(|part| part.starts_with(section)).unwrap_or_default();
+            if !printed.lines().any(|line| line.starts_with(&format!("{key} = "))) {
+                missing.push(format!("{section} {key}"));
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+}
+
+#[tokio::test]
+async fn check_says_what_a_choice_means_where_it_is_easy_to_miss() {
+    let exposed = [("TILLGATE_GATEWAY__URL", "http://pay.example"), ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true")];
+    let (code, said) = check_with(&exposed).await;
+    assert_eq!(code, 0, "{said}");
+    says(&said, &["allow_plain_http", "redirect.allowed", "restart", "token_file"]);
+}
+
+#[tokio::test]
+async fn where_a_secret_stands_its_origin_is_told() {
+    let text = format!("[gateway]\nurl = \"{NOBODY}\"\n\n[merchant]\nsecret = \"{SECRET}\"\n");
+    let (_directory, path) = config(&text);
+    for (variables, origin) in [
+        (&[][..], format!("{path}:5")),
+        (&[("TILLGATE_MERCHANT__SECRET", SECRET)], "TILLGATE_MERCHANT__SECRET".to_owned()),
+    ] {
+        let (_, out, _) = run(&["check", "--config", &path], variables).await;
+        let line = out.lines().find(|line| line.starts_with("secret = ")).unwrap();
+        says(line, &[&origin]);
+    }
+}
+
+#[tokio::test]
+async fn unknown_variables_with_two_underscores_are_refused_and_others_ignored() {
+    let (code, said) = check_with(&[("TILLGATE_START__BRUST", "7")]).await;
+    assert_eq!(code, 2);
+    says(&said, &["start.brust", "TILLGATE_START__BRUST", "start.burst"]);
+    let kubernetes = [
+        ("TILLGATE_PORT", "tcp://10.0.0.1:8700"),
+        ("TILLGATE_SERVICE_HOST", "10.0.0.1"),
+        ("TILLGATE", "x"),
+        ("START__X", "y"),
+    ];
+    let (code, said) = check_with(&kubernetes).await;
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_unset() {
+    let empty = [("TILLGATE_START__BURST", ""), ("TILLGATE_MERCHANT__SECRET", ""), ("TILLGATE_GATEWAY__URL", "")];
+    let (code, said) = check_with(&empty).await;
+    assert_eq!(code, 0, "{said}");
+    says(&said, &["burst = 20", NOBODY]);
+}
+
+#[tokio::test]
+async fn a_secret_in_the_variable_is_taken_as_it_stands() {
+    for secret in
+        ["12345678", "007007007", "\"quoted\"", "'quoted-too'", "[12345678]", "true\\false", "1e10.0000", "#hash#hash"]
+    {
+        let (_sandbox, gateway) = Program::sandbox(&["--secret", secret]).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("MERCHANT__SECRET", secret)]).await;
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(answer.status, 200, "{secret}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn faults_that_no_value_shows_alone_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, SECRET).unwrap();
+    let file = file.to_str().unwrap();
+    let pem = directory.path().join("no.pem");
+    fs::write(&pem, "no certificate").unwrap();
+    let cases: [(&[(&str, &str)], &[&str]); 17] = [
+        (&[("TILLGATE_MERCHANT__SECRET_FILE", file)], &["merchant.secret", "secret_file"]),
+        (&[("TILLGATE_MERCHANT__SECRET", "your_token_here")], &["placeholder", "/dev/api"]),
+        (&[("TILLGATE_MERCHANT__SECRET", "with space in it")], &["merchant.secret", "white space"]),
+        (&[("TILLGATE_MERCHANT__SECRET", "seven77")], &["8 bytes"]),
+        (
+            &[("TILLGATE_START__MIN_AMOUNT", "10"), ("TILLGATE_START__MAX_AMOUNT", "9")],
+            &["start.min_amount", "start.max_amount"],
+        ),
+        (&[("TILLGATE_GATEWAY__URL", "http://pay.example")], &["gateway.url", "allow_plain_http = true", "secret"]),
+        (&[("TILLGATE_GATEWAY__URL", "https://pay.example/?a=b")], &["gateway.url", "query"]),
+        (&[("TILLGATE_GATEWAY__URL", "https://user:hunter22@pay.example")], &["gateway.url"]),
+        (&[("TILLGATE_GATEWAY__CA_FILE", "/nowhere/ca.pem")], &["gateway.ca_file", "missing"]),
+        (&[("TILLGATE_GATEWAY__CA_FILE", pem.to_str().unwrap())], &["gateway.ca_file", "certificate"]),
+        (&[("TILLGATE_LISTEN__ADDRESS", "0.0.0.0:8700")], &["listen.address", "token_file"]),
+        (&[("TILLGATE_LISTEN__ADDRESS", ":8700")], &["listen.address", "token_file"]),
+        (&[("TILLGATE_LISTEN__ADDRESS", "[::]:8700")], &["listen.address", "token_file"]),
+        (&[("TILLGATE_LISTEN__TOKEN_FILE", "/nowhere/tokens")], &["listen.token_file", "missing"]),
+        (&[("TILLGATE_START__QUEUE_FOR", "2")], &["start.queue_for", "2s"]),
+        (&[("TILLGATE_START__FORWARD_FIELDS", "[\"merchant_secret\"]")], &["start.forward_fields"]),
+        (&[("TILLGATE_LOG__LEVEL", "inof")], &["log.level", "info"]),
+    ];
+    for (variables, parts) in cases {
+        let (code, said) = check_with(variables).await;
+        assert_eq!(code, 2, "{variables:?}: {said}");
+        says(&said, parts);
+        assert!(!said.contains("hunter22") && !said.contains(SECRET), "{said}");
+    }
+    let (code, said) = check("[gateway]\nurl = \"https://pay.example\"\n", &[]).await;
+    assert_eq!(code, 2);
+    says(&said, &["merchant.secret_file"]);
+    let (code, said) = check(&format!("[merchant]\nsecret = \"{SECRET}\"\n"), &[]).await;
+    assert_eq!(code, 2);
+    says(&said, &["gateway.url", "required"]);
+}
+
+#[tokio::test]
+async fn plain_http_to_loopback_is_fine() {
+    for url in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1", "http://127.9.9.9:1"] {
+        let (code, said) = check_with(&[("TILLGATE_GATEWAY__URL", url)]).await;
+        assert_eq!(code, 0, "{url}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_syntax_error_names_its_line_and_never_quotes_it() {
+    for line in [
+        "secret = hunter22hunter22",
+        "secret = \"hunter22hunter22",
+        "secret \"hunter22hunter22\"",
+        "secret = \"hunter22hunter22\" x",
+        "secret = \"hunter22\\hunter22\"",
+        "secret = [\"hunter22hunter22\"",
+        "hunter22hunter22",
+    ] {
+        let (_directory, path) = config(&format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\n{line}\n"));
+        for command in ["check", "run"] {
+            let (code, out, err) = run(&[command, "--config", &path], &[]).await;
+            assert_eq!((code, out.as_str()), (2, ""), "{line}");
+            says(&err, &[&format!("{path}:4")]);
+            assert!(!err.contains("hunter22"), "{err}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_another_type_is_refused_without_being_quoted() {
+    for value in ["4242424242", "true", "[\"4242424242\"]", "{ a = \"4242424242\" }"] {
+        let (code, said) = check(&format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = {value}\n"), &[]).await;
+        assert_eq!(code, 2, "{said}");
+        says(&said, &["merchant.secret", ":4"]);
+        assert!(!said.contains("4242424242"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_configuration_file_is_told() {
+    for command in ["run", "check", "health"] {
+        let (code, _, err) = run(&[command, "--config", "/nowhere/sidecar.toml"], &[]).await;
+        assert_eq!(code, 2, "{command}: {err}");
+        says(&err, &["/nowhere/sidecar.toml"]);
+    }
+}
+
+#[tokio::test]
+async fn the_file_of_the_working_directory_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = \"{SECRET}\"\n[start]\nburst = 13\n");
+    fs::write(directory.path().join("tillgate.toml"), text).unwrap();
+    let (code, out, err) = Program::start_in(directory.path(), &["check"], &[]).end().await;
+    assert_eq!(code, 0, "{err}");
+    says(&out, &["burst = 13", "tillgate.toml:6"]);
+}
+
+#[tokio::test]
+async fn check_online_connects_and_with_start_proves_the_secret() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let right = [("TILLGATE_GATEWAY__URL", gateway.as_str()), ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET)];
+    let wrong = [("TILLGATE_GATEWAY__URL", gateway.as_str()), ("TILLGATE_MERCHANT__SECRET", SECRET)];
+    for variables in [&right, &wrong] {
+        let (code, out, err) = run(&["check", "--online"], variables).await;
+        assert_eq!(code, 0, "{out}{err}");
+    }
+    assert_eq!(calls(&gateway).await, (0, 0), "online alone starts nothing");
+    let (code, out, err) = run(&["check", "--online", "--start"], &right).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(!out.contains("pay_") && !out.contains("watch_"), "the code is thrown away: {out}");
+    let (code, out, err) = run(&["check", "--online", "--start"], &wrong).await;
+    assert_eq!(code, 1, "{out}{err}");
+    says(&err, &["secret"]);
+    assert!(!format!("{out}{err}").contains(SECRET));
+    assert_eq!(calls(&gateway).await, (2, 0));
+    let nobody = closed_port().1;
+    let (code, _, err) =
+        run(&["check", "--online"], &[("TILLGATE_GATEWAY__URL", &nobody), ("TILLGATE_MERCHANT__SECRET", SECRET)]).await;
+    assert_eq!(code, 1, "{err}");
+    says(&err, &["gateway.url"]);
+}
+
+/// A port that nobody can listen on as long as the socket lives, and nobody does.
+fn closed_port() -> (socket2::Socket, String) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
+    (socket, url)
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_one_clear_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["LISTEN", "ADMIN"] {
+        let mut variables = vec![
+            ("TILLGATE_GATEWAY__URL", NOBODY),
+            ("TILLGATE_MERCHANT__SECRET", SECRET),
+            ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
+            ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
+        ];
+        let name = format!("TILLGATE_{key}__ADDRESS");
+        variables.retain(|(other, _)| *other != name);
+        variables.push((&name, &address));
+        let (code, out, err) = run(&["run"], &variables).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        says(&err, &[&format!("{}.address", key.to_lowercase()), &address]);
+    }
+    let (code, out, err) = run(&["sandbox", "--listen", &address], &[]).await;
+    assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+    says(&err, &[&address]);
+}
+
+#[tokio::test]
+async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let (_sidecar, _, admin) = Program::sidecar(NOBODY, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    let address = admin.to_string();
+    let variables = [("TILLGATE_ADMIN__ADDRESS", address.as_str())];
+    let (code, _, err) = run(&["health"], &variables).await;
+    assert_eq!(code, 1);
+    says(&err, &["secret"]);
+    let (code, _, _) = run(&["health", "--wait", "200ms"], &variables).await;
+    assert_eq!(code, 1);
+    let waiting = tokio::spawn(Program::start(&["health", "--wait", "15s"], &variables).end());
+    fs::write(&file, SECRET).unwrap();
+    let (code, _, err) = waiting.await.unwrap();
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(run(&["health"], &variables).await, (0, String::new(), String::new()));
+    let (_socket, nobody) = closed_port();
+    let nobody = nobody.trim_start_matches("http://");
+    let (code, _, err) = run(&["health"], &[("TILLGATE_ADMIN__ADDRESS", nobody)]).await;
+    assert_eq!(code, 1);
+    says(&err, &[nobody]);
+}
+
+#[tokio::test]
+async fn the_tour_walks_all_steps_of_the_guide() {
+    let (code, out, err) = run(&["dev", "--tour"], &[]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    for step in 0..=4 {
+        says(&out, &[&format!("Step {step}")]);
+    }
+    says(
+        &out,
+        &[
+            "POST http://localhost:",
+            "/api/start_payment",
+            "\"amount\": 1000",
+            "pay_url",
+            "\"status\":\"completed\"",
+            "303",
+        ],
+    );
+    let of_app: Vec<_> =
+        out.lines().filter(|line| line.contains("merchant_secret") || line.contains(DEFAULT_SECRET)).collect();
+    assert_eq!(of_app, [""; 0], "the app's side of the tour has no secret");
+}
+
+#[tokio::test]
+async fn dev_prints_lines_to_paste_that_work() {
+    let mut dev =
+        Program::start(&["dev"], &[("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"), ("TILLGATE_GATEWAY__URL", "")]);
+    let mut banner = String::new();
+    while !banner.contains("Ctrl-C") {
+        banner.push_str(&dev.stdout_line().await);
+        banner.push('\n');
+    }
+    says(&banner, &["API", "Admin", "Gateway", "curl -s http://localhost:"]);
+    if has("curl") && has("sh") {
+        let lines: Vec<_> =
+            banner.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        let first = lines.iter().position(|line| line.starts_with("P=")).unwrap();
+        let script = lines[first..]
+            .iter()
+            .take_while(|line| !line.starts_with("Ctrl-C"))
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n");
+        let done = Command::new("sh").args(["-c", &script]).output().await.unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{script}\n{said}");
+        says(&said, &["pay_url", "/pay/", "\"status\":\"created\""]);
+    }
+    dev.signal("INT");
+    assert_eq!(dev.end().await.0, 0);
+}
+
+/// A sidecar in front of a sandbox whose starts take a while, and a start that has reached it.
+async fn with_running_start(
+    fault: &str,
+    settings: &[(&str, &str)],
+) -> (Program, Program, SocketAddr, SocketAddr, Wire, Wire) {
+    let (sandbox, gateway) = Program::sandbox(&["--fault", fault]).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway, settings).await;
+    let mut idle = Wire::open(api).await;
+    idle.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 404);
+    let mut running = Wire::open(api).await;
+    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    running.send(format!("{head}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len())).await;
+    until("the start at the gateway", async || (calls(&gateway).await.0 == 1).then_some(())).await;
+    (sandbox, sidecar, api, admin, idle, running)
+}
+
+#[tokio::test]
+async fn a_terminated_sidecar_finishes_what_runs_and_refuses_what_comes() {
+    for signal in ["TERM", "INT"] {
+        let (_sandbox, sidecar, api, admin, mut idle, mut running) =
+            with_running_start("start:delay=1500ms", &[]).await;
+        assert_eq!(get_at(admin, "/readyz").await.status, 200);
+        sidecar.signal(signal);
+        until("unready", async || (get_at(admin, "/readyz").await.status == 503).then_some(())).await;
+        assert_eq!(get_at(admin, "/livez").await.status, 200);
+        idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let refused = idle.answer().await;
+        assert_eq!((refused.status, refused.text("error")), (503, "draining"));
+        assert!(!refused.header("retry-after").is_empty());
+        idle.closed().await;
+        until("no new connection", async || tokio::net::TcpStream::connect(api).await.err()).await;
+        let finished = running.answer().await;
+        assert_eq!(finished.status, 200, "{finished:?}");
+        running.closed().await;
+        let (code, out, err) = sidecar.end().await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn the_drain_timeout_cuts_off_a_start_that_hangs() {
+    let (_sandbox, sidecar, _, _, _idle, _running) =
+        with_running_start("start:hang", &[("LISTEN__DRAIN_TIMEOUT", "300ms"), ("GATEWAY__TIMEOUT", "60s")]).await;
+    sidecar.signal("TERM");
+    let (code, _, err) = sidecar.end().await;
+    assert_eq!(code, 0, "{err}");
+    says(&err, &["drain_timeout"]);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_with_1() {
+    let (_sandbox, sidecar, _, admin, _idle, _running) =
+        with_running_start("start:hang", &[("LISTEN__DRAIN_TIMEOUT", "10m"), ("GATEWAY__TIMEOUT", "10m")]).await;
+    sidecar.signal("TERM");
+    until("unready", async || (get_at(admin, "/readyz").await.status == 503).then_some(())).await;
+    sidecar.signal("INT");
+    assert_eq!(sidecar.end().await.0, 1);
+}
+
+#[tokio::test]
+async fn an_idle_sidecar_and_a_sandbox_end_at_once_when_asked_to() {
+    let (sandbox, gateway) = Program::sandbox(&[]).await;
+    let (sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__DRAIN_TIMEOUT", "10m")]).await;
+    let mut idle = Wire::open(api).await;
+    idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 404);
+    let silent = Wire::open(api).await;
+    sidecar.signal("TERM");
+    idle.closed().await;
+    silent.closed().await;
+    assert_eq!(sidecar.end().await.0, 0);
+    sandbox.signal("TERM");
+    assert_eq!(sandbox.end().await.0, 0);
+}
+
+/// A sandbox that takes this secret, and a sidecar that reads its own from a file.
+async fn with_secret_file(taken: &str, file: &Path) -> (Program, Program, String, SocketAddr, SocketAddr) {
+    let (sandbox, gateway) = Program::sandbox(&["--secret", taken]).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    (sandbox, sidecar, gateway, api, admin)
+}
+
+async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let metrics = get_at(admin, "/metrics").await.body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_file_may_come_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let (_sandbox, mut sidecar, gateway, api, admin) = with_secret_file(SECRET, &file).await;
+    assert_eq!(get_at(admin, "/readyz").await.status, 503);
+    assert_eq!(get_at(admin, "/livez").await.status, 200);
+    says(&get_at(admin, "/readyz?verbose").await.body, &["[-]secret"]);
+    let refused = start_at(api, ORDER).await;
+    assert_eq!(
+        (refused.status, refused.text("error"), refused.text("outcome")),
+        (503, "secret_unavailable", "not_sent")
+    );
+    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{refused:?}");
+    assert_eq!(get_at(api, "/watch/x").await.status, 404, "a watch needs no secret");
+    assert_eq!(calls(&gateway).await, (0, 1));
+    sidecar.log_line("merchant.secret_file is missing").await;
+    // CRLF, as some editors end a line.
+    fs::write(&file, format!("{SECRET}\r\n")).unwrap();
+    until("ready", async || (get_at(admin, "/readyz").await.status == 200).then_some(())).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_changed_secret_file_is_noticed_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, "the_secret_of_yesterday\n").unwrap();
+    let (_sandbox, mut sidecar, gateway, api, _) = with_secret_file(SECRET, &file).await;
+    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_refused_secret");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let noticed = tokio::time::timeout(std::time::Duration::from_secs(5), sidecar.log_line("file loaded")).await;
+    noticed.expect("within 5 s");
+    let before = calls(&gateway).await.0;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    assert_eq!(calls(&gateway).await.0, before + 1, "with the new secret from the first try on");
+}
+
+#[tokio::test]
+async fn what_is_bad_later_is_counted_and_the_last_good_secret_stays() {
+    const FAILURES: &str = "tillgate_secret_reload_failures_total";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, SECRET).unwrap();
+    let (_sandbox, sidecar, _, api, admin) = with_secret_file(SECRET, &file).await;
+    assert!(metric(admin, FAILURES).await.abs() < 0.5);
+    assert!(metric(admin, "tillgate_secret_loaded_timestamp_seconds").await > 1e9);
+    let bad: [&dyn Fn(); 4] = [
+        &|| fs::write(&file, "").unwrap(),
+        &|| fs::write(&file, "two words here").unwrap(),
+        &|| fs::write(&file, "your_token_here").unwrap(),
+        &|| fs::remove_file(&file).unwrap(),
+    ];
+    for (i, spoil) in bad.iter().enumerate() {
+        spoil();
+        sidecar.signal("HUP");
+        until("a failure", async || (metric(admin, FAILURES).await > i as f64 + 0.5).then_some(())).await;
+        assert_eq!(start_at(api, ORDER).await.status, 200);
+        assert_eq!(get_at(admin, "/readyz").await.status, 200);
+    }
+    sidecar.signal("TERM");
+    let (_, _, err) = sidecar.end().await;
+    says(&err, &["last good"]);
+    assert!(!err.contains(SECRET) && !err.contains("two words here"), "{err}");
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_files_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, "the_secret_of_yesterday").unwrap();
+    let (_sandbox, mut sidecar, _, api, _) = with_secret_file(SECRET, &file).await;
+    fs::write(&file, SECRET).unwrap();
+    sidecar.signal("HUP");
+    sidecar.log_line("reading the files again").await;
+    sidecar.log_line("file loaded").await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_swapped_symlink_is_noticed_as_kubernetes_makes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for (version, secret) in [("..v1", "the_secret_of_yesterday"), ("..v2", SECRET)] {
+        fs::create_dir(path(version)).unwrap();
+        fs::write(path(version).join("secret"), secret).unwrap();
+    }
+    symlink("..v1", path("..data")).unwrap();
+    symlink("..data/secret", path("secret")).unwrap();
+    let (_sandbox, mut sidecar, _, api, _) = with_secret_file(SECRET, &path("secret")).await;
+    symlink("..v2", path("..data_tmp")).unwrap();
+    fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    fs::remove_dir_all(path("..v1")).unwrap();
+    sidecar.log_line("file loaded").await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_bad_secret_file_at_the_start_is_a_fault_of_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    for (i, content) in ["", "\n", "short", "two words here", "your_token_here\n"].iter().enumerate() {
+        let file = directory.path().join(format!("secret-{i}"));
+        fs::write(&file, content).unwrap();
+        let variables = [("TILLGATE_GATEWAY__URL", NOBODY), ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap())];
+        let (code, _, err) = run(&["run"], &variables).await;
+        assert_eq!(code, 2, "{content:?}: {err}");
+        says(&err, &["merchant.secret_file", file.to_str().unwrap()]);
+        assert!(content.trim().is_empty() || content.contains("your") || !err.contains(content.trim()), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_token_file_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    fs::write(&file, "first-token\nsecond-token\r\n").unwrap();
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (mut sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+    let status = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        call(api, Method::GET, "/watch/x", &[("authorization", &bearer)], "").await.status
+    };
+    assert_eq!(
+        (status("first-token").await, status("second-token").await, status("third-token").await),
+        (404, 404, 401)
+    );
+    assert_eq!(get_at(api, "/watch/x").await.header("www-authenticate"), "Bearer");
+    fs::write(&file, "third-token\n").unwrap();
+    sidecar.signal("HUP");
+    sidecar.log_line("file loaded").await;
+    assert_eq!(
+        (status("first-token").await, status("second-token").await, status("third-token").await),
+        (401, 401, 404)
+    );
+}
+
+/// A program whose log goes to a file, so that nobody has to read along.
+struct Logged {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Logged {
+    fn start(directory: &Path, variables: &[(&str, &str)]) -> Self {
+        let log = directory.join("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_tillgate"))
+            .arg("run")
+            .env_clear()
+            .envs(variables.iter().copied())
+            .current_dir(directory)
+            .stdout(fs::File::create(directory.join("out")).unwrap())
+            .stderr(fs::File::create(&log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.log).unwrap().lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// Where the secret stands in a text: as it is, or in one of the forms that programs write texts in.
+fn finds(secret: &str, text: &str) -> bool {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let numbers = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+    let backwards: String = secret.chars().rev().collect();
+    let lower = text.to_lowercase();
+    lower.contains(&secret.to_lowercase())
+        || [hex, percent.to_lowercase(), numbers, backwards.to_lowercase(), base64(secret.as_bytes()).to_lowercase()]
+            .iter()
+            .any(|form| lower.contains(form.as_str()))
+        || secret.as_bytes().windows(16).any(|part| text.contains(std::str::from_utf8(part).unwrap_or("\0")))
+}
+
+/// Without padding, and without what depends on the bytes behind it.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let whole = bytes.chunks_exact(3).flat_map(|three| {
+        let n = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
+        [18, 12, 6, 0].map(|shift| char::from(LETTERS[(n >> shift & 63) as usize]))
+    });
+    whole.collect()
+}
+
+#[test]
+fn the_search_for_the_secret_finds_it() {
+    let secret = "canary-0123456789-abcdefghij";
+    for text in [
+        "a canary-0123456789-abcdefghij b",
+        "CANARY-0123456789-ABCDEFGHIJ",
+        "cut off: canary-012345678",
+        "Y2FuYXJ5LTAxMjM0NTY3ODktYWJjZGVmZ2hpag==",
+        "63616e6172792d303132333435363738392d6162636465666768696a",
+    ] {
+        assert!(finds(secret, text), "{text}");
+    }
+    assert!(!finds(secret, "canary-01 nothing here"));
+}
+
+#[tokio::test]
+async fn the_secret_is_in_no_log_no_answer_no_metric_and_no_process_list_whatever_goes_wrong() {
+    const CANARY: &str = "canary-Q7w9E2r4T6y8-\"quoted\\U1i3O5p0";
+    let faults = [
+        "status=500",
+        "status=502",
+        "status=404",
+        "status=401",
+        "status=403",
+        "status=400",
+        "status=422",
+        "status=201",
+        "status=429,retry-after=1",
+        "status=503,retry-after=1",
+        "reset",
+        "truncate",
+        "redirect",
+        "echo-secret",
+        "huge",
+        "not-json",
+        "encoded",
+        "missing-field",
+        "delay=10ms",
+        "hang",
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, CANARY).unwrap();
+    let (_sandbox, gateway) = Program::sandbox(&["--secret", CANARY]).await;
+    let variables = [
+        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
+        ("TILLGATE_GATEWAY__TIMEOUT", "700ms"),
+        ("TILLGATE_GATEWAY__CONNECT_TIMEOUT", "700ms"),
+        ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap()),
+        ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
+        ("TILLGATE_START__RATE", "1000"),
+        ("TILLGATE_START__BURST", "1000"),
+        ("TILLGATE_WATCH__POLL_RATE", "1000"),
+        ("TILLGATE_WATCH__FRESH_FOR", "1ms"),
+        ("TILLGATE_WATCH__STALE_FOR", "1ms"),
+        ("TILLGATE_LOG__LEVEL", "trace"),
+        ("TILLGATE_LOG__FORMAT", "json"),
+        ("RUST_LOG", "trace"),
+        ("RUST_BACKTRACE", "full"),
+    ];
+    let mut sidecar = Logged::start(directory.path(), &variables);
+    let line: Value = until("a running sidecar", async || {
+        sidecar
+            .lines()
+            .iter()
+            .find(|line| line.contains("tillgate is running"))
+            .map(|line| serde_json::from_str(line).unwrap())
+    })
+    .await;
+    let address = |name: &str| line[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
+    let (api, admin) = (address("listen"), address("admin"));
+    let mut seen = Vec::new();
+    let started = start_at(api, ORDER).await;
+    assert_eq!(started.status, 200, "{started:?}");
+    let code = started.text("watch_code").to_owned();
+    let mut all: Vec<String> =
+        faults.iter().flat_map(|fault| [format!("start:{fault}"), format!("watch:{fault}")]).collect();
+    all.extend(["start:bad-code", "watch:reopen", "watch:unknown-status", "watch:wrong-amount"].map(ToOwned::to_owned));
+    for fault in &all {
+        set_faults(&gateway, &[fault]).await;
+        for answer in [
+            start_at(api, ORDER).await,
+            get_at(api, &format!("/watch/{code}")).await,
+            get_at(api, "/watch/unheard-of").await,
+        ] {
+            seen.push((fault.clone(), format!("{:?}\n{}", answer.headers, answer.body)));
+        }
+    }
+    set_faults(&gateway, &[]).await;
+    for body in
+        [format!(r#"{{"amount":1,"merchant_secret":"{}"}}"#, "x"), "{".to_owned(), r#"{"amount":"1"}"#.to_owned()]
+    {
+        seen.push(("a bad start".to_owned(), start_at(api, &body).await.body));
+    }
+    // What a reload says, good and bad.
+    for content in ["", "not canary-Q7w9E2r4T6y8-", CANARY] {
+        fs::write(&file, content).unwrap();
+        let before = sidecar.lines().iter().filter(|line| line.contains("\"file\"")).count();
+        let id = sidecar.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().await.unwrap().success());
+        until("a look at the file", async || {
+            (sidecar.lines().iter().filter(|line| line.contains("\"file\"")).count() > before).then_some(())
+        })
+        .await;
+    }
+    for path in ["/metrics", "/status", "/", "/readyz?verbose", "/livez"] {
+        let answer = get_at(admin, path).await;
+        seen.push((path.to_owned(), format!("{:?}\n{}", answer.headers, answer.body)));
+    }
+    assert!(metric(admin, "tillgate_secret_echo_total").await > 0.5, "the echo was there, and was seen");
+    let id = sidecar.child.id().unwrap();
+    for file in ["cmdline", "environ", "comm"] {
+        let bytes = fs::read(format!("/proc/{id}/{file}")).unwrap();
+        seen.push((file.to_owned(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    for arguments in [&["check"][..], &["check", "--online", "--start"]] {
+        let (code, out, err) = run(arguments, &variables).await;
+        assert_eq!(code, 0, "{err}");
+        seen.push(("check".to_owned(), out + &err));
+    }
+    sidecar.child.start_kill().unwrap();
+    sidecar.child.wait().await.unwrap();
+    let log = sidecar.lines();
+    assert!(log.len() > all.len() * 3, "{} lines of log", log.len());
+    for line in &log {
+        assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "no JSON object: {line}");
+    }
+    seen.extend(log.into_iter().map(|line| ("log".to_owned(), line)));
+    for (place, text) in &seen {
+        assert!(!finds(CANARY, text), "{place}: {text}");
+        assert!(!finds("canary-Q7w9E2r4T6y8-", text), "a part, {place}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() {
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:status=500,count=1"]).await;
+    let (sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let asked = async |id: &str, method: Method, path: &str, body: &str| {
+        let headers = [("content-type", "application/json"), ("x-request-id", id)];
+        let answer = call(api, method, path, &headers, body).await;
+        assert_eq!(answer.header("x-request-id"), id);
+        answer
+    };
+    asked("failed", Method::POST, "/api/start_payment", ORDER).await;
+    let started = asked("good", Method::POST, "/api/start_payment", ORDER).await;
+    let (code, watch_code) = (started.text("code").to_owned(), started.text("watch_code").to_owned());
+    asked("watch", Method::GET, &format!("/watch/{watch_code}"), "").await;
+    asked("nowhere", Method::GET, "/nowhere/with-a-code", "").await;
+    let forged = call(api, Method::GET, "/nowhere", &[("x-request-id", "a\tb")], "").await;
+    assert!(!forged.header("x-request-id").contains('\t') && !forged.header("x-request-id").is_empty());
+    sidecar.signal("TERM");
+    let first = sidecar.log.clone();
+    let (_, _, err) = sidecar.end().await;
+    let lines: Vec<Value> = first
+        .iter()
+        .map(String::as_str)
+        .chain(err.lines())
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(lines.iter().all(|line| line.is_object() && line["level"].is_string() && line["timestamp"].is_string()));
+    let request = |id: &str| {
+        let of_id: Vec<_> =
+            lines.iter().filter(|line| line["request_id"] == id && line["message"] == "request").collect();
+        assert_eq!(of_id.len(), 1, "{id}: {of_id:?}");
+        assert!(of_id[0]["duration_ms"].is_number(), "{:?}", of_id[0]);
+        of_id[0]
+    };
+    for (id, method, route, status) in [
+        ("failed", "POST", "/api/start_payment", 502),
+        ("good", "POST", "/api/start_payment", 200),
+        ("watch", "GET", "/watch/{watch_code}", 200),
+        ("nowhere", "GET", "unknown", 404),
+    ] {
+        let line = request(id);
+        assert_eq!(
+            (&line["method"], &line["route"], &line["status"]),
+            (&method.into(), &route.into(), &status.into()),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        (&request("failed")["error"], &request("failed")["outcome"]),
+        (&"gateway_bad_answer".into(), &"unknown".into())
+    );
+    assert_eq!(request("nowhere")["error"], "not_found");
+    assert!(request("good").get("error").is_none_or(Value::is_null));
+    assert!(lines.iter().any(|line| line["code"] == code.as_str()), "a start is told with its code");
+    assert!(!err.contains(&watch_code) && !err.contains("with-a-code"), "{err}");
+}

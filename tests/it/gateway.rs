@@ -1,0 +1,686 @@
+//! The sidecar in front of a gateway that is written here, byte by byte: what it sends, how often, and what it makes
+//! of answers that no sandbox gives.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::Method;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use socket2::SockRef;
+use tillgate::sandbox::DEFAULT_SECRET;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::{Answer, Program, call, get_at, run, start_at, until};
+
+const ORDER: &str = r#"{"amount": 1000}"#;
+const STARTED: &str = r#"{"code":"pay_1","message":"Payment started","watch_code":"watch_1"}"#;
+const WATCHED: &str =
+    r#"{"status":"created","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":null}"#;
+
+/// What the gateway does once it has read a request.
+#[derive(Clone)]
+enum Act {
+    /// Writes this; the connection goes on.
+    Say(Vec<u8>),
+    /// Writes this and ends the connection in order.
+    SayAndEnd(Vec<u8>),
+    /// Ends the connection with a reset.
+    Reset,
+    /// Writes this, and then one byte now and then for ever.
+    Drip(Vec<u8>),
+    /// Says nothing for as long as the connection is open.
+    Hang,
+}
+
+/// The right answer to a request.
+fn good(request: &str) -> Act {
+    Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { WATCHED }))
+}
+
+fn answer(status: u16, body: &str) -> Vec<u8> {
+    answer_with(status, "", body)
+}
+
+fn answer_with(status: u16, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+        .into()
+}
+
+struct Gateway {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    /// Heads and bodies as they came.
+    requests: Arc<Mutex<Vec<String>>>,
+    /// Ends every idle connection.
+    end_idle: Arc<Notify>,
+    /// Connections whose other side has ended them too.
+    ended: Arc<AtomicUsize>,
+}
+
+impl Gateway {
+    async fn new(act: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
+        Self::with_tls(None, act).await
+    }
+
+    /// `act` is told the number of the request, from 0, and the request.
+    async fn with_tls(tls: Option<TlsAcceptor>, act: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Self {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+            requests: Arc::default(),
+            end_idle: Arc::default(),
+            ended: Arc::default(),
+        };
+        let act = Arc::new(act);
+        let (connections, requests) = (gateway.connections.clone(), gateway.requests.clone());
+        let (end_idle, ended) = (gateway.end_idle.clone(), gateway.ended.clone());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (act, requests, tls) = (act.clone(), requests.clone(), tls.clone());
+                let (end_idle, ended) = (end_idle.clone(), ended.clone());
+                tokio::spawn(async move {
+                    let act = move |request: &str| {
+                        let mut requests = requests.lock().unwrap();
+                        requests.push(request.to_owned());
+                        act(requests.len() - 1, request)
+                    };
+                    match tls {
+                        None => talk(stream, act, &end_idle, &ended).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                talk(stream, act, &end_idle, &ended).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        gateway
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// From here on its end is a reset.
+    fn resets(&self) {}
+}
+
+impl Stream for TcpStream {
+    fn resets(&self) {
+        SockRef::from(self).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
+
+/// Reads one request after the other.
+async fn talk(mut stream: impl Stream, act: impl Fn(&str) -> Act, end_idle: &Notify, ended: &AtomicUsize) {
+    let mut bytes = Vec::new();
+    loop {
+        let request = loop {
+            if let Some(length) = whole(&bytes) {
+                break bytes.drain(..length).collect::<Vec<_>>();
+            }
+            tokio::select! {
+                read = stream.read_buf(&mut bytes) => if read.unwrap_or(0) == 0 { return },
+                () = end_idle.notified() => {
+                    let _ = stream.shutdown().await;
+                    while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {}
+                    ended.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+            }
+        };
+        match act(&String::from_utf8(request).unwrap()) {
+            Act::Say(answer) => stream.write_all(&answer).await.unwrap(),
+            Act::SayAndEnd(answer) => {
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Act::Reset => return stream.resets(),
+            Act::Drip(head) => {
+                let _ = stream.write_all(&head).await;
+                while stream.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                return;
+            }
+            Act::Hang => {
+                while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {}
+                return;
+            }
+        }
+    }
+}
+
+/// How long the request at the start of these bytes is, when it is whole.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    (bytes.len() >= head + length).then_some(head + length)
+}
+
+/// What a failed start says: status, error, outcome.
+fn told(answer: &Answer) -> (u16, String, String) {
+    let problem = answer.json();
+    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    (answer.status, text("error"), text("outcome"))
+}
+
+fn as_told(status: u16, error: &str, outcome: &str) -> (u16, String, String) {
+    (status, error.to_owned(), outcome.to_owned())
+}
+
+#[tokio::test]
+async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() {
+    let gateway = Gateway::new(|_, request| good(request)).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    for _ in 0..2 {
+        assert_eq!(start_at(api, ORDER).await.status, 200);
+    }
+    assert_eq!(gateway.connections(), 1, "the connection is used again");
+    gateway.end_idle.notify_waiters();
+    until("the other side's end", async || (gateway.ended.load(Ordering::SeqCst) == 1).then_some(())).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    assert_eq!((gateway.connections(), gateway.requests().len()), (2, 3), "each start once");
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_the_connection_is_followed_by_a_new_connection() {
+    let gateway = Gateway::new(|_, _| Act::SayAndEnd(answer_with(200, "Connection: close\r\n", STARTED))).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    for _ in 0..5 {
+        assert_eq!(start_at(api, ORDER).await.status, 200);
+    }
+    assert_eq!((gateway.connections(), gateway.requests().len()), (5, 5));
+}
+
+#[tokio::test]
+async fn a_start_whose_connection_was_reset_after_it_was_read_is_unknown_and_sent_once() {
+    for act in [Act::Reset, Act::SayAndEnd(Vec::new()), Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec())] {
+        let gateway = Gateway::new(move |_, _| act.clone()).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "5")]).await;
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"));
+        assert_eq!(answer.json()["retryable"], true);
+        assert_eq!(gateway.requests().len(), 1, "never repeated by itself");
+    }
+}
+
+#[tokio::test]
+async fn a_start_on_a_pooled_connection_that_is_reset_after_it_was_read_is_sent_once() {
+    let gateway = Gateway::new(|n, request| if n == 0 { good(request) } else { Act::Reset }).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_bad_answer", "unknown"));
+    assert_eq!((gateway.connections(), gateway.requests().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_watch_is_repeated_after_a_reset_as_often_as_retries_says() {
+    let gateway = Gateway::new(|_, _| Act::Reset).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "3")]).await;
+    let answer = get_at(api, "/watch/x").await;
+    assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", ""));
+    assert_eq!(gateway.requests().len(), 4);
+
+    let gateway = Gateway::new(|n, request| if n < 2 { Act::Reset } else { good(request) }).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "2")]).await;
+    assert_eq!(get_at(api, "/watch/x").await.status, 200);
+    assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unreachable_and_nothing_was_sent() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
+    let (_sidecar, api, admin) = Program::sidecar(&url, &[]).await;
+    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
+    assert_eq!(told(&get_at(api, "/watch/x").await), as_told(503, "gateway_unreachable", ""));
+    assert_eq!(get_at(admin, "/readyz").await.status, 200, "the gateway is no part of readiness");
+    let (_sidecar, api, _) =
+        Program::sidecar("http://no-such-name.invalid:1", &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]).await;
+    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_never_finishes_its_tls_is_unreachable() {
+    // It takes connections and says nothing; the client waits for the server's part of the handshake.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let settings = [("GATEWAY__CONNECT_TIMEOUT", "200ms"), ("GATEWAY__RETRIES", "1")];
+    let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
+    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
+}
+
+/// A certificate authority as PEM, and a server with a certificate of it for this name.
+fn tls(name: &str) -> (String, TlsAcceptor) {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = parameters.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .unwrap();
+    (ca.pem(), TlsAcceptor::from(Arc::new(server)))
+}
+
+#[tokio::test]
+async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, pem: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key_log = directory.path().join("keys");
+    let (right_ca, right) = tls("localhost");
+    let (other_ca, _) = tls("localhost");
+    let (wrong_name_ca, wrong_name) = tls("pay.example");
+    let cases = [
+        ("good", right.clone(), Some(write("right.pem", &right_ca)), true),
+        ("one of two authorities", right.clone(), Some(write("both.pem", &format!("{other_ca}{right_ca}"))), true),
+        ("an unknown authority", right.clone(), Some(write("other.pem", &other_ca)), false),
+        ("the built-in authorities", right, None, false),
+        ("a wrong name", wrong_name, Some(write("wrong.pem", &wrong_name_ca)), false),
+    ];
+    for (name, acceptor, ca_file, works) in cases {
+        let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
+        let url = format!("https://localhost:{}", gateway.address.port());
+        let mut settings = vec![("GATEWAY__RETRIES", "2")];
+        settings.extend(ca_file.as_deref().map(|file| ("GATEWAY__CA_FILE", file)));
+        let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
+        let (_sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+        let answer = start_at(api, ORDER).await;
+        if works {
+            assert_eq!(answer.status, 200, "{name}: {answer:?}");
+            assert_eq!(gateway.requests().len(), 1, "{name}");
+        } else {
+            assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"), "{name}");
+            assert_eq!(
+                (gateway.connections(), gateway.requests().len()),
+                (3, 0),
+                "{name}: tried again, and nothing sent"
+            );
+            let mut variables = vec![
+                ("TILLGATE_GATEWAY__URL".to_owned(), url.clone()),
+                ("TILLGATE_MERCHANT__SECRET".to_owned(), DEFAULT_SECRET.to_owned()),
+            ];
+            variables.extend(ca_file.map(|file| ("TILLGATE_GATEWAY__CA_FILE".to_owned(), file)));
+            let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let (code, _, err) = run(&["check", "--online"], &variables).await;
+            assert!(code == 1 && err.contains("certificate"), "{name}: {err}");
+        }
+        assert!(!key_log.exists(), "{name}: session keys were written down");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_ca_file_is_used_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    let (ca, acceptor) = tls("localhost");
+    std::fs::write(&file, tls("localhost").0).unwrap();
+    let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
+    let url = format!("https://localhost:{}", gateway.address.port());
+    let (mut sidecar, api, _) = Program::sidecar(&url, &[("GATEWAY__CA_FILE", file.to_str().unwrap())]).await;
+    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_unreachable");
+    std::fs::write(&file, ca).unwrap();
+    sidecar.signal("HUP");
+    sidecar.log_line("file loaded").await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_redirect_is_never_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let elsewhere = Gateway::new(|_, request| good(request)).await;
+        let location = format!("Location: {}/api/start_payment\r\n", elsewhere.url());
+        let gateway = Gateway::new(move |_, _| Act::Say(answer_with(status, &location, STARTED))).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+        assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_bad_answer", "unknown"), "{status}");
+        assert_eq!(told(&get_at(api, "/watch/x").await), as_told(502, "gateway_bad_answer", ""), "{status}");
+        assert_eq!((elsewhere.connections(), gateway.requests().len()), (0, 2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn proxy_variables_are_ignored() {
+    let proxy = Gateway::new(|_, request| good(request)).await;
+    let gateway = Gateway::new(|_, request| good(request)).await;
+    let url = proxy.url();
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let (_sidecar, api, _) = Program::sidecar_with(&gateway.url(), &[], &names.map(|name| (name, url.as_str()))).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    assert_eq!(get_at(api, "/watch/watch_1").await.status, 200);
+    assert_eq!((proxy.connections(), gateway.requests().len()), (0, 2));
+}
+
+/// The lines of a head, sorted, but for the first; and the body.
+fn parts(request: &str) -> (String, Vec<String>, String) {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.split("\r\n").map(ToOwned::to_owned);
+    let first = lines.next().unwrap();
+    let mut lines: Vec<_> = lines
+        .map(|line| line.split_once(": ").map(|(name, value)| format!("{}: {value}", name.to_lowercase())).unwrap())
+        .collect();
+    lines.sort();
+    (first, lines, body.to_owned())
+}
+
+#[tokio::test]
+async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() {
+    let gateway = Gateway::new(|_, request| good(request)).await;
+    let settings = [
+        ("START__FORWARD_FIELDS", "[\"note\"]"),
+        ("REDIRECT__ALLOWED", "[\"https://shop.example\"]"),
+        ("WATCH__FRESH_FOR", "1ms"),
+    ];
+    let url = format!("{}/base/", gateway.url());
+    let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
+    let loud = [
+        ("content-type", "application/json; charset=utf-8"),
+        ("authorization", "Bearer of-the-caller"),
+        ("cookie", "session=1"),
+        ("accept", "text/html"),
+        ("accept-encoding", "gzip, br"),
+        ("accept-language", "de"),
+        ("user-agent", "shop/1.0"),
+        ("x-request-id", "of-the-caller"),
+        ("x-merchant-secret", "of-the-caller"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("cache-control", "no-cache"),
+        ("if-none-match", "\"x\""),
+        ("prefer", "wait=1"),
+        ("upgrade", "h2c"),
+        ("keep-alive", "timeout=5"),
+    ];
+    let plain = [("content-type", "application/json")];
+    for headers in [&plain[..], &loud] {
+        let body = r#"{"note":"n","redirect":"https://shop.example/back","amount":1000}"#;
+        let started = call(api, Method::POST, "/api/start_payment", headers, body).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        let watched = call(api, Method::GET, "/watch/watch_1?amount=1&secret=2", headers, "").await;
+        assert!(matches!(watched.status, 200 | 304), "{watched:?}");
+    }
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 4);
+    let body = format!(r#"{{"merchant_secret":"{DEFAULT_SECRET}","amount":1000,"note":"n"}}"#);
+    let fixed = [
+        "accept: application/json".to_owned(),
+        format!("host: {}", gateway.address),
+        concat!("user-agent: tillgate/", env!("CARGO_PKG_VERSION")).to_owned(),
+    ];
+    let mut of_start = fixed.to_vec();
+    of_start.extend([format!("content-length: {}", body.len()), "content-type: application/json".to_owned()]);
+    of_start.sort();
+    for pair in requests.chunks(2) {
+        assert_eq!(
+            parts(&pair[0]),
+            ("POST /base/api/start_payment HTTP/1.1".to_owned(), of_start.clone(), body.clone())
+        );
+        assert_eq!(parts(&pair[1]), ("GET /base/watch/watch_1 HTTP/1.1".to_owned(), fixed.to_vec(), String::new()));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
+    let large = format!(r#"{{"code":"pay_1","watch_code":"watch_1","padding":"{}"}}"#, "x".repeat(70_000));
+    let chunked = |body: &str| {
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+            .into_bytes()
+    };
+    let bad = as_told(502, "gateway_bad_answer", "unknown");
+    let cases: Vec<(&str, Act, (u16, String, String))> = vec![
+        ("too large", Act::Say(answer(200, &large)), bad.clone()),
+        ("too large in chunks", Act::Say(chunked(&large)), bad.clone()),
+        (
+            "too large, and said so",
+            Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{".to_vec()),
+            bad.clone(),
+        ),
+        (
+            "cut short",
+            Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"code\":\"pay_1\"".to_vec()),
+            bad.clone(),
+        ),
+        (
+            "cut short in chunks",
+            Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cod\r\n".to_vec()),
+            bad.clone(),
+        ),
+        ("encoded", Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", STARTED)), bad.clone()),
+        ("not HTTP", Act::SayAndEnd(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), bad.clone()),
+        (
+            "an endless head",
+            Act::Drip(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(100_000)).into_bytes()),
+            bad.clone(),
+        ),
+        ("not JSON", Act::Say(answer(200, "<html>")), bad.clone()),
+        ("empty", Act::Say(answer(200, "")), bad.clone()),
+        ("no content", Act::Say(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), bad.clone()),
+        ("an array", Act::Say(answer(200, "[]")), bad.clone()),
+        ("twice an object", Act::Say(answer(200, &format!("{STARTED}{STARTED}"))), bad.clone()),
+        ("a field missing", Act::Say(answer(200, r#"{"code":"pay_1"}"#)), bad.clone()),
+        ("a field of another type", Act::Say(answer(200, r#"{"code":1,"watch_code":"watch_1"}"#)), bad.clone()),
+        ("a code that is a path", Act::Say(answer(200, r#"{"code":"../x","watch_code":"watch_1"}"#)), bad.clone()),
+        ("a code that is a dot", Act::Say(answer(200, r#"{"code":"pay_1","watch_code":".."}"#)), bad.clone()),
+        ("an empty code", Act::Say(answer(200, r#"{"code":"","watch_code":"watch_1"}"#)), bad.clone()),
+        ("not found", Act::Say(answer(404, "{}")), bad.clone()),
+        ("not allowed", Act::Say(answer(405, "{}")), bad.clone()),
+        ("teapot", Act::Say(answer(418, "{}")), bad.clone()),
+        ("failed", Act::Say(answer(500, "{}")), bad.clone()),
+        ("failed in HTML", Act::Say(answer(503, "<html>")), bad),
+        ("bad request", Act::Say(answer(400, r#"{"message":"m"}"#)), as_told(422, "gateway_rejected", "rejected")),
+        ("unprocessable", Act::Say(answer(422, "not JSON")), as_told(422, "gateway_rejected", "rejected")),
+        ("unauthorized", Act::Say(answer(401, "{}")), as_told(502, "gateway_refused_secret", "rejected")),
+        ("forbidden", Act::Say(answer(403, "{}")), as_told(502, "gateway_refused_secret", "rejected")),
+        ("busy", Act::Say(answer(429, "{}")), as_told(503, "gateway_busy", "rejected")),
+        ("silent", Act::Hang, as_told(504, "gateway_timeout", "unknown")),
+        ("a head without end", Act::Say(b"HTTP/1.1 200 OK\r\n".to_vec()), as_told(504, "gateway_timeout", "unknown")),
+        (
+            "dripping without end",
+            Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{".to_vec()),
+            as_told(504, "gateway_timeout", "unknown"),
+        ),
+    ];
+    let act: Arc<Mutex<Act>> = Arc::new(Mutex::new(Act::Hang));
+    let current = act.clone();
+    let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
+    let settings = [
+        ("GATEWAY__TIMEOUT", "1s"),
+        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+    ];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let mut wrong = Vec::new();
+    for (i, (name, to_do, expected)) in cases.into_iter().enumerate() {
+        *act.lock().unwrap() = to_do;
+        let answer = start_at(api, ORDER).await;
+        if told(&answer) != expected || answer.json()["source"] != "gateway" {
+            wrong.push(format!("{name}: {answer:?}, not {expected:?}"));
+        }
+        assert_eq!(gateway.requests().len(), i + 1, "{name}: sent once");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_watch_tells_bad_answers_with_the_same_words_and_no_outcome() {
+    let act: Arc<Mutex<Act>> = Arc::new(Mutex::new(Act::Hang));
+    let current = act.clone();
+    let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
+    let settings = [("GATEWAY__TIMEOUT", "1s"), ("GATEWAY__CONNECT_TIMEOUT", "1s"), ("GATEWAY__RETRIES", "0")];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    for (i, (to_do, status, error)) in [
+        (Act::Say(answer(400, "{}")), 502, "gateway_bad_answer"),
+        (Act::Say(answer(422, "{}")), 502, "gateway_bad_answer"),
+        (Act::Say(answer(500, "{}")), 502, "gateway_bad_answer"),
+        (Act::Say(answer(200, "{}")), 502, "gateway_bad_answer"),
+        (Act::Say(answer(404, "{}")), 404, "unknown_watch_code"),
+        (Act::Say(answer(401, "{}")), 502, "gateway_refused_secret"),
+        (Act::Say(answer(429, "{}")), 503, "gateway_busy"),
+        (Act::Hang, 504, "gateway_timeout"),
+        (Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{".to_vec()), 504, "gateway_timeout"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        *act.lock().unwrap() = to_do;
+        let answer = get_at(api, &format!("/watch/of-case-{i}")).await;
+        assert_eq!(told(&answer), as_told(status, error, ""), "{i}");
+        assert!(answer.json().get("outcome").is_none(), "{i}");
+    }
+}
+
+#[tokio::test]
+async fn the_patience_that_a_busy_gateway_asks_for_is_passed_on_up_to_a_bound() {
+    let wait: Arc<Mutex<String>> = Arc::default();
+    let current = wait.clone();
+    let gateway = Gateway::new(move |_, _| {
+        Act::Say(answer_with(429, &format!("Retry-After: {}\r\n", current.lock().unwrap()), "{}"))
+    })
+    .await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    for (asked, passed_on) in [("7", "7"), ("300", "300"), ("86400", "300"), ("99999999999999999999", "")] {
+        asked.clone_into(&mut wait.lock().unwrap());
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(told(&answer), as_told(503, "gateway_busy", "rejected"));
+        let said = answer.header("retry-after");
+        assert!(
+            said == passed_on || passed_on.is_empty() && said.parse::<u64>().is_ok_and(|said| said <= 300),
+            "{asked}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn odd_answers_that_are_whole_are_good() {
+    let chunked = format!("{:x}\r\n{STARTED}\r\n0\r\n\r\n", STARTED.len());
+    let cases = [
+        ("created", Act::Say(answer(201, STARTED))),
+        ("chunked", Act::Say(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}").into())),
+        (
+            "no content type",
+            Act::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{STARTED}", STARTED.len()).into()),
+        ),
+        (
+            "up to the end of the connection",
+            Act::SayAndEnd(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{STARTED}").into()),
+        ),
+        ("HTTP/1.0", Act::SayAndEnd(format!("HTTP/1.0 200 OK\r\n\r\n{STARTED}").into())),
+        ("early hints first", Act::Say([b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), answer(200, STARTED)].concat())),
+        ("encoded as itself", Act::Say(answer_with(200, "Content-Encoding: identity\r\n", STARTED))),
+        (
+            "further fields",
+            Act::Say(answer(
+                200,
+                r#"{"code":"pay_1","message":"m","watch_code":"w","fee":1e2,"big":12345678901234567890}"#,
+            )),
+        ),
+    ];
+    for (name, act) in cases {
+        let gateway = Gateway::new(move |_, _| act.clone()).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+        let answer = start_at(api, ORDER).await;
+        assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{name}: {answer:?}");
+        assert_eq!(answer.text("pay_url"), format!("{}/pay/pay_1", gateway.url()), "{name}");
+        if name == "further fields" {
+            assert!(answer.body.contains(r#""fee":1e2,"big":12345678901234567890"#), "{}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_secret_is_read_again_once_and_tried_once_more_if_it_changed() {
+    const OLD: &str = "the_secret_of_yesterday";
+    const NEW: &str = "the_secret_of_today";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, OLD).unwrap();
+    let rotated = file.clone();
+    let gateway = Gateway::new(move |n, request| {
+        if n == 0 {
+            // Rotated at the gateway and on the disk, in this moment.
+            std::fs::write(&rotated, NEW).unwrap();
+        }
+        if request.contains(NEW) { good(request) } else { Act::Say(answer(401, "{}")) }
+    })
+    .await;
+    let (_sidecar, api, _) =
+        Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].contains(OLD) && requests[1].contains(NEW));
+
+    // Refused although it did not change: once. Refused although it did: twice, and no more.
+    for (changes, tries) in [(false, 1), (true, 2)] {
+        std::fs::write(&file, OLD).unwrap();
+        let rotated = file.clone();
+        let gateway = Gateway::new(move |n, _| {
+            if changes {
+                std::fs::write(&rotated, format!("the_secret_of_try_{n}")).unwrap();
+            }
+            Act::Say(answer(403, "{}"))
+        })
+        .await;
+        let (_sidecar, api, _) =
+            Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+        assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_refused_secret", "rejected"));
+        assert_eq!(gateway.requests().len(), tries);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_cancels_nothing() {
+    let gateway = Gateway::new(|_, request| if request.starts_with("POST") { Act::Hang } else { good(request) }).await;
+    let (sidecar, api, admin) =
+        Program::sidecar(&gateway.url(), &[("GATEWAY__TIMEOUT", "1s"), ("GATEWAY__CONNECT_TIMEOUT", "1s")]).await;
+    let mut caller = TcpStream::connect(api).await.unwrap();
+    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    caller.write_all(format!("{head}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len()).as_bytes()).await.unwrap();
+    until("the start at the gateway", async || (gateway.requests().len() == 1).then_some(())).await;
+    drop(caller);
+    // It is told in the metrics how the start ended, a second later.
+    until("the end of the start", async || {
+        get_at(admin, "/metrics").await.body.contains("tillgate_starts_total{outcome=\"unknown\"} 1").then_some(())
+    })
+    .await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+}
