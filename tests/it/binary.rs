@@ -80,7 +80,7 @@ async fn bad_usage_is_told_on_stderr_and_ends_with_2() {
         assert!(!err.is_empty(), "{arguments:?}");
     }
     let (_, _, err) = run(&["rnu"], &[]).await;
-    says(&err, &["run"]);
+    says(&err, &["rnu"]);
     let (_, _, err) = run(&["sandbox", "--fault", "start:explode"], &[]).await;
     says(&err, &["explode", "reset"]);
 }
@@ -283,11 +283,18 @@ async fn a_secret_of_another_type_is_refused_without_being_quoted() {
 
 #[tokio::test]
 async fn a_missing_configuration_file_is_told() {
-    for command in ["run", "check", "health"] {
+    for command in ["run", "check"] {
         let (code, _, err) = run(&[command, "--config", "/nowhere/sidecar.toml"], &[]).await;
         assert_eq!(code, 2, "{command}: {err}");
         says(&err, &["/nowhere/sidecar.toml"]);
     }
+}
+
+#[tokio::test]
+async fn health_tells_that_its_configuration_file_is_missing_instead_of_asking_elsewhere() {
+    let (code, _, err) = run(&["health", "--config", "/nowhere/sidecar.toml"], &[]).await;
+    assert_eq!(code, 2, "{err}");
+    says(&err, &["/nowhere/sidecar.toml"]);
 }
 
 #[tokio::test]
@@ -525,7 +532,7 @@ async fn metric(admin: SocketAddr, name: &str) -> f64 {
 async fn a_secret_file_may_come_late() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
-    let (_sandbox, mut sidecar, gateway, api, admin) = with_secret_file(SECRET, &file).await;
+    let (_sandbox, sidecar, gateway, api, admin) = with_secret_file(SECRET, &file).await;
     assert_eq!(get_at(admin, "/readyz").await.status, 503);
     assert_eq!(get_at(admin, "/livez").await.status, 200);
     says(&get_at(admin, "/readyz?verbose").await.body, &["[-]secret"]);
@@ -537,7 +544,8 @@ async fn a_secret_file_may_come_late() {
     assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{refused:?}");
     assert_eq!(get_at(api, "/watch/x").await.status, 404, "a watch needs no secret");
     assert_eq!(calls(&gateway).await, (0, 1));
-    sidecar.log_line("merchant.secret_file is missing").await;
+    let told = |log: &[String]| log.iter().any(|line| line.contains("merchant.secret_file is missing"));
+    assert!(told(&sidecar.log), "{:#?}", sidecar.log);
     // CRLF, as some editors end a line.
     fs::write(&file, format!("{SECRET}\r\n")).unwrap();
     until("ready", async || (get_at(admin, "/readyz").await.status == 200).then_some(())).await;
@@ -621,7 +629,7 @@ async fn a_swapped_symlink_is_noticed_as_kubernetes_makes_it() {
 #[tokio::test]
 async fn a_bad_secret_file_at_the_start_is_a_fault_of_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
-    for (i, content) in ["", "\n", "short", "two words here", "your_token_here\n"].iter().enumerate() {
+    for (i, content) in ["", "\n", "t1ny", "two words here", "your_token_here\n"].iter().enumerate() {
         let file = directory.path().join(format!("secret-{i}"));
         fs::write(&file, content).unwrap();
         let variables = [("TILLGATE_GATEWAY__URL", NOBODY), ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap())];

@@ -9,6 +9,12 @@
     reason = "this is how a test fails, and what it is made of"
 )]
 
+=======
+mod admin;
+>>>>>>> 52c3b5c (Test the gateway's side, the admin listener and the sandbox with real sockets)
+mod binary;
+
+mod admin;
 mod binary;
 mod browser;
 mod clients;
@@ -16,6 +22,7 @@ mod gateway;
 mod harness;
 mod layers;
 mod problems;
+mod sandbox;
 mod secret;
 mod sockets;
 mod start;

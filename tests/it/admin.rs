@@ -1,0 +1,345 @@
+//! The operator's listener: probes, metrics, status; no payment and no secret in any of them.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use hyper::Method;
+
+use crate::harness::{Answer, Program, Wire, call, get_at, set_faults, start_at, until};
+
+const ORDER: &str = r#"{"amount": 1000}"#;
+const PAGES: [&str; 4] = ["/livez", "/readyz", "/metrics", "/status"];
+const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+
+/// A sidecar that has started, watched and failed; the codes of its payments.
+async fn busy() -> (Program, Program, SocketAddr, SocketAddr, Vec<String>) {
+    let (sandbox, gateway) = Program::sandbox(&[]).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway, &[("WATCH__FRESH_FOR", "10s")]).await;
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        let started = start_at(api, ORDER).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        codes.extend(["code", "watch_code"].map(|name| started.text(name).to_owned()));
+        for _ in 0..2 {
+            assert_eq!(get_at(api, &format!("/watch/{}", started.text("watch_code"))).await.status, 200);
+        }
+    }
+    assert_eq!(get_at(api, "/watch/unheard-of-watch-code").await.status, 404);
+    codes.push("unheard-of-watch-code".to_owned());
+    set_faults(&gateway, &["start:status=500"]).await;
+    assert_eq!(start_at(api, ORDER).await.status, 502);
+    assert_eq!(start_at(api, r#"{"amount": 0}"#).await.status, 422);
+    assert_eq!(get_at(api, "/nowhere").await.status, 404);
+    (sandbox, sidecar, api, admin, codes)
+}
+
+#[tokio::test]
+async fn the_probes_answer() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    for path in PAGES {
+        let answer = get_at(admin, path).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert!(!answer.body.is_empty(), "{path}");
+    }
+    let verbose = get_at(admin, "/readyz?verbose").await;
+    for check in ["secret", "draining"] {
+        assert!(verbose.body.contains(&format!("[+]{check}")), "{}", verbose.body);
+    }
+    assert!(!get_at(admin, "/readyz").await.body.contains("[+]"));
+    assert_eq!(get_at(admin, "/nowhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_root_is_one_self_contained_page() {
+    let (_sandbox, _sidecar, _, admin, codes) = busy().await;
+    let page = get_at(admin, "/").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    for outside in ["src=\"http", "src=\"//", "<form", "<link rel=\"stylesheet\""] {
+        assert!(!page.body.contains(outside), "{outside}");
+    }
+    assert!(codes.iter().all(|code| !page.body.contains(code)));
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body_and_other_methods_are_405() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    for path in PAGES {
+        let answer = call(admin, Method::HEAD, path, &[], "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
+        let kind = get_at(admin, path).await;
+        assert_eq!(answer.header("content-type"), kind.header("content-type"), "{path}");
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
+            let answer = call(admin, method.clone(), path, &[], "").await;
+            assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method} {path}");
+        }
+    }
+    // Raw, to see that a HEAD has no body on the wire either.
+    let mut wire = Wire::open(admin).await;
+    wire.send("HEAD /livez HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
+    let mut stream = wire.into_stream();
+    let mut bytes = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap();
+    assert!(bytes.ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
+}
+
+#[tokio::test]
+async fn foreign_hosts_and_pages_of_other_sites_are_refused() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    for path in PAGES {
+        for (headers, status) in [
+            (&[("host", "shop.example")][..], 403),
+            (&[("host", "localhost.shop.example")], 403),
+            (&[("host", "127.0.0.1.shop.example:8701")], 403),
+            (&[("origin", "https://shop.example")], 403),
+            (&[("origin", "null")], 403),
+            (&[("sec-fetch-site", "cross-site")], 403),
+            (&[("sec-fetch-site", "same-site")], 403),
+            (&[("host", "LOCALHOST:8701")], 200),
+            (&[("host", "[::1]:8701")], 200),
+            (&[("sec-fetch-site", "none")], 200),
+            (&[("sec-fetch-site", "same-origin")], 200),
+        ] {
+            let mut request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
+            if !headers.iter().any(|(name, _)| *name == "host") {
+                request.push_str("Host: localhost\r\n");
+            }
+            for (name, value) in headers {
+                request.push_str(&format!("{name}: {value}\r\n"));
+            }
+            let mut wire = Wire::open(admin).await;
+            wire.send(request + "\r\n").await;
+            let answer = wire.answer().await;
+            assert_eq!(answer.status, status, "{path} {headers:?}");
+            assert_eq!(answer.header("access-control-allow-origin"), "");
+            assert!(status == 200 || !answer.body.contains("tillgate_"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn neither_listener_has_the_paths_of_the_other() {
+    let (_sandbox, _sidecar, api, admin, codes) = busy().await;
+    for path in ["/api/start_payment".to_owned(), format!("/watch/{}", codes[1]), "/openapi.json".to_owned()] {
+        assert_eq!(get_at(admin, &path).await.status, 404, "{path}");
+    }
+    assert_eq!(start_at(admin, ORDER).await.status, 405);
+    for path in PAGES.into_iter().chain(["/"]) {
+        assert_eq!(get_at(api, path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_page_has_a_whole_code_of_a_payment() {
+    let (_sandbox, _sidecar, _, admin, codes) = busy().await;
+    for path in ["/livez", "/readyz?verbose", "/metrics", "/status", "/"] {
+        for accept in ["*/*", OPENMETRICS] {
+            let answer = call(admin, Method::GET, path, &[("accept", accept)], "").await;
+            for code in &codes {
+                assert!(!answer.body.contains(code), "{path} has {code}");
+                let bare = code.trim_start_matches("pay_").trim_start_matches("watch_");
+                assert!(!answer.body.contains(bare), "{path} has {bare}");
+            }
+            assert!(!answer.body.contains(tillgate::sandbox::DEFAULT_SECRET), "{path}");
+        }
+    }
+}
+
+/// One sample line: name, labels, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
+/// Reads a sample strictly: `name{label="value",…} number`.
+fn sample(line: &str) -> Sample {
+    let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+    let (name, labels) = match series.split_once('{') {
+        None => (series, ""),
+        Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("no end of labels: {line}"))),
+    };
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    assert!(is_name(name), "{line}");
+    let labels = labels.split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty());
+    let labels: Vec<_> = labels
+        .map(|label| {
+            let (name, value) = label.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
+            assert!(is_name(name) && !value.contains(['"', '\\', '\n']), "{line}");
+            (name.to_owned(), value.to_owned())
+        })
+        .collect();
+    let value = match value {
+        "+Inf" => f64::INFINITY,
+        number => number.parse().unwrap_or_else(|error| panic!("{error}: {line}")),
+    };
+    (name.to_owned(), labels, value)
+}
+
+/// Reads an exposition strictly; gives types by family, and the samples.
+fn exposition(text: &str, open: bool) -> (HashMap<String, String>, Vec<Sample>) {
+    assert!(text.ends_with('\n'));
+    let (mut types, mut helped, mut samples) = (HashMap::new(), HashSet::new(), Vec::new());
+    let lines: Vec<_> = text.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        if open && i + 1 == lines.len() {
+            assert_eq!(*line, "# EOF");
+        } else if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            let (word, name, rest) = (words.next().unwrap(), words.next().expect(line), words.next().expect(line));
+            assert!(name.starts_with("tillgate_"), "{line}");
+            match word {
+                "HELP" => assert!(helped.insert(name) && !rest.is_empty(), "{line}"),
+                "TYPE" => {
+                    let known = ["counter", "gauge", "histogram"].contains(&rest) || open && rest == "info";
+                    assert!(known, "{line}");
+                    assert!(types.insert(name.to_owned(), rest.to_owned()).is_none(), "a second type: {line}");
+                }
+                "UNIT" => assert!(open && name.ends_with(&format!("_{rest}")), "{line}"),
+                _ => panic!("neither HELP nor TYPE: {line}"),
+            }
+        } else {
+            let sample = sample(line);
+            let families: Vec<_> =
+                types.keys().filter(|family| of_family(&sample.0, family, &types[*family], open)).collect();
+            assert_eq!(families.len(), 1, "of one family that was typed before: {line}");
+            samples.push(sample);
+        }
+    }
+    let series: HashSet<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
+    assert_eq!(series.len(), samples.len(), "no series twice");
+    assert_eq!(types.keys().map(String::as_str).collect::<HashSet<_>>(), helped, "each family has its help");
+    (types, samples)
+}
+
+fn of_family(name: &str, family: &str, kind: &str, open: bool) -> bool {
+    let Some(suffix) = name.strip_prefix(family) else { return false };
+    match (kind, open) {
+        ("histogram", _) => matches!(suffix, "_bucket" | "_sum" | "_count"),
+        ("counter", true) => matches!(suffix, "_total" | "_created"),
+        ("info", true) => suffix == "_info",
+        // In the older text a counter's type stands under the whole name.
+        _ => suffix.is_empty(),
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_well_formed_in_both_formats_and_say_the_same() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    let old = get_at(admin, "/metrics").await;
+    assert!(old.header("content-type").starts_with("text/plain; version=0.0.4"), "{}", old.header("content-type"));
+    let new = call(admin, Method::GET, "/metrics", &[("accept", OPENMETRICS)], "").await;
+    assert!(new.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let (types, samples) = exposition(&old.body, false);
+    let (open_types, open_samples) = exposition(&new.body, true);
+    assert_eq!(types.len(), open_types.len());
+    let names = |samples: &[Sample]| samples.iter().map(|(name, ..)| name.clone()).collect::<HashSet<_>>();
+    assert_eq!(names(&samples), names(&open_samples));
+    for (name, kind) in &types {
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+    }
+    // Buckets only grow, and the last one is the count.
+    let of_start: Vec<_> =
+        samples.iter().filter(|(name, ..)| name == "tillgate_start_duration_seconds_bucket").collect();
+    assert!(of_start.windows(2).all(|pair| pair[0].2 <= pair[1].2));
+    assert_eq!(of_start.last().unwrap().1, [("le".to_owned(), "+Inf".to_owned())]);
+    let count = samples.iter().find(|(name, ..)| name == "tillgate_start_duration_seconds_count").unwrap();
+    assert!((of_start.last().unwrap().2 - count.2).abs() < 0.5);
+}
+
+#[tokio::test]
+async fn the_metrics_that_are_fixed_are_there_and_count() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    let (_, samples) = exposition(&get_at(admin, "/metrics").await.body, false);
+    let value = |name: &str, label: &str| {
+        let found = samples.iter().find(|(known, labels, _)| {
+            known == name && (label.is_empty() || labels.iter().any(|(_, value)| value == label))
+        });
+        found.unwrap_or_else(|| panic!("no {name} {label}")).2
+    };
+    for (name, label, expected) in [
+        ("tillgate_build_info", "", 1.0),
+        ("tillgate_starts_total", "accepted", 2.0),
+        ("tillgate_starts_total", "unknown", 1.0),
+        ("tillgate_start_duration_seconds_count", "", 3.0),
+        ("tillgate_gateway_requests_total", "ok", 2.0),
+        ("tillgate_gateway_request_duration_seconds_count", "start", 3.0),
+        ("tillgate_gateway_request_duration_seconds_count", "watch", 3.0),
+        ("tillgate_polls_saved_total", "", 2.0),
+        ("tillgate_rate_limited_total", "", 0.0),
+        ("tillgate_refused_total", "invalid_amount", 1.0),
+        ("tillgate_refused_total", "not_found", 1.0),
+        ("tillgate_refused_total", "gateway_bad_answer", 1.0),
+        ("tillgate_refused_total", "unknown_watch_code", 1.0),
+        ("tillgate_secret_reload_failures_total", "", 0.0),
+        ("tillgate_secret_echo_total", "", 0.0),
+    ] {
+        assert!((value(name, label) - expected).abs() < 0.5, "{name} {label} is {}", value(name, label));
+    }
+    assert!(value("tillgate_secret_loaded_timestamp_seconds", "") > 1e9);
+    let tracked: f64 =
+        samples.iter().filter(|(name, ..)| name == "tillgate_payments_tracked").map(|(.., value)| value).sum();
+    assert!((tracked - 2.0).abs() < 0.5, "{tracked} payments are tracked");
+}
+
+#[tokio::test]
+async fn no_label_comes_from_a_caller() {
+    let (_sandbox, _sidecar, api, admin, _) = busy().await;
+    let count = async || exposition(&get_at(admin, "/metrics").await.body, false).1.len();
+    let before = count().await;
+    for i in 0..50 {
+        let path = format!("/nowhere-{i}");
+        assert_eq!(
+            call(api, Method::from_bytes(format!("M{i}").as_bytes()).unwrap(), &path, &[], "").await.status,
+            404
+        );
+    }
+    assert_eq!(count().await, before, "no new series");
+}
+
+#[tokio::test]
+async fn status_is_json_of_the_same() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    let answer = get_at(admin, "/status").await;
+    assert_eq!(answer.header("content-type"), "application/json");
+    let status = answer.json();
+    assert_eq!(status["ready"], true);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn a_malformed_request_is_refused_and_closed_here_too() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    for (request, status) in [
+        ("GET /metrics HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET http://localhost/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 400),
+        (
+            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"
+                .to_owned(),
+            400,
+        ),
+        (format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(20_000)), 431),
+        (format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(9_000)), 414),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nExpect: else\r\n\r\n".to_owned(), 417),
+    ] {
+        let mut wire = Wire::open(admin).await;
+        wire.send(format!("{request}GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        let answers: Vec<Answer> = wire.answers().await;
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [status], "{request:.60}");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_still_answers_when_the_api_is_full() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, admin) = Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "1")]).await;
+    let mut only = Wire::open(api).await;
+    only.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(only.answer().await.status, 404);
+    until("a refusal", async || (get_at(api, "/nowhere").await.status == 503).then_some(())).await;
+    for path in PAGES {
+        assert_eq!(get_at(admin, path).await.status, 200, "{path}");
+    }
+    assert!(get_at(admin, "/metrics").await.body.contains("tillgate_refused_total{error=\"overloaded\"}"));
+}
