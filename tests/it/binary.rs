@@ -1,5 +1,7 @@
 //! The built program: its words, exit codes, signals, files and logs.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -206,7 +208,8 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let file = file.to_str().unwrap();
     let pem = directory.path().join("no.pem");
     fs::write(&pem, "no certificate").unwrap();
-    let cases: [(&[(&str, &str)], &[&str]); 17] = [
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Variables<'_>, &[&str]); 17] = [
         (&[("TILLGATE_MERCHANT__SECRET_FILE", file)], &["merchant.secret", "secret_file"]),
         (&[("TILLGATE_MERCHANT__SECRET", "your_token_here")], &["placeholder", "/dev/api"]),
         (&[("TILLGATE_MERCHANT__SECRET", "with space in it")], &["merchant.secret", "white space"]),
@@ -906,4 +909,22 @@ async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() 
     assert!(request("good").get("error").is_none_or(Value::is_null));
     assert!(lines.iter().any(|line| line["code"] == code.as_str()), "a start is told with its code");
     assert!(!err.contains(&watch_code) && !err.contains("with-a-code"), "{err}");
+}
+
+#[tokio::test]
+async fn a_text_log_that_goes_to_no_terminal_has_no_colours() {
+    let variables = [
+        ("TILLGATE_GATEWAY__URL", NOBODY),
+        ("TILLGATE_MERCHANT__SECRET", SECRET),
+        ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
+        ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
+        ("TILLGATE_LOG__FORMAT", "text"),
+    ];
+    let mut sidecar = Program::start(&["run"], &variables);
+    let line = sidecar.log_line("tillgate is running").await;
+    assert!(serde_json::from_str::<Value>(&line).is_err() && !line.contains('\x1b'), "{line}");
+    sidecar.signal("TERM");
+    let (code, out, err) = sidecar.end().await;
+    assert_eq!((code, out.as_str()), (0, ""));
+    assert!(!err.contains('\x1b'), "{err}");
 }

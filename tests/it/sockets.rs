@@ -1,5 +1,12 @@
 //! The door on raw bytes: what the listener does with requests that no client library would send, and when.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, helpers included"
+)]
+
 use std::net::SocketAddr;
 
 use hyper::Method;
