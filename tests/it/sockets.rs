@@ -265,6 +265,16 @@ async fn a_body_in_bad_chunks_gets_one_refusal_and_nothing_after_it_is_taken_for
 }
 
 #[tokio::test]
+async fn a_good_request_before_a_bad_body_in_the_same_write_is_still_answered() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let bad = format!("{POST}Transfer-Encoding: chunked\r\n\r\nxyz\r\n");
+    let answers = exchange(api, format!("{GOOD}{bad}{GOOD}").into()).await.unwrap();
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [404, 400], "{answers:?}");
+    assert_eq!(calls(&gateway).await, (0, 1));
+}
+
+#[tokio::test]
 async fn a_body_in_bad_chunks_that_comes_after_its_head_gets_one_refusal_too() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
