@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 
@@ -73,14 +74,20 @@ pub(super) async fn exchange(
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(clock::parse_retry_after);
     let mut body = answer.into_body();
+    let too_large = || {
+        let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
+        Error::bad_answer(what, said())
+    };
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(too_large());
+    }
     let mut bytes = BytesMut::new();
     let read = async {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| broken_off(Some(status), &error.to_string()))?;
             if let Ok(data) = frame.into_data() {
                 if bytes.len() + data.len() > max_bytes {
-                    let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
-                    return Err(Error::bad_answer(what, said()));
+                    return Err(too_large());
                 }
                 bytes.extend_from_slice(&data);
             }

@@ -36,6 +36,8 @@ pub(super) struct Gate<S> {
     state: State,
     /// What the connection is refused for whatever it says.
     refused: Option<Refusal>,
+    /// What is wrong with the body that is being let through.
+    broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
     first: bool,
 }
@@ -66,7 +68,18 @@ enum Waiting {
 impl<S> Gate<S> {
     pub(super) fn new(socket: S, limits: Limits, refused: Option<Refusal>, verdicts: Verdicts) -> Self {
         let raw = BytesMut::new();
-        Self { socket, limits, verdicts, raw, passed: 0, state: State::Head, refused, timer: None, first: true }
+        Self {
+            socket,
+            limits,
+            verdicts,
+            raw,
+            passed: 0,
+            state: State::Head,
+            refused,
+            broken: None,
+            timer: None,
+            first: true,
+        }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -229,6 +242,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 }
                 return Poll::Ready(Ok(()));
             }
+            if let Some(error) = gate.broken.take() {
+                // The service sees its body fail, and answers.
+                return Poll::Ready(Err(error));
+            }
             if matches!(gate.state, State::Shut) {
                 // Not the end of the stream: hyper would take that for a caller who hung up. It closes by itself,
                 // after the answer to the stand-in.
@@ -252,11 +269,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
             }
             gate.raw.extend_from_slice(read.filled());
             if let Err(error) = gate.advance() {
-                // The service sees its body fail and answers; nothing more is read.
-                gate.raw.clear();
-                gate.passed = 0;
+                // What was let through before it is delivered first; nothing more is read.
+                gate.raw.truncate(gate.passed);
                 gate.state = State::Shut;
-                return Poll::Ready(Err(error));
+                gate.broken = Some(error);
             }
         }
     }
@@ -280,7 +296,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
+        // After an answer hyper does not read again before there is something to read: the timer of an idle connection
+        // has to be started here.
+        let _ = self.poll_timer(cx);
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

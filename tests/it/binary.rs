@@ -1,7 +1,5 @@
 //! The built program: its words, exit codes, signals, files and logs.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -927,4 +925,19 @@ async fn a_text_log_that_goes_to_no_terminal_has_no_colours() {
     let (code, out, err) = sidecar.end().await;
     assert_eq!((code, out.as_str()), (0, ""));
     assert!(!err.contains('\x1b'), "{err}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway, &[]).await;
+    // Each answer has a line of about 200 bytes, and a pipe takes 64 KiB.
+    for _ in 0..1000 {
+        assert_eq!(get_at(api, "/nowhere").await.status, 404);
+    }
+    assert_eq!(get_at(admin, "/livez").await.status, 200);
+    sidecar.signal("TERM");
+    let (code, _, log) = sidecar.end().await;
+    assert_eq!(code, 0);
+    assert!(log.lines().count() > 100, "what was read late is there");
 }

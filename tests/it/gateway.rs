@@ -1,8 +1,6 @@
 //! The sidecar in front of a gateway that is written here, byte by byte: what it sends, how often, and what it makes
 //! of answers that no sandbox gives.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, helpers included")]
-
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

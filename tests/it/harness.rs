@@ -164,7 +164,7 @@ impl Answer {
 }
 
 /// Lets go on what can go on without time passing, until this holds.
-pub async fn until(mut holds: impl FnMut() -> bool) {
+pub async fn settles(mut holds: impl FnMut() -> bool) {
     for _ in 0..10_000 {
         if holds() {
             return;
@@ -308,11 +308,6 @@ impl Program {
         let [out, err] = rest;
         (status.code().expect("an exit code"), out, err)
     }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id().expect("it runs")
-    }
 }
 
 /// Runs it to its end.
@@ -449,16 +444,6 @@ pub async fn set_faults(sandbox: &str, faults: &[&str]) {
     let body = serde_json::json!({ "faults": faults }).to_string();
     let answer = call(address_of(sandbox), Method::POST, "/_sandbox/faults", &[], &body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-/// Sends these bytes and reads until the other side closes.
-pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    stream.write_all(bytes).await.expect("it reads");
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end in time");
-    read.expect("an orderly end");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Whether a program that a test needs is there; if not, the test says so and is left out, unless everything must run.

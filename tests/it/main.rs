@@ -9,11 +9,6 @@
     reason = "this is how a test fails, and what it is made of"
 )]
 
-=======
-mod admin;
->>>>>>> 52c3b5c (Test the gateway's side, the admin listener and the sandbox with real sockets)
-mod binary;
-
 mod admin;
 mod binary;
 mod browser;

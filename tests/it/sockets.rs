@@ -1,19 +1,12 @@
 //! The door on raw bytes: what the listener does with requests that no client library would send, and when.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on fails, helpers included"
-)]
-
 use std::net::SocketAddr;
 
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Program, Wire, calls, get_at, start_at, until};
+use crate::harness::{Answer, Program, Wire, calls, get_at, skip, start_at, until};
 
 /// What follows every bad request in the same write: it must never be taken for a request.
 const GOOD: &str = "GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -651,7 +644,7 @@ async fn localhost_is_listened_on_at_both_loopbacks_and_at_no_other_address() {
         let elsewhere = TcpStream::connect(("127.0.0.2", port)).await;
         assert!(elsewhere.is_err(), "{listener} answers at 127.0.0.2");
         if std::net::TcpListener::bind("[::1]:0").is_err() {
-            eprintln!("skipped: this machine has no IPv6 loopback");
+            skip("this machine has no IPv6 loopback");
             continue;
         }
         assert_eq!(get_at((std::net::Ipv6Addr::LOCALHOST, port).into(), path).await.status, status);

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tillgate::sandbox::{DEFAULT_SECRET, Options};
 use tokio::time::sleep;
 
-use crate::harness::{Answer, Sidecar, until};
+use crate::harness::{Answer, Sidecar, settles};
 
 /// What the gateway got of this start, its secret redacted: the sandbox can be told to echo it.
 async fn sent(sidecar: &Sidecar, body: &str) -> String {
@@ -489,7 +489,7 @@ async fn a_caller_who_hangs_up_causes_no_second_payment_and_loses_none() {
     sidecar.faults(&["start:delay=3s"]);
     let mut start = Box::pin(sidecar.start(r#"{"amount":1000}"#));
     assert!((&mut start).now_or_never().is_none());
-    until(|| sidecar.gateway_starts() == 1).await;
+    settles(|| sidecar.gateway_starts() == 1).await;
     drop(start);
     sidecar.idle().await;
     assert_eq!(sidecar.gateway_starts(), 1);

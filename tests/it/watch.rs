@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::{Instant, interval, sleep};
 
-use crate::harness::{Answer, Sidecar, get, until};
+use crate::harness::{Answer, Sidecar, get, settles};
 
 async fn pass(time: &str) {
     let (number, unit) = time.split_at(time.len() - 1);
@@ -84,7 +84,7 @@ async fn an_answer_that_was_long_on_its_way_is_not_fresh() {
     sidecar.faults(&["watch:delay=3s,count=1"]);
     let mut watch = Box::pin(sidecar.watch(&watch_code));
     assert!((&mut watch).now_or_never().is_none());
-    until(|| sidecar.gateway_watches() == 1).await;
+    settles(|| sidecar.gateway_watches() == 1).await;
     // Paid after the gateway had looked.
     sidecar.pay(&code);
     let late = watch.await;
@@ -137,7 +137,7 @@ async fn those_who_hang_up_neither_end_the_call_nor_make_another() {
         for watch in &mut watches {
             assert!(watch.now_or_never().is_none());
         }
-        until(|| sidecar.gateway_watches() == 1).await;
+        settles(|| sidecar.gateway_watches() == 1).await;
         // The first made the call, the last joined it.
         let stayed = watches.split_off(200 - stay);
         drop(watches);
