@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::X_CONTENT_TYPE_OPTIONS;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -166,14 +166,10 @@ impl Inner {
 /// Not a page of another site, and under a name that nobody else can give to this address.
 fn is_from_here(headers: &HeaderMap) -> bool {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => name,
-        _ => host,
-    };
-    let local = ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| name.eq_ignore_ascii_case(local));
     let same_site = |site: &HeaderValue| site == "none" || site == "same-origin";
-    local && !headers.contains_key(ORIGIN) && headers.get_all(SEC_FETCH_SITE).iter().all(same_site)
+    serve::is_local_host(headers)
+        && !headers.contains_key(ORIGIN)
+        && headers.get_all(SEC_FETCH_SITE).iter().all(same_site)
 }
 
 fn refused(refusal: Refusal) -> Response<Body> {

@@ -5,13 +5,13 @@ mod connect;
 mod error;
 mod inject;
 mod scrub;
+mod url;
 mod wire;
 
-use std::fmt::{self, Display};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::url::Url;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -22,13 +22,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use url::Url;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::connect::{Network, Sending, Transport, TransportError};
 use self::error::BadAnswer;
 pub(crate) use self::error::{Error, Outcome, Said};
 use self::scrub::Scrubber;
+pub(crate) use self::url::BaseUrl;
 use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};
@@ -75,74 +75,6 @@ impl Default for Config {
             retries: 2,
             max_response_bytes: 65536,
         }
-    }
-}
-
-/// An http(s) URL without query, fragment and credentials, and without a slash at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BaseUrl(Url);
-
-impl FromStr for BaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err("this is not an http(s) URL".to_owned());
-        }
-        // What stands in these could be a credential: it is not repeated.
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("the URL has a user name or password in it".to_owned());
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
-        }
-        if url.as_str().parse::<hyper::Uri>().is_err() {
-            return Err("the URL has characters that no request can have".to_owned());
-        }
-        Ok(Self(url))
-    }
-}
-
-impl Display for BaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
-    }
-}
-
-impl BaseUrl {
-    /// What goes over it can be read on the way: http to another machine.
-    pub(crate) fn is_exposed(&self) -> bool {
-        let loopback = match self.0.host() {
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
-            None => false,
-        };
-        self.0.scheme() == "http" && !loopback
-    }
-
-    /// Its host and port, to look up and connect to.
-    pub(crate) fn host_and_port(&self) -> (String, u16) {
-        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, self.0.port_or_known_default().unwrap_or(443))
-    }
-
-    /// It speaks TLS.
-    pub(crate) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
-    }
-}
-
-impl<'de> Deserialize<'de> for BaseUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl Serialize for BaseUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

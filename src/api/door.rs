@@ -1,11 +1,12 @@
 //! Who may come in. A loopback address is no authentication: pages in a browser, a request forged in the app, other
 //! containers of the Pod all reach it.
 
-use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
+use hyper::header::{AUTHORIZATION, FORWARDED, HeaderMap, HeaderName, ORIGIN, VIA};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::problem::{Problem, Word};
+use crate::serve;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,7 +46,7 @@ impl Tokens {
 pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Result<(), Problem> {
     let has_token = tokens.flatten().zip(bearer(headers)).is_some_and(|(tokens, token)| tokens.has(token));
     // DNS rebinding: a page's own name that suddenly means 127.0.0.1. Whoever shows a token is no page.
-    if !has_token && !is_local_host(headers) {
+    if !has_token && !serve::is_local_host(headers) {
         return Err(Problem::new(
             Word::HostNotAllowed,
             "The Host must be localhost, 127.0.0.1 or [::1]. Another name needs a token (listen.token_file).",
@@ -75,14 +76,4 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
-}
-
-/// Its form has been checked: a name, perhaps a port.
-fn is_local_host(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => name,
-        _ => host,
-    };
-    ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| name.eq_ignore_ascii_case(local))
 }

@@ -130,15 +130,11 @@ impl Answer {
 pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
     let said = answer.said;
     let object = match said.status {
-        Some(200 | 201) => answer.object,
+        Some(200 | 201) => answer.object.map_err(|why| no_object(why, &said))?,
         Some(400 | 422) => return Err(Error::Rejected(said)),
         Some(401 | 403) => return Err(Error::RefusedSecret(said)),
         Some(429) => return Err(Error::Busy(said, answer.retry_after)),
         _ => return Err(unexpected(said)),
-    };
-    let object = match object {
-        Ok(object) => object,
-        Err(why) => return Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said)),
     };
     let text = |name| json::get(&object, name).and_then(Json::as_text);
     let (code, watch_code) = (text("code").map(str::parse), text("watch_code").map(str::parse));
@@ -152,15 +148,11 @@ pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
 pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
     let said = answer.said;
     let object = match said.status {
-        Some(200) => answer.object,
+        Some(200) => answer.object.map_err(|why| no_object(why, &said))?,
         Some(404) => return Err(Error::UnknownCode(said)),
         Some(401 | 403) => return Err(Error::RefusedSecret(said)),
         Some(429) => return Err(Error::Busy(said, answer.retry_after)),
         _ => return Err(unexpected(said)),
-    };
-    let object = match object {
-        Ok(object) => object,
-        Err(why) => return Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said)),
     };
     let Some(status) = json::get(&object, "status").and_then(Json::as_text).filter(|status| !status.is_empty()) else {
         return Err(Error::bad_answer("status is missing in the gateway's answer, or no text", said));
@@ -168,6 +160,10 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
     let status = Status::from(status);
     let amount = json::get(&object, "amount").map(|amount| amount.to_string().into());
     Ok(Report { status, amount, body: Json::Object(object).canonical().to_string().into() })
+}
+
+fn no_object(why: &str, said: &Said) -> Error {
+    Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said.clone())
 }
 
 fn unexpected(said: Said) -> Error {

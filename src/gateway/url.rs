@@ -1,0 +1,62 @@
+//! The gateway's address.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// An http(s) URL without query, fragment and credentials, and without a slash at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BaseUrl(Url);
+
+impl FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err("this is not an http(s) URL".to_owned());
+        }
+        // What stands in these could be a credential: it is not repeated.
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the URL has a user name or password in it".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
+        }
+        if url.as_str().parse::<hyper::Uri>().is_err() {
+            return Err("the URL has characters that no request can have".to_owned());
+        }
+        Ok(Self(url))
+    }
+}
+
+impl Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl BaseUrl {
+    /// What goes over it can be read on the way: http to another machine.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let loopback = match self.0.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+            None => false,
+        };
+        self.0.scheme() == "http" && !loopback
+    }
+
+    /// Its host and port, to look up and connect to.
+    pub(crate) fn host_and_port(&self) -> (String, u16) {
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        (host, self.0.port_or_known_default().unwrap_or(443))
+    }
+
+    /// It speaks TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+}
