@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 pub use self::in_process::Sidecar;
 use crate::admin::Admin;
@@ -157,17 +158,15 @@ impl App {
             ready = ready.is_ready(),
             "tillgate is running"
         );
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Terminate => break,
-                    Signal::Reload => {
-                        tracing::info!("reading the files again");
-                        files.look().await;
-                    }
-                },
-                () = clock::sleep(LOOK_EVERY) => files.look().await,
+        let reload = Notify::new();
+        let asked_to_end = async {
+            while signals.next().await == Signal::Reload {
+                reload.notify_one();
             }
+        };
+        tokio::select! {
+            () = asked_to_end => {}
+            () = files.keep_looking(&reload) => {}
         }
         let _draining = ready.latch("draining");
         tracing::info!("shutting down: finishing what is under way");
@@ -226,6 +225,17 @@ struct Files {
 }
 
 impl Files {
+    /// Looks every few seconds, and at once when asked to. Never returns.
+    async fn keep_looking(&mut self, now: &Notify) {
+        loop {
+            // A time-out is the usual case here.
+            if clock::timeout(LOOK_EVERY, now.notified()).await.is_ok() {
+                tracing::info!("reading the files again");
+            }
+            self.look().await;
+        }
+    }
+
     async fn look(&mut self) {
         let all: Vec<_> = self.others.iter().chain([&self.secret]).cloned().collect();
         // A file may lie on a slow mount: requests do not wait for it.

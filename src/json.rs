@@ -191,6 +191,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -199,6 +201,33 @@ mod tests {
         let object = Json::Object(parse_object(text.as_bytes()).unwrap());
         assert_eq!(object.to_string(), text);
         assert!(object.canonical().to_string().starts_with(r#"{"a":[1e2,-0,0.10,"#));
+    }
+
+    fn any_json() -> impl Strategy<Value = Json> {
+        let number = "-?(0|[1-9][0-9]{0,30})([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?";
+        let leaf = prop_oneof![
+            prop_oneof!["null", "true", "false", number].prop_map(|literal| Json::Literal(literal.into())),
+            any::<String>().prop_map(Json::Text),
+        ];
+        leaf.prop_recursive(8, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Json::Array),
+                prop::collection::btree_map(any::<String>(), inner, 0..8)
+                    .prop_map(|members| Json::Object(members.into_iter().rev().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_written_reads_back_as_it_was(value in any_json()) {
+            let object = vec![("value".to_owned(), value)];
+            let text = Json::Object(object.clone()).to_string();
+            prop_assert_eq!(parse_object(text.as_bytes()).unwrap(), object);
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        }
     }
 
     #[test]
