@@ -6,6 +6,7 @@ mod start;
 mod watch;
 
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,7 @@ pub(crate) struct Config {
     #[serde(with = "text")]
     pub(crate) token_file: Option<FilePath>,
     /// Connections at once.
-    pub(crate) max_connections: usize,
+    pub(crate) max_connections: NonZeroU32,
     /// Largest request body.
     pub(crate) max_body_bytes: usize,
     /// To the end of a request's head.
@@ -67,7 +68,8 @@ impl Default for Config {
         Self {
             address: Some(Address::Localhost(8700)),
             token_file: None,
-            max_connections: 4096,
+            #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
+            max_connections: NonZeroU32::new(4096).unwrap(),
             max_body_bytes: 16384,
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
@@ -81,7 +83,7 @@ impl Config {
     /// What the listener enforces.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
-            max_connections: self.max_connections,
+            max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
         }
