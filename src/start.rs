@@ -150,8 +150,8 @@ impl Inner {
         self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
         let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
         let pay_url = self.gateway.pay_url(&code, redirect.as_ref());
+        self.store.started(Payment { code: code.clone(), watch_code, amount });
         tracing::info!(%code, %amount, "payment started");
-        self.store.started(Payment { code, watch_code, amount });
         Ok(with_pay_url(answer, pay_url))
     }
 }
@@ -174,7 +174,7 @@ impl Error {
     }
 }
 
-/// One that any amount between the bounds is fit for: `check --start` proves the secret with it.
+/// The smallest that is allowed: `check --start` proves the secret with it.
 pub(crate) fn smallest_order(config: &Config) -> Order {
     Order { amount: Amount::new(config.min_amount), extra: Object::new() }
 }

@@ -11,7 +11,7 @@ use crate::gateway::{BaseUrl, Network};
 use crate::secret::Secret;
 
 impl Reading {
-    /// Everything read and config.
+    /// Everything that was read, checked and put together.
     ///
     /// # Errors
     /// All faults at once, in the order of their keys.
