@@ -6,7 +6,7 @@ mod start;
 mod watch;
 
 use std::convert::Infallible;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,7 @@ pub(crate) struct Config {
     /// Connections at once.
     pub(crate) max_connections: NonZeroU32,
     /// Largest request body.
-    pub(crate) max_body_bytes: usize,
+    pub(crate) max_body_bytes: NonZeroUsize,
     /// To the end of a request's head.
     #[serde(with = "clock::text")]
     pub(crate) header_timeout: Duration,
@@ -70,7 +70,8 @@ impl Default for Config {
             token_file: None,
             #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
             max_connections: NonZeroU32::new(4096).unwrap(),
-            max_body_bytes: 16384,
+            #[expect(clippy::unwrap_used, reason = "16384 is not zero")]
+            max_body_bytes: NonZeroUsize::new(16384).unwrap(),
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
@@ -148,7 +149,7 @@ impl Api {
             starter,
             board,
             tokens,
-            max_body_bytes: config.max_body_bytes,
+            max_body_bytes: config.max_body_bytes.get(),
             body_timeout: config.body_timeout,
             draining: AtomicBool::new(false),
             refused: Family::default(),

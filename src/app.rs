@@ -15,7 +15,7 @@ use crate::admin::Admin;
 use crate::api::Api;
 use crate::clock;
 use crate::config::{Config, Loaded};
-use crate::file::Look;
+use crate::file::{Look, Patience};
 use crate::flight::Airport;
 use crate::gateway::{Gateway, Network, Transport};
 use crate::ready::{Latch, Ready};
@@ -27,8 +27,8 @@ use crate::store::Store;
 use crate::telemetry;
 use crate::watch::Board;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the files are looked at; what is new is taken at the second look.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a secret that is still missing is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -229,19 +229,23 @@ impl Files {
     async fn keep_looking(&mut self, now: &Notify) {
         loop {
             // A time-out is the usual case here.
-            if clock::timeout(LOOK_EVERY, now.notified()).await.is_ok() {
-                tracing::info!("reading the files again");
-            }
-            self.look().await;
+            let patience = match clock::timeout(LOOK_EVERY, now.notified()).await {
+                Ok(()) => {
+                    tracing::info!("reading the files again");
+                    Patience::None
+                }
+                Err(_) => Patience::TwoLooks,
+            };
+            self.look(patience).await;
         }
     }
 
-    async fn look(&mut self) {
+    async fn look(&mut self, patience: Patience) {
         let all: Vec<_> = self.others.iter().chain([&self.secret]).cloned().collect();
         // A file may lie on a slow mount: requests do not wait for it.
         let looked = tokio::task::spawn_blocking(move || {
             for file in all {
-                file.look();
+                file.look(patience);
             }
         })
         .await;
@@ -274,7 +278,7 @@ impl Look for Network {
         true
     }
 
-    fn look(&self) -> bool {
-        Network::look(self)
+    fn look(&self, patience: Patience) -> bool {
+        Network::look(self, patience)
     }
 }

@@ -27,12 +27,31 @@ pub(crate) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
-    /// Of the content looked at last, good or bad: a bad one is told once, not every few seconds.
-    last: Mutex<Option<Result<[u8; 32], io::ErrorKind>>>,
+    looked: Mutex<Looked>,
     /// Seconds since the epoch of the last good read.
     pub(crate) loaded_at: Gauge,
     /// Reads that found something bad.
     pub(crate) failures: Counter,
+}
+
+/// What was seen of a file, by its digest or why it could not be read.
+type Sight = Result<[u8; 32], io::ErrorKind>;
+
+#[derive(Default)]
+struct Looked {
+    /// What was decided about, good or bad: a bad one is told once, not every second.
+    decided: Option<Sight>,
+    /// What was seen last.
+    last: Option<Sight>,
+}
+
+/// Whether to wait for a content to stay as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Take it as it is: somebody said that it is there, or needs it now.
+    None,
+    /// Only what is the same in two looks: a file that is being written is not taken half-written.
+    TwoLooks,
 }
 
 /// Why there is nothing good to begin with.
@@ -57,11 +76,11 @@ impl<T> Watched<T> {
             path: path.into(),
             parse: Box::new(parse),
             good: ArcSwapOption::empty(),
-            last: Mutex::default(),
+            looked: Mutex::default(),
             loaded_at: Gauge::default(),
             failures: Counter::default(),
         };
-        match file.try_look() {
+        match file.try_look(Patience::None) {
             Err(Unusable::Bad(why)) => Err(why),
             Ok(_) | Err(Unusable::Missing) => Ok(file),
         }
@@ -79,8 +98,8 @@ impl<T> Watched<T> {
 
     /// Reads the file again. New good content takes the old one's place; bad content is logged and counted, and the
     /// last good stays. True when something new was taken.
-    pub(crate) fn look(&self) -> bool {
-        match self.try_look() {
+    pub(crate) fn look(&self, patience: Patience) -> bool {
+        match self.try_look(patience) {
             Ok(false) => false,
             Ok(true) => {
                 tracing::info!(file = %self.path.display(), "file loaded");
@@ -104,18 +123,19 @@ impl<T> Watched<T> {
     }
 
     /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
-    fn try_look(&self) -> Result<bool, Unusable> {
+    fn try_look(&self, patience: Patience) -> Result<bool, Unusable> {
         let content = read(&self.path);
         let seen = match &content {
             Ok(bytes) => Ok(Sha256::digest(&**bytes).into()),
             Err(error) => Err(error.kind()),
         };
         // One look at a time, so that an older content never takes the place of a newer one.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == Some(seen) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_still = looked.last.replace(seen) == Some(seen);
+        if looked.decided == Some(seen) || (patience == Patience::TwoLooks && !is_still) {
             return Ok(false);
         }
-        *last = Some(seen);
+        looked.decided = Some(seen);
         let bytes = content.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unusable::Missing,
             _ => Unusable::Bad(format!("it cannot be read: {error}")),
@@ -131,7 +151,7 @@ pub(crate) trait Look: Send + Sync {
     /// Whether there is something good to use.
     fn is_loaded(&self) -> bool;
     /// See [`Watched::look`].
-    fn look(&self) -> bool;
+    fn look(&self, patience: Patience) -> bool;
 }
 
 impl<T: Send + Sync> Look for Watched<T> {
@@ -139,8 +159,8 @@ impl<T: Send + Sync> Look for Watched<T> {
         self.good.load().is_some()
     }
 
-    fn look(&self) -> bool {
-        Watched::look(self)
+    fn look(&self, patience: Patience) -> bool {
+        Watched::look(self, patience)
     }
 }
 
@@ -150,11 +170,12 @@ impl<T: Send + Sync> Look for Watched<T> {
 /// # Errors
 /// Those of the system; also when it is not a file, or is too large.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Before it is opened: opening a named pipe waits for somebody to write into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
-    if meta.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
-    }
     let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
     if size > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
@@ -199,13 +220,14 @@ mod tests {
             [("one\r\n", "one", 0), ("", "one", 1), ("two\n\n", "two\n", 1), ("three", "three", 1)]
         {
             std::fs::write(&path, content).unwrap();
-            file.look();
-            assert!(!file.look(), "the same content is not new");
+            assert!(!file.look(Patience::TwoLooks), "it may still be written");
+            file.look(Patience::TwoLooks);
+            assert!(!file.look(Patience::None), "the same content is not new");
             assert_eq!(file.get().unwrap().as_slice(), good.as_bytes());
             assert_eq!(file.failures.get(), failures);
         }
         std::fs::remove_file(&path).unwrap();
-        file.look();
+        file.look(Patience::None);
         assert_eq!(file.get().unwrap().as_slice(), b"three");
         assert!(Watched::open(dir.path(), parse).is_err(), "a directory");
     }

@@ -8,6 +8,7 @@ mod scrub;
 mod url;
 mod wire;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub(crate) struct Config {
     /// How often what is safe to repeat is repeated.
     pub(crate) retries: u32,
     /// The largest answer that is read.
-    pub(crate) max_response_bytes: usize,
+    pub(crate) max_response_bytes: NonZeroUsize,
 }
 
 impl Default for Config {
@@ -73,7 +74,8 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(10),
             retries: 2,
-            max_response_bytes: 65536,
+            #[expect(clippy::unwrap_used, reason = "65536 is not zero")]
+            max_response_bytes: NonZeroUsize::new(65536).unwrap(),
         }
     }
 }
@@ -126,7 +128,7 @@ impl Gateway {
             url,
             timeout: config.timeout,
             retries: config.retries,
-            max_response_bytes: config.max_response_bytes,
+            max_response_bytes: config.max_response_bytes.get(),
             secret,
             transport,
             metrics: Metrics::default(),
@@ -147,7 +149,9 @@ impl Gateway {
             match self.start_once(order, &secret, tries.deadline).await {
                 Err(error @ Error::Unreachable(_)) => tries.again_after(error).await?,
                 Err(error @ Error::RefusedSecret(_)) => {
-                    if looked_again || !self.secret.is_replaced(&secret).await {
+                    let look = self.secret.is_replaced(&secret);
+                    // A file on a mount that hangs is not waited for longer than the gateway itself would be.
+                    if looked_again || !clock::timeout_at(tries.deadline, look).await.unwrap_or(false) {
                         return Err(error);
                     }
                     looked_again = true;
@@ -159,8 +163,7 @@ impl Gateway {
 
     async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
         let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
-        // The secret that was sent is the one that can come back.
-        self.exchange("start", request, deadline, Some(secret.clone()), wire::started).await
+        self.exchange("start", request, deadline, wire::started).await
     }
 
     /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
@@ -169,7 +172,7 @@ impl Gateway {
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
         let request = wire::get(&self.url, &format!("/watch/{code}"));
-        self.exchange("watch", request, deadline, self.secret.now(), wire::report).await
+        self.exchange("watch", request, deadline, wire::report).await
     }
 
     /// A new call's tries.
@@ -213,12 +216,11 @@ impl Gateway {
         operation: &'static str,
         request: Request<Full<Bytes>>,
         deadline: Instant,
-        secret: Option<Arc<SecretString>>,
         meaning: fn(wire::Scrubbed) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;
-        let scrubber = Scrubber::new(secret, &self.metrics.echoes);
+        let scrubber = Scrubber::new(self.secret.ever_held(), &self.metrics.echoes);
         let result = answer.and_then(|answer| meaning(answer.scrubbed(&scrubber)));
         self.metrics.observe(operation, began, result.as_ref().err());
         result

@@ -139,7 +139,7 @@ pub(crate) struct Report {
     /// The one field that this program acts on.
     pub(crate) status: Status,
     /// The amount that the gateway names, as the text it was.
-    pub(crate) amount: Option<Box<str>>,
+    pub(crate) amount: Box<str>,
     /// The gateway's whole object, fields that we do not know included, as canonical JSON: equal in meaning is equal
     /// in bytes.
     pub(crate) body: Box<str>,

@@ -3,13 +3,14 @@
 //! The one copy in this process lies in a buffer that is wiped when the secret changes. Nothing here prints it, and
 //! the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::file::{self, Watched};
+use crate::file::{Look, Patience, Watched};
 use crate::text::{self, FilePath};
 
 /// The secret that the gateway's guide shows as an example.
@@ -38,8 +39,15 @@ pub(crate) struct Secret(Arc<Source>);
 
 enum Source {
     Inline(Arc<SecretString>),
-    File(Watched<SecretString>),
+    File {
+        file: Watched<SecretString>,
+        /// Those that were in the file before: they never expire, so they are still worth taking out of answers.
+        before: Mutex<VecDeque<Arc<SecretString>>>,
+    },
 }
+
+/// How many of them are kept.
+const KEPT: usize = 8;
 
 impl Secret {
     /// A secret that does not change.
@@ -56,21 +64,31 @@ impl Secret {
     /// # Errors
     /// Says what is wrong with the content, never the content. A missing file is no error: it may be mounted late.
     pub(crate) fn file(path: &FilePath) -> Result<Self, String> {
-        Ok(Self(Arc::new(Source::File(Watched::open(&path.0, parse)?))))
+        let file = Watched::open(&path.0, parse)?;
+        Ok(Self(Arc::new(Source::File { file, before: Mutex::default() })))
     }
 
     /// The secret now; `None` while its file has not come.
     pub(crate) fn now(&self) -> Option<Arc<SecretString>> {
         match &*self.0 {
             Source::Inline(secret) => Some(secret.clone()),
-            Source::File(file) => file.get(),
+            Source::File { file, .. } => file.get(),
         }
+    }
+
+    /// The secret now, and those before it.
+    pub(crate) fn ever_held(&self) -> Vec<Arc<SecretString>> {
+        let mut held: Vec<_> = self.now().into_iter().collect();
+        if let Source::File { before, .. } = &*self.0 {
+            held.extend(before.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+        }
+        held
     }
 
     /// Looks again at once. True when there is another one than `old` now, whoever noticed first.
     pub(crate) async fn is_replaced(&self, old: &Arc<SecretString>) -> bool {
         let this = self.clone();
-        let looked = tokio::task::spawn_blocking(move || file::Look::look(&this)).await;
+        let looked = tokio::task::spawn_blocking(move || this.look(Patience::None)).await;
         looked.is_ok() && self.now().is_some_and(|now| !Arc::ptr_eq(&now, old))
     }
 
@@ -83,7 +101,7 @@ impl Secret {
     pub(crate) fn source(&self) -> String {
         match &*self.0 {
             Source::Inline(_) => "given inline".to_owned(),
-            Source::File(file) => format!("read from {}", file.path().display()),
+            Source::File { file, .. } => format!("read from {}", file.path().display()),
         }
     }
 
@@ -95,22 +113,31 @@ impl Secret {
                 loaded_at.set(crate::clock::unix_seconds());
                 (loaded_at, prometheus_client::metrics::counter::Counter::default())
             }
-            Source::File(file) => (file.loaded_at.clone(), file.failures.clone()),
+            Source::File { file, .. } => (file.loaded_at.clone(), file.failures.clone()),
         };
         registry.register("secret_loaded_timestamp_seconds", "When the merchant secret was last loaded", loaded_at);
         registry.register("secret_reload_failures", "Looks at the secret file that found nothing usable", failures);
     }
 }
 
-impl file::Look for Secret {
+impl Look for Secret {
     fn is_loaded(&self) -> bool {
         self.now().is_some()
     }
 
-    fn look(&self) -> bool {
+    fn look(&self, patience: Patience) -> bool {
         match &*self.0 {
             Source::Inline(_) => false,
-            Source::File(file) => file.look(),
+            Source::File { file, before } => {
+                let old = file.get();
+                let is_new = file.look(patience);
+                if is_new && let Some(old) = old {
+                    let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+                    before.push_front(old);
+                    before.truncate(KEPT);
+                }
+                is_new
+            }
         }
     }
 }
@@ -127,9 +154,12 @@ fn parse(bytes: &[u8]) -> Result<SecretString, String> {
         8..=4096 => {}
         _ => return Err("the secret is longer than 4096 bytes".to_owned()),
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    // The last are invisible too: a byte order mark, and what is copied from web pages by mistake.
+    let invisible = |c| matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}');
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || invisible(c)) {
         return Err(
-            "the secret has white space or control characters in it (one line end at the end is fine)".to_owned()
+            "the secret has white space, control or invisible characters in it (one line end at the end is fine)"
+                .to_owned(),
         );
     }
     if text == PLACEHOLDER {

@@ -111,12 +111,15 @@ enum Stage {
     Closing,
 }
 
+/// Each of them costs a socket for as long as a refusal lingers.
+const MAX_TOLD: usize = 512;
+
 impl Server {
     /// A server that serves nothing yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
-            told: Arc::new(Semaphore::new(limits.max_connections.div_ceil(8).min(Semaphore::MAX_PERMITS))),
+            told: Arc::new(Semaphore::new(MAX_TOLD)),
             limits,
             requests: TaskTracker::new(),
             connections: TaskTracker::new(),
@@ -199,6 +202,8 @@ impl Server {
             .max_headers(form::MAX_FIELDS + 28)
             .max_buf_size(64 * 1024)
             .header_read_timeout(None)
+            // Who sends a whole request and closes that direction still wants the answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(gate), service);
         let mut stage = self.stage.subscribe();
         let mut closing = false;

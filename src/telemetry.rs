@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Level {
         // `Targets` takes any single word for the name of a target, and a typing mistake would silence the log.
         let known = text.split(',').all(|part| {
             let level = part.rsplit('=').next().unwrap_or_default();
-            tracing::level_filters::LevelFilter::from_str(level).is_ok()
+            !level.is_empty() && tracing::level_filters::LevelFilter::from_str(level).is_ok()
         });
         match Targets::from_str(&text) {
             Ok(targets) if known => Ok(Self(text, targets)),

@@ -267,9 +267,9 @@ fn tell(before: &Record, seen: &Seen) {
             "the gateway gave a status that its guide does not know; it is passed on as it is"
         );
     }
-    if let (Some(payment), Some(amount)) = (payment, &seen.report.amount)
-        && payment.amount.to_string() != **amount
+    if let Some(payment) = payment
+        && payment.amount.to_string() != *seen.report.amount
     {
-        tracing::warn!(code, asked = %payment.amount, told = amount, "the gateway tells another amount than was started");
+        tracing::warn!(code, asked = %payment.amount, told = seen.report.amount, "the gateway tells another amount than was started");
     }
 }

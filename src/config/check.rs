@@ -32,10 +32,11 @@ impl Reading {
             let place = self.place("start.min_amount");
             self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
         }
-        if config.gateway.connect_timeout > config.gateway.timeout {
-            let place = self.place("gateway.connect_timeout");
-            let what = "it is longer than gateway.timeout, which it is a part of";
-            self.fault("gateway.connect_timeout", place, what, "make it shorter");
+        if config.listen.address == config.admin.address
+            && config.admin.address.is_some_and(|address| address.port() > 0)
+        {
+            let place = self.place("admin.address");
+            self.fault("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
         }
         match (gateway_url, secret, tokens, network) {
             (Some(gateway_url), Some(secret), Some(tokens), Ok(network)) if self.faults.is_empty() => {

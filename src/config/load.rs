@@ -170,6 +170,8 @@ impl Reading {
                         Some(secret) => self.take_secret(SecretString::from(Box::<str>::from(secret)), origin),
                         None => self.fault(&key, origin, "it is not a text", mend_of(SECRET)),
                     }
+                } else if self.defaults.contains_key(&key) && item.as_str() == Some("") {
+                    // Unset.
                 } else if self.defaults.contains_key(&key) {
                     match value_of(item) {
                         Some(value) => drop(self.found.insert(key, (value, origin))),
@@ -261,7 +263,7 @@ fn what_of(kind: &Kind) -> String {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = match expected.as_str() {
                 "u32" | "u64" | "usize" => "a whole number, not below zero",
-                "a nonzero u32" => "a whole number over zero",
+                "a nonzero u32" | "a nonzero usize" => "a whole number over zero",
                 "f64" => "a number",
                 other => other,
             };
@@ -337,8 +339,12 @@ mod tests {
         let mut reading = Reading::new();
         reading.file(Some(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tillgate.toml"))));
         assert_eq!(reading.faults, []);
-        for key in reading.defaults.keys().filter(|key| *key != SECRET) {
-            assert!(reading.found.contains_key(key), "{key} is not in config/tillgate.toml");
+        for key in reading.defaults.keys() {
+            let (_, name) = key.split_once('.').unwrap();
+            assert!(
+                mend_of(key).starts_with(&format!("write it like: {name} = ")),
+                "{key} is not in config/tillgate.toml"
+            );
         }
         let mut example = reading.extract();
         assert!(example.gateway.url.take().is_some(), "the one key without a default");

@@ -23,7 +23,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::{BaseUrl, Config};
 use crate::clock::{self, Instant};
-use crate::file::Watched;
+use crate::file::{Patience, Watched};
 use crate::serve::{Body, BoxError};
 
 /// The gateway as seen from here: a request goes in, the head of an answer comes out. A network or the sandbox stands
@@ -96,10 +96,10 @@ impl Network {
     }
 
     /// The file to look at for changes, if there is one.
-    pub(crate) fn look(&self) -> bool {
+    pub(crate) fn look(&self, patience: Patience) -> bool {
         match self {
             Self::BuiltIn(_) => false,
-            Self::CaFile(file) => file.look(),
+            Self::CaFile(file) => file.look(patience),
         }
     }
 

@@ -14,29 +14,30 @@ use crate::json::Json;
 /// What stands in its place.
 const REDACTED: &str = "[redacted]";
 
-/// Looks for one secret.
+/// Looks for these secrets.
 pub(super) struct Scrubber<'a> {
-    secret: Option<Arc<SecretString>>,
+    secrets: Vec<Arc<SecretString>>,
     echoes: &'a Counter,
 }
 
 impl<'a> Scrubber<'a> {
-    /// `echoes` counts the answers that it was found in.
-    pub(super) fn new(secret: Option<Arc<SecretString>>, echoes: &'a Counter) -> Self {
-        Self { secret, echoes }
+    /// `echoes` counts the answers that one was found in.
+    pub(super) fn new(secrets: Vec<Arc<SecretString>>, echoes: &'a Counter) -> Self {
+        Self { secrets, echoes }
     }
 
-    /// Takes it out of every name and value. Values are unescaped, so that however JSON wrote it is no matter; a text
-    /// that quotes JSON has it in its escaped form. Percent-encoded or in base64 it is found too.
+    /// Takes them out of every name and value, raw, or as a text that quotes JSON, a URL or base64 has them. (How JSON
+    /// wrote the values themselves is no matter: they are unescaped.)
     pub(super) fn scrub(&self, value: &mut Json) {
-        let Some(secret) = &self.secret else { return };
-        let needles = Needles::of(secret);
         let mut found = false;
-        value.rewrite(&mut |text| {
-            let clean = needles.take_out(text);
-            found |= clean.is_some();
-            clean
-        });
+        for secret in &self.secrets {
+            let needles = Needles::of(secret.expose_secret());
+            value.rewrite(&mut |text| {
+                let clean = needles.take_out(text);
+                found |= clean.is_some();
+                clean
+            });
+        }
         if found {
             self.echoes.inc();
             tracing::error!("the gateway echoed the merchant secret; it was taken out of the answer");
@@ -47,19 +48,20 @@ impl<'a> Scrubber<'a> {
 /// The forms that it can have; derived for one answer, and wiped after it.
 struct Needles<'a> {
     raw: &'a str,
-    escaped: Zeroizing<String>,
     base64: Vec<Zeroizing<String>>,
 }
 
 impl<'a> Needles<'a> {
-    fn of(secret: &'a SecretString) -> Self {
-        let raw = secret.expose_secret();
-        Self { raw, escaped: escaped(raw), base64: base64(raw.as_bytes()) }
+    fn of(raw: &'a str) -> Self {
+        let mut needles = base64(raw.as_bytes());
+        // A request that comes back in base64 has it as JSON wrote it.
+        needles.extend(base64(escaped(raw).as_bytes()));
+        Self { raw, base64: needles }
     }
 
     /// The text without it, if it was in there.
     fn take_out(&self, text: &str) -> Option<String> {
-        let mut clean = text.replace(&**self.escaped, REDACTED).replace(self.raw, REDACTED);
+        let mut clean = text.replace(self.raw, REDACTED);
         // Always onwards: the mark itself may have a (bad) secret in it.
         let mut done = 0;
         while let Some(hit) = self.first_in(&clean[done..]) {
@@ -70,24 +72,27 @@ impl<'a> Needles<'a> {
     }
 
     fn first_in(&self, text: &str) -> Option<Range<usize>> {
-        [self.percent_encoded_in(text), self.base64_in(text)].into_iter().flatten().min_by_key(|hit| hit.start)
+        [self.spelled_in(text), self.base64_in(text)].into_iter().flatten().min_by_key(|hit| hit.start)
     }
 
-    /// Where it stands with whatever bytes of it percent-encoded, in whatever case.
-    fn percent_encoded_in(&self, text: &str) -> Option<Range<usize>> {
-        let text = text.as_bytes();
-        (0..text.len()).find_map(|start| {
-            let end = self.raw.bytes().try_fold(start, |at, byte| match text.get(at..)? {
-                // First, because a percent sign of the secret is one of the code's own if it is written like that.
-                [b'%', high, low, ..]
-                    if hex(*high).zip(hex(*low)) == Some((u32::from(byte) / 16, u32::from(byte) % 16)) =>
-                {
-                    Some(at + 3)
+    /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
+    fn spelled_in(&self, text: &str) -> Option<Range<usize>> {
+        text.char_indices().find_map(|(start, _)| {
+            // Most places end here, before anything is allocated.
+            spellings(self.raw.chars().next()?, &text.as_bytes()[start..]).into_iter().flatten().next()?;
+            // Where the characters so far can end: a backslash may be one of the secret's, or an escape for it.
+            let mut ends = vec![start];
+            for c in self.raw.chars() {
+                let further = |at: usize| {
+                    spellings(c, &text.as_bytes()[at..]).into_iter().flatten().map(move |length| at + length)
+                };
+                ends = ends.into_iter().flat_map(further).collect();
+                ends.dedup();
+                if ends.is_empty() {
+                    return None;
                 }
-                [this, ..] if *this == byte => Some(at + 1),
-                _ => None,
-            });
-            end.map(|end| start..end)
+            }
+            Some(start..ends.into_iter().max()?)
         })
     }
 
@@ -102,8 +107,27 @@ impl<'a> Needles<'a> {
     }
 }
 
-fn hex(digit: u8) -> Option<u32> {
-    char::from(digit).to_digit(16)
+/// How many bytes at the start of the text spell this character: as it is, and with each kind of escape.
+fn spellings(c: char, text: &[u8]) -> [Option<usize>; 4] {
+    let hex = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
+    let utf8 = c.encode_utf8(&mut utf8).as_bytes();
+    let units = c.encode_utf16(&mut utf16);
+    let json_units = units.iter().enumerate().all(|(i, unit)| match text.get(6 * i..6 * i + 6) {
+        Some([b'\\', b'u', digits @ ..]) => hex(digits) == Some(u32::from(*unit)),
+        _ => false,
+    });
+    let percent_bytes = utf8.iter().enumerate().all(|(i, byte)| match text.get(3 * i..3 * i + 3) {
+        Some([b'%', digits @ ..]) => hex(digits) == Some(u32::from(*byte)),
+        _ => false,
+    });
+    let json_short = matches!(c, '"' | '\\' | '/') && text.starts_with(b"\\") && text[1..].starts_with(utf8);
+    [
+        text.starts_with(utf8).then_some(utf8.len()),
+        json_short.then_some(2),
+        json_units.then_some(6 * units.len()),
+        percent_bytes.then_some(3 * utf8.len()),
+    ]
 }
 
 /// What base64 makes of it in either alphabet, wherever it starts in what is encoded: the characters that depend on it
@@ -147,7 +171,7 @@ mod tests {
     fn neither_form_of_the_secret_is_left() {
         let secret = r#"sec"ret\1234"#;
         let echoes = Counter::default();
-        let scrubber = Scrubber::new(Some(Arc::new(SecretString::from(secret))), &echoes);
+        let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))], &echoes);
         let request = format!("{{\"merchant_secret\":{}}}", json::quoted(secret));
         let answer = format!(
             r#"{{"a":{},"b":["x\u0073ec\"ret\\1234"],{}:1,"request":{}}}"#,
@@ -174,7 +198,7 @@ mod tests {
             after in any::<String>(),
             encode in prop::collection::vec(any::<bool>(), 200),
         ) {
-            let needles = Needles { raw: &secret, escaped: escaped(&secret), base64: base64(secret.as_bytes()) };
+            let needles = Needles::of(&secret);
             let plain = format!("{before}{secret}{after}");
             let mut encode = encode.into_iter().cycle();
             let percent: String = secret
@@ -188,6 +212,9 @@ mod tests {
             let forms = [
                 plain.clone(),
                 json::quoted(&plain),
+                json::quoted(&plain).replace('/', r"\/"),
+                plain.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect(),
+                STANDARD_NO_PAD.encode(json::quoted(&plain)),
                 format!("{before}{percent}{after}"),
                 format!("{before} {}", STANDARD_NO_PAD.encode(&plain)),
                 format!("{}%{after}", URL_SAFE_NO_PAD.encode(&plain)),
@@ -203,9 +230,7 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_it_stays() {
-        let secret = SecretString::from("redacted");
-        assert!(Needles::of(&secret).take_out("redacted %72edacted").is_some(), "it ends");
-        let secret = SecretString::from("a_secret_of_1234");
-        assert!(Needles::of(&secret).take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of_123").is_none());
+        assert!(Needles::of("redacted").take_out("redacted %72edacted").is_some(), "it ends");
+        assert!(Needles::of("a_secret_of_1234").take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of_123").is_none());
     }
 }

@@ -13,6 +13,10 @@ impl FromStr for BaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // The parser forgives `https:/pay.example` and `https:///pay.example`; a typing mistake in an address is told.
+        if text.split_once("://").is_none_or(|(_, rest)| rest.starts_with('/')) {
+            return Err("this is not an http(s) URL".to_owned());
+        }
         let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err("this is not an http(s) URL".to_owned());

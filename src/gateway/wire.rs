@@ -154,11 +154,22 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
         Some(429) => return Err(Error::Busy(said, answer.retry_after)),
         _ => return Err(unexpected(said)),
     };
-    let Some(status) = json::get(&object, "status").and_then(Json::as_text).filter(|status| !status.is_empty()) else {
-        return Err(Error::bad_answer("status is missing in the gateway's answer, or no text", said));
+    let field = |name| json::get(&object, name);
+    let (Some(status), Some(Json::Literal(amount))) = (field("status").and_then(Json::as_text), field("amount")) else {
+        return Err(Error::bad_answer("status or amount is missing in the gateway's answer, or malformed", said));
     };
-    let status = Status::from(status);
-    let amount = json::get(&object, "amount").map(|amount| amount.to_string().into());
+    // What an app acts on must be there; the rest may be missing, but not be something else than the guide says.
+    let is_text_or_absent = |name| field(name).is_none_or(|value| value.as_text().is_some());
+    let completed_at_ok = is_text_or_absent("completed_at") || field("completed_at").is_some_and(Json::is_null);
+    let number = amount.starts_with(|c: char| c.is_ascii_digit());
+    if status.is_empty()
+        || !number
+        || !completed_at_ok
+        || !["merchant", "created_at"].into_iter().all(is_text_or_absent)
+    {
+        return Err(Error::bad_answer("a field of the gateway's answer is malformed", said));
+    }
+    let (status, amount) = (Status::from(status), amount.clone());
     Ok(Report { status, amount, body: Json::Object(object).canonical().to_string().into() })
 }
 

@@ -67,6 +67,14 @@ impl Address {
         }
     }
 
+    /// 0 stands for any that is free.
+    pub(crate) fn port(self) -> u16 {
+        match self {
+            Self::Localhost(port) | Self::Everywhere(port) => port,
+            Self::One(address) => address.port(),
+        }
+    }
+
     /// The same with another port.
     pub(crate) fn with_port(self, port: u16) -> Self {
         match self {

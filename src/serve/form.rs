@@ -42,6 +42,26 @@ pub(super) fn too_long(bytes: &[u8]) -> Refusal {
     if line > MAX_TARGET { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
 }
 
+/// What hyper gets in the place of a bad head: a good one, for the same method and target if these can be read, so that
+/// the service can say what was not done.
+pub(super) fn stand_in(head: &[u8]) -> String {
+    let line = head.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
+    let mut words = line.unwrap_or_default().split(' ');
+    let (method, target) = match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => (method, target),
+        _ => ("GET", "/"),
+    };
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+}
+
+/// A path with an optional query, as a request has it.
+fn is_path(target: &str) -> bool {
+    target.starts_with('/')
+        && target.len() <= MAX_TARGET
+        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        && PathAndQuery::try_from(target).is_ok()
+}
+
 /// Checks a whole head.
 ///
 /// # Errors
@@ -68,11 +88,8 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     if method == "CONNECT" {
         return Err(Malformed("this is not a proxy: no CONNECT"));
     }
-    if !target.starts_with('/') || target.contains('#') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_path(target) {
         return Err(Malformed("the target is not a path of visible ASCII, like /watch/abc"));
-    }
-    if PathAndQuery::try_from(target).is_err() {
-        return Err(Malformed("the target has characters that must be percent-encoded"));
     }
     if request.headers.iter().any(|field| field.name.contains('_')) {
         return Err(Malformed("a header name has an underscore, which others read as a hyphen"));

@@ -17,8 +17,6 @@ use super::form::{self, Framing};
 use super::{Limits, Refusal, Verdicts};
 use crate::clock;
 
-/// What hyper gets in the place of a bad head.
-const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 /// How much is read from the socket at once.
 const READ: usize = 4096;
 /// Longest line that gives the size of a chunk.
@@ -97,12 +95,16 @@ impl<S> Gate<S> {
                         self.raw.advance(2);
                         continue;
                     }
-                    let verdict = match form::end_of_head(rest) {
-                        Some(end) if end <= form::MAX_HEAD => form::check(&rest[..end]).map(|framing| (end, framing)),
-                        None if rest.len() <= form::MAX_HEAD => return Ok(()),
+                    let verdict = match (self.refused, form::end_of_head(rest)) {
+                        // Whatever it says, and without waiting for the rest of it.
+                        (Some(refusal), _) if !rest.is_empty() => Err(refusal),
+                        (_, Some(end)) if end <= form::MAX_HEAD => {
+                            form::check(&rest[..end]).map(|framing| (end, framing))
+                        }
+                        (_, None) if rest.len() <= form::MAX_HEAD => return Ok(()),
                         _ => Err(form::too_long(rest)),
                     };
-                    match self.refused.map_or(verdict, Err) {
+                    match verdict {
                         Ok((end, framing)) => {
                             self.passed += end;
                             self.first = false;
@@ -152,8 +154,9 @@ impl<S> Gate<S> {
 
     /// The connection ends here, with an answer.
     fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
+        let stand_in = form::stand_in(&self.raw[self.passed..]);
         self.raw.truncate(self.passed);
-        self.raw.extend_from_slice(STAND_IN);
+        self.raw.extend_from_slice(stand_in.as_bytes());
         self.passed = self.raw.len();
         self.state = State::Shut;
         self.decide(Some(refusal));
@@ -257,7 +260,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(read_whole) => read_whole?,
                 Poll::Pending => match ready!(gate.poll_timer(cx)) {
                     Waiting::RestOfHead => {
-                        gate.raw.clear();
                         gate.refuse(Refusal::TooSlow)?;
                         continue;
                     }

@@ -104,6 +104,9 @@ pub(crate) struct FieldName(String);
 impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
+        if name.is_empty() {
+            return Err(de::Error::custom("an empty name"));
+        }
         if OWN.contains(&name.as_str()) {
             return Err(de::Error::custom(format!("{name:?} cannot be forwarded: tillgate itself decides about it")));
         }
