@@ -941,3 +941,75 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     assert_eq!(code, 0);
     assert!(log.lines().count() > 100, "what was read late is there");
 }
+
+#[tokio::test]
+async fn a_secret_file_that_is_a_pipe_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, "the_secret_of_yesterday").unwrap();
+    let (_sandbox, mut sidecar, _, api, admin) = with_secret_file(SECRET, &file).await;
+    fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    sidecar.log_line("it is not a regular file").await;
+    // Refused by the gateway, so the file is looked at again for this start.
+    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_refused_secret");
+    assert_eq!(get_at(admin, "/readyz").await.status, 200, "the last good one is still there");
+    let (code, _, told) = run(&["check", "--config", file.to_str().unwrap()], &[]).await;
+    assert_eq!(code, 2);
+    says(&told, &["it is not a regular file"]);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_a_fault_and_what_is_empty_is_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tillgate.toml");
+    let toml = r#"
+[gateway]
+url = "https:///pay.example"
+timeout = ""
+max_response_bytes = 0
+[merchant]
+secret = "'a secret of mine'"
+[listen]
+address = "localhost:8701"
+max_connections = 0
+max_body_bytes = 0
+[start]
+forward_fields = [""]
+[redirect]
+allowed = ["https://*.shop.example"]
+[log]
+level = "=,="
+"#;
+    fs::write(&file, toml).unwrap();
+    let (code, _, told) = run(&["check", "--config", file.to_str().unwrap()], &[]).await;
+    assert_eq!(code, 2);
+    let keys = [
+        "gateway.url",
+        "gateway.max_response_bytes",
+        "merchant.secret",
+        "admin.address",
+        "listen.max_connections",
+        "listen.max_body_bytes",
+        "start.forward_fields",
+        "redirect.allowed",
+        "log.level",
+    ];
+    for key in keys {
+        assert!(told.contains(&format!("error: {key}: ")), "{key}: {told}");
+    }
+    says(&told, &[&format!("{} faults", keys.len())]);
+    assert!(!told.contains("a secret of mine"), "{told}");
+}
+
+#[tokio::test]
+async fn a_timeout_shorter_than_the_time_to_connect_is_fine() {
+    let settings = [
+        ("TILLGATE_GATEWAY__URL", "https://pay.example"),
+        ("TILLGATE_GATEWAY__TIMEOUT", "1s"),
+        ("TILLGATE_MERCHANT__SECRET", SECRET),
+    ];
+    assert_eq!(run(&["check"], &settings).await.0, 0);
+}

@@ -744,3 +744,55 @@ async fn a_caller_who_hangs_up_cancels_nothing() {
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
 }
+
+#[tokio::test]
+async fn a_request_that_is_quoted_in_an_answer_has_no_secret_in_it_however_it_was_escaped() {
+    let forms = &[
+        r"s3cret\\/with+special=chars&more",
+        r"s3cret/with\\u002Bspecial\\u003dchars\\u0026more",
+        r"s3cret%2fwith%2Bspecial=chars%26more",
+    ];
+    assert_eq!(left_of_echo(forms).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_secret_that_was_in_use_before_is_taken_out_of_answers_too() {
+    const OLD: &str = "the_secret_of_yesterday";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, OLD).unwrap();
+    let gateway = Gateway::new(|_, _| Act::Say(answer(422, &format!(r#"{{"message":"not {OLD} again"}}"#)))).await;
+    let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
+    let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    assert_eq!(start_at(api, ORDER).await.text("gateway_message"), "not [redacted] again");
+    std::fs::write(&file, "the_secret_of_today").unwrap();
+    sidecar.log_line("file loaded").await;
+    assert_eq!(start_at(api, ORDER).await.text("gateway_message"), "not [redacted] again");
+}
+
+#[tokio::test]
+async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
+    let body: Arc<Mutex<String>> = Arc::default();
+    let current = body.clone();
+    let gateway = Gateway::new(move |_, _| Act::Say(answer(200, &current.lock().unwrap()))).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    let cases = [
+        (r#"{"status":"completed"}"#, 502),
+        (r#"{"amount":1}"#, 502),
+        (r#"{"status":"","amount":1}"#, 502),
+        (r#"{"status":1,"amount":1}"#, 502),
+        (r#"{"status":"completed","amount":"1"}"#, 502),
+        (r#"{"status":"completed","amount":null}"#, 502),
+        (r#"{"status":"completed","amount":-1}"#, 502),
+        (r#"{"status":"completed","amount":1,"completed_at":5}"#, 502),
+        (r#"{"status":"completed","amount":1,"merchant":null}"#, 502),
+        (r#"{"status":"completed","amount":1,"created_at":1}"#, 502),
+        (r#"{"status":"on_hold","amount":1,"completed_at":null}"#, 200),
+        (r#"{"status":"completed","amount":1}"#, 200),
+    ];
+    for (i, (answer, status)) in cases.into_iter().enumerate() {
+        answer.clone_into(&mut body.lock().unwrap());
+        let told = get_at(api, &format!("/watch/of-case-{i}")).await;
+        assert_eq!(told.status, status, "{answer}: {told:?}");
+    }
+}

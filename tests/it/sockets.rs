@@ -668,3 +668,59 @@ async fn many_callers_at_once_each_get_their_own_answer() {
         caller.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn who_closes_the_sending_half_after_a_request_gets_the_answer() {
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=300ms"]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let mut stream = Wire::open(api).await.into_stream();
+    let body = r#"{"amount": 1000}"#;
+    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_for_its_form_says_that_nothing_was_sent() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+    let long = "x".repeat(17 * 1024);
+    for (fields, status) in [
+        ("", 400),
+        ("Host: localhost\r\nHost: localhost\r\n", 400),
+        ("Host: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Host: localhost\r\nExpect: a-miracle\r\n", 417),
+        (&format!("Host: localhost\r\nX: {long}\r\n"), 431),
+    ] {
+        for (line, outcome) in [("POST /api/start_payment", "not_sent"), ("GET /watch/x", "")] {
+            let mut wire = Wire::open(api).await;
+            wire.send(format!("{line} HTTP/1.1\r\n{fields}\r\n")).await;
+            let answer = wire.answer().await;
+            assert_eq!(answer.status, status, "{answer:?}");
+            assert_eq!(answer.json()["outcome"].as_str().unwrap_or_default(), outcome, "{answer:?}");
+        }
+    }
+    assert_eq!(calls(&gateway).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_burst_over_max_connections_is_told_so_one_and_all() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "2")]).await;
+    // Answered once, so that they surely have their places.
+    let mut held = [Wire::open(api).await, Wire::open(api).await];
+    for wire in &mut held {
+        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(wire.answer().await.status, 404);
+    }
+    let burst: Vec<_> = (0..100).map(|_| tokio::spawn(start_at(api, r#"{"amount": 1000}"#))).collect();
+    for told in burst {
+        let answer = told.await.unwrap();
+        assert_eq!((answer.status, answer.text("error")), (503, "overloaded"), "{answer:?}");
+    }
+    assert_eq!(calls(&gateway).await, (0, 0));
+}
