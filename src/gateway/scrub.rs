@@ -1,5 +1,6 @@
 //! Takes the secret out of what the gateway says: an answer that echoes the request must not carry it on to callers.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -48,15 +49,13 @@ impl<'a> Scrubber<'a> {
 /// The forms that it can have; derived for one answer, and wiped after it.
 struct Needles<'a> {
     raw: &'a str,
-    base64: Vec<Zeroizing<String>>,
+    /// Few answers have a text in them that could be base64 of it.
+    base64: OnceCell<Vec<Zeroizing<String>>>,
 }
 
 impl<'a> Needles<'a> {
     fn of(raw: &'a str) -> Self {
-        let mut needles = base64(raw.as_bytes());
-        // A request that comes back in base64 has it as JSON wrote it.
-        needles.extend(base64(escaped(raw).as_bytes()));
-        Self { raw, base64: needles }
+        Self { raw, base64: OnceCell::new() }
     }
 
     /// The text without it, if it was in there.
@@ -77,9 +76,9 @@ impl<'a> Needles<'a> {
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
     fn spelled_in(&self, text: &str) -> Option<Range<usize>> {
-        text.char_indices().find_map(|(start, _)| {
-            // Most places end here, before anything is allocated.
-            spellings(self.raw.chars().next()?, &text.as_bytes()[start..]).into_iter().flatten().next()?;
+        let first = self.raw.bytes().next()?;
+        let may_start = |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%');
+        text.bytes().enumerate().filter(may_start).find_map(|(start, _)| {
             // Where the characters so far can end: a backslash may be one of the secret's, or an escape for it.
             let mut ends = vec![start];
             for c in self.raw.chars() {
@@ -98,12 +97,24 @@ impl<'a> Needles<'a> {
 
     /// Where it stands in base64: all of the coded text, the rest of which may be the rest of the request.
     fn base64_in(&self, text: &str) -> Option<Range<usize>> {
-        let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
-        let (at, needle) = self.base64.iter().find_map(|needle| Some((text.find(&***needle)?, needle)))?;
-        let bytes = text.as_bytes();
-        let before = bytes[..at].iter().rev().take_while(|byte| is_base64(byte)).count();
-        let after = bytes[at + needle.len()..].iter().take_while(|byte| is_base64(byte)).count();
-        Some(at - before..at + needle.len() + after)
+        let mut start = 0;
+        for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_=".contains(c)) {
+            // Base64 is longer than what it encodes.
+            if run.len() >= self.raw.len() && self.base64().iter().any(|needle| run.contains(&***needle)) {
+                return Some(start..start + run.len());
+            }
+            start += run.len() + text[start + run.len()..].chars().next().map_or(0, char::len_utf8);
+        }
+        None
+    }
+
+    fn base64(&self) -> &[Zeroizing<String>] {
+        self.base64.get_or_init(|| {
+            let mut needles = base64(self.raw.as_bytes());
+            // A request that comes back in base64 has it as JSON wrote it.
+            needles.extend(base64(escaped(self.raw).as_bytes()));
+            needles
+        })
     }
 }
 
