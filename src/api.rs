@@ -156,7 +156,7 @@ impl Api {
         }))
     }
 
-    /// From here on everything is answered with `draining`.
+    /// From here on everything that the door lets in is answered with `draining`.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
     }

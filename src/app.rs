@@ -20,7 +20,7 @@ use crate::flight::Airport;
 use crate::gateway::{Gateway, Network, Transport};
 use crate::ready::{Latch, Ready};
 use crate::sandbox::Sandbox;
-use crate::serve::{self, Address, Limits, Server};
+use crate::serve::{Address, Limits, Server};
 use crate::signal::{Signal, Signals};
 use crate::start::{Allowed, Starter};
 use crate::store::Store;
@@ -99,7 +99,7 @@ pub(crate) struct Bound {
 impl Bound {
     /// Opens them. `key` is the setting that names the address.
     pub(crate) fn new(key: &'static str, address: Address) -> Result<Self, CannotBind> {
-        let opened = serve::bind(&address).and_then(|listeners| {
+        let opened = address.bind().and_then(|listeners| {
             let port = listeners.first().map(TcpListener::local_addr).transpose()?.map_or(0, |local| local.port());
             Ok(Self { listeners, address: address.with_port(port) })
         });
@@ -121,7 +121,7 @@ impl App {
         let store = Arc::new(Store::new(usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX)));
         let allowed = Allowed::new(&config.redirect, loopback_redirects);
         let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
-        let board = Board::new(&config.watch, config.gateway.timeout, gateway.clone(), store.clone(), airport.clone());
+        let board = Board::new(&config.watch, gateway.clone(), store.clone(), airport.clone());
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);
@@ -266,7 +266,7 @@ impl Files {
         }
         if self.missing_for.as_secs().is_multiple_of(TELL_EVERY.as_secs()) {
             tracing::warn!(
-                "merchant.secret_file is missing: not ready, and every start is answered with secret_unavailable"
+                "merchant.secret_file is missing or cannot be used: not ready, and every start is answered with secret_unavailable"
             );
         }
         self.missing_for += LOOK_EVERY;

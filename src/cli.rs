@@ -154,8 +154,8 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    for note in &loaded.explained.notes {
-        tracing::debug!(note, "configuration");
+    for warning in &loaded.explained.warnings {
+        tracing::warn!(warning, "configuration");
     }
     let bound = addresses(&loaded.config)
         .and_then(|(api, admin)| Ok((Bound::new("listen.address", api)?, Bound::new("admin.address", admin)?)));

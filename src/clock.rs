@@ -9,6 +9,8 @@ use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 use serde::{Deserialize, Deserializer, Serializer, de};
 pub(crate) use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+const A_YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// The steady clock: never goes back, knows no date.
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub(crate) fn now() -> Instant {
@@ -31,9 +33,11 @@ pub(crate) fn unix_seconds() -> i64 {
 /// # Errors
 /// A sentence that says how to write one.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    SpanParser::new()
+    let duration = SpanParser::new()
         .parse_unsigned_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""))
+        .map_err(|_| format!("{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""))?;
+    // Any longer, and adding it to a moment may leave the range of the clock.
+    if duration > A_YEAR { Err(format!("{text:?} is longer than a year")) } else { Ok(duration) }
 }
 
 /// The shortest text that [`parse_duration`] reads back to the same duration.
@@ -61,8 +65,6 @@ pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
 
-    const A_YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
-
     pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::format_duration(*duration))
     }
@@ -71,8 +73,6 @@ pub(crate) mod text {
         let text = String::deserialize(deserializer)?;
         match super::parse_duration(&text) {
             Ok(Duration::ZERO) => Err(de::Error::custom("a duration of nothing: give at least \"1ms\"")),
-            // Any longer, and adding it to a moment may leave the range of the clock.
-            Ok(long) if long > A_YEAR => Err(de::Error::custom("longer than a year")),
             other => other.map_err(de::Error::custom),
         }
     }

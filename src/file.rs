@@ -43,6 +43,8 @@ struct Looked {
     decided: Option<Sight>,
     /// What was seen last.
     last: Option<Sight>,
+    /// The digest of what is in use.
+    good: Option<[u8; 32]>,
 }
 
 /// Whether to wait for a content to stay as it is.
@@ -124,29 +126,35 @@ impl<T> Watched<T> {
 
     /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
     fn try_look(&self, patience: Patience) -> Result<bool, Unusable> {
+        // One look at a time, so that an older content never takes the place of a newer one.
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let content = read(&self.path);
         let seen = match &content {
             Ok(bytes) => Ok(Sha256::digest(&**bytes).into()),
             Err(error) => Err(error.kind()),
         };
-        // One look at a time, so that an older content never takes the place of a newer one.
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let is_still = looked.last.replace(seen) == Some(seen);
         if looked.decided == Some(seen) || (patience == Patience::TwoLooks && !is_still) {
             return Ok(false);
         }
         looked.decided = Some(seen);
+        if looked.good.map(Ok) == Some(seen) {
+            // Gone or bad for a while, and the same again: nothing new.
+            tracing::info!(file = %self.path.display(), "file good again, with the content in use");
+            return Ok(false);
+        }
         let bytes = content.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unusable::Missing,
             _ => Unusable::Bad(format!("it cannot be read: {error}")),
         })?;
         self.good.store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
+        looked.good = seen.ok();
         self.loaded_at.set(clock::unix_seconds());
         Ok(true)
     }
 }
 
-/// Something that is looked at every few seconds.
+/// Something that is looked at every second.
 pub(crate) trait Look: Send + Sync {
     /// Whether there is something good to use.
     fn is_loaded(&self) -> bool;

@@ -163,7 +163,7 @@ impl Gateway {
 
     async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
         let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
-        self.exchange("start", request, deadline, wire::started).await
+        self.exchange("start", request, deadline, Some(secret), wire::started).await
     }
 
     /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
@@ -172,7 +172,7 @@ impl Gateway {
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
         let request = wire::get(&self.url, &format!("/watch/{code}"));
-        self.exchange("watch", request, deadline, wire::report).await
+        self.exchange("watch", request, deadline, None, wire::report).await
     }
 
     /// A new call's tries.
@@ -216,11 +216,14 @@ impl Gateway {
         operation: &'static str,
         request: Request<Full<Bytes>>,
         deadline: Instant,
+        sent: Option<&Arc<SecretString>>,
         meaning: fn(wire::Scrubbed) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;
-        let scrubber = Scrubber::new(self.secret.ever_held(), &self.metrics.echoes);
+        // What was sent is looked for in any case, whatever has taken its place meanwhile.
+        let secrets = self.secret.ever_held().into_iter().chain(sent.cloned()).collect();
+        let scrubber = Scrubber::new(secrets, &self.metrics.echoes);
         let result = answer.and_then(|answer| meaning(answer.scrubbed(&scrubber)));
         self.metrics.observe(operation, began, result.as_ref().err());
         result

@@ -1,7 +1,9 @@
 //! The merchant secret: where it comes from, what form it has, who holds it.
 //!
-//! The one copy in this process lies in a buffer that is wiped when the secret changes. Nothing here prints it, and
-//! the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`.
+//! It lies in a buffer that is wiped when it is no longer held; the last few of a file are held on, to be taken out of
+//! answers. Nothing here prints it, and the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`. (An
+//! inline secret also stands in the environment, or in freed memory where the configuration file was read: a file of its
+//! own is better.)
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,7 @@ pub(crate) struct Config {
     /// A file that holds the secret and nothing else. Preferred: it can change while we run.
     #[serde(with = "text")]
     pub(crate) secret_file: Option<FilePath>,
-    /// Whether it is given inline. It never stands here itself: it passes through no parser that could quote it.
+    /// Whether it is given inline. It never stands here itself, nor among the values that are parsed and may be quoted.
     #[serde(rename = "secret", skip_deserializing, serialize_with = "redacted")]
     pub(crate) is_inline: bool,
 }
@@ -37,12 +39,17 @@ fn redacted<S: Serializer>(is_inline: &bool, serializer: S) -> Result<S::Ok, S::
 #[derive(Clone)]
 pub(crate) struct Secret(Arc<Source>);
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Source {
     Inline(Arc<SecretString>),
     File {
         file: Watched<SecretString>,
         /// Those that were in the file before: they never expire, so they are still worth taking out of answers.
         before: Mutex<VecDeque<Arc<SecretString>>>,
+        /// Held while one takes the place of another.
+        taking: Mutex<()>,
+        /// Held by the one that looks because the gateway refused: the others wait without a thread.
+        looking: Arc<tokio::sync::Mutex<()>>,
     },
 }
 
@@ -65,7 +72,12 @@ impl Secret {
     /// Says what is wrong with the content, never the content. A missing file is no error: it may be mounted late.
     pub(crate) fn file(path: &FilePath) -> Result<Self, String> {
         let file = Watched::open(&path.0, parse)?;
-        Ok(Self(Arc::new(Source::File { file, before: Mutex::default() })))
+        Ok(Self(Arc::new(Source::File {
+            file,
+            before: Mutex::default(),
+            taking: Mutex::default(),
+            looking: Arc::default(),
+        })))
     }
 
     /// The secret now; `None` while its file has not come.
@@ -87,9 +99,19 @@ impl Secret {
 
     /// Looks again at once. True when there is another one than `old` now, whoever noticed first.
     pub(crate) async fn is_replaced(&self, old: &Arc<SecretString>) -> bool {
+        let is_another = || self.now().is_some_and(|now| !Arc::ptr_eq(&now, old));
+        let Source::File { looking, .. } = &*self.0 else { return false };
+        let turn = looking.clone().lock_owned().await;
+        if is_another() {
+            return true;
+        }
         let this = self.clone();
-        let looked = tokio::task::spawn_blocking(move || this.look(Patience::None)).await;
-        looked.is_ok() && self.now().is_some_and(|now| !Arc::ptr_eq(&now, old))
+        let look = move || {
+            // The thread may outlive whoever waits for it, on a mount that hangs.
+            let _turn = turn;
+            this.look(Patience::None)
+        };
+        tokio::task::spawn_blocking(look).await.is_ok() && is_another()
     }
 
     /// It was given inline.
@@ -128,7 +150,8 @@ impl Look for Secret {
     fn look(&self, patience: Patience) -> bool {
         match &*self.0 {
             Source::Inline(_) => false,
-            Source::File { file, before } => {
+            Source::File { file, before, taking, .. } => {
+                let _taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
                 let old = file.get();
                 let is_new = file.look(patience);
                 if is_new && let Some(old) = old {

@@ -6,7 +6,6 @@ mod gate;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -272,9 +271,4 @@ async fn linger(mut stream: TcpStream) {
         }
     })
     .await;
-}
-
-/// Binds an address; see [`Address::bind`].
-pub(crate) fn bind(address: &Address) -> io::Result<Vec<TcpListener>> {
-    address.bind()
 }

@@ -123,7 +123,10 @@ impl Starter {
         let this = self.clone();
         let flight = self.0.airport.launch(async move {
             let began = clock::now();
-            let result = this.0.start(request).await;
+            // A flight of its own, so that a crash is counted too.
+            let inner = this.0.clone();
+            let start = this.0.airport.launch(async move { inner.start(request).await });
+            let result = start.landed().await.unwrap_or(Err(Error::Crashed));
             this.0.metrics.observe(clock::now() - began, &result);
             result
         });

@@ -21,8 +21,10 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Kept {
     records: HashMap<WatchCode, Record>,
-    /// In the order of their coming: the oldest goes first when there is no more room.
-    order: VecDeque<WatchCode>,
+    /// Started here, in the order of their coming.
+    started: VecDeque<WatchCode>,
+    /// Only asked for here, likewise. When there is no more room the oldest of these go first.
+    heard: VecDeque<WatchCode>,
 }
 
 /// What is known of one watch code.
@@ -65,6 +67,7 @@ impl Store {
         self.with(|kept| {
             let code = payment.watch_code.clone();
             self.record(kept, &code).payment = Some(Arc::new(payment));
+            kept.started.push_back(code);
         });
     }
 
@@ -76,6 +79,9 @@ impl Store {
     /// The gateway answered.
     pub(crate) fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
         self.with(|kept| {
+            if !kept.records.contains_key(code) {
+                kept.heard.push_back(code.clone());
+            }
             let record = self.record(kept, code);
             let before = record.clone();
             let seen = match &before.seen {
@@ -101,14 +107,20 @@ impl Store {
     /// The record of that code, a new one if need be.
     fn record<'a>(&self, kept: &'a mut Kept, code: &WatchCode) -> &'a mut Record {
         if !kept.records.contains_key(code) {
-            while kept.records.len() >= self.room
-                && let Some(oldest) = kept.order.pop_front()
-            {
+            while kept.records.len() >= self.room {
+                let oldest = match kept.heard.pop_front() {
+                    // Heard of first, and started afterwards: it stands in the other row too.
+                    Some(code) if kept.records.get(&code).is_some_and(|record| record.payment.is_some()) => continue,
+                    Some(code) => code,
+                    None => match kept.started.pop_front() {
+                        Some(code) => code,
+                        None => break,
+                    },
+                };
                 if let Some(gone) = kept.records.remove(&oldest) {
                     self.count(&gone, -1);
                 }
             }
-            kept.order.push_back(code.clone());
             self.count(&Record::default(), 1);
         }
         kept.records.entry(code.clone()).or_default()

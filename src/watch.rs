@@ -53,7 +53,6 @@ pub(crate) struct Board(Arc<Inner>);
 struct Inner {
     fresh_for: Duration,
     stale_for: Duration,
-    timeout: Duration,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
     budget: Budget,
@@ -126,17 +125,10 @@ pub(crate) enum Error {
 
 impl Board {
     /// An empty board.
-    pub(crate) fn new(
-        config: &Config,
-        timeout: Duration,
-        gateway: Arc<Gateway>,
-        store: Arc<Store>,
-        airport: Airport,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, airport: Airport) -> Self {
         Self(Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
-            timeout,
             gateway,
             store,
             budget: Budget::new(config.poll_rate),
@@ -185,7 +177,6 @@ impl Board {
                 let why = if matches!(error, Error::NoTurn) { Stale::Budget } else { Stale::Gateway };
                 let last = known.seen.filter(|seen| clock::now() - seen.asked < board.stale_for);
                 let Some(last) = last else { return Err(error) };
-                tracing::warn!(%error, "no answer from the gateway: the last known one is served");
                 (last, Some(why))
             }
         };
@@ -197,8 +188,7 @@ impl Board {
     fn call(&self, code: WatchCode) -> Flight<Result<Seen, Error>> {
         let this = self.clone();
         self.0.airport.launch(async move {
-            let asked = clock::now();
-            let result = poll::poll(&this.0.gateway, &this.0.budget, &code, asked + this.0.timeout).await;
+            let result = poll::poll(&this.0.gateway, &this.0.budget, &code).await;
             this.0.land(&code, result)
         })
     }
@@ -228,7 +218,7 @@ impl Inner {
     fn land(&self, code: &WatchCode, result: Result<poll::Polled, Error>) -> Result<Seen, Error> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.under_way.remove(code);
-        match result {
+        let landed = match result {
             Ok(polled) => {
                 let Settled { seen, before } = self.store.settle(code, polled.report, polled.asked);
                 tell(&before, &seen);
@@ -237,16 +227,24 @@ impl Inner {
             Err(Error::Gateway(error @ gateway::Error::UnknownCode(_))) => {
                 if self.store.get(code).is_some() {
                     // We know better: it exists, so this answer is a failure.
-                    return Err(error.of_known_code().into());
+                    Err(error.of_known_code().into())
+                } else {
+                    let now = clock::now();
+                    // A call each, so never more of them than the budget makes in that time.
+                    calls.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
+                    calls.unknown.insert(code.clone(), (now, error.clone()));
+                    Err(error.into())
                 }
-                let now = clock::now();
-                // A call each, so never more of them than the budget makes in that time.
-                calls.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
-                calls.unknown.insert(code.clone(), (now, error.clone()));
-                Err(error.into())
             }
             Err(error) => Err(error),
+        };
+        if let Err(error) = &landed
+            && self.store.get(code).is_some_and(|known| known.seen.is_some())
+        {
+            // Once, however many are waiting; who has nothing to fall back on is told, and that is logged there.
+            tracing::warn!(%error, "no new answer about a payment: the last known one is served while it is young enough");
         }
+        landed
     }
 }
 
@@ -254,11 +252,18 @@ impl Inner {
 fn tell(before: &Record, seen: &Seen) {
     let status = &seen.report.status;
     let last = before.seen.as_ref().map(|seen| &seen.report.status);
+    let payment = before.payment.as_ref();
+    let code = payment.map(|payment| payment.code.to_string());
+    let amount = &seen.report.amount;
+    if let Some(payment) = payment
+        && payment.amount.to_string() != **amount
+        && before.seen.as_ref().is_none_or(|seen| seen.report.amount != *amount)
+    {
+        tracing::warn!(code, asked = %payment.amount, told = amount, "the gateway tells another amount than was started");
+    }
     if last == Some(status) {
         return;
     }
-    let payment = before.payment.as_ref();
-    let code = payment.map(|payment| payment.code.to_string());
     tracing::info!(code, from = last.map(Status::label), to = status.label(), "payment status");
     if matches!(status, Status::Other(_)) {
         tracing::warn!(
@@ -266,10 +271,5 @@ fn tell(before: &Record, seen: &Seen) {
             ?status,
             "the gateway gave a status that its guide does not know; it is passed on as it is"
         );
-    }
-    if let Some(payment) = payment
-        && payment.amount.to_string() != *seen.report.amount
-    {
-        tracing::warn!(code, asked = %payment.amount, told = seen.report.amount, "the gateway tells another amount than was started");
     }
 }

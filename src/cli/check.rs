@@ -1,7 +1,6 @@
 //! `tillgate check`
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::{Exit, answer, complain, tell};
 use crate::config::{self, Environment, Loaded, Source};
@@ -46,7 +45,7 @@ async fn start_one(loaded: &Loaded) -> Result<(), String> {
     let transport = loaded.network.clone();
     let gateway = Gateway::new(&loaded.config.gateway, loaded.gateway_url.clone(), loaded.secret.clone(), transport);
     let order = start::smallest_order(&loaded.config.start);
-    match Arc::new(gateway).start(&order).await {
+    match gateway.start(&order).await {
         Ok(_) => {
             let amount = order.amount;
             answer(&format!(

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hyper::Request;
+use hyper::header::HOST;
 
 use super::{Exit, client, complain, tell};
 use crate::clock;
@@ -20,7 +21,9 @@ pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait:
     };
     let deadline = clock::now() + wait.unwrap_or_default();
     loop {
-        let why = match ask(&address).await {
+        // One question may take this long, also behind the end of the wait.
+        let question = clock::timeout(Duration::from_secs(2), ask(&address));
+        let why = match question.await.unwrap_or_else(|_| Err("no answer within 2s".to_owned())) {
             Ok(()) => return Exit::Fine,
             Err(why) => why,
         };
@@ -33,7 +36,8 @@ pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait:
 }
 
 async fn ask(address: &str) -> Result<(), String> {
-    let request = Request::get(format!("http://{address}/readyz?verbose")).body(Default::default());
+    let request =
+        Request::get(format!("http://{address}/readyz?verbose")).header(HOST, "localhost").body(Default::default());
     let request = request.map_err(|error| error.to_string())?;
     match client::call(request).await {
         Ok(answer) if answer.status.is_success() => Ok(()),

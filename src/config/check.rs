@@ -32,6 +32,15 @@ impl Reading {
             let place = self.place("start.min_amount");
             self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
         }
+        if f64::from(config.start.burst.get()) / config.start.rate.0 > 31_536_000.0 {
+            let place = self.place("start.burst");
+            let what = "at start.rate it takes longer than a year to come back";
+            self.fault("start.burst", place, what, mend_of("start.burst"));
+        }
+        if config.watch.poll_rate.get() > 10_000 {
+            let place = self.place("watch.poll_rate");
+            self.fault("watch.poll_rate", place, "more than 10000 a second", mend_of("watch.poll_rate"));
+        }
         if config.listen.address == config.admin.address
             && config.admin.address.is_some_and(|address| address.port() > 0)
         {

@@ -37,8 +37,10 @@ impl Display for Origin {
 pub(crate) struct Explained {
     /// Key, value as TOML, origin.
     settings: Vec<(String, String, String)>,
+    /// Somebody could get at a secret.
+    pub(crate) warnings: Vec<String>,
     /// Easy to miss.
-    pub(crate) notes: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Explained {
@@ -60,8 +62,21 @@ impl Explained {
             };
             (key.clone(), value.to_string(), origin)
         });
-        Self { settings: settings.collect(), notes: notes(config, secret, file) }
+        Self { settings: settings.collect(), warnings: warnings(config, file), notes: notes(config, secret, file) }
     }
+}
+
+fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
+    let files = [&config.merchant.secret_file, &config.listen.token_file];
+    let own = file.filter(|_| config.merchant.is_inline);
+    let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
+    let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
+    if config.gateway.url.as_ref().is_some_and(|url| url.is_exposed()) {
+        warnings.push(
+            "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
+        );
+    }
+    warnings
 }
 
 fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
@@ -78,13 +93,6 @@ fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
     });
     if config.merchant.is_inline {
         notes.push("an inline secret is in the environment or the configuration of every start, and never changes while tillgate runs: merchant.secret_file is safer".to_owned());
-    }
-    let files = [&config.merchant.secret_file, &config.listen.token_file];
-    notes.extend(files.into_iter().flatten().filter_map(|path| file::too_open(&path.0)));
-    if config.gateway.url.as_ref().is_some_and(|url| url.is_exposed()) {
-        notes.push(
-            "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
-        );
     }
     if config.redirect.allowed.is_empty() && config.redirect.default.is_none() {
         notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
@@ -115,6 +123,7 @@ impl Display for Explained {
             writeln!(f, "{:<width$} # {origin}", format!("{name} = {value}"))?;
         }
         writeln!(f)?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
 }

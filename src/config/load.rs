@@ -157,7 +157,13 @@ impl Reading {
             let known = self.defaults.keys().any(|key| key.split('.').next() == Some(section));
             let Some(table) = item.as_table_like().filter(|_| known) else {
                 let line = item.span().map_or(1, |span| line_of(text, span.start));
-                self.unknown(section, format!("{place}:{line}"));
+                let place = format!("{place}:{line}");
+                match known {
+                    true => {
+                        self.fault(section, place, "it is a section", format!("write [{section}] on a line of its own"))
+                    }
+                    false => self.unknown(section, place),
+                }
                 continue;
             };
             for (name, item) in table.iter() {

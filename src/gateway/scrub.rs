@@ -23,7 +23,9 @@ pub(super) struct Scrubber<'a> {
 
 impl<'a> Scrubber<'a> {
     /// `echoes` counts the answers that one was found in.
-    pub(super) fn new(secrets: Vec<Arc<SecretString>>, echoes: &'a Counter) -> Self {
+    pub(super) fn new(mut secrets: Vec<Arc<SecretString>>, echoes: &'a Counter) -> Self {
+        secrets.sort_by_key(Arc::as_ptr);
+        secrets.dedup_by(|a, b| Arc::ptr_eq(a, b));
         Self { secrets, echoes }
     }
 

@@ -119,7 +119,7 @@ impl Answer {
             Err(_) => None,
         };
         let message = message.map(|message| {
-            // Names such as the secret's can be cut in two by a limit: scrubbed first (above), shortened second.
+            // A limit could cut the secret in two, and half of it would not be found: scrubbed first, shortened second.
             message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
         });
         Scrubbed { said: Said { status: Some(self.status), message }, retry_after: self.retry_after, object }

@@ -86,7 +86,11 @@ impl Reply {
     pub(super) async fn spoilt(self, kind: Kind, echo: (&'static str, String)) -> Result<Response<Body>, Reset> {
         let reply = match kind {
             Kind::Reset => return Err(Reset),
-            Kind::Hang => std::future::pending().await,
+            // Longer than any caller waits, but not for ever: who hung up is not noticed before something is written.
+            Kind::Hang => {
+                clock::sleep(Duration::from_secs(600)).await;
+                return Err(Reset);
+            }
             Kind::Status { code, retry_after } => return Ok(failed(code, retry_after)),
             Kind::Truncate => return Ok(truncated(self.status, &self.body())),
             Kind::Redirect => {

@@ -85,7 +85,7 @@ impl Address {
     }
 
     /// Opens the sockets. A family that this machine does not have is left out; port 0 takes one free port for all.
-    pub(super) fn bind(self) -> io::Result<Vec<TcpListener>> {
+    pub(crate) fn bind(self) -> io::Result<Vec<TcpListener>> {
         let (first, second, port): (IpAddr, Option<IpAddr>, u16) = match self {
             Self::Localhost(port) => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into()), port),
             Self::Everywhere(port) => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into()), port),

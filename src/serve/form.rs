@@ -68,6 +68,9 @@ fn is_path(target: &str) -> bool {
 /// The first thing that is wrong with it.
 pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     use Refusal::Malformed;
+    if head.starts_with(b"\r\n") {
+        return Err(Malformed("there are empty lines before the request line"));
+    }
     if head.iter().enumerate().any(|(i, byte)| *byte == b'\n' && (i == 0 || head[i - 1] != b'\r')) {
         return Err(Malformed("a line of the head ends in a bare line feed"));
     }

@@ -38,6 +38,8 @@ pub(super) struct Gate<S> {
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
     first: bool,
+    /// The empty line that may stand before a head has been there.
+    forgiven: bool,
 }
 
 /// What the next byte belongs to.
@@ -77,6 +79,7 @@ impl<S> Gate<S> {
             broken: None,
             timer: None,
             first: true,
+            forgiven: false,
         }
     }
 
@@ -91,8 +94,10 @@ impl<S> Gate<S> {
             match self.state {
                 State::Head => {
                     // One empty line before a request is forgiven (RFC 9112, section 2.2).
-                    if rest.starts_with(b"\r\n") && self.passed == 0 {
-                        self.raw.advance(2);
+                    if rest.starts_with(b"\r\n") && !self.forgiven {
+                        self.forgiven = true;
+                        let rest = self.raw.split_off(self.passed);
+                        self.raw.extend_from_slice(&rest[2..]);
                         continue;
                     }
                     let verdict = match (self.refused, form::end_of_head(rest)) {
@@ -108,6 +113,9 @@ impl<S> Gate<S> {
                         Ok((end, framing)) => {
                             self.passed += end;
                             self.first = false;
+                            self.forgiven = false;
+                            // It may be answered before anybody asks what the connection waits for.
+                            self.timer = None;
                             self.decide(None);
                             self.state = match framing {
                                 Framing::Length(0) => State::Head,

@@ -13,15 +13,11 @@ pub(super) struct Polled {
 }
 
 /// Asks, again where a second try is worth it: asking changes nothing, so it may be repeated. Each try takes a turn.
-pub(super) async fn poll(
-    gateway: &Gateway,
-    budget: &Budget,
-    code: &WatchCode,
-    deadline: Instant,
-) -> Result<Polled, Error> {
-    let Some(mut turn) = budget.turn(deadline).await else { return Err(Error::NoTurn) };
-    // The time of the call itself starts with its turn.
+pub(super) async fn poll(gateway: &Gateway, budget: &Budget, code: &WatchCode) -> Result<Polled, Error> {
     let mut tries = gateway.tries();
+    // Half of the time for the turn, so that the other half is left for the call.
+    let half = (tries.deadline - clock::now()) / 2;
+    let Some(mut turn) = budget.turn(tries.deadline - half).await else { return Err(Error::NoTurn) };
     loop {
         let asked = clock::now();
         let result = gateway.status(code, tries.deadline).await;

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 8] = [
 const GROUND: [&str; 6] = ["payment", "json", "random", "text", "clock", "file"];
 
 /// A word, and the only files that may have it in their code.
-const WORDS: [(&str, &[&str]); 7] = [
+const WORDS: [(&str, &[&str]); 9] = [
     ("expose_secret", &["gateway/inject.rs", "gateway/scrub.rs", "secret.rs"]),
     ("crate::secret", &["gateway.rs", "config.rs", "config/check.rs", "config/explain.rs"]),
     ("crate::sandbox", &["app.rs", "app/in_process.rs", "cli.rs", "cli/dev.rs"]),
@@ -27,7 +27,9 @@ const WORDS: [(&str, &[&str]); 7] = [
         "StatusCode",
         &["api/problem.rs", "api/watch.rs", "admin.rs", "sandbox.rs", "sandbox/*", "cli/client.rs", "cli/tour.rs"],
     ),
-    ("tokio::spawn", &["serve.rs", "watch/budget.rs"]),
+    (".spawn(", &["serve.rs", "flight.rs"]),
+    ("tokio::spawn", &["serve.rs"]),
+    ("spawn_blocking", &["secret.rs", "app.rs"]),
     ("env::var", &["config/load.rs"]),
     ("Instant::now", &["clock.rs"]),
 ];

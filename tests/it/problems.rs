@@ -244,8 +244,7 @@ async fn what_the_sidecar_refuses_is_not_sent_and_says_when_to_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_without_a_turn_is_told_to_come_back() {
-    let sidecar =
-        Sidecar::with(&[("watch.poll_rate", "1"), ("gateway.timeout", "2500ms"), ("gateway.connect_timeout", "1s")]);
+    let sidecar = Sidecar::with(&[("watch.poll_rate", "1"), ("gateway.timeout", "5s")]);
     let codes: Vec<_> = (0..6).map(|i| format!("unheard-of-{i}")).collect();
     let answers = futures_util::future::join_all(codes.iter().map(|code| sidecar.watch(code))).await;
     let (turned_away, asked): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 503);

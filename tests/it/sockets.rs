@@ -724,3 +724,28 @@ async fn a_burst_over_max_connections_is_told_so_one_and_all() {
     }
     assert_eq!(calls(&gateway).await, (0, 0));
 }
+
+#[tokio::test]
+async fn a_connection_that_is_used_is_never_idle() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__IDLE_TIMEOUT", "1s")]).await;
+    let mut wire = Wire::open(api).await;
+    // Each is answered at once, and together they outlast the time-out.
+    for _ in 0..6 {
+        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(wire.answer().await.status, 404);
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    wire.closed().await;
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_request_is_no_request() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let settings = [("LISTEN__HEADER_TIMEOUT", "300ms"), ("LISTEN__IDLE_TIMEOUT", "1s")];
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
+    let mut wire = Wire::open(api).await;
+    wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n").await;
+    assert_eq!(wire.answer().await.status, 404);
+    wire.closed().await;
+}

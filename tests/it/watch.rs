@@ -455,7 +455,9 @@ fn most_in_a_second(calls: &[(Instant, u64)]) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn no_second_holds_more_calls_than_the_poll_rate_repeats_included() {
-    let sidecar = Sidecar::with(&[("watch.poll_rate", "5"), ("start.burst", "100"), ("start.rate", "100")]);
+    let settings =
+        [("watch.poll_rate", "5"), ("gateway.timeout", "30s"), ("start.burst", "100"), ("start.rate", "100")];
+    let sidecar = Sidecar::with(&settings);
     let mut codes = Vec::new();
     for _ in 0..30 {
         codes.push(sidecar.started().await.1);
@@ -490,8 +492,8 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
     let settings = [
         ("watch.poll_rate", "1"),
         ("watch.stale_for", "1m"),
-        ("gateway.timeout", "2500ms"),
-        ("gateway.connect_timeout", "1s"),
+        // Half of it is for the turn.
+        ("gateway.timeout", "5s"),
     ];
     let sidecar = Sidecar::with(&settings);
     let (_, code) = sidecar.started().await;
