@@ -1,7 +1,7 @@
 //! Files whose content matters while we run: secrets, tokens, roots.
 //!
 //! They are polled, not watched: Kubernetes swaps a `..data` symlink that a watch on the file goes blind after, some
-//! mounts tell nothing at all, and reading a small file every few seconds costs nothing.
+//! mounts tell nothing at all, and reading a small file every second costs nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,6 +27,7 @@ pub(crate) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
+    /// Held for a whole look, reading included.
     looked: Mutex<Looked>,
     /// Seconds since the epoch of the last good read.
     pub(crate) loaded_at: Gauge,

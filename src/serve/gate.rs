@@ -27,9 +27,9 @@ pub(super) struct Gate<S> {
     socket: S,
     limits: Limits,
     verdicts: Verdicts,
-    /// Read, and not yet looked at.
+    /// Read, and not yet handed on. An idle connection holds none.
     raw: BytesMut,
-    /// Looked at: `raw`'s first bytes that hyper may have.
+    /// Looked at: so many of `raw`'s first bytes hyper may have.
     passed: usize,
     state: State,
     /// What the connection is refused for whatever it says.
@@ -37,6 +37,7 @@ pub(super) struct Gate<S> {
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    /// No request has come yet.
     first: bool,
     /// The empty line that may stand before a head has been there.
     forgiven: bool,
