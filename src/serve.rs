@@ -22,6 +22,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
@@ -78,6 +79,18 @@ pub(crate) enum Refusal {
     TooSlow,
     /// There are as many connections as there may be.
     Overloaded,
+}
+
+/// An extension of every request: whether its caller still listens.
+#[derive(Clone)]
+pub(crate) struct Caller(CancellationToken);
+
+impl Caller {
+    /// Returns when the other side has closed its sending half: it has hung up, or says so for whatever reason. One
+    /// that sends the next request already is not looked at.
+    pub(crate) async fn hung_up(&self) {
+        self.0.cancelled().await;
+    }
 }
 
 /// An error of the service: the connection is cut.
@@ -178,11 +191,14 @@ impl Server {
     {
         let _ = stream.set_nodelay(true);
         let verdicts = Verdicts::default();
-        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone());
+        let hung_up = CancellationToken::new();
+        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), hung_up.clone());
+        let caller = Caller(hung_up);
         let requests = self.requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = requests.token();
             let verdict = verdicts.lock().unwrap_or_else(PoisonError::into_inner).front().copied().flatten();
+            request.extensions_mut().insert(caller.clone());
             if let Some(refusal) = verdict {
                 request.extensions_mut().insert(refusal);
             }

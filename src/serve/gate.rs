@@ -8,10 +8,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::form::{self, Framing};
 use super::{Limits, Refusal, Verdicts};
@@ -21,6 +23,8 @@ use crate::clock;
 const READ: usize = 4096;
 /// Longest line that gives the size of a chunk.
 const MAX_CHUNK_LINE: usize = 256;
+/// Longest that an answer waits for the other side to read on.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket behind the gate.
 pub(super) struct Gate<S> {
@@ -37,6 +41,10 @@ pub(super) struct Gate<S> {
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    /// Runs while the other side reads nothing of what there is for it.
+    unread: Option<Pin<Box<Sleep>>>,
+    /// Cancelled when the other side closes its sending half.
+    hung_up: CancellationToken,
     /// No request has come yet.
     first: bool,
     /// The empty line that may stand before a head has been there.
@@ -67,7 +75,13 @@ enum Waiting {
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(socket: S, limits: Limits, refused: Option<Refusal>, verdicts: Verdicts) -> Self {
+    pub(super) fn new(
+        socket: S,
+        limits: Limits,
+        refused: Option<Refusal>,
+        verdicts: Verdicts,
+        hung_up: CancellationToken,
+    ) -> Self {
         let raw = BytesMut::new();
         Self {
             socket,
@@ -79,6 +93,8 @@ impl<S> Gate<S> {
             refused,
             broken: None,
             timer: None,
+            unread: None,
+            hung_up,
             first: true,
             forgiven: false,
         }
@@ -161,6 +177,33 @@ impl<S> Gate<S> {
         }
     }
 
+    /// Takes in what has been read from the socket.
+    fn take_in(&mut self, bytes: &[u8]) {
+        self.raw.extend_from_slice(bytes);
+        if let Err(error) = self.advance() {
+            // What was let through before it is delivered first; nothing more is read.
+            self.raw.truncate(self.passed);
+            self.state = State::Shut;
+            self.broken = Some(error);
+        }
+    }
+
+    /// Whether a request is being answered.
+    fn is_answering(&self) -> bool {
+        !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// An error once the other side has read nothing for so long.
+    fn unless_unread<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.unread = None;
+            return written;
+        }
+        let timer = self.unread.get_or_insert_with(|| Box::pin(clock::sleep(WRITE_TIMEOUT)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// The connection ends here, with an answer.
     fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
         let stand_in = form::stand_in(&self.raw[self.passed..]);
@@ -182,9 +225,7 @@ impl<S> Gate<S> {
             State::Head if !self.raw.is_empty() => Some(Waiting::RestOfHead),
             State::Head if self.first => Some(Waiting::FirstByte),
             // While a request is being answered the other side has every right to be silent.
-            State::Head if self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty() => {
-                Some(Waiting::NextRequest)
-            }
+            State::Head if !self.is_answering() => Some(Waiting::NextRequest),
             _ => None,
         }
     }
@@ -278,20 +319,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
             if read.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            gate.raw.extend_from_slice(read.filled());
-            if let Err(error) = gate.advance() {
-                // What was let through before it is delivered first; nothing more is read.
-                gate.raw.truncate(gate.passed);
-                gate.state = State::Shut;
-                gate.broken = Some(error);
-            }
+            gate.take_in(read.filled());
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
+impl<S: AsyncRead + Unpin> Gate<S> {
+    /// While a request is being answered hyper does not read, and would not notice that the caller has hung up: so the
+    /// next bytes are read here. One read of them is enough, whatever it is.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Head) || !self.raw.is_empty() || !self.is_answering() {
+            return;
+        }
+        let mut bytes = [0; READ];
+        let mut read = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.socket).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) if !read.filled().is_empty() => self.take_in(read.filled()),
+            Poll::Ready(_) => self.hung_up.cancel(),
+            Poll::Pending => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.unless_unread(cx, written)
     }
 
     fn poll_write_vectored(
@@ -299,7 +352,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.unless_unread(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -311,6 +365,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         // After an answer hyper does not read again before there is something to read: the timer of an idle connection
         // has to be started here.
         let _ = self.poll_timer(cx);
+        self.read_ahead(cx);
         Poll::Ready(flushed)
     }
 
