@@ -1,15 +1,19 @@
 //! The merchant's door: HTTP in, for the app beside us.
 
 mod door;
+mod events;
+mod payments;
 mod problem;
+mod seats;
 mod start;
+mod stream;
+mod waiting;
 mod watch;
 
 use std::convert::Infallible;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,14 +27,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub(crate) use self::door::Tokens;
+use self::events::Events;
 use self::problem::{Problem, Word};
+use self::seats::Seats;
+use self::waiting::Interruption;
+use self::watch::Question;
 use crate::file::Watched;
 use crate::payment::WatchCode;
-use crate::serve::{Address, Body, BoxError, Limits, Refusal};
+use crate::serve::{Address, Body, BoxError, Caller, Limits, Refusal};
 use crate::start::Starter;
+use crate::store::Store;
 use crate::text::{self, FilePath};
 use crate::watch::Board;
 use crate::{clock, random};
@@ -98,10 +108,15 @@ pub(crate) struct Api(Arc<Inner>);
 struct Inner {
     starter: Starter,
     board: Board,
+    store: Arc<Store>,
     tokens: Option<Arc<Watched<Tokens>>>,
+    /// Who gets in may see every code.
+    lists: bool,
+    seats: Seats,
     max_body_bytes: usize,
     body_timeout: Duration,
-    draining: AtomicBool,
+    max_wait: Duration,
+    draining: CancellationToken,
     refused: Family<Refused, Counter>,
 }
 
@@ -115,6 +130,8 @@ struct Refused {
 enum Route {
     Start,
     Watch,
+    Events,
+    Payments,
     Pay,
     Nowhere,
 }
@@ -123,6 +140,8 @@ impl Route {
     fn of(path: &str) -> Self {
         match path {
             "/api/start_payment" => Self::Start,
+            "/events" => Self::Events,
+            "/payments" => Self::Payments,
             _ if path.starts_with("/watch/") => Self::Watch,
             _ if path.starts_with("/pay/") => Self::Pay,
             _ => Self::Nowhere,
@@ -134,6 +153,8 @@ impl Route {
         match self {
             Self::Start => "/api/start_payment",
             Self::Watch => "/watch/{watch_code}",
+            Self::Events => "/events",
+            Self::Payments => "/payments",
             Self::Pay => "/pay/{code}",
             Self::Nowhere => "unknown",
         }
@@ -143,27 +164,41 @@ impl Route {
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Api {
-    /// The API over these stories. With `tokens` every caller must show one.
-    pub(crate) fn new(config: &Config, starter: Starter, board: Board, tokens: Option<Arc<Watched<Tokens>>>) -> Self {
+    /// The API over these stories. With `tokens` every caller must show one; without, codes are listed only if `lists`.
+    pub(crate) fn new(
+        config: &Config,
+        max_wait: Duration,
+        starter: Starter,
+        board: Board,
+        store: Arc<Store>,
+        tokens: Option<Arc<Watched<Tokens>>>,
+        lists: bool,
+    ) -> Self {
         Self(Arc::new(Inner {
             starter,
             board,
+            store,
+            lists: lists || tokens.is_some(),
             tokens,
+            seats: Seats::new(config.limits().max_connections),
             max_body_bytes: config.max_body_bytes.get(),
             body_timeout: config.body_timeout,
-            draining: AtomicBool::new(false),
+            max_wait,
+            draining: CancellationToken::new(),
             refused: Family::default(),
         }))
     }
 
-    /// From here on everything that the door lets in is answered with `draining`.
+    /// From here on everything that the door lets in is answered with `draining`; who waits is answered now, and
+    /// streams end.
     pub(crate) fn drain(&self) {
-        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.draining.cancel();
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("refused", "Requests answered with an error, by its word", self.0.refused.clone());
+        self.0.seats.register(registry);
     }
 
     /// The API as a service.
@@ -191,14 +226,12 @@ impl Inner {
         let route = Route::of(request.uri().path());
         let id = request_id(&request);
         // A bug in one request must not end the connection without an answer.
-        let result = AssertUnwindSafe(self.route(route, request)).catch_unwind().await;
+        let result = AssertUnwindSafe(self.route(route, request, &id)).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(Problem::new(Word::Internal, "This is a bug in tillgate.")));
         let (mut response, error, outcome, detail) = match result {
             Ok(response) => (response, None, None, None),
-            Err(mut problem) => {
-                if route != Route::Start {
-                    problem.outcome = None;
-                }
+            Err(problem) => {
+                let problem = if route == Route::Start { problem } else { problem.without_outcome() };
                 let (word, outcome) = (problem.word.text(), problem.outcome_label());
                 self.refused.get_or_create(&Refused { error: word }).inc();
                 let detail = problem.is_ours_or_the_gateways().then(|| problem.detail.clone());
@@ -210,7 +243,7 @@ impl Inner {
         headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("a header value"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.is_cancelled() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let (status, route) = (response.status().as_u16(), route.template());
@@ -220,7 +253,7 @@ impl Inner {
         response
     }
 
-    async fn route<B>(&self, route: Route, request: Request<B>) -> Result<Response<Body>, Problem>
+    async fn route<B>(&self, route: Route, request: Request<B>, id: &str) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
     {
@@ -231,7 +264,7 @@ impl Inner {
         let refuse = |problem: Problem| if unread { problem.closing() } else { problem };
         let tokens = self.tokens.as_ref().map(|tokens| tokens.get());
         door::check(request.headers(), tokens.as_ref().map(Option::as_deref)).map_err(refuse)?;
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.is_cancelled() {
             return Err(refuse(Problem::draining()));
         }
         match (route, request.method()) {
@@ -243,19 +276,40 @@ impl Inner {
             (Route::Watch, &Method::GET) => {
                 let code = request.uri().path().strip_prefix("/watch/").unwrap_or_default().parse::<WatchCode>();
                 let code = code.map_err(|malformed| refuse(malformed.into()))?;
-                watch::watch(&self.board, &code, request.headers()).await
+                let wait = Question::wait(request.uri().query(), self.max_wait).map_err(refuse)?;
+                let interruption = self.interruption(&request);
+                let question = Question { code: &code, headers: request.headers(), wait };
+                if !question.wants_stream() {
+                    return watch::watch(&self.board, &question, &self.seats, &interruption).await;
+                }
+                let seat = self.seats.take("stream").map_err(refuse)?;
+                Ok(watch::stream(&self.board, &question, id, interruption, seat).await)
+            }
+            (Route::Events | Route::Payments, &Method::GET) if !self.lists => Err(refuse(Problem::token_required())),
+            (Route::Events, &Method::GET) => {
+                let seat = self.seats.take("events").map_err(refuse)?;
+                let feed = self.board.feed(watch::last_event(request.headers()));
+                Ok(stream::response(Events(feed), self.interruption(&request), seat))
+            }
+            (Route::Payments, &Method::GET) => {
+                payments::payments(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
             }
             (Route::Start, _) => Err(refuse(Problem::method_not_allowed("POST"))),
-            (Route::Watch, _) => Err(refuse(Problem::method_not_allowed("GET"))),
+            (Route::Watch | Route::Events | Route::Payments, _) => Err(refuse(Problem::method_not_allowed("GET"))),
             (Route::Pay, _) => Err(refuse(Problem::new(
                 Word::NotFound,
                 "The pay page is the gateway's: send the payer to the pay_url that the start answered with.",
             ))),
             (Route::Nowhere, _) => Err(refuse(Problem::new(
                 Word::NotFound,
-                "There are POST /api/start_payment and GET /watch/{watch_code}.",
+                "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events and GET /payments.",
             ))),
         }
+    }
+
+    /// What may end the wait of this request.
+    fn interruption<B>(&self, request: &Request<B>) -> Interruption {
+        Interruption::new(self.draining.clone(), request.extensions().get::<Caller>().cloned())
     }
 
     /// The whole body, within its size and time.

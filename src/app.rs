@@ -37,7 +37,8 @@ pub(crate) struct App {
     config: Config,
     pub(crate) api: Api,
     admin: Admin,
-    /// What is under way for callers, whether they still wait or not.
+    board: Board,
+    /// The starts that are under way, whether somebody still waits for them or not.
     airport: Airport,
     files: Files,
     ready: Ready,
@@ -108,8 +109,9 @@ impl Bound {
 }
 
 impl App {
-    /// Builds everything from a checked configuration. `loopback_redirects` lets starts name any page of this machine.
-    pub(crate) fn build(loaded: Loaded, behind: Behind, loopback_redirects: bool) -> Self {
+    /// Builds everything from a checked configuration. `dev`: on a developer's own machine, where starts may name any
+    /// page of this machine, and everybody may see every code.
+    pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Self {
         let Loaded { config, gateway_url, secret, tokens, network, explained: _ } = loaded;
         let mut registry = telemetry::registry();
         let airport = Airport::default();
@@ -119,14 +121,15 @@ impl App {
         };
         let gateway = Arc::new(Gateway::new(&config.gateway, gateway_url, secret.clone(), transport));
         let store = Arc::new(Store::new(usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX)));
-        let allowed = Allowed::new(&config.redirect, loopback_redirects);
+        let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
-        let board = Board::new(&config.watch, gateway.clone(), store.clone(), airport.clone());
+        let board = Board::new(&config.watch, gateway.clone(), store.clone());
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);
         board.register(&mut registry);
-        let api = Api::new(&config.listen, starter, board, tokens.clone());
+        let max_wait = config.watch.max_wait;
+        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store, tokens.clone(), dev);
         api.register(&mut registry);
         let ready = Ready::default();
         drop(ready.latch("draining"));
@@ -137,12 +140,12 @@ impl App {
         files.release();
         let loopback = config.admin.address.is_none_or(Address::is_loopback);
         let admin = Admin::new(ready.clone(), registry, loopback);
-        Self { config, api, admin, airport, files, ready }
+        Self { config, api, board, admin, airport, files, ready }
     }
 
     /// Serves on these sockets until the process is asked to end.
     pub(crate) async fn run(self, api: Bound, admin: Bound, signals: &mut Signals) -> End {
-        let Self { config, api: door, admin: admin_door, airport, mut files, ready } = self;
+        let Self { config, api: door, board: _, admin: admin_door, airport, mut files, ready } = self;
         let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
         let [api_server, admin_server] = &servers;
         for listener in api.listeners {

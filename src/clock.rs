@@ -23,6 +23,13 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
 }
 
+/// What the wall clock showed at that moment, to the millisecond: as it tells the time now, should it have been set
+/// meanwhile.
+pub(crate) fn wall_at(moment: Instant) -> Timestamp {
+    let ago = i64::try_from((now() - moment).as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(wall().as_millisecond().saturating_sub(ago)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 /// Seconds since the epoch, for metrics.
 pub(crate) fn unix_seconds() -> i64 {
     wall().as_second()

@@ -61,6 +61,11 @@ impl Json {
     }
 
     /// `null`.
+    pub(crate) fn null() -> Self {
+        Self::Literal("null".into())
+    }
+
+    /// It is `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(self, Self::Literal(literal) if &**literal == "null")
     }

@@ -32,7 +32,7 @@ impl Display for Amount {
 pub(crate) struct Code(Arc<str>);
 
 /// The code that a payment's status is asked with. Clones share the text: it stands in several places for each payment.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WatchCode(Arc<str>);
 
 /// Not 1 to 256 of `A-Z a-z 0-9 - . _ ~` (RFC 3986's unreserved), or a dot segment.
@@ -143,6 +143,18 @@ pub(crate) struct Report {
     /// The gateway's whole object, fields that we do not know included, as canonical JSON: equal in meaning is equal
     /// in bytes.
     pub(crate) body: Box<str>,
+    /// A hash of the body.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// Tells one meaning from another: the same for the same meaning in whatever run of whatever process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint(pub(crate) [u8; 16]);
+
+impl Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,38 @@
 //! The board: what is known of each payment, and one call to the gateway for all who ask.
 
+mod agenda;
+mod answer;
 mod budget;
+mod cadence;
+mod feed;
+mod follow;
 mod poll;
+mod schedule;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
-use self::budget::Budget;
+use self::agenda::Agenda;
+pub(crate) use self::answer::{Answer, Error, How, Stale};
+use self::budget::{Budget, Turn};
+pub(crate) use self::feed::Feed;
+use self::follow::Followed;
+pub(crate) use self::follow::Follower;
+use self::schedule::Trouble;
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
-use crate::payment::{Report, Status, WatchCode};
+use crate::payment::{Status, WatchCode};
 use crate::store::{Record, Seen, Settled, Store};
 
 /// `[watch]`
@@ -29,8 +45,17 @@ pub(crate) struct Config {
     /// At most so old an answer is served when the gateway fails.
     #[serde(with = "clock::text")]
     pub(crate) stale_for: Duration,
+    /// Longest that a caller may wait for a change.
+    #[serde(with = "clock::text")]
+    pub(crate) max_wait: Duration,
     /// Calls per second, all payments together, repeats included.
     pub(crate) poll_rate: NonZeroU32,
+    /// From one poll in the background to the next, at most.
+    #[serde(with = "clock::text")]
+    pub(crate) max_poll_interval: Duration,
+    /// From then on a payment is not polled in the background any more; who asks for it still gets an answer.
+    #[serde(with = "clock::text")]
+    pub(crate) give_up_after: Duration,
     /// Watch codes kept in memory.
     pub(crate) max_tracked: NonZeroU32,
 }
@@ -39,103 +64,82 @@ impl Default for Config {
     fn default() -> Self {
         #[expect(clippy::unwrap_used, reason = "neither is zero")]
         let (poll_rate, max_tracked) = (NonZeroU32::new(20).unwrap(), NonZeroU32::new(100_000).unwrap());
-        Self { fresh_for: Duration::from_secs(1), stale_for: Duration::from_secs(600), poll_rate, max_tracked }
+        Self {
+            fresh_for: Duration::from_secs(1),
+            stale_for: Duration::from_secs(600),
+            max_wait: Duration::from_secs(60),
+            poll_rate,
+            max_poll_interval: Duration::from_secs(600),
+            give_up_after: Duration::from_secs(24 * 3600),
+            max_tracked,
+        }
     }
 }
 
 /// How long a code that the gateway does not know is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// Answers questions about payments. Clones share everything.
+/// Answers questions about payments, and polls those that somebody waits for. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Board(Arc<Inner>);
+pub(crate) struct Board {
+    inner: Arc<Inner>,
+    /// Ends the scheduler when the last clone is dropped.
+    _scheduler: Arc<AbortOnDropHandle<()>>,
+}
 
 struct Inner {
     fresh_for: Duration,
     stale_for: Duration,
+    max_poll_interval: Duration,
+    give_up_after: Duration,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
     budget: Budget,
     airport: Airport,
-    calls: Mutex<Calls>,
+    plan: Mutex<Plan>,
+    /// Rings when the scheduler should look at the plan again.
+    bell: Notify,
     polls_saved: Counter,
 }
 
-/// One lock for both, and for the look into the store before a call: who finds nothing fresh joins the call that is
-/// under way or makes the only one.
+/// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
+/// is under way or makes the only one.
 #[derive(Default)]
-struct Calls {
+struct Plan {
     under_way: HashMap<WatchCode, Flight<Result<Seen, Error>>>,
     /// Unheard-of codes, and when the gateway said so.
     unknown: HashMap<WatchCode, (Instant, gateway::Error)>,
-}
-
-/// An answer to a question.
-#[derive(Clone)]
-pub(crate) struct Answer {
-    /// What the gateway said.
-    pub(crate) report: Arc<Report>,
-    /// How long ago it was asked.
-    pub(crate) age: Duration,
-    /// How the answer was come by.
-    pub(crate) how: How,
-}
-
-/// How an answer was come by, as RFC 9211 tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    /// From memory, which is fresh for so long still; a final answer is fresh for ever.
-    Hit {
-        /// `None`: for ever.
-        fresh_for: Option<Duration>,
-    },
-    /// The gateway was asked.
-    Asked {
-        /// Nothing was known before.
-        first: bool,
-        /// Somebody else's question was joined.
-        joined: bool,
-        /// The gateway gave nothing: this is the last that was known.
-        stale: Option<Stale>,
-    },
-}
-
-/// Why an old answer has to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stale {
-    /// The gateway failed.
-    Gateway,
-    /// There was no turn for a call.
-    Budget,
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The gateway, or the way to it.
-    #[error(transparent)]
-    Gateway(#[from] gateway::Error),
-    /// No turn for a call came in time.
-    #[error("no turn within watch.poll_rate")]
-    NoTurn,
-    /// A bug of ours.
-    #[error("the call crashed")]
-    Crashed,
+    /// What is polled in the background.
+    followed: HashMap<WatchCode, Followed>,
+    agenda: Agenda,
+    trouble: Trouble,
+    /// Calls under way that nobody made but the scheduler.
+    in_background: usize,
+    /// Readers of all payments: while there is one, every open payment is followed.
+    feeds: usize,
+    /// The last payment that is followed because of that.
+    adopted: u64,
 }
 
 impl Board {
-    /// An empty board.
-    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, airport: Airport) -> Self {
-        Self(Arc::new(Inner {
+    /// An empty board, and its scheduler.
+    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>) -> Self {
+        let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
+            max_poll_interval: config.max_poll_interval,
+            give_up_after: config.give_up_after,
             gateway,
             store,
             budget: Budget::new(config.poll_rate),
-            airport,
-            calls: Mutex::default(),
+            airport: Airport::default(),
+            plan: Mutex::default(),
+            bell: Notify::new(),
             polls_saved: Counter::default(),
-        }))
+        });
+        // One task for all payments.
+        let scheduler = tokio::spawn(schedule::run(inner.clone()));
+        Self { inner, _scheduler: Arc::new(AbortOnDropHandle::new(scheduler)) }
     }
 
     /// What the gateway says of this payment: from memory while that is fresh (unless `force`d), else from one call
@@ -144,30 +148,30 @@ impl Board {
     /// # Errors
     /// When the gateway gives nothing and nothing young enough is known.
     pub(crate) async fn ask(&self, code: &WatchCode, force: bool) -> Result<Answer, Error> {
-        let board = &self.0;
+        let inner = &self.inner;
         let (known, flight, joined) = {
-            let mut calls = board.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = board.store.get(code).unwrap_or_default();
-            if let Some(answer) = known.seen.as_ref().and_then(|seen| board.remembered(seen, force)) {
-                board.polls_saved.inc();
+            let mut plan = inner.plan();
+            let known = inner.store.get(code).unwrap_or_default();
+            if let Some(answer) = known.seen.as_ref().and_then(|seen| inner.remembered(seen, force)) {
+                inner.polls_saved.inc();
                 return Ok(answer);
             }
-            let remembered = calls.unknown.get(code).filter(|(since, _)| !force && clock::now() - *since < UNKNOWN_FOR);
+            let remembered = plan.unknown.get(code).filter(|(since, _)| !force && clock::now() - *since < UNKNOWN_FOR);
             if let Some((_, error)) = remembered {
-                board.polls_saved.inc();
+                inner.polls_saved.inc();
                 return Err(error.clone().into());
             }
-            match calls.under_way.get(code).filter(|flight| flight.is_under_way()) {
+            match plan.under_way.get(code).filter(|flight| flight.is_under_way()) {
                 Some(flight) => (known, flight.clone(), true),
                 None => {
-                    let flight = self.call(code.clone());
-                    calls.under_way.insert(code.clone(), flight.clone());
+                    let flight = inner.call(code.clone(), None, known.seen.is_some());
+                    plan.under_way.insert(code.clone(), flight.clone());
                     (known, flight, false)
                 }
             }
         };
         if joined {
-            board.polls_saved.inc();
+            inner.polls_saved.inc();
         }
         let first = known.seen.is_none();
         let result = flight.landed().await.unwrap_or(Err(Error::Crashed));
@@ -175,7 +179,7 @@ impl Board {
             Ok(seen) => (seen, None),
             Err(error) => {
                 let why = if matches!(error, Error::NoTurn) { Stale::Budget } else { Stale::Gateway };
-                let last = known.seen.filter(|seen| clock::now() - seen.asked < board.stale_for);
+                let last = known.seen.filter(|seen| clock::now() - seen.asked < inner.stale_for);
                 let Some(last) = last else { return Err(error) };
                 (last, Some(why))
             }
@@ -184,40 +188,116 @@ impl Board {
         Ok(Answer { age: clock::now() - seen.asked, report: seen.report, how })
     }
 
-    /// Makes the one call. It settles what it learns by itself: who asked may have gone.
-    fn call(&self, code: WatchCode) -> Flight<Result<Seen, Error>> {
-        let this = self.clone();
-        self.0.airport.launch(async move {
-            let result = poll::poll(&this.0.gateway, &this.0.budget, &code).await;
-            this.0.land(&code, result)
-        })
+    /// The last that is known, if it is young enough to be served when the gateway fails.
+    pub(crate) fn last(&self, code: &WatchCode) -> Option<Answer> {
+        let seen = self.inner.store.get(code)?.seen?;
+        let answer = self.inner.last(&seen);
+        (seen.report.status.is_final() || answer.age < self.inner.stale_for).then_some(answer)
+    }
+
+    /// Waits for this payment: it is polled for as long as the follower lives.
+    pub(crate) fn follow(&self, code: &WatchCode) -> Follower {
+        Follower::new(self.inner.clone(), code)
+    }
+
+    /// Waits for all payments that were started here: every open one is polled for as long as the feed lives. Resumes
+    /// after the event of that id, if there is one.
+    pub(crate) fn feed(&self, after: Option<&str>) -> Feed {
+        Feed::new(self.inner.clone(), after)
+    }
+
+    /// Returns when no call is under way any more.
+    pub(crate) async fn idle(&self) {
+        self.inner.airport.idle().await;
+    }
+
+    /// How many payments are followed at this moment.
+    pub(crate) fn followed(&self) -> usize {
+        self.inner.plan().followed.len()
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let saved = self.0.polls_saved.clone();
+        let saved = self.inner.polls_saved.clone();
         registry.register("polls_saved", "Answers to watches that took no call of their own to the gateway", saved);
     }
 }
 
+impl Plan {
+    /// Nobody waits for this payment any more.
+    fn let_go_of(&mut self, code: &WatchCode, store: &Store) {
+        let is_open =
+            |record: Record| record.tracked.is_some() && !record.seen.is_some_and(|seen| seen.report.status.is_final());
+        if self.feeds > 0 && store.get(code).is_some_and(is_open) {
+            return;
+        }
+        if let Some(Followed { slot: Some(slot), .. }) = self.followed.remove(code) {
+            self.agenda.remove(code, slot);
+        }
+    }
+
+    /// A reader of all payments has gone.
+    fn close_feed(&mut self) {
+        self.feeds -= 1;
+        if self.feeds > 0 {
+            return;
+        }
+        self.adopted = 0;
+        let Self { followed, agenda, .. } = self;
+        followed.retain(|code, followed| {
+            let stays = followed.is_waited_for();
+            if let (false, Some(slot)) = (stays, followed.slot) {
+                agenda.remove(code, slot);
+            }
+            stays
+        });
+    }
+}
+
 impl Inner {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the one call. It settles what it learns by itself: who asked may have gone. With a `turn` it is the
+    /// scheduler's own.
+    fn call(self: &Arc<Self>, code: WatchCode, turn: Option<Turn>, has_answer: bool) -> Flight<Result<Seen, Error>> {
+        let this = self.clone();
+        self.airport.launch(async move {
+            let (began, in_background) = (clock::now(), turn.is_some());
+            // A crash is an end too: whoever waits for this payment must not wait in vain.
+            let result = AssertUnwindSafe(this.poll(&code, turn, has_answer)).catch_unwind().await;
+            this.land(&code, began, in_background, result.unwrap_or(Err(Error::Crashed)))
+        })
+    }
+
     /// What is known, if that will do.
     fn remembered(&self, seen: &Seen, force: bool) -> Option<Answer> {
+        let answer = self.last(seen);
+        let fresh = answer.age < self.fresh_for && !force;
+        (fresh || seen.report.status.is_final()).then_some(answer)
+    }
+
+    /// What is known, however old.
+    fn last(&self, seen: &Seen) -> Answer {
         let age = clock::now() - seen.asked;
-        let fresh_for = if seen.report.status.is_final() {
-            None
-        } else if force || age >= self.fresh_for {
-            return None;
-        } else {
-            Some(self.fresh_for - age)
-        };
-        Some(Answer { report: seen.report.clone(), age, how: How::Hit { fresh_for } })
+        let is_final = seen.report.status.is_final();
+        let fresh_for = (!is_final).then(|| self.fresh_for.saturating_sub(age));
+        Answer { report: seen.report.clone(), age, how: How::Hit { fresh_for } }
     }
 
     /// The call is over: what it learned takes its place on the board in the same moment.
-    fn land(&self, code: &WatchCode, result: Result<poll::Polled, Error>) -> Result<Seen, Error> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.under_way.remove(code);
+    fn land(
+        &self,
+        code: &WatchCode,
+        began: Instant,
+        in_background: bool,
+        result: Result<poll::Polled, Error>,
+    ) -> Result<Seen, Error> {
+        let mut guard = self.plan();
+        let plan = &mut *guard;
+        plan.under_way.remove(code);
+        plan.in_background -= usize::from(in_background);
         let landed = match result {
             Ok(polled) => {
                 let Settled { seen, before } = self.store.settle(code, polled.report, polled.asked);
@@ -231,15 +311,21 @@ impl Inner {
                 } else {
                     let now = clock::now();
                     // A call each, so never more of them than the budget makes in that time.
-                    calls.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
-                    calls.unknown.insert(code.clone(), (now, error.clone()));
+                    plan.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
+                    plan.unknown.insert(code.clone(), (now, error.clone()));
                     Err(error.into())
                 }
             }
             Err(error) => Err(error),
         };
+        if let Some(followed) = plan.followed.get(code) {
+            followed.tell(&landed);
+        }
+        self.landed(plan, code, began, landed.as_ref().map(|seen| seen.asked));
+        self.bell.notify_one();
+        let known = || self.store.get(code).is_some_and(|known| known.seen.is_some());
         if let Err(error) = &landed
-            && self.store.get(code).is_some_and(|known| known.seen.is_some())
+            && (plan.followed.contains_key(code) || known())
         {
             // Once, however many are waiting; who has nothing to fall back on is told, and that is logged there.
             tracing::warn!(%error, "no new answer about a payment: the last known one is served while it is young enough");
@@ -252,7 +338,7 @@ impl Inner {
 fn tell(before: &Record, seen: &Seen) {
     let status = &seen.report.status;
     let last = before.seen.as_ref().map(|seen| &seen.report.status);
-    let payment = before.payment.as_ref();
+    let payment = before.tracked.as_ref().map(|tracked| &tracked.payment);
     let code = payment.map(|payment| payment.code.to_string());
     let amount = &seen.report.amount;
     if let Some(payment) = payment

@@ -36,6 +36,9 @@ pub(super) enum Word {
     RedirectNotAllowed,
     InvalidIdempotencyKey,
     InvalidWatchCode,
+    InvalidWait,
+    InvalidQuery,
+    TokenRequired,
     RateLimited,
     Overloaded,
     Draining,
@@ -74,6 +77,9 @@ impl Word {
             Self::RedirectNotAllowed => ("redirect_not_allowed", 422, "Not an allowed redirect"),
             Self::InvalidIdempotencyKey => ("invalid_idempotency_key", 400, "Not a valid idempotency key"),
             Self::InvalidWatchCode => ("invalid_watch_code", 400, "Not a watch code"),
+            Self::InvalidWait => ("invalid_wait", 400, "Not a time to wait"),
+            Self::InvalidQuery => ("invalid_query", 400, "Not a valid query"),
+            Self::TokenRequired => ("token_required", 403, "Only with a token"),
             Self::RateLimited => ("rate_limited", 429, "Too many starts"),
             Self::Overloaded => ("overloaded", 503, "Too much at once"),
             Self::Draining => ("draining", 503, "Shutting down"),
@@ -159,12 +165,24 @@ impl Problem {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Draining, detail) }
     }
 
+    /// All seats of those who wait are taken.
+    pub(super) fn no_seat() -> Self {
+        let detail =
+            "Three quarters of listen.max_connections are waiting or streaming already: ask without waiting, or later.";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Overloaded, detail) }
+    }
+
     pub(super) fn unauthorized() -> Self {
         Self::new(Word::Unauthorized, "Send Authorization: Bearer TOKEN with one of the tokens in listen.token_file.")
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new(Word::MethodNotAllowed, format!("Use {allow} here.")) }
+    }
+
+    /// Nothing was to be started.
+    pub(super) fn without_outcome(self) -> Self {
+        Self { outcome: None, ..self }
     }
 
     /// The connection ends with this answer: what else comes on it cannot be told from the rest of this request.
@@ -181,8 +199,16 @@ impl Problem {
         self.outcome.map(Outcome::label)
     }
 
-    /// As it goes out.
-    pub(super) fn render(self, request_id: &str) -> Response<Body> {
+    /// Codes are listed to nobody whose right to them is not known.
+    pub(super) fn token_required() -> Self {
+        Self::new(
+            Word::TokenRequired,
+            "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token.",
+        )
+    }
+
+    /// Its body.
+    pub(super) fn body(&self, request_id: &str) -> String {
         let (word, status, title) = self.word.row();
         let mut body = format!(
             r#"{{"type":"urn:tillgate:error:{word}","title":{},"status":{status},"detail":{},"error":"{word}","source":"{}","retryable":{}"#,
@@ -201,7 +227,13 @@ impl Problem {
             body.push_str(&format!(r#","gateway_message":{}"#, quoted(message)));
         }
         body.push_str(&format!(r#","request_id":{}}}"#, quoted(request_id)));
-        let mut response = Response::new(serve::full(body));
+        body
+    }
+
+    /// As it goes out.
+    pub(super) fn render(self, request_id: &str) -> Response<Body> {
+        let (_, status, _) = self.word.row();
+        let mut response = Response::new(serve::full(self.body(request_id)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

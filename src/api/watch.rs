@@ -1,24 +1,98 @@
-//! `GET /watch/{watch_code}`
+//! `GET /watch/{watch_code}`: an answer now, an answer when there is a change, or every change.
 
-use std::fmt::Write;
+use std::time::Duration;
 
-use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{
+    ACCEPT, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+};
 use hyper::{Response, StatusCode};
-use sha2::{Digest, Sha256};
 
-use super::problem::Problem;
-use crate::payment::WatchCode;
+use super::problem::{Problem, Word};
+use super::seats::{Seat, Seats};
+use super::stream::{Source, event, response};
+use super::waiting::Interruption;
+use crate::clock::{self, Instant};
+use crate::payment::{Fingerprint, WatchCode};
 use crate::serve::{self, Body};
-use crate::watch::{Answer, Board, How, Stale};
+use crate::watch::{Answer, Board, Follower, How, Stale};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What the gateway says of this payment.
-pub(super) async fn watch(board: &Board, code: &WatchCode, headers: &HeaderMap) -> Result<Response<Body>, Problem> {
-    let force = has_directive(headers, "no-cache");
-    let answer = board.ask(code, force).await?;
-    let tag = entity_tag(&answer.report.body);
-    let mut response = if matches(headers, &tag) {
+/// What a caller asks for.
+pub(super) struct Question<'a> {
+    pub(super) code: &'a WatchCode,
+    pub(super) headers: &'a HeaderMap,
+    /// How long to wait for a change.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Question<'_> {
+    /// `wait=25`, whole seconds; more than `max_wait` is `max_wait`.
+    pub(super) fn wait(query: Option<&str>, max_wait: Duration) -> Result<Option<Duration>, Problem> {
+        let mut waits = query.unwrap_or_default().split('&').filter_map(|pair| match pair.split_once('=') {
+            Some(("wait", value)) => Some(value),
+            _ if pair == "wait" => Some(""),
+            _ => None,
+        });
+        let Some(wait) = waits.next() else { return Ok(None) };
+        if wait.is_empty() || !wait.bytes().all(|byte| byte.is_ascii_digit()) || waits.next().is_some() {
+            let detail = "wait is a number of whole seconds, once, like ?wait=25.";
+            return Err(Problem::new(Word::InvalidWait, detail));
+        }
+        // More digits than fit are a very long time too.
+        Ok(Some(Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait)))
+    }
+
+    /// Server-sent events are wanted, and rather than JSON.
+    pub(super) fn wants_stream(&self) -> bool {
+        let values = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let ranges: Vec<_> = values.flat_map(|value| value.split(',')).map(media_range).collect();
+        let quality =
+            |kind: &str| ranges.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)).map_or(0.0, |(_, q)| *q);
+        quality("text/event-stream") > quality("application/json")
+    }
+
+    fn forces(&self) -> bool {
+        let values = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
+    }
+
+    /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. `None`: it is not there.
+    fn has(&self, tag: &str) -> Option<bool> {
+        let mut values = self.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+        values.peek()?;
+        let mut candidates = values.flat_map(|value| value.split(',')).map(str::trim);
+        Some(candidates.any(|candidate| candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag))
+    }
+}
+
+/// The id of the last event that the caller got.
+pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty())
+}
+
+/// A media range and its quality (RFC 9110, section 12.5.1).
+fn media_range(range: &str) -> (&str, f32) {
+    let mut parts = range.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+    (kind, quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)))
+}
+
+/// What the gateway says of this payment: now, or once it is something else than the caller knows.
+pub(super) async fn watch(
+    board: &Board,
+    question: &Question<'_>,
+    seats: &Seats,
+    interruption: &Interruption,
+) -> Result<Response<Body>, Problem> {
+    let answer = match question.wait {
+        None => board.ask(question.code, question.forces()).await?,
+        Some(wait) => wait_for_change(board, question, clock::now() + wait, seats, interruption).await?,
+    };
+    let tag = entity_tag(answer.report.fingerprint);
+    let mut response = if question.has(&tag) == Some(true) {
         let mut response = Response::new(serve::full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -37,30 +111,149 @@ pub(super) async fn watch(board: &Board, code: &WatchCode, headers: &HeaderMap) 
     Ok(response)
 }
 
-/// Strong, and the same for the same meaning in whatever run of whatever process: the body is canonical.
-fn entity_tag(body: &str) -> String {
-    let mut tag = String::with_capacity(34);
-    tag.push('"');
-    for byte in &Sha256::digest(body)[..16] {
-        // Writing to a string cannot fail.
-        let _ = write!(tag, "{byte:02x}");
+/// The first answer that the caller does not know, or that is final; at the deadline the last there is.
+async fn wait_for_change(
+    board: &Board,
+    question: &Question<'_>,
+    deadline: Instant,
+    seats: &Seats,
+    interruption: &Interruption,
+) -> Result<Answer, Problem> {
+    let code = question.code;
+    let ask = board.ask(code, question.forces());
+    tokio::pin!(ask);
+    let mut answer = tokio::select! {
+        answer = &mut ask => answer,
+        interrupted = interruption.comes() => match board.last(code) {
+            Some(last) => return Ok(last),
+            None if interrupted.is_draining() => return Err(Problem::draining()),
+            None => return Ok(ask.await?),
+        },
+        () = clock::sleep_until(deadline) => match board.last(code) {
+            Some(last) => return Ok(last),
+            // There is nothing that could be answered yet.
+            None => return Ok(ask.await?),
+        },
+    };
+    // Without a tag: what this request learned first.
+    let mut first = None;
+    let mut is_news = |answer: &Answer| {
+        let fingerprint = answer.report.fingerprint;
+        let first = *first.get_or_insert(fingerprint);
+        question.has(&entity_tag(fingerprint)).map_or(first != fingerprint, |has| !has)
+    };
+    let mut waiting = None;
+    loop {
+        match &answer {
+            Ok(answer) if answer.report.status.is_final() || is_news(answer) => break,
+            Err(error) if error.is_final() => break,
+            _ if clock::now() >= deadline => break,
+            // Other failures may pass while the caller waits.
+            _ => {}
+        }
+        let follower = match &mut waiting {
+            Some((follower, _)) => follower,
+            None => {
+                let seat = seats.take("long_poll")?;
+                let (follower, _) = waiting.insert((board.follow(code), seat));
+                // What changed since the answer is told now.
+                answer = follower.now().unwrap_or(answer);
+                continue;
+            }
+        };
+        let over = tokio::select! {
+            () = follower.changed() => false,
+            () = clock::sleep_until(deadline) => true,
+            _ = interruption.comes() => true,
+        };
+        answer = follower.now().unwrap_or(answer);
+        if over {
+            break;
+        }
     }
-    tag.push('"');
-    tag
+    Ok(answer?)
 }
 
-/// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly.
-fn matches(headers: &HeaderMap, tag: &str) -> bool {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|candidate| candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag)
+/// Every state of this payment from now on, until the final one.
+pub(super) async fn stream(
+    board: &Board,
+    question: &Question<'_>,
+    request_id: &str,
+    interruption: Interruption,
+    seat: Seat,
+) -> Response<Body> {
+    if let Some(last) = last_event(question.headers) {
+        // Only the gateway may know that this was the final one: after a restart there is nothing in memory.
+        let known = match board.last(question.code) {
+            Some(known) => Ok(known),
+            None => board.ask(question.code, false).await,
+        };
+        let has_it = |answer: Answer| {
+            answer.report.status.is_final() && answer.report.fingerprint.to_string() == last.trim_matches('"')
+        };
+        if known.is_ok_and(has_it) {
+            // Tells an `EventSource` not to come back (WHATWG HTML, section 9.2.3).
+            let mut nothing_more = Response::new(serve::full(""));
+            *nothing_more.status_mut() = StatusCode::NO_CONTENT;
+            return nothing_more;
+        }
+    }
+    let changes = Changes {
+        board: board.clone(),
+        code: question.code.clone(),
+        follower: board.follow(question.code),
+        asked: false,
+        told: None,
+        over: false,
+        request_id: request_id.to_owned(),
+    };
+    response(changes, interruption, seat)
 }
 
-fn has_directive(headers: &HeaderMap, directive: &str) -> bool {
-    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(directive))
+/// Every state of one payment.
+struct Changes {
+    board: Board,
+    code: WatchCode,
+    follower: Follower,
+    asked: bool,
+    told: Option<Fingerprint>,
+    over: bool,
+    request_id: String,
+}
+
+impl Source for Changes {
+    async fn next(&mut self) -> Option<String> {
+        if self.over {
+            return None;
+        }
+        let mut answer = None;
+        if !self.asked {
+            answer = Some(self.board.ask(&self.code, false).await);
+            self.asked = true;
+        }
+        loop {
+            match answer.take().or_else(|| self.follower.now()) {
+                Some(Ok(answer)) if self.told != Some(answer.report.fingerprint) => {
+                    self.told = Some(answer.report.fingerprint);
+                    self.over = answer.report.status.is_final();
+                    return Some(event("payment", &answer.report.fingerprint.to_string(), &answer.report.body));
+                }
+                Some(Err(error)) if error.is_final() => {
+                    self.over = true;
+                    let problem = Problem::from(error).without_outcome().body(&self.request_id);
+                    return Some(format!("event: problem\ndata: {problem}\n\n"));
+                }
+                // Other failures may pass.
+                _ => {}
+            }
+            self.follower.changed().await;
+        }
+    }
+}
+
+/// Strong.
+fn entity_tag(fingerprint: Fingerprint) -> String {
+    format!("\"{fingerprint}\"")
 }
 
 /// RFC 9211.

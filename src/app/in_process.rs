@@ -1,6 +1,7 @@
 //! The whole program in one process and without a socket, over a sandbox gateway.
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use secrecy::SecretString;
@@ -11,7 +12,7 @@ use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::gateway::{Sending, Transport, TransportError};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
-use crate::serve::Body;
+use crate::serve::{Body, BoxError};
 
 /// A sidecar and a sandbox gateway: everything is real but the sockets. For tests, also with paused time.
 pub struct Sidecar {
@@ -20,11 +21,11 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Builds one with these settings, each a key and its value as a variable would have it.
+    /// Builds one with these settings, each a key and its value as a variable would have it; `dev` as the command is.
     ///
     /// # Errors
     /// What is wrong with the settings, all at once.
-    pub fn new(settings: &[(&str, &str)], sandbox: Options) -> Result<Self, Vec<String>> {
+    pub fn new(settings: &[(&str, &str)], sandbox: Options, dev: bool) -> Result<Self, Vec<String>> {
         let mut given = vec![("gateway.url", "http://localhost:8081")];
         given.extend(settings);
         let source = Source::Given(&given, SecretString::from(DEFAULT_SECRET));
@@ -32,7 +33,7 @@ impl Sidecar {
             faults.into_iter().map(|fault| format!("{}: {}", fault.key, fault.what)).collect::<Vec<_>>()
         })?;
         let sandbox = Sandbox::new(sandbox);
-        Ok(Self { app: App::build(loaded, Behind::Sandbox(sandbox.clone()), false), sandbox })
+        Ok(Self { app: App::build(loaded, Behind::Sandbox(sandbox.clone()), dev), sandbox })
     }
 
     /// The gateway behind it.
@@ -40,10 +41,26 @@ impl Sidecar {
         &self.sandbox
     }
 
-    /// Asks the API; gives the whole answer.
+    /// Asks the API; gives the whole answer, which for a stream is there when the stream has ended.
     pub async fn api(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        whole(self.stream(request).await).await
+    }
+
+    /// Asks the API; gives the answer with a body that is still to come.
+    pub async fn stream(&self, request: Request<Full<Bytes>>) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
         let Ok(answer) = self.app.api.clone().service().oneshot(request).await;
-        whole(answer).await
+        answer
+    }
+
+    /// From here on as after a SIGTERM.
+    pub fn drain(&self) {
+        self.app.api.drain();
+    }
+
+    /// How many payments are polled in the background because somebody waits for them.
+    #[must_use]
+    pub fn followed(&self) -> usize {
+        self.app.board.followed()
     }
 
     /// Asks the admin listener; gives the whole answer.
@@ -55,12 +72,12 @@ impl Sidecar {
     /// Returns when nothing is under way any more, whoever asked for it.
     pub async fn idle(&self) {
         self.app.airport.idle().await;
+        self.app.board.idle().await;
     }
 }
 
 async fn whole(answer: Response<Body>) -> Response<Bytes> {
     let (head, body) = answer.into_parts();
-    // Bodies of ours are there already.
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Response::from_parts(head, body)
 }

@@ -98,6 +98,27 @@ impl Error {
         }
     }
 
+    /// Asking about another payment would end the same way: it is not about this one.
+    pub(crate) fn is_trouble(&self) -> bool {
+        match self {
+            Self::SecretUnavailable
+            | Self::Unreachable(_)
+            | Self::Timeout
+            | Self::Busy(..)
+            | Self::RefusedSecret(_) => true,
+            Self::BadAnswer(bad) => bad.broken_off || bad.said.status.is_some_and(|status| status >= 500),
+            Self::Rejected(_) | Self::UnknownCode(_) => false,
+        }
+    }
+
+    /// How much patience the gateway asks for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy(_, wait) => *wait,
+            _ => None,
+        }
+    }
+
     /// The same answer about a code that is known to exist.
     pub(crate) fn of_known_code(self) -> Self {
         match self {

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
+use sha2::{Digest, Sha256};
 
 use super::connect::{Transport, TransportError};
 use super::error::Said;
@@ -14,7 +15,7 @@ use super::scrub::Scrubber;
 use super::{BadAnswer, BaseUrl, Error, Started};
 use crate::clock::{self, Instant};
 use crate::json::{self, Json, Object};
-use crate::payment::{Report, Status};
+use crate::payment::{Fingerprint, Report, Status};
 
 /// As much of what the gateway says as a person is shown.
 const MAX_MESSAGE: usize = 200;
@@ -170,7 +171,10 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
         return Err(Error::bad_answer("a field of the gateway's answer is malformed", said));
     }
     let (status, amount) = (Status::from(status), amount.clone());
-    Ok(Report { status, amount, body: Json::Object(object).canonical().to_string().into() })
+    let body = Json::Object(object).canonical().to_string();
+    let mut fingerprint = Fingerprint([0; 16]);
+    fingerprint.0.copy_from_slice(&Sha256::digest(&body)[..16]);
+    Ok(Report { status, amount, body: body.into(), fingerprint })
 }
 
 fn no_object(why: &str, said: &Said) -> Error {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{self, Instant};
 
@@ -15,49 +15,44 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// before that end, so two calls of one place are at least a second apart for the gateway too, however long each was
 /// on its way. A token bucket would keep our clock only.
 pub(super) struct Budget {
-    /// One permit for each place that no call holds; handed out in the order of asking.
-    permits: Semaphore,
+    /// One permit for each place that no call holds.
+    permits: Arc<Semaphore>,
     /// Until when each of these places rests, the first to wake up in front.
-    resting: Mutex<VecDeque<Instant>>,
+    resting: Arc<Mutex<VecDeque<Instant>>>,
 }
 
 /// The right to make one call, for as long as the call takes.
-pub(super) struct Turn<'a> {
-    budget: &'a Budget,
-    /// Until when the place rests once the turn is over.
-    rests_until: Option<Instant>,
-    _permit: SemaphorePermit<'a>,
+#[derive(Debug)]
+pub(super) struct Turn {
+    resting: Arc<Mutex<VecDeque<Instant>>>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Budget {
     pub(super) fn new(rate: NonZeroU32) -> Self {
         let places = usize::try_from(rate.get()).unwrap_or(Semaphore::MAX_PERMITS);
-        let resting = Mutex::new(std::iter::repeat_n(clock::now(), places).collect());
-        Self { permits: Semaphore::new(places), resting }
+        let resting = std::iter::repeat_n(clock::now(), places).collect();
+        Self { permits: Arc::new(Semaphore::new(places)), resting: Arc::new(Mutex::new(resting)) }
     }
 
-    /// Waits for a turn, first come first served; `None` when there is none before the deadline.
-    pub(super) async fn turn(&self, deadline: Instant) -> Option<Turn<'_>> {
-        let permit = clock::timeout_at(deadline, self.permits.acquire()).await.ok()?.ok()?;
-        // There is a place for each permit.
-        let awake_at = self.resting().pop_front()?;
-        // Whoever stops waiting here gives the place back as it was.
-        let mut turn = Turn { budget: self, rests_until: Some(awake_at), _permit: permit };
-        clock::timeout_at(deadline, clock::sleep_until(awake_at)).await.ok()?;
-        turn.rests_until = None;
-        Some(turn)
-    }
-
-    fn resting(&self) -> MutexGuard<'_, VecDeque<Instant>> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the next place to wake up. `None` never happens: nobody closes the semaphore.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        // There is a place for each permit. Whoever stops waiting here gives none back: only the end of the program
+        // stops it.
+        let awake_at = resting(&self.resting).pop_front()?;
+        clock::sleep_until(awake_at).await;
+        Some(Turn { resting: self.resting.clone(), _permit: permit })
     }
 }
 
-impl Drop for Turn<'_> {
+fn resting(places: &Mutex<VecDeque<Instant>>) -> MutexGuard<'_, VecDeque<Instant>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        let until = self.rests_until.unwrap_or_else(|| clock::now() + WINDOW);
-        let mut resting = self.budget.resting();
-        let place = resting.partition_point(|other| *other <= until);
-        resting.insert(place, until);
+        // Later than all that rest already.
+        resting(&self.resting).push_back(clock::now() + WINDOW);
     }
 }

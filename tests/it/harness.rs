@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures_util::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyDataStream, BodyExt, Full};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -35,7 +37,12 @@ impl Sidecar {
 
     /// The same before a gateway of another kind.
     pub fn before(gateway: Options, settings: &[(&str, &str)]) -> Self {
-        Self(tillgate::app::Sidecar::new(settings, gateway).expect("good settings"))
+        Self(tillgate::app::Sidecar::new(settings, gateway, false).expect("good settings"))
+    }
+
+    /// As `tillgate dev` is: it lists codes.
+    pub fn dev(settings: &[(&str, &str)]) -> Self {
+        Self(tillgate::app::Sidecar::new(settings, Options::default(), true).expect("good settings"))
     }
 
     /// Sets what goes wrong at the gateway from here on, in the sandbox's words.
@@ -82,6 +89,32 @@ impl Sidecar {
         self.api(request).await
     }
 
+    /// A stream of this path, from after the event of that id if there is one.
+    pub async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Stream {
+        let mut request = get(path);
+        request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+        if let Some(id) = last_event_id {
+            request.headers_mut().insert("last-event-id", id.parse().unwrap());
+        }
+        let (head, body) = self.0.stream(request).await.into_parts();
+        Stream {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.into_data_stream(),
+            read: String::new(),
+        }
+    }
+
+    /// From here on as after a SIGTERM.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// How many payments are polled in the background.
+    pub fn followed(&self) -> usize {
+        self.0.followed()
+    }
+
     /// Any request to the API.
     pub async fn api(&self, request: Request<Full<Bytes>>) -> Answer {
         Answer::of(self.0.api(request).await)
@@ -111,9 +144,87 @@ impl Sidecar {
         self.0.idle().await;
     }
 
-    /// Waits until nothing is under way, which a sidecar without callers must come to.
+    /// Waits until nothing is under way, which a sidecar without callers must come to; then nobody may be waited for.
     pub async fn end(self) {
         self.0.idle().await;
+        assert_eq!(self.0.followed(), 0, "payments are polled for nobody");
+        for kind in ["long_poll", "stream", "events"] {
+            let waiters = self.metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}")).await;
+            assert!(waiters < 0.5, "a waiter is left: {kind}");
+        }
+    }
+}
+
+/// Server-sent events, read as a client of theirs reads them.
+pub struct Stream {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    body: BodyDataStream<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>,
+    read: String,
+}
+
+/// One block of a stream: the values of its fields, empty where a field is not there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    pub event: String,
+    pub id: String,
+    pub data: String,
+    pub retry: String,
+    pub comment: String,
+}
+
+impl Block {
+    /// The data as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut block = Self::default();
+        for line in text.lines() {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field: {line}"));
+            let field = match name {
+                "event" => &mut block.event,
+                "id" => &mut block.id,
+                "data" => &mut block.data,
+                "retry" => &mut block.retry,
+                "" => &mut block.comment,
+                _ => panic!("no field of a stream: {line}"),
+            };
+            assert!(field.is_empty(), "twice: {text}");
+            value.strip_prefix(' ').unwrap_or(value).clone_into(field);
+        }
+        block
+    }
+}
+
+impl Stream {
+    /// The next block, whatever it is; `None` at the end.
+    pub async fn block(&mut self) -> Option<Block> {
+        loop {
+            if let Some((block, rest)) = self.read.split_once("\n\n") {
+                let block = Block::parse(block);
+                self.read = rest.to_owned();
+                return Some(block);
+            }
+            match self.body.next().await {
+                Some(bytes) => self.read.push_str(std::str::from_utf8(&bytes.expect("a good body")).expect("UTF-8")),
+                None => {
+                    assert!(self.read.is_empty(), "half a block at the end: {}", self.read);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next event with data, as a client is told of it; `None` at the end.
+    pub async fn event(&mut self) -> Option<Block> {
+        loop {
+            let block = self.block().await?;
+            if !block.data.is_empty() {
+                return Some(block);
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const WORDS: [(&str, &[&str]); 9] = [
         &["api/problem.rs", "api/watch.rs", "admin.rs", "sandbox.rs", "sandbox/*", "cli/client.rs", "cli/tour.rs"],
     ),
     (".spawn(", &["serve.rs", "flight.rs"]),
-    ("tokio::spawn", &["serve.rs"]),
+    ("tokio::spawn", &["serve.rs", "watch.rs"]),
     ("spawn_blocking", &["secret.rs", "app.rs"]),
     ("env::var", &["config/load.rs"]),
     ("Instant::now", &["clock.rs"]),

@@ -21,4 +21,5 @@ mod sandbox;
 mod secret;
 mod sockets;
 mod start;
+mod stream;
 mod watch;

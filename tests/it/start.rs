@@ -110,7 +110,7 @@ async fn fields_that_the_operator_names_are_forwarded_digit_for_digit() {
 async fn the_fields_that_tillgate_decides_about_cannot_be_forwarded() {
     for name in ["amount", "redirect", "merchant_secret"] {
         let settings = [("start.forward_fields", &*format!("[\"{name}\"]"))];
-        let faults = tillgate::app::Sidecar::new(&settings, Options::default()).err().expect(name);
+        let faults = tillgate::app::Sidecar::new(&settings, Options::default(), false).err().expect(name);
         assert!(faults.iter().any(|fault| fault.contains("start.forward_fields")), "{faults:?}");
     }
 }

@@ -1,0 +1,23 @@
+//! `GET /events`
+
+use super::payments;
+use super::stream::{Source, event};
+use crate::json::Json;
+use crate::watch::Feed;
+
+/// Every change of every payment that was started here.
+pub(super) struct Events(pub(super) Feed);
+
+impl Source for Events {
+    async fn next(&mut self) -> Option<String> {
+        let next = self.0.next().await?;
+        Some(match next.payment {
+            Some((tracked, report)) => {
+                let object = Json::Object(payments::object(&tracked, report.as_ref()));
+                event("payment", &next.id, &object.to_string())
+            }
+            // Without data no event is dispatched, and the id counts all the same.
+            None => format!("id: {}\n\n", next.id),
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! Room for those who wait: each holds a connection, and starts must find one too.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::Problem;
+
+/// Three quarters of the connections, for all who wait together.
+pub(super) struct Seats {
+    free: Arc<Semaphore>,
+    taken: Family<Kind, Gauge>,
+}
+
+/// Who waits, from a closed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// Taken until it is dropped.
+pub(super) struct Seat {
+    taken: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Seats {
+    pub(super) fn new(connections: usize) -> Self {
+        let seats = (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(seats)), taken: Family::default() }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub(super) fn take(&self, kind: &'static str) -> Result<Seat, Problem> {
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| Problem::no_seat())?;
+        let taken = self.taken.get_or_create(&Kind { kind }).clone();
+        taken.inc();
+        Ok(Seat { taken, _permit: permit })
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("waiters", "Callers who wait for a change, by the way they wait", self.taken.clone());
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.taken.dec();
+    }
+}

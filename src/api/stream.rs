@@ -1,0 +1,90 @@
+//! Server-sent events (WHATWG HTML, section 9.2).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+
+use super::seats::Seat;
+use super::waiting::Interruption;
+use crate::serve::Body;
+use crate::{clock, random};
+
+/// A silent stream says so often that it is still there.
+const COMMENT_EVERY: Duration = Duration::from_secs(15);
+/// When a client whose stream has ended should come back.
+const RETRY: Duration = Duration::from_secs(1);
+/// nginx, and others who read it, would keep a stream back until their buffer is full.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What a stream tells.
+pub(super) trait Source: Send + 'static {
+    /// The next event; `None` when there will be no more. Whoever stops waiting for it loses nothing.
+    fn next(&mut self) -> impl Future<Output = Option<String>> + Send;
+}
+
+/// An event. Neither the id nor the data has a line end in it: ids are ours, and JSON escapes them.
+pub(super) fn event(kind: &str, id: &str, data: &str) -> String {
+    format!("event: {kind}\nid: {id}\ndata: {data}\n\n")
+}
+
+struct Stream<S> {
+    source: S,
+    interruption: Interruption,
+    stage: Stage,
+    _seat: Seat,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Beginning,
+    Going,
+    Over,
+}
+
+/// Streams until the source has no more, the caller hangs up, or the sidecar ends.
+pub(super) fn response(source: impl Source, interruption: Interruption, seat: Seat) -> Response<Body> {
+    let stream = Stream { source, interruption, stage: Stage::Beginning, _seat: seat };
+    let blocks = stream::unfold(stream, |mut stream| async move {
+        let block = stream.block().await?;
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(block))), stream))
+    });
+    let mut response = Response::new(StreamBody::new(blocks).map_err(|never| match never {}).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+impl<S: Source> Stream<S> {
+    /// What is written next; `None` at the end.
+    async fn block(&mut self) -> Option<String> {
+        match self.stage {
+            Stage::Beginning => {
+                self.stage = Stage::Going;
+                Some(retry(RETRY))
+            }
+            Stage::Going => tokio::select! {
+                biased;
+                interrupted = self.interruption.comes() => {
+                    self.stage = Stage::Over;
+                    // All of them come back to the next sidecar: not all at once.
+                    interrupted.is_draining().then(|| retry(RETRY + random::jitter(RETRY * 2)))
+                }
+                block = self.source.next() => block,
+                () = clock::sleep(COMMENT_EVERY) => Some(": nothing new\n\n".to_owned()),
+            },
+            Stage::Over => None,
+        }
+    }
+}
+
+fn retry(after: Duration) -> String {
+    format!("retry: {}\n\n", after.as_millis())
+}

@@ -1,0 +1,101 @@
+//! All payments that were started here, as one stream of changes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Inner;
+use crate::payment::Report;
+use crate::store::{Change, OutOfReach, Tracked};
+
+/// Events that are taken out of the store at once.
+const PAGE: usize = 64;
+
+/// A reader of all changes: while it lives all open payments are polled.
+pub(crate) struct Feed {
+    inner: Arc<Inner>,
+    /// The journal's position up to which everything was told, or stands in what is told of the present state.
+    position: u64,
+    /// While the present state is being told: the last payment that was, and how many.
+    present: Option<(u64, u64)>,
+    waiting: VecDeque<Event>,
+    changed: watch::Receiver<u64>,
+}
+
+/// One payment's present state.
+pub(crate) struct Event {
+    /// To resume after it.
+    pub(crate) id: String,
+    /// `None`: a mark, which has an id and no payment.
+    pub(crate) payment: Option<(Arc<Tracked>, Option<Arc<Report>>)>,
+}
+
+impl Feed {
+    /// Resumes after the event of that id; without one, or where the journal does not reach back so far, the present
+    /// state of all open payments comes first.
+    pub(super) fn new(inner: Arc<Inner>, after: Option<&str>) -> Self {
+        {
+            let mut plan = inner.plan();
+            plan.feeds += 1;
+            inner.bell.notify_one();
+        }
+        let changed = inner.store.changed();
+        let resumed = after.and_then(|id| id.strip_prefix(inner.store.run())?.strip_prefix('-')?.parse().ok());
+        let resumed = resumed.filter(|position| inner.store.changes_after(*position, 0).is_ok());
+        let (position, present) = match resumed {
+            Some(position) => (position, None),
+            None => (inner.store.position(), Some((0, 0))),
+        };
+        Self { inner, position, present, waiting: VecDeque::new(), changed }
+    }
+
+    /// The next event. `None`: this reader was so slow that the journal has left it behind.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            // Before the look into the store: what is written after that look is seen here again.
+            self.changed.mark_unchanged();
+            if self.fetch().is_err() {
+                tracing::warn!("a reader of /events was too slow for the changes that are kept; it has to resume");
+                return None;
+            }
+            if self.waiting.is_empty() {
+                // The store lives as long as the board.
+                self.changed.changed().await.ok()?;
+            }
+        }
+    }
+
+    fn fetch(&mut self) -> Result<(), OutOfReach> {
+        let (run, position) = (self.inner.store.run(), self.position);
+        let Some((mut last, mut count)) = self.present else {
+            for Change { position, tracked, report } in self.inner.store.changes_after(position, PAGE)? {
+                self.position = position;
+                let id = format!("{run}-{position}");
+                self.waiting.push_back(Event { id, payment: Some((tracked, report)) });
+            }
+            return Ok(());
+        };
+        for (tracked, seen) in self.inner.store.open_after(last, PAGE) {
+            (last, count) = (tracked.number, count + 1);
+            // Not a position: who resumes in the middle gets the present state once more.
+            let id = format!("{run}-{position}.{count}");
+            self.waiting.push_back(Event { id, payment: Some((tracked, seen.map(|seen| seen.report))) });
+        }
+        self.present = Some((last, count));
+        if self.waiting.is_empty() {
+            self.present = None;
+            self.waiting.push_back(Event { id: format!("{run}-{position}"), payment: None });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.inner.plan().close_feed();
+    }
+}

@@ -1,0 +1,128 @@
+//! Who waits for a payment, and hears of every change.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::agenda::Slot;
+use super::{Answer, Error, How, Inner, Stale};
+use crate::clock::{self, Instant};
+use crate::payment::WatchCode;
+use crate::store::Seen;
+
+/// A payment that is polled in the background.
+pub(super) struct Followed {
+    /// Its age counts from here: its start, or when somebody first waited for it.
+    pub(super) since: Instant,
+    /// Where it stands on the agenda. `None` while it is being asked for, or will not be any more.
+    pub(super) slot: Option<Slot>,
+    /// Failed calls in a row.
+    pub(super) failures: u8,
+    /// To everybody who waits for it; only while somebody does.
+    news: Option<watch::Sender<News>>,
+}
+
+/// The latest, not a queue of messages: who comes late misses nothing.
+#[derive(Clone, Default)]
+struct News {
+    seen: Option<Seen>,
+    /// How the last call failed, if it did.
+    failed: Option<Error>,
+}
+
+impl Followed {
+    pub(super) fn new(since: Instant) -> Self {
+        Self { since, slot: None, failures: 0, news: None }
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.news.is_some()
+    }
+
+    /// Tells everybody who waits. Only what is new wakes them up.
+    pub(super) fn tell(&self, result: &Result<Seen, Error>) {
+        let Some(news) = &self.news else { return };
+        news.send_if_modified(|news| match result {
+            Ok(seen) => {
+                let same = news.seen.as_ref().is_some_and(|last| last.report.fingerprint == seen.report.fingerprint);
+                *news = News { seen: Some(seen.clone()), failed: None };
+                !same
+            }
+            Err(error) => {
+                news.failed = Some(error.clone());
+                error.is_final()
+            }
+        });
+    }
+}
+
+/// Waits for one payment: while it lives the payment is polled.
+pub(crate) struct Follower {
+    inner: Arc<Inner>,
+    code: WatchCode,
+    /// `None` only while it is being dropped.
+    news: Option<watch::Receiver<News>>,
+}
+
+impl Follower {
+    pub(super) fn new(inner: Arc<Inner>, code: &WatchCode) -> Self {
+        let mut guard = inner.plan();
+        let plan = &mut *guard;
+        inner.store.pin(code);
+        let record = inner.store.get(code).unwrap_or_default();
+        let since = record.tracked.map_or_else(clock::now, |tracked| tracked.since);
+        let followed = plan.followed.entry(code.clone()).or_insert_with(|| Followed::new(since));
+        let news = match &followed.news {
+            Some(news) => news.subscribe(),
+            None => {
+                let (sender, receiver) = watch::channel(News { seen: record.seen.clone(), failed: None });
+                followed.news = Some(sender);
+                // Whoever begins to wait has asked already, or is about to.
+                let asked = record.seen.map_or_else(clock::now, |seen| seen.asked);
+                inner.plan_next(plan, code, Some(asked));
+                receiver
+            }
+        };
+        drop(guard);
+        Self { inner, code: code.clone(), news: Some(news) }
+    }
+
+    /// The last that is known; `None` while nothing is. From here on [`Self::changed`] tells what is newer.
+    pub(crate) fn now(&mut self) -> Option<Result<Answer, Error>> {
+        let news = self.news.as_mut()?.borrow_and_update().clone();
+        let Some(failed) = news.failed else {
+            return news.seen.map(|seen| Ok(self.inner.last(&seen)));
+        };
+        let why = if matches!(failed, Error::NoTurn) { Stale::Budget } else { Stale::Gateway };
+        let seen = news.seen.filter(|seen| clock::now() - seen.asked < self.inner.stale_for);
+        let how = How::Asked { first: false, joined: true, stale: Some(why) };
+        Some(seen.map(|seen| Answer { how, ..self.inner.last(&seen) }).ok_or(failed))
+    }
+
+    /// Returns when there is something else to tell than [`Self::now`] told.
+    pub(crate) async fn changed(&mut self) {
+        let changed = match &mut self.news {
+            Some(news) => news.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // The sender lives as long as there is a follower; should it not, nothing will ever change.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.news = None;
+        let mut guard = self.inner.plan();
+        let plan = &mut *guard;
+        let Some(followed) = plan.followed.get_mut(&self.code) else { return };
+        if followed.news.as_ref().is_some_and(|news| news.receiver_count() > 0) {
+            return;
+        }
+        followed.news = None;
+        self.inner.store.unpin(&self.code);
+        plan.let_go_of(&self.code, &self.inner.store);
+    }
+}

@@ -1,0 +1,181 @@
+//! The one scheduler: hands out the turns that the budget has, one after the other, to whom the agenda names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::agenda::Next;
+use super::budget::Turn;
+use super::cadence::{self, Situation};
+use super::follow::Followed;
+use super::{Error, Inner, Plan};
+use crate::clock::{self, Instant};
+use crate::gateway;
+use crate::payment::WatchCode;
+use crate::random;
+
+/// Open payments that are put on the agenda at once: so long nobody else gets at it.
+const ADOPTED_AT_ONCE: usize = 1000;
+/// A look at the clock, should the bell not ring before.
+const FAR_AWAY: Duration = Duration::from_secs(3600);
+
+/// How the gateway has been doing.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// Calls in a row that failed in a way that another payment's would fail too.
+    failures: u8,
+    /// Until then the background leaves it alone, and from then on it asks one at a time.
+    until: Option<Instant>,
+}
+
+impl Trouble {
+    /// A call of that moment was answered, or failed.
+    fn observe(&mut self, began: Instant, error: Option<&gateway::Error>) {
+        let Some(error) = error else {
+            if self.failures > 0 {
+                tracing::info!("the gateway answers again");
+            }
+            *self = Self::default();
+            return;
+        };
+        // Those that were on their way when the pause began say nothing new.
+        if !error.is_trouble() || self.until.is_some_and(|until| began < until) {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = cadence::pause(self.failures, error.retry_after(), random::fraction());
+        self.until = Some(clock::now() + pause);
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(%error, failures = self.failures, pause_ms, "the gateway is in trouble: no polls in the background for now");
+    }
+}
+
+/// Runs for as long as the board lives.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut starts = inner.store.changed();
+    while let Some(mut turn) = inner.budget.turn().await {
+        loop {
+            let wake_up = match inner.hand_out(turn) {
+                Handed::On => break,
+                Handed::Back(back, wake_up) => {
+                    turn = back;
+                    wake_up
+                }
+            };
+            let has_feed = inner.plan().feeds > 0;
+            tokio::select! {
+                () = inner.bell.notified() => {}
+                // Maybe a new payment. The store, which tells, lives as long as the board.
+                _ = starts.changed(), if has_feed => {}
+                () = clock::sleep_until(wake_up) => {}
+            }
+        }
+    }
+}
+
+enum Handed {
+    /// Somebody has it.
+    On,
+    /// Nobody wants it before that moment.
+    Back(Turn, Instant),
+}
+
+impl Inner {
+    fn hand_out(self: &Arc<Self>, mut turn: Turn) -> Handed {
+        let now = clock::now();
+        let mut plan = self.plan();
+        let more = self.adopt(&mut plan);
+        loop {
+            let payments_from = match &plan.trouble {
+                Trouble { failures: 1.., .. } if plan.in_background > 0 => Some(now + FAR_AWAY),
+                Trouble { until, .. } => *until,
+            };
+            match plan.agenda.next(now, payments_from) {
+                // Sent back, if the caller has gone.
+                Next::Caller(caller) => match caller.send(turn) {
+                    Ok(()) => return Handed::On,
+                    Err(back) => turn = back,
+                },
+                Next::Payment(code) => {
+                    if self.is_worth_asking(&mut plan, &code) {
+                        plan.in_background += 1;
+                        let flight = self.call(code.clone(), Some(turn), true);
+                        plan.under_way.insert(code, flight);
+                        return Handed::On;
+                    }
+                }
+                Next::Nobody(_) if more => return Handed::Back(turn, now),
+                Next::Nobody(wake_up) => return Handed::Back(turn, wake_up.unwrap_or(now + FAR_AWAY)),
+            }
+        }
+    }
+
+    /// While there is a feed all open payments are on the agenda: puts the next there. True if there may be more.
+    fn adopt(&self, plan: &mut Plan) -> bool {
+        if plan.feeds == 0 {
+            return false;
+        }
+        let open = self.store.open_after(plan.adopted, ADOPTED_AT_ONCE);
+        for (tracked, seen) in &open {
+            plan.adopted = tracked.number;
+            let code = &tracked.payment.watch_code;
+            plan.followed.entry(code.clone()).or_insert_with(|| Followed::new(tracked.since));
+            self.plan_next(plan, code, seen.as_ref().map(|seen| seen.asked));
+        }
+        open.len() == ADOPTED_AT_ONCE
+    }
+
+    /// Whether a call for this payment, which has just come off the agenda, is still wanted.
+    fn is_worth_asking(&self, plan: &mut Plan, code: &WatchCode) -> bool {
+        let Some(followed) = plan.followed.get_mut(code) else { return false };
+        followed.slot = None;
+        if !followed.is_waited_for() && self.store.get(code).is_none() {
+            // Let go, for watch.max_tracked.
+            plan.followed.remove(code);
+            return false;
+        }
+        // Somebody's own call is under way: when that has landed, this payment is on the agenda again.
+        !plan.under_way.get(code).is_some_and(crate::flight::Flight::is_under_way)
+    }
+
+    /// Puts a followed payment where it belongs, when it was asked for last at that moment.
+    pub(super) fn plan_next(&self, plan: &mut Plan, code: &WatchCode, asked: Option<Instant>) {
+        let is_final =
+            self.store.get(code).and_then(|record| record.seen).is_some_and(|seen| seen.report.status.is_final());
+        let Some(followed) = plan.followed.get_mut(code) else { return };
+        if let Some(slot) = followed.slot.take() {
+            plan.agenda.remove(code, slot);
+        }
+        let now = clock::now();
+        let age = now - followed.since;
+        if is_final || age >= self.give_up_after {
+            if !followed.is_waited_for() {
+                plan.followed.remove(code);
+            }
+            return;
+        }
+        let situation = Situation { age, waited_for: followed.is_waited_for(), failures: followed.failures };
+        let interval = cadence::interval(situation, self.max_poll_interval, random::fraction());
+        let due = asked.map_or(now, |asked| asked + interval);
+        followed.slot = Some(plan.agenda.add(code.clone(), due, interval));
+        self.bell.notify_one();
+    }
+
+    /// A call that began at that moment is over, and what it taught is on the board: what does that mean for the next?
+    pub(super) fn landed(&self, plan: &mut Plan, code: &WatchCode, began: Instant, result: Result<Instant, &Error>) {
+        let asked = match result {
+            Ok(asked) => asked,
+            Err(_) => clock::now(),
+        };
+        let of_the_gateway = match result {
+            Err(Error::Gateway(error)) => Some(error),
+            _ => None,
+        };
+        if result.is_ok() || of_the_gateway.is_some() {
+            plan.trouble.observe(began, of_the_gateway);
+        }
+        if let Some(followed) = plan.followed.get_mut(code) {
+            followed.failures = if of_the_gateway.is_some() { followed.failures.saturating_add(1) } else { 0 };
+            self.plan_next(plan, code, Some(asked));
+        }
+    }
+}
