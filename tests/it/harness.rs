@@ -199,6 +199,13 @@ impl Block {
 }
 
 impl Stream {
+    /// The blocks of a body in chunks, of which none is cut in two.
+    pub fn blocks(body: &str) -> Vec<Block> {
+        let is_size = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let lines: Vec<_> = body.split("\r\n").filter(|line| !is_size(line)).collect();
+        lines.concat().split_terminator("\n\n").map(Block::parse).collect()
+    }
+
     /// The next block, whatever it is; `None` at the end.
     pub async fn block(&mut self) -> Option<Block> {
         loop {

@@ -13,6 +13,7 @@ mod admin;
 mod binary;
 mod browser;
 mod clients;
+mod crowd;
 mod gateway;
 mod harness;
 mod layers;
