@@ -12,7 +12,7 @@
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
 //! | 4 | `start`, `watch` | the stories; no HTTP word in them |
 //! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
-//! | 2 | `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry` | mechanisms; no payment word in them |
+//! | 2 | `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
 mod admin;
@@ -24,6 +24,7 @@ mod config;
 mod file;
 mod flight;
 mod gateway;
+mod html;
 mod json;
 mod limit;
 mod payment;

@@ -1,7 +1,5 @@
 //! The sandbox's pages: plain HTML without a script, readable on a phone and in the dark.
 
-use std::fmt::{self, Display};
-
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
@@ -9,6 +7,7 @@ use jiff::Timestamp;
 use super::ledger::{Amount, Payment, told};
 use super::reply::{quoted, response, with};
 use super::request::{Redirect, WayBack};
+use crate::html::text;
 use crate::serve::Body;
 
 /// How many payments the portal shows.
@@ -169,24 +168,4 @@ fn amount(amount: &Amount) -> String {
 fn time(time: Timestamp) -> String {
     let (machine, human) = (time.strftime("%Y-%m-%dT%H:%M:%SZ"), told(time));
     format!(r#"<time datetime="{machine}">{human} UTC</time>"#)
-}
-
-/// Text as HTML, in an element or a quoted attribute.
-fn text(raw: &str) -> Text<'_> {
-    Text(raw)
-}
-
-struct Text<'a>(&'a str);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            other => write!(f, "{other}"),
-        })
-    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up; rooms of one floor do not see each other.
 const FLOORS: [&[&str]; 8] = [
     &["payment", "clock", "file", "json", "random", "text"],
-    &["limit", "flight", "secret", "serve", "ready", "signal", "telemetry"],
+    &["limit", "flight", "secret", "serve", "ready", "signal", "telemetry", "html"],
     &["gateway", "store"],
     &["start", "watch"],
     &["api", "admin", "sandbox"],
