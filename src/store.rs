@@ -248,7 +248,7 @@ impl Store {
             self.tracked.clone(),
         );
         registry.register("payments_let_go", "Watch codes forgotten because of watch.max_tracked", self.let_go.clone());
-        registry.register_collector(Box::new(OldestOpen(self.clone())));
+        registry.register_collector(Box::new(Open(self.clone())));
     }
 
     /// The record of that code, a new one if need be.
@@ -308,18 +308,22 @@ impl Kept {
     }
 }
 
-/// The age of the oldest open payment, when somebody asks for it.
-struct OldestOpen(Arc<Store>);
+/// How many payments are open and how old the oldest is, when somebody asks for it.
+struct Open(Arc<Store>);
 
-impl fmt::Debug for OldestOpen {
+impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OldestOpen")
+        f.write_str("Open")
     }
 }
 
-impl Collector for OldestOpen {
+impl Collector for Open {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let since = self.0.with(|kept| kept.open.values().next().map(|tracked| tracked.since));
+        let (count, since) =
+            self.0.with(|kept| (kept.open.len(), kept.open.values().next().map(|tracked| tracked.since)));
+        let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+        let help = "Payments started here that are neither completed nor let go.";
+        count.encode(encoder.encode_descriptor("payments_open", help, None, count.metric_type())?)?;
         let age = ConstGauge::new(since.map_or(0.0, |since| (clock::now() - since).as_secs_f64()));
         let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
         age.encode(encoder.encode_descriptor("oldest_open_payment", help, Some(&Unit::Seconds), age.metric_type())?)
