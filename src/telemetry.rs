@@ -1,5 +1,7 @@
 //! Logs and the metrics registry.
 
+mod samples;
+
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ pub(crate) use tracing_appender::non_blocking::WorkerGuard as Log;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+pub(crate) use self::samples::Samples;
 
 /// `[log]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
