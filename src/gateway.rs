@@ -9,7 +9,7 @@ mod url;
 mod wire;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::url::Url;
@@ -112,6 +112,15 @@ pub(crate) struct Gateway {
     metrics: Metrics,
 }
 
+/// How the gateway was when it was last asked: nothing of what it said.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Health {
+    /// Its last whole answer, be it a no to one payment.
+    pub(crate) good: Option<Instant>,
+    /// The last call without one, and the word for it.
+    pub(crate) error: Option<(&'static str, Instant)>,
+}
+
 /// The tries of one call: how many are left, and until when.
 pub(crate) struct Tries {
     left: u32,
@@ -192,6 +201,11 @@ impl Gateway {
         }
     }
 
+    /// How it was when it was last asked.
+    pub(crate) fn health(&self) -> Health {
+        *self.metrics.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let metrics = &self.metrics;
@@ -263,6 +277,7 @@ struct Metrics {
     requests: Family<Call, Counter>,
     durations: Family<Kind, Histogram, fn() -> Histogram>,
     echoes: Counter,
+    health: Mutex<Health>,
 }
 
 impl Default for Metrics {
@@ -271,6 +286,7 @@ impl Default for Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(telemetry::LATENCY_BUCKETS)),
             echoes: Counter::default(),
+            health: Mutex::default(),
         }
     }
 }
@@ -278,7 +294,14 @@ impl Default for Metrics {
 impl Metrics {
     fn observe(&self, operation: &'static str, began: Instant, error: Option<&Error>) {
         let outcome = error.map_or("ok", Error::label);
+        let now = clock::now();
         self.requests.get_or_create(&Call { operation, outcome }).inc();
-        self.durations.get_or_create(&Kind { operation }).observe((clock::now() - began).as_secs_f64());
+        self.durations.get_or_create(&Kind { operation }).observe((now - began).as_secs_f64());
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            // A no to one payment is an answer: the gateway works.
+            None | Some(Error::Rejected(_) | Error::UnknownCode(_)) => health.good = Some(now),
+            Some(_) => health.error = Some((outcome, now)),
+        }
     }
 }
