@@ -1,20 +1,32 @@
 //! The operator's listener: probes, metrics, status. It reads and never does; it has no secret and no whole code.
 
+mod figures;
+mod history;
+mod page;
+mod plot;
+mod status;
+mod tables;
+mod words;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::header::X_CONTENT_TYPE_OPTIONS;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tower::Service;
 
+use self::history::{History, Hour, Point};
+use self::status::Status;
 use crate::clock::{self, Instant};
+use crate::gateway::Gateway;
 use crate::ready::Ready;
 use crate::serve::{self, Address, Body, Refusal};
-use crate::telemetry;
+use crate::store::Store;
+use crate::telemetry::{self, Samples};
 use crate::text;
 
 /// `[admin]`
@@ -39,33 +51,37 @@ pub(crate) struct Admin(Arc<Inner>);
 struct Inner {
     ready: Ready,
     registry: Registry,
+    gateway: Arc<Gateway>,
+    store: Arc<Store>,
+    history: History,
     /// Only programs of this machine reach it: then a foreign name is a trick (DNS rebinding).
     loopback: bool,
     since: Instant,
     started_at: Timestamp,
 }
 
-/// `/status`
-#[derive(Serialize)]
-struct Status {
-    version: &'static str,
-    started_at: String,
-    uptime_seconds: u64,
-    ready: bool,
-    checks: Vec<Check>,
-    metrics: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Serialize)]
-struct Check {
-    name: &'static str,
-    ok: bool,
-}
-
 impl Admin {
     /// Tells of these.
-    pub(crate) fn new(ready: Ready, registry: Registry, loopback: bool) -> Self {
-        Self(Arc::new(Inner { ready, registry, loopback, since: clock::now(), started_at: clock::wall() }))
+    pub(crate) fn new(
+        ready: Ready,
+        registry: Registry,
+        gateway: Arc<Gateway>,
+        store: Arc<Store>,
+        loopback: bool,
+    ) -> Self {
+        let since = clock::now();
+        let history = History::new(Point::new(since, &Samples::of(&registry)));
+        Self(Arc::new(Inner { ready, registry, gateway, store, history, loopback, since, started_at: clock::wall() }))
+    }
+
+    /// Remembers what the page shows of the last hour. Never returns.
+    pub(crate) async fn keep_history(&self) {
+        let mut next = self.0.since;
+        loop {
+            next += history::EVERY;
+            clock::sleep_until(next).await;
+            self.0.history.keep(Point::new(clock::now(), &Samples::of(&self.0.registry)));
+        }
     }
 
     /// The listener as a service.
@@ -105,11 +121,12 @@ impl Inner {
             return response;
         }
         match request.uri().path() {
+            "/" => self.page(),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
             "/metrics" => self.metrics(request.headers()),
             "/status" => self.status(),
-            _ => text(StatusCode::NOT_FOUND, "404: there are /livez, /readyz?verbose, /metrics and /status\n"),
+            _ => text(StatusCode::NOT_FOUND, "404: there are /, /livez, /readyz?verbose, /metrics and /status\n"),
         }
     }
 
@@ -138,28 +155,27 @@ impl Inner {
     }
 
     fn status(&self) -> Response<Body> {
-        let checks = self.ready.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect();
-        let status = Status {
-            version: env!("CARGO_PKG_VERSION"),
-            started_at: self.started_at.to_string(),
-            uptime_seconds: (clock::now() - self.since).as_secs(),
-            ready: self.ready.is_ready(),
-            checks,
-            metrics: self.samples(),
-        };
+        let (status, _) = self.told();
         let mut response = text(StatusCode::OK, serde_json::to_string_pretty(&status).unwrap_or_default());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 
-    /// Every sample of the registry by its name and labels, but for the buckets of histograms.
-    fn samples(&self) -> serde_json::Map<String, serde_json::Value> {
-        let text = telemetry::openmetrics(&self.registry).unwrap_or_default();
-        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
-        samples
-            .filter(|(name, _)| !name.contains("_bucket{"))
-            .filter_map(|(name, value)| Some((name.to_owned(), serde_json::from_str(value).ok()?)))
-            .collect()
+    fn page(&self) -> Response<Body> {
+        let (status, hour) = self.told();
+        let mut response = text(StatusCode::OK, page::html(&status, &hour));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+
+    /// Everything as it is now, and the hour up to now.
+    fn told(&self) -> (Status, Hour) {
+        let samples = Samples::of(&self.registry);
+        let hour = self.history.hour(Point::new(clock::now(), &samples));
+        (Status::new(self, &samples, &hour), hour)
     }
 }
 

@@ -129,7 +129,7 @@ impl App {
         starter.register(&mut registry);
         board.register(&mut registry);
         let max_wait = config.watch.max_wait;
-        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store, tokens.clone(), dev);
+        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store.clone(), tokens.clone(), dev);
         api.register(&mut registry);
         let ready = Ready::default();
         drop(ready.latch("draining"));
@@ -139,7 +139,7 @@ impl App {
         let mut files = Files { secret: Arc::new(secret), latch, others, missing_for: Duration::ZERO };
         files.release();
         let loopback = config.admin.address.is_none_or(Address::is_loopback);
-        let admin = Admin::new(ready.clone(), registry, loopback);
+        let admin = Admin::new(ready.clone(), registry, gateway, store, loopback);
         Self { config, api, board, admin, airport, files, ready }
     }
 
@@ -170,6 +170,7 @@ impl App {
         tokio::select! {
             () = asked_to_end => {}
             () = files.keep_looking(&reload) => {}
+            () = admin_door.keep_history() => {}
         }
         let _draining = ready.latch("draining");
         tracing::info!("shutting down: finishing what is under way");

@@ -69,6 +69,11 @@ impl Sidecar {
         whole(answer).await
     }
 
+    /// Remembers what the status page shows of the last hour, as a running program does. Never returns.
+    pub async fn keep_history(&self) {
+        self.app.admin.keep_history().await;
+    }
+
     /// Returns when nothing is under way any more, whoever asked for it.
     pub async fn idle(&self) {
         self.app.airport.idle().await;

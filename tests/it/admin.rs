@@ -2,13 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::harness::{Answer, Program, Wire, call, get_at, set_faults, start_at, until};
+use crate::harness::{Answer, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until};
 
 const ORDER: &str = r#"{"amount": 1000}"#;
-const PAGES: [&str; 4] = ["/livez", "/readyz", "/metrics", "/status"];
+const PAGES: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/status"];
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
 
 /// A sidecar that has started, watched and failed; the codes of its payments.
@@ -114,7 +119,7 @@ async fn neither_listener_has_the_paths_of_the_other() {
         assert_eq!(get_at(admin, &path).await.status, 404, "{path}");
     }
     assert_eq!(start_at(admin, ORDER).await.status, 405);
-    for path in PAGES.into_iter().chain(["/"]) {
+    for path in PAGES {
         assert_eq!(get_at(api, path).await.status, 404, "{path}");
     }
 }
@@ -286,14 +291,215 @@ async fn no_label_comes_from_a_caller() {
     assert_eq!(count().await, before, "no new series");
 }
 
-#[tokio::test]
-async fn status_is_json_of_the_same() {
-    let (_sandbox, _sidecar, _, admin, _) = busy().await;
-    let answer = get_at(admin, "/status").await;
+/// The cell behind this heading of a row, on the page.
+fn row<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, cells) =
+        page.split_once(&format!("<th scope=\"row\">{heading}</th>")).unwrap_or_else(|| panic!("no {heading}: {page}"));
+    let cells = cells.split("</tr>").next().unwrap();
+    cells.trim_end_matches("</td>").rsplit('>').next().unwrap()
+}
+
+/// The large number below this title, on the page, and the note below that.
+fn figure<'a>(page: &'a str, title: &str) -> (&'a str, String) {
+    let (_, rest) = page.split_once(&format!("<h3>{title}</h3>")).unwrap_or_else(|| panic!("no {title}: {page}"));
+    let mut paragraphs = rest.split("</p>").map(|paragraph| paragraph.split_once("\">").unwrap().1);
+    let (value, note) = (paragraphs.next().unwrap(), paragraphs.next().unwrap());
+    let words = note.split('<').map(|part| part.rsplit('>').next().unwrap());
+    (value, words.collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_and_the_page_tell_what_happened() {
+    let sidecar = Sidecar::with(&[("watch.fresh_for", "10s")]);
+    let mut watch_codes = Vec::new();
+    for _ in 0..3 {
+        let (code, watch_code) = sidecar.started().await;
+        if watch_codes.is_empty() {
+            sidecar.pay(&code);
+        }
+        assert_eq!(sidecar.watch(&watch_code).await.status, 200);
+        watch_codes.push(watch_code);
+    }
+    assert_eq!(sidecar.watch(&watch_codes[0]).await.status, 200);
+    assert_eq!(sidecar.start(r#"{"amount": 0}"#).await.status, 422);
+    sidecar.faults(&["start:status=500"]);
+    assert_eq!(sidecar.start(ORDER).await.status, 502);
+    sidecar.runs_for(Duration::from_secs(700)).await;
+
+    let answer = sidecar.admin("/status").await;
     assert_eq!(answer.header("content-type"), "application/json");
     let status = answer.json();
-    assert_eq!(status["ready"], true);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&status["ready"], &status["uptime_seconds"]), (&json!(true), &json!(700)));
+    let payments = &status["payments"];
+    assert_eq!(payments["open"], 2);
+    let groups: Vec<_> = payments["open_by_age"].as_array().unwrap().iter().collect();
+    let ages: Vec<_> = groups.iter().map(|group| group["under_seconds"].as_u64()).collect();
+    assert_eq!(ages, [Some(60), Some(600), Some(3600), Some(21_600), Some(86_400), None]);
+    let counts: Vec<_> = groups.iter().map(|group| group["count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [0, 0, 2, 0, 0, 0]);
+    assert!((payments["oldest_open_seconds"].as_f64().unwrap() - 700.0).abs() < 1.0);
+    assert_eq!(payments["tracked_by_status"], json!({ "created": 2, "completed": 1, "other": 0 }));
+    assert_eq!(status["polls"], json!({ "made": 3, "saved": 1, "saved_share": 0.25 }));
+    let outcomes = json!({ "accepted": 3, "rejected": 0, "not_sent": 0, "unknown": 1 });
+    assert_eq!(status["starts"], json!({ "by_outcome": outcomes, "rate_limited": 0 }));
+    assert_eq!(status["refused"], json!({ "invalid_amount": 1, "gateway_bad_answer": 1 }));
+    assert_eq!(status["gateway"]["start"]["by_outcome"], json!({ "ok": 3, "bad_answer": 1 }));
+    assert_eq!(status["gateway"]["watch"]["by_outcome"], json!({ "ok": 3 }));
+    assert_eq!(status["gateway"]["watch"]["mean_seconds"], 0.0);
+    assert!(status["gateway"]["watch"]["p95_seconds"].as_f64().unwrap() <= 0.001);
+    assert_eq!(status["gateway"]["last_error"], "bad_answer");
+    assert!(status["secret"]["loaded_at"].as_str().unwrap().starts_with("20"));
+    assert_eq!(status["last_hour"]["starts"], 4);
+    assert_eq!(status["last_hour"]["gateway_calls"], 7);
+    assert_eq!(status["metrics"]["tillgate_polls_saved_total"], 1);
+
+    let page = sidecar.admin("/").await.body;
+    assert_eq!(figure(&page, "Starts"), ("4", "busiest minute 4".to_owned()));
+    assert_eq!(figure(&page, "Polls"), ("25% saved", "3 made 1 saved".to_owned()));
+    assert_eq!(figure(&page, "Gateway latency"), ("0.0 ms", "mean of 7 calls · slowest minute 0.0 ms".to_owned()));
+    assert_eq!(figure(&page, "Open payments"), ("2", "oldest 11 min".to_owned()));
+    assert_eq!(figure(&page, "Callers who wait"), ("0", "long poll 0 · stream 0 · events 0".to_owned()));
+    assert_eq!(figure(&page, "Refusals and errors"), ("2", "worst minute 2".to_owned()));
+    for (heading, cell) in [
+        ("under 1 min", "0"),
+        ("10 min to 1 h", "2"),
+        ("completed", "1"),
+        ("accepted", "3"),
+        ("unknown", "1"),
+        ("share saved", "25%"),
+        ("<code>invalid_amount</code>", "1"),
+    ] {
+        assert_eq!(row(&page, heading), cell, "{heading}");
+    }
+    for part in ["<title>Ready · tillgate</title>", "last error bad_answer, 11 min ago", "11 min</p>"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+
+    // What was more than an hour ago is no longer of the last hour.
+    sidecar.runs_for(Duration::from_secs(3600)).await;
+    let status = sidecar.admin("/status").await.json();
+    assert_eq!((&status["last_hour"]["starts"], &status["starts"]["by_outcome"]["accepted"]), (&json!(0), &json!(3)));
+    assert_eq!(status["last_hour"]["gateway_mean_seconds"], Value::Null);
+    assert_eq!(figure(&sidecar.admin("/").await.body, "Starts"), ("0", "none in this hour".to_owned()));
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_is_null_and_the_page_says_so() {
+    let sidecar = Sidecar::new();
+    let status = sidecar.admin("/status").await.json();
+    let gateway = &status["gateway"];
+    for unknown in [
+        &status["payments"]["oldest_open_seconds"],
+        &status["polls"]["saved_share"],
+        &gateway["last_good_answer_at"],
+        &gateway["last_good_answer_age_seconds"],
+        &gateway["last_error"],
+        &gateway["last_error_at"],
+        &gateway["last_error_age_seconds"],
+        &gateway["start"]["mean_seconds"],
+        &gateway["watch"]["p50_seconds"],
+        &status["last_hour"]["gateway_mean_seconds"],
+    ] {
+        assert_eq!(unknown, &Value::Null, "{status}");
+    }
+    assert_eq!((&status["refused"], &status["payments"]["open"]), (&json!({}), &json!(0)));
+    let page = sidecar.admin("/").await.body;
+    assert!(page.contains("Not asked yet") && !page.contains("NaN") && !page.contains("inf\""), "{page}");
+    assert_eq!(figure(&page, "Gateway latency"), ("–", "no calls in this hour".to_owned()));
+    assert_eq!(figure(&page, "Open payments"), ("0", "none at this moment".to_owned()));
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_tells_who_waits() {
+    let sidecar = Sidecar::dev(&[]);
+    let (_, watch_code) = sidecar.started().await;
+    let streams = [
+        sidecar.stream(&format!("/watch/{watch_code}"), None).await,
+        sidecar.stream("/events", None).await,
+        sidecar.stream("/events", None).await,
+    ];
+    let waiters = sidecar.admin("/status").await.json()["waiters"].take();
+    assert_eq!(waiters, json!({ "long_poll": 0, "stream": 1, "events": 2 }));
+    let page = sidecar.admin("/").await.body;
+    assert_eq!(figure(&page, "Callers who wait"), ("3", "long poll 0 · stream 1 · events 2".to_owned()));
+    drop(streams);
+    settles(|| sidecar.followed() == 0).await;
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gateway_is_judged_by_its_last_answer() {
+    let sidecar = Sidecar::new();
+    let gateway = async || sidecar.admin("/status").await.json()["gateway"].take();
+    let page_says = async |word: &str| sidecar.admin("/").await.body.contains(&format!(">{word}</p>"));
+    // A no to one payment is an answer.
+    sidecar.faults(&["start:status=422"]);
+    assert_eq!(sidecar.start(ORDER).await.status, 422);
+    assert_eq!(
+        (&gateway().await["last_good_answer_age_seconds"], &gateway().await["last_error"]),
+        (&json!(0.0), &Value::Null)
+    );
+    assert!(page_says("Answering").await);
+
+    tokio::time::advance(Duration::from_secs(5)).await;
+    sidecar.faults(&["start:status=401"]);
+    assert_eq!(sidecar.start(ORDER).await.status, 502);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let failing = gateway().await;
+    assert_eq!(failing["last_error"], "refused_secret");
+    assert_eq!(
+        (&failing["last_error_age_seconds"], &failing["last_good_answer_age_seconds"]),
+        (&json!(5.0), &json!(10.0))
+    );
+    assert!(page_says("Failing").await);
+
+    sidecar.faults(&[]);
+    sidecar.started().await;
+    assert_eq!((&gateway().await["last_error"], page_says("Answering").await), (&json!("refused_secret"), true));
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_has_its_own_style_and_nothing_else() {
+    let sidecar = Sidecar::new();
+    sidecar.started().await;
+    let answer = sidecar.admin("/").await;
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    let (before, rest) = answer.body.split_once("<style>").unwrap();
+    let (style, after) = rest.split_once("</style>").unwrap();
+    let hash = STANDARD.encode(Sha256::digest(style));
+    let policy = answer.header("content-security-policy");
+    let mut directives: Vec<_> = policy.split("; ").collect();
+    directives.sort_unstable();
+    let own_style = format!("style-src 'sha256-{hash}'");
+    assert_eq!(
+        directives,
+        [
+            "base-uri 'none'",
+            "default-src 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "img-src data:",
+            &own_style
+        ]
+    );
+    let markup = [before, after].concat().to_lowercase();
+    for word in
+        ["<style", "<script", "<form", "<button", "<input", "<iframe", "style=", "src=", "javascript:", "@import"]
+    {
+        assert!(!markup.contains(word), "{word}");
+    }
+    assert!(!style.contains("url(") && !style.contains("@import"));
+    assert!(!markup.split_ascii_whitespace().any(|word| word.starts_with("on") && word.contains('=')), "no handlers");
+    // The name of SVG is no address that is ever asked for.
+    let addresses = markup.replace("http://www.w3.org/2000/svg", "");
+    assert!(!addresses.contains("//"), "nothing from elsewhere");
+    assert!(markup.contains(r#"<meta http-equiv="refresh" content="5">"#));
+    sidecar.end().await;
 }
 
 #[tokio::test]

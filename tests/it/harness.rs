@@ -132,6 +132,15 @@ impl Sidecar {
         Answer::of(self.0.admin(request).await)
     }
 
+    /// Lets this time pass, as in a running program, which remembers its last hour.
+    pub async fn runs_for(&self, time: Duration) {
+        let end = tokio::time::sleep(time);
+        tokio::select! {
+            () = self.0.keep_history() => {}
+            () = end => {}
+        }
+    }
+
     /// The value of a metric, with its labels as they are printed; 0 where it is not there yet.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await;

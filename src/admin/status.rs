@@ -1,0 +1,271 @@
+//! What the operator is told: gathered at one moment, and served as JSON or as a page.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::Inner;
+use super::history::{self, Hour};
+use crate::clock::{self, Instant};
+use crate::gateway::Health;
+use crate::telemetry::Samples;
+
+/// Open payments are told of in groups: of less than each of these ages, and older ones.
+const AGES: [u64; 5] = [60, 600, 3600, 6 * 3600, 24 * 3600];
+
+/// `/status`: fields are added here, never renamed. `null` is what is not known.
+#[derive(Serialize)]
+pub(super) struct Status {
+    pub(super) version: &'static str,
+    pub(super) started_at: String,
+    pub(super) uptime_seconds: u64,
+    pub(super) ready: bool,
+    pub(super) checks: Vec<Check>,
+    pub(super) payments: Payments,
+    pub(super) waiters: Counts,
+    pub(super) polls: Polls,
+    pub(super) starts: Starts,
+    pub(super) refused: Counts,
+    pub(super) gateway: Gateway,
+    pub(super) secret: Secret,
+    pub(super) last_hour: LastHour,
+    metrics: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) ok: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Payments {
+    pub(super) open: u64,
+    /// The youngest first.
+    pub(super) open_by_age: Vec<AgeGroup>,
+    pub(super) oldest_open_seconds: Option<f64>,
+    /// Every watch code in memory, also those only asked for here.
+    pub(super) tracked_by_status: Counts,
+}
+
+/// Open payments older than the group before, and younger than this.
+#[derive(Serialize)]
+pub(super) struct AgeGroup {
+    pub(super) under_seconds: Option<u64>,
+    pub(super) count: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Polls {
+    /// Calls to the gateway, repeats included.
+    pub(super) made: u64,
+    /// Answers that took none.
+    pub(super) saved: u64,
+    /// Of both together.
+    pub(super) saved_share: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Starts {
+    pub(super) by_outcome: Counts,
+    pub(super) rate_limited: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Gateway {
+    pub(super) last_good_answer_at: Option<String>,
+    pub(super) last_good_answer_age_seconds: Option<f64>,
+    /// The word of the last call without a good answer.
+    pub(super) last_error: Option<&'static str>,
+    pub(super) last_error_at: Option<String>,
+    pub(super) last_error_age_seconds: Option<f64>,
+    pub(super) start: Calls,
+    pub(super) watch: Calls,
+}
+
+/// The calls of one operation, repeats included. The quantiles are estimates.
+#[derive(Serialize)]
+pub(super) struct Calls {
+    pub(super) by_outcome: Counts,
+    pub(super) mean_seconds: Option<f64>,
+    pub(super) p50_seconds: Option<f64>,
+    pub(super) p95_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Secret {
+    pub(super) loaded_at: Option<String>,
+    pub(super) age_seconds: Option<u64>,
+    pub(super) reload_failures: u64,
+    pub(super) echoes: u64,
+}
+
+/// The present minute and the 59 before it, as far as the program ran then.
+#[derive(Serialize)]
+pub(super) struct LastHour {
+    pub(super) starts: u64,
+    pub(super) polls_made: u64,
+    pub(super) polls_saved: u64,
+    pub(super) refused: u64,
+    pub(super) gateway_calls: u64,
+    pub(super) gateway_mean_seconds: Option<f64>,
+}
+
+/// A number for each word of a closed set, in the order that people read them in.
+pub(super) struct Counts(pub(super) Vec<(String, u64)>);
+
+impl Status {
+    /// As it is now.
+    pub(super) fn new(admin: &Inner, samples: &Samples, hour: &Hour) -> Self {
+        let outcomes = ["accepted", "rejected", "not_sent", "unknown"];
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: admin.started_at.to_string(),
+            uptime_seconds: (clock::now() - admin.since).as_secs(),
+            ready: admin.ready.is_ready(),
+            checks: admin.ready.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect(),
+            payments: Payments::new(admin, samples),
+            waiters: Counts::of(samples, "tillgate_waiters", "kind", &["long_poll", "stream", "events"]),
+            polls: Polls::new(samples),
+            starts: Starts {
+                by_outcome: Counts::of(samples, "tillgate_starts_total", "outcome", &outcomes),
+                rate_limited: whole(samples.total("tillgate_rate_limited_total")),
+            },
+            refused: Counts::of(samples, "tillgate_refused_total", "error", &[]),
+            gateway: Gateway::new(admin, samples),
+            secret: Secret::new(samples),
+            last_hour: LastHour::new(hour),
+            metrics: metrics(samples),
+        }
+    }
+}
+
+impl Payments {
+    fn new(admin: &Inner, samples: &Samples) -> Self {
+        let (groups, older) = admin.store.open_by_age(AGES.map(Duration::from_secs));
+        let limits = AGES.into_iter().map(Some).chain([None]);
+        let open_by_age: Vec<_> = limits
+            .zip(groups.into_iter().chain([older]))
+            .map(|(under_seconds, count)| AgeGroup { under_seconds, count: count as u64 })
+            .collect();
+        let open = open_by_age.iter().map(|group| group.count).sum();
+        let oldest = samples.total("tillgate_oldest_open_payment_seconds");
+        Self {
+            open,
+            open_by_age,
+            oldest_open_seconds: (open > 0).then_some(oldest),
+            tracked_by_status: Counts::of(
+                samples,
+                "tillgate_payments_tracked",
+                "status",
+                &["created", "completed", "other"],
+            ),
+        }
+    }
+}
+
+impl Polls {
+    fn new(samples: &Samples) -> Self {
+        let made = samples.only("operation", "watch").total("tillgate_gateway_requests_total");
+        let saved = samples.total("tillgate_polls_saved_total");
+        let saved_share = (made + saved > 0.0).then(|| saved / (made + saved));
+        Self { made: whole(made), saved: whole(saved), saved_share }
+    }
+}
+
+impl Gateway {
+    fn new(admin: &Inner, samples: &Samples) -> Self {
+        let now = clock::now();
+        let Health { good, error } = admin.gateway.health();
+        let at = |moment: Instant| clock::wall_at(moment).to_string();
+        let age = |moment: Instant| (now - moment).as_secs_f64();
+        Self {
+            last_good_answer_at: good.map(at),
+            last_good_answer_age_seconds: good.map(age),
+            last_error: error.map(|(word, _)| word),
+            last_error_at: error.map(|(_, moment)| at(moment)),
+            last_error_age_seconds: error.map(|(_, moment)| age(moment)),
+            start: Calls::new(samples, "start"),
+            watch: Calls::new(samples, "watch"),
+        }
+    }
+}
+
+impl Calls {
+    fn new(samples: &Samples, operation: &str) -> Self {
+        let samples = samples.only("operation", operation);
+        let took = samples.histogram("tillgate_gateway_request_duration_seconds");
+        Self {
+            by_outcome: Counts::of(&samples, "tillgate_gateway_requests_total", "outcome", &["ok"]),
+            mean_seconds: took.mean(),
+            p50_seconds: took.quantile(0.5),
+            p95_seconds: took.quantile(0.95),
+        }
+    }
+}
+
+impl Secret {
+    fn new(samples: &Samples) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch are far from it")]
+        let loaded = samples.total("tillgate_secret_loaded_timestamp_seconds") as i64;
+        let loaded = (loaded > 0).then_some(loaded);
+        Self {
+            loaded_at: loaded.and_then(|second| Timestamp::from_second(second).ok()).map(|at| at.to_string()),
+            age_seconds: loaded.map(|second| u64::try_from(clock::unix_seconds() - second).unwrap_or(0)),
+            reload_failures: whole(samples.total("tillgate_secret_reload_failures_total")),
+            echoes: whole(samples.total("tillgate_secret_echo_total")),
+        }
+    }
+}
+
+impl LastHour {
+    fn new(hour: &Hour) -> Self {
+        let grown = |of| history::sum(&hour.growth(of));
+        let calls = grown(|point| point.calls);
+        Self {
+            starts: whole(grown(|point| point.starts)),
+            polls_made: whole(grown(|point| point.polls)),
+            polls_saved: whole(grown(|point| point.polls_saved)),
+            refused: whole(grown(|point| point.refused)),
+            gateway_calls: whole(calls),
+            gateway_mean_seconds: (calls > 0.0).then(|| grown(|point| point.call_seconds) / calls),
+        }
+    }
+}
+
+impl Counts {
+    fn of(samples: &Samples, name: &str, label: &str, known: &[&str]) -> Self {
+        let counts = samples.by(name, label, known).into_iter();
+        Self(counts.map(|(word, count)| (word, whole(count))).collect())
+    }
+
+    /// That of this word; 0 where it is not among them.
+    pub(super) fn get(&self, word: &str) -> u64 {
+        self.0.iter().find(|(known, _)| known == word).map_or(0, |(_, count)| *count)
+    }
+
+    /// All of them together.
+    pub(super) fn sum(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(word, count)| (word, count)))
+    }
+}
+
+/// Every sample by its name and labels, but for the buckets of histograms.
+fn metrics(samples: &Samples) -> Map<String, Value> {
+    let samples = samples.iter().filter(|sample| !sample.name().ends_with("_bucket"));
+    samples.filter_map(|sample| Some((sample.series.to_owned(), serde_json::from_str(sample.number).ok()?))).collect()
+}
+
+/// A count is a whole number, though it is printed like any other.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and no count is negative")]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
