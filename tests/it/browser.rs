@@ -1,4 +1,4 @@
-//! The payer's side, in a real browser: the pay page, the way back, and the sandbox's pages on a phone.
+//! In a real browser: the pay page and the way back, the sandbox's pages on a phone, and the operator's page.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -61,7 +61,7 @@ impl Browser {
             session: String::new(),
             _profile: profile,
         };
-        let chrome = json!({ "goog:chromeOptions": { "args": flags } });
+        let chrome = json!({ "goog:chromeOptions": { "args": flags }, "goog:loggingPrefs": { "browser": "ALL" } });
         let opened = browser.ask(Method::POST, "/session", json!({ "capabilities": { "alwaysMatch": chrome } })).await;
         browser.session = format!("/session/{}", opened["sessionId"].as_str().unwrap());
         browser
@@ -111,11 +111,34 @@ impl Browser {
         }
     }
 
+    /// Waits until the page has loaded itself once more.
+    async fn refreshes(&self) {
+        let loaded = self.value("performance.timeOrigin").await;
+        let again = async {
+            while self.value("performance.timeOrigin").await == loaded {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("a refresh");
+    }
+
     /// A screen of this width from here on; windows cannot be made so narrow.
     async fn set_width(&self, width: u32) {
         let screen = json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
         self.ask(Method::POST, "/goog/cdp/execute", command).await;
+    }
+
+    /// Of someone who prefers `light` or `dark`.
+    async fn set_scheme(&self, scheme: &str) {
+        let wish = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": wish });
+        self.ask(Method::POST, "/goog/cdp/execute", command).await;
+    }
+
+    /// What it has complained of since it was asked the last time.
+    async fn complaints(&self) -> Value {
+        self.ask(Method::POST, "/se/log", json!({ "type": "browser" })).await
     }
 }
 
@@ -220,4 +243,42 @@ async fn fits(browser: &Browser, url: &str) {
     assert!(width.as_u64().unwrap() <= 390, "{url} is {width} wide");
     // Who reads with a screen reader hears it too.
     assert_eq!(browser.value("document.documentElement.lang").await, "en", "{url}");
+}
+
+#[tokio::test]
+async fn the_operators_page_is_styled_fits_and_refreshes_itself() {
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let (_sidecar, api, admin) = Program::sidecar(&gateway, &[]).await;
+        let url = format!("http://{admin}/");
+        for busy in [false, true] {
+            if busy {
+                let watch_code = start_at(api, r#"{"amount": 1000}"#).await.text("watch_code").to_owned();
+                assert_eq!(get_at(api, &format!("/watch/{watch_code}")).await.status, 200);
+                assert_eq!(get_at(api, "/watch/unheard-of").await.status, 404);
+            }
+            for (width, columns) in [(375, 1), (1280, 3)] {
+                browser.set_width(width).await;
+                browser.go(&url).await;
+                assert_eq!(browser.value("innerWidth").await, width);
+                let scroll = browser.value("document.documentElement.scrollWidth").await;
+                assert!(scroll.as_u64().unwrap() <= width.into(), "{scroll} of {width}");
+                // A grid of its own style: of so many columns.
+                let grid =
+                    browser.value("getComputedStyle(document.querySelector('.three')).gridTemplateColumns").await;
+                assert_eq!(grid.as_str().unwrap().split(' ').count(), columns, "{grid}");
+            }
+        }
+        let mut grounds = Vec::new();
+        for scheme in ["light", "dark"] {
+            browser.set_scheme(scheme).await;
+            browser.go(&url).await;
+            grounds.push(browser.value("getComputedStyle(document.body).backgroundColor").await);
+        }
+        assert_eq!(grounds, ["rgb(246, 247, 249)", "rgb(12, 14, 18)"]);
+        browser.refreshes().await;
+        assert_eq!(browser.value("document.title").await, "Ready · tillgate");
+        assert_eq!(browser.complaints().await, json!([]), "nothing was against the policy");
+    })
+    .await;
 }
