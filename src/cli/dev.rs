@@ -12,7 +12,7 @@ use crate::serve::Address;
 pub(super) struct Places {
     /// The API.
     pub(super) api: String,
-    /// Probes and metrics.
+    /// Probes, metrics and the status page.
     pub(super) admin: String,
     /// The sandbox gateway.
     pub(super) sandbox: String,
@@ -75,7 +75,7 @@ fn banner(places: &Places) -> String {
   tillgate {version} · dev: a sandbox gateway, no money moves
 
   API      {api}   what your app calls, without a secret
-  Admin    {admin}   /readyz?verbose  /metrics  /status
+  Admin    {admin}   a page of how it goes, /readyz?verbose, /metrics, /status
   Gateway  {sandbox}   the sandbox: /dev/api, the pay page, the portal
 
   Paste these one after the other, in another terminal:
