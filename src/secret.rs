@@ -152,13 +152,18 @@ impl Look for Secret {
             Source::Inline(_) => false,
             Source::File { file, before, taking, .. } => {
                 let _taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
+                let before = || before.lock().unwrap_or_else(PoisonError::into_inner);
+                // Ahead of the look: between the two an answer with the old one in it may come.
                 let old = file.get();
-                let is_new = file.look(patience);
-                if is_new && let Some(old) = old {
-                    let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
-                    before.push_front(old);
-                    before.truncate(KEPT);
+                if let Some(old) = &old {
+                    before().push_front(old.clone());
                 }
+                let is_new = file.look(patience);
+                let mut before = before();
+                if !is_new && old.is_some() {
+                    before.pop_front();
+                }
+                before.truncate(KEPT);
                 is_new
             }
         }
