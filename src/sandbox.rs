@@ -3,13 +3,13 @@
 //!
 //! It keeps no secret: its own is fixed, documented and shown on `/dev/api`.
 
+mod calls;
 mod fault;
 mod ledger;
 mod pages;
 mod reply;
 mod request;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::clock;
 use crate::serve::{Body, BoxError, Refusal};
+use calls::Calls;
 pub use fault::{Fault, FaultError, Operation};
 use ledger::Ledger;
 use reply::{Reply, quoted, with};
@@ -60,8 +61,8 @@ struct Shared {
     merchant: String,
     ledger: Mutex<Ledger>,
     faults: Mutex<Vec<Fault>>,
-    starts: AtomicU64,
-    watches: AtomicU64,
+    starts: Mutex<Calls>,
+    watches: Mutex<Calls>,
 }
 
 /// Instead of an answer: cut the connection.
@@ -78,8 +79,8 @@ impl Sandbox {
             merchant: options.merchant,
             ledger: Mutex::new(Ledger::new(options.auto_complete)),
             faults: Mutex::new(options.faults),
-            starts: AtomicU64::new(0),
-            watches: AtomicU64::new(0),
+            starts: Mutex::default(),
+            watches: Mutex::default(),
         }))
     }
 
@@ -103,13 +104,10 @@ impl Sandbox {
         if !route.allowed().split(", ").any(|method| method == head.method.as_str()) {
             return Ok(method_not_allowed(route.allowed()));
         }
-        let counter = match route {
-            Route::Start => Some(&self.0.starts),
-            Route::Watch(_) => Some(&self.0.watches),
-            _ => None,
-        };
-        if let Some(counter) = counter {
-            counter.fetch_add(1, Ordering::Relaxed);
+        match route {
+            Route::Start => self.count(Operation::Start).add(),
+            Route::Watch(_) => self.count(Operation::Watch).add(),
+            _ => {}
         }
         match request::read(body).await {
             Ok(body) => self.dispatch(route, &head, &body).await,
@@ -120,11 +118,13 @@ impl Sandbox {
     /// How many calls of this kind reached the sandbox, also those that a fault or a refusal ended.
     #[must_use]
     pub fn calls(&self, operation: Operation) -> u64 {
-        let counter = match operation {
-            Operation::Start => &self.0.starts,
-            Operation::Watch => &self.0.watches,
-        };
-        counter.load(Ordering::Relaxed)
+        self.count(operation).count
+    }
+
+    /// The most of them that came in any one second, not only in those of the clock.
+    #[must_use]
+    pub fn busiest_second(&self, operation: Operation) -> u64 {
+        self.count(operation).busiest_second
     }
 
     /// Pays; false for a code that it does not know.
@@ -163,10 +163,7 @@ impl Sandbox {
             },
             Route::Faults => self.list_faults().into_response(),
             Route::Complete(code) => self.complete_now(code).into_response(),
-            Route::Calls => Reply::ok()
-                .json("start", self.calls(Operation::Start).to_string())
-                .json("watch", self.calls(Operation::Watch).to_string())
-                .into_response(),
+            Route::Calls => self.list_calls().into_response(),
         })
     }
 
@@ -240,6 +237,25 @@ impl Sandbox {
     fn list_faults(&self) -> Reply {
         let faults: Vec<_> = self.faults().iter().map(|fault| quoted(&fault.to_string())).collect();
         Reply::ok().json("faults", format!("[{}]", faults.join(",")))
+    }
+
+    fn list_calls(&self) -> Reply {
+        let [start, watch] = [Operation::Start, Operation::Watch].map(|operation| {
+            let calls = self.count(operation);
+            (calls.count, calls.busiest_second)
+        });
+        Reply::ok()
+            .json("start", start.0.to_string())
+            .json("watch", watch.0.to_string())
+            .json("busiest_second", format!(r#"{{"start":{},"watch":{}}}"#, start.1, watch.1))
+    }
+
+    fn count(&self, operation: Operation) -> MutexGuard<'_, Calls> {
+        let calls = match operation {
+            Operation::Start => &self.0.starts,
+            Operation::Watch => &self.0.watches,
+        };
+        calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

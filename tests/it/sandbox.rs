@@ -1,12 +1,15 @@
 //! The payment guide, step by step, over HTTP against `tillgate sandbox` alone.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::Method;
-use serde_json::Value;
-use tillgate::sandbox::DEFAULT_SECRET;
+use serde_json::{Value, json};
+use tillgate::sandbox::{DEFAULT_SECRET, Operation, Options, Sandbox};
+use tokio::time::sleep;
 
-use crate::harness::{Answer, Program, address_of, call, calls, get_at, set_faults, start_at, until};
+use crate::harness::{Answer, Program, address_of, call, calls, get, get_at, post, set_faults, start_at, until};
 
 async fn sandbox(arguments: &[&str]) -> (Program, String, SocketAddr) {
     let (program, url) = Program::sandbox(arguments).await;
@@ -323,4 +326,45 @@ async fn a_fault_of_a_start_that_took_effect_leaves_a_payment_behind() {
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
         assert_eq!(count().await, left, "{fault}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tells_the_most_calls_that_came_in_any_one_second() {
+    let sandbox = Sandbox::new(Options::default());
+    let told = async || {
+        let answer = sandbox.answer(get("/_sandbox/calls")).await.unwrap();
+        serde_json::from_slice::<Value>(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    };
+    let watches = async |count: u64| {
+        for _ in 0..count {
+            let answer = sandbox.answer(get("/watch/nobody")).await.unwrap();
+            assert_eq!(answer.status(), 404);
+        }
+    };
+    let after = async |millis| sleep(Duration::from_millis(millis)).await;
+    assert_eq!(told().await, json!({ "start": 0, "watch": 0, "busiest_second": { "start": 0, "watch": 0 } }));
+
+    // The second is no second of the clock: 2 + 3 within 800 ms, whenever they come, and never 3 + 4.
+    watches(2).await;
+    assert_eq!(sandbox.busiest_second(Operation::Watch), 2);
+    after(800).await;
+    watches(3).await;
+    assert_eq!(sandbox.busiest_second(Operation::Watch), 5);
+    after(1000).await;
+    watches(4).await;
+    assert_eq!(sandbox.busiest_second(Operation::Watch), 5);
+    after(999).await;
+    watches(2).await;
+    assert_eq!(sandbox.busiest_second(Operation::Watch), 6);
+
+    // Starts are counted by themselves, and a fault counts too: also those that a fault ends came.
+    sandbox.set_faults(vec!["start:reset".parse().unwrap(), "watch:status=500".parse().unwrap()]);
+    assert!(sandbox.answer(post("/api/start_payment", order(DEFAULT_SECRET, 1000))).await.is_err());
+    assert_eq!(sandbox.answer(get("/watch/nobody")).await.unwrap().status(), 500);
+    assert_eq!(told().await, json!({ "start": 1, "watch": 12, "busiest_second": { "start": 1, "watch": 7 } }));
+    // What was once does not go away.
+    sandbox.set_faults(Vec::new());
+    after(3_600_000).await;
+    watches(1).await;
+    assert_eq!(told().await["busiest_second"], json!({ "start": 1, "watch": 7 }));
 }
