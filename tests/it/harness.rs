@@ -60,6 +60,11 @@ impl Sidecar {
         self.0.sandbox().calls(Operation::Watch)
     }
 
+    /// The most of them in any one second.
+    pub fn gateway_busiest_second(&self) -> u64 {
+        self.0.sandbox().busiest_second(Operation::Watch)
+    }
+
     /// The payer pays.
     pub fn pay(&self, code: &str) {
         assert!(self.0.sandbox().complete(code), "no such payment");
@@ -96,6 +101,11 @@ impl Sidecar {
         if let Some(id) = last_event_id {
             request.headers_mut().insert("last-event-id", id.parse().unwrap());
         }
+        self.stream_of(request).await
+    }
+
+    /// The stream that answers any request.
+    pub async fn stream_of(&self, request: Request<Full<Bytes>>) -> Stream {
         let (head, body) = self.0.stream(request).await.into_parts();
         Stream {
             status: head.status.as_u16(),
