@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Answer, Program, call, get_at, run, start_at, until};
+use crate::harness::{Answer, Program, Wire, call, get_at, run, start_at, until};
 
 const ORDER: &str = r#"{"amount": 1000}"#;
 const STARTED: &str = r#"{"code":"pay_1","message":"Payment started","watch_code":"watch_1"}"#;
@@ -795,4 +795,45 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
         let told = get_at(api, &format!("/watch/of-case-{i}")).await;
         assert_eq!(told.status, status, "{answer}: {told:?}");
     }
+}
+
+#[tokio::test]
+async fn fields_of_the_gateway_with_the_names_of_ours_do_not_take_their_place() {
+    let told =
+        WATCHED.replacen('{', r#"{"code":"pay_evil","watch_code":"watch_evil","started_at":1,"last_polled_at":2,"#, 1);
+    let gateway = Gateway::new(move |_, request| match good(request) {
+        Act::Say(_) if request.starts_with("GET") => Act::Say(answer(200, &told)),
+        other => other,
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    std::fs::write(&file, "a-token-of-a-caller").unwrap();
+    let settings = [("LISTEN__TOKEN_FILE", file.to_str().unwrap())];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let headers = [("authorization", "Bearer a-token-of-a-caller"), ("content-type", "application/json")];
+    let ask = async |path: &str| call(api, Method::GET, path, &headers, "").await;
+    assert_eq!(call(api, Method::POST, "/api/start_payment", &headers, ORDER).await.status, 200);
+    // What it says is passed on where it is asked for.
+    assert_eq!(ask("/watch/watch_1").await.json()["code"], "pay_evil");
+    let ours = |json: &serde_json::Value| {
+        assert_eq!((&json["code"], &json["watch_code"]), (&"pay_1".into(), &"watch_1".into()), "{json}");
+        assert_eq!(json["merchant"], "M");
+    };
+    let listed = ask("/payments").await.json()["payments"][0].clone();
+    ours(&listed);
+    assert!(listed["started_at"].is_string() && listed["last_polled_at"].is_string(), "{listed}");
+
+    let mut wire = Wire::open(api).await;
+    wire.send("GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token-of-a-caller\r\n\r\n").await;
+    let (mut stream, mut bytes) = (wire.into_stream(), Vec::new());
+    let data = until("an event", async || {
+        stream.read_buf(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (_, event) = text.split_once("data: ")?;
+        Some(event.split_once('\n')?.0.to_owned())
+    })
+    .await;
+    ours(&serde_json::from_str(&data).unwrap());
+    assert_eq!(data.matches("watch_code").count(), 1, "{data}");
 }
