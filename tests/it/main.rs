@@ -21,6 +21,7 @@ mod layers;
 mod payments;
 mod problems;
 mod sandbox;
+mod schedule;
 mod secret;
 mod sockets;
 mod start;
