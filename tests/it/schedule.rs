@@ -256,33 +256,37 @@ async fn flood(sidecar: &Sidecar, a_second: u32, header: &str, path: impl Fn(u32
 async fn a_flood_of_questions_leaves_turns_for_the_background() {
     for (header, of_its_own) in [("no-cache", true), ("max-age=0", false)] {
         let sidecar = Sidecar::dev(&[MANY[0], MANY[1], ("watch.poll_rate", "10")]);
-        let (code, watch_code) = sidecar.started().await;
         let mut others = Vec::new();
         for _ in 0..100 {
             let (_, other) = sidecar.started().await;
             sidecar.watch(&other).await;
             others.push(other);
         }
-        let mut stream = stream_of(&sidecar, &watch_code).await;
+        let mut waited = Vec::new();
+        for _ in 0..5 {
+            let (code, watch_code) = sidecar.started().await;
+            waited.push((code, stream_of(&sidecar, &watch_code).await));
+        }
         // Five times what the budget has: unheard-of codes, or known ones.
         let path = |i: u32| match others.get(i as usize % 100).filter(|_| of_its_own) {
             Some(other) => format!("/watch/{other}"),
             None => format!("/watch/unheard-of-{i}"),
         };
         let told = async {
-            pass(30.0).await;
-            sidecar.pay(&code);
-            let from = Instant::now();
-            assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
-            from.elapsed()
+            for (code, stream) in &mut waited {
+                pass(7.0).await;
+                sidecar.pay(code);
+                let from = Instant::now();
+                assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
+                assert!(from.elapsed() <= Duration::from_secs(4), "{:?}", from.elapsed());
+            }
         };
-        let took = tokio::select! {
-            took = told => took,
+        tokio::select! {
+            () = told => {}
             never = flood(&sidecar, 50, header, path) => match never {},
-        };
-        assert!(took <= Duration::from_secs(4), "{took:?}");
+        }
         assert_eq!(sidecar.gateway_busiest_second(), 10);
-        drop(stream);
+        drop(waited);
         sidecar.end().await;
     }
 }
@@ -541,6 +545,29 @@ async fn what_somebody_waits_for_is_never_let_go_and_no_start_is_refused_for_it(
     // Nobody waits any more: with the next starts it is two again.
     sidecar.started().await;
     assert_eq!(tracked(&sidecar).await, 2);
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "Store::settle loses a new code from the row of those that are only asked for, when that row is empty and the room is full"]
+async fn what_was_only_asked_for_stays_too_while_somebody_waits_for_it() {
+    let sidecar = Sidecar::dev(&[MANY[0], MANY[1], ("watch.max_tracked", "2")]);
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(sidecar.started().await.1);
+    }
+    // The gateway knows it, and it is not known any more that it was started here.
+    let stream = stream_of(&sidecar, &codes[0]).await;
+    let others = [stream_of(&sidecar, &codes[1]).await, stream_of(&sidecar, &codes[2]).await];
+    drop(others);
+    for _ in 0..5 {
+        sidecar.started().await;
+    }
+    // From memory, whatever the gateway says.
+    sidecar.faults(&["watch:status=500"]);
+    assert_eq!(sidecar.watch_with(&codes[0], "cache-control", "no-cache").await.status, 200);
+    assert_eq!(sidecar.watch(&codes[1]).await.status, 502);
+    drop(stream);
     sidecar.end().await;
 }
 
