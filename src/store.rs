@@ -136,9 +136,7 @@ impl Store {
     /// The gateway answered.
     pub(crate) fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
         let (settled, position) = self.with(|kept| {
-            if !kept.records.contains_key(code) {
-                kept.heard.push_back(code.clone());
-            }
+            let is_new = !kept.records.contains_key(code);
             let record = self.record(kept, code);
             let before = record.clone();
             let report = match &before.seen {
@@ -151,6 +149,10 @@ impl Store {
             let is_news = before.seen.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &seen.report));
             self.count(&before, -1);
             self.count(record, 1);
+            if is_new {
+                // Behind making room for it, which would find it there.
+                kept.heard.push_back(code.clone());
+            }
             let mut position = None;
             if let Some(tracked) = before.tracked.clone().filter(|_| is_news) {
                 if seen.report.status.is_final() {

@@ -28,7 +28,7 @@ use self::budget::{Budget, Turn};
 pub(crate) use self::feed::Feed;
 use self::follow::Followed;
 pub(crate) use self::follow::Follower;
-use self::schedule::Trouble;
+use self::schedule::{Failing, Trouble};
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
@@ -112,6 +112,7 @@ struct Plan {
     /// What is polled in the background.
     followed: HashMap<WatchCode, Followed>,
     agenda: Agenda,
+    failing: HashMap<WatchCode, Failing>,
     trouble: Trouble,
     /// Calls under way that nobody made but the scheduler.
     in_background: usize,

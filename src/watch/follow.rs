@@ -16,8 +16,6 @@ pub(super) struct Followed {
     pub(super) since: Instant,
     /// Where it stands on the agenda. `None` while it is being asked for, or will not be any more.
     pub(super) slot: Option<Slot>,
-    /// Failed calls in a row.
-    pub(super) failures: u8,
     /// To everybody who waits for it; only while somebody does.
     news: Option<watch::Sender<News>>,
 }
@@ -32,7 +30,7 @@ struct News {
 
 impl Followed {
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, slot: None, failures: 0, news: None }
+        Self { since, slot: None, news: None }
     }
 
     pub(super) fn is_waited_for(&self) -> bool {

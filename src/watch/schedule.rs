@@ -18,6 +18,16 @@ const ADOPTED_AT_ONCE: usize = 1000;
 /// A look at the clock, should the bell not ring before.
 const FAR_AWAY: Duration = Duration::from_secs(3600);
 
+/// After so long without another failure it is as if there was none.
+const REMEMBERED_FOR: Duration = Duration::from_secs(120);
+
+/// Calls about one payment that failed, one after the other: remembered also when nobody waits for it any more, so that
+/// whoever comes next does not begin anew.
+pub(super) struct Failing {
+    times: u8,
+    last: Instant,
+}
+
 /// How the gateway has been doing.
 #[derive(Default)]
 pub(super) struct Trouble {
@@ -37,8 +47,13 @@ impl Trouble {
             *self = Self::default();
             return;
         };
-        // Those that were on their way when the pause began say nothing new.
-        if !error.is_trouble() || self.until.is_some_and(|until| began < until) {
+        if !error.is_trouble() {
+            return;
+        }
+        if let Some(until) = self.until.filter(|until| began < *until) {
+            // Those that were on their way when the pause began say nothing new, but how long it has to be.
+            let asked_for = error.retry_after().map(|wait| clock::now() + cadence::pause(0, Some(wait), 0.0));
+            self.until = Some(asked_for.map_or(until, |asked_for| until.max(asked_for)));
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -118,8 +133,10 @@ impl Inner {
         for (tracked, seen) in &open {
             plan.adopted = tracked.number;
             let code = &tracked.payment.watch_code;
-            plan.followed.entry(code.clone()).or_insert_with(|| Followed::new(tracked.since));
-            self.plan_next(plan, code, seen.as_ref().map(|seen| seen.asked));
+            let followed = plan.followed.entry(code.clone()).or_insert_with(|| Followed::new(tracked.since));
+            if followed.slot.is_none() {
+                self.plan_next(plan, code, seen.as_ref().map(|seen| seen.asked));
+            }
         }
         open.len() == ADOPTED_AT_ONCE
     }
@@ -128,8 +145,8 @@ impl Inner {
     fn is_worth_asking(&self, plan: &mut Plan, code: &WatchCode) -> bool {
         let Some(followed) = plan.followed.get_mut(code) else { return false };
         followed.slot = None;
-        if !followed.is_waited_for() && self.store.get(code).is_none() {
-            // Let go, for watch.max_tracked.
+        if !followed.is_waited_for() && self.store.get(code).is_none_or(|record| record.tracked.is_none()) {
+            // Let go, for watch.max_tracked; it may have been asked for since.
             plan.followed.remove(code);
             return false;
         }
@@ -153,10 +170,14 @@ impl Inner {
             }
             return;
         }
-        let situation = Situation { age, waited_for: followed.is_waited_for(), failures: followed.failures };
+        let waited_for = followed.is_waited_for();
+        let failing = plan.failing.get(code);
+        let situation = Situation { age, waited_for, failures: failing.map_or(0, |failing| failing.times) };
         let interval = cadence::interval(situation, self.max_poll_interval, random::fraction());
-        let due = asked.map_or(now, |asked| asked + interval);
-        followed.slot = Some(plan.agenda.add(code.clone(), due, interval));
+        let asked = asked.max(failing.map(|failing| failing.last));
+        // The last time is when it is given up.
+        let due = asked.map_or(now, |asked| asked + interval).min(followed.since + self.give_up_after);
+        followed.slot = Some(plan.agenda.add(code.clone(), waited_for, due, interval));
         self.bell.notify_one();
     }
 
@@ -173,9 +194,13 @@ impl Inner {
         if result.is_ok() || of_the_gateway.is_some() {
             plan.trouble.observe(began, of_the_gateway);
         }
-        if let Some(followed) = plan.followed.get_mut(code) {
-            followed.failures = if of_the_gateway.is_some() { followed.failures.saturating_add(1) } else { 0 };
-            self.plan_next(plan, code, Some(asked));
+        if of_the_gateway.is_some() {
+            plan.failing.retain(|_, failing| asked - failing.last < REMEMBERED_FOR);
+            let failing = plan.failing.entry(code.clone()).or_insert(Failing { times: 0, last: asked });
+            *failing = Failing { times: failing.times.saturating_add(1), last: asked };
+        } else if result.is_ok() {
+            plan.failing.remove(code);
         }
+        self.plan_next(plan, code, Some(asked));
     }
 }

@@ -192,7 +192,6 @@ async fn one_that_is_waited_for_does_not_stand_in_line_behind_ten_thousand_old_o
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the agenda keeps one row for all that are due in a second, whether anybody waits for them or not"]
 async fn one_that_is_waited_for_does_not_stand_in_line_behind_ten_thousand_young_ones() {
     ten_thousand(0.0).await;
 }
@@ -413,7 +412,6 @@ async fn a_gateway_that_asks_for_patience_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "Trouble::observe ignores a Retry-After that comes while a shorter pause lasts"]
 async fn patience_that_is_asked_for_in_the_middle_of_a_pause_is_given_too() {
     let sidecar = Sidecar::dev(&MANY);
     let (_, code) = sidecar.started().await;
@@ -497,7 +495,6 @@ async fn a_payment_whose_answers_cannot_be_used_is_asked_less_and_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "Inner::adopt plans a payment without an answer for now, also one that has just failed"]
 async fn readers_who_come_and_go_do_not_make_a_payment_be_asked_more_than_once_a_second() {
     for fault in ["delay=1ms", "not-json"] {
         let sidecar = Sidecar::dev(&[]);
@@ -549,7 +546,6 @@ async fn what_somebody_waits_for_is_never_let_go_and_no_start_is_refused_for_it(
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "Store::settle loses a new code from the row of those that are only asked for, when that row is empty and the room is full"]
 async fn what_was_only_asked_for_stays_too_while_somebody_waits_for_it() {
     let sidecar = Sidecar::dev(&[MANY[0], MANY[1], ("watch.max_tracked", "2")]);
     let mut codes = Vec::new();
@@ -579,7 +575,6 @@ async fn tracked(sidecar: &Sidecar) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "Store::settle loses a new code from the row of those that are only asked for, when that row is empty and the room is full"]
 async fn what_is_only_asked_for_takes_no_more_room_than_there_is() {
     let gateway = Sidecar::dev(&[MANY[0], MANY[1], ("watch.max_tracked", "3")]);
     // Started here, and let go: as after a restart, the gateway knows them and we do not.
@@ -606,7 +601,6 @@ async fn what_is_only_asked_for_takes_no_more_room_than_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "Inner::is_worth_asking takes a code that was let go and is asked for again for one that is open here"]
 async fn what_was_let_go_is_not_polled_any_more_even_if_it_is_asked_for() {
     let sidecar = Sidecar::dev(&[MANY[0], MANY[1], ("watch.max_tracked", "3")]);
     let (_, first) = sidecar.started().await;
