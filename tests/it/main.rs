@@ -26,4 +26,5 @@ mod secret;
 mod sockets;
 mod start;
 mod stream;
+mod wait;
 mod watch;
