@@ -383,6 +383,36 @@ async fn whenever_the_payer_pays_whoever_waits_again_and_again_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_changes_between_the_first_answer_and_the_wait_is_not_missed() {
+    for with_tag in [false, true] {
+        for on_hold in [false, true] {
+            // Nothing is polled: what is missed here is missed for good.
+            let sidecar = Sidecar::with(&[("watch.give_up_after", "1m")]);
+            let (code, watch_code) = sidecar.started().await;
+            let tag = sidecar.watch(&watch_code).await.header("etag").to_owned();
+            pass(120.0).await;
+            let headers = [("if-none-match", &*tag)];
+            let mut waiting = Box::pin(wait_with(&sidecar, &watch_code, "wait=60", &headers[usize::from(!with_tag)..]));
+            assert!((&mut waiting).now_or_never().is_none());
+            // Its first question is answered, and it has not been told of that yet.
+            settles(|| sidecar.gateway_watches() == 2).await;
+            sidecar.idle().await;
+            if on_hold {
+                sidecar.faults(&["watch:unknown-status"]);
+            } else {
+                sidecar.pay(&code);
+            }
+            let news = sidecar.watch_with(&watch_code, "cache-control", "no-cache").await;
+            assert_eq!(sidecar.gateway_watches(), 3);
+            let (answer, took) = timed(waiting).await;
+            assert_eq!((answer.status, &answer.body), (200, &news.body), "{answer:?}");
+            assert_about(took, 0.0);
+            sidecar.end().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_code_that_the_gateway_does_not_know() {
     let sidecar = Sidecar::new();
     for (wait_for, calls) in [("wait=60", 1), ("wait=60", 1), ("wait=0", 1)] {
@@ -1038,6 +1068,7 @@ async fn a_payment_that_somebody_waits_for_is_not_let_go() {
         }
         // Known still: this is a failure, and no unheard-of code.
         sidecar.faults(&["watch:status=404"]);
+        assert_status(&sidecar.watch_with(&watch_code, "cache-control", "no-cache").await, "created");
         pass(10.0).await;
         sidecar.faults(&[]);
         sidecar.pay(&code);
@@ -1063,5 +1094,21 @@ async fn a_code_that_was_heard_of_after_all_is_unheard_of_no_more() {
     let (answer, took) = timed(wait(&sidecar, &code, "wait=2")).await;
     assert_status(&answer, "created");
     assert_about(took, 2.0);
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "a code that is only asked for leaves the row of those that may be let go while room is made for it"]
+async fn no_more_codes_are_kept_than_there_is_room_for() {
+    let sidecar = Sidecar::with(&[("watch.max_tracked", "2")]);
+    let mut codes = Vec::new();
+    for _ in 0..10 {
+        codes.push(sidecar.started().await.1);
+    }
+    for code in &codes {
+        assert_status(&wait(&sidecar, code, "wait=1").await, "created");
+        let kept = sidecar.metric("tillgate_payments_tracked{status=\"created\"}").await;
+        assert_eq!(kept.to_string(), "2");
+    }
     sidecar.end().await;
 }
