@@ -8,10 +8,11 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::harness::{Program, call, get_at, has, start_at};
+use crate::clients::{JS, blocks};
+use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, start_at};
 
 /// A headless chromium, driven over WebDriver.
 struct Browser {
@@ -51,6 +52,8 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            // A page that is left is over at once.
+            "--disable-features=BackForwardCache",
             // Nothing but this machine.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
             &profile_flag,
@@ -120,6 +123,16 @@ impl Browser {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), again).await.expect("a refresh");
+    }
+
+    /// Waits until the page's heading is this.
+    async fn shows(&self, heading: &str) {
+        in_time(heading, async {
+            while self.value("document.querySelector('h1')?.innerText").await != heading {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
     }
 
     /// A screen of this width from here on; windows cannot be made so narrow.
@@ -209,6 +222,69 @@ async fn a_payer_pays_and_comes_back() {
 }
 
 #[tokio::test]
+async fn the_readmes_relay_turns_a_page_to_paid_by_itself() {
+    if !JS.is_here() {
+        return;
+    }
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let port = free_port();
+        let (sidecar, api, _) = Program::sidecar_on(port, &gateway).await;
+        let started = start_at(api, r#"{"amount": 1000}"#).await;
+        let (_relay, shop) = relay(api, started.text("watch_code")).await;
+
+        browser.go(&format!("{shop}/thanks/7")).await;
+        browser.shows("Not paid yet").await;
+        browser.value("window.loaded = 'once'").await;
+        sidecar.signal("TERM");
+        assert_eq!(sidecar.end().await.0, 0);
+        let (mut sidecar, _, admin) = Program::sidecar_on(port, &gateway).await;
+        streams(admin, 1).await;
+        pay_at(&gateway, started.text("code")).await;
+        browser.shows("Paid").await;
+        assert_eq!(browser.value("window.loaded").await, "once", "the page was loaded again");
+        // It comes back once more, and is told to leave it at that.
+        sidecar.log_line("\"status\":204").await;
+    })
+    .await;
+}
+
+/// The README's relay, run as it stands before a sidecar at this address, with this payment as its order 7; and its URL.
+async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
+    let [text] = &blocks("When it changes", JS)[..] else { panic!("not one relay in README.md") };
+    let port = free_port();
+    let moved = text.replace("http://localhost:8700", &format!("http://{api}"));
+    let moved = moved.replace("listen(3000)", &format!("listen({port})"));
+    assert!(moved.contains(&api.to_string()) && moved.contains(&port.to_string()), "{text}");
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("relay.mjs");
+    std::fs::write(&script, moved).unwrap();
+    let relay = Client::start(JS.program, &[script.to_str().unwrap(), watch_code], api, &[]);
+    in_time("the relay listens", async {
+        while TcpStream::connect(("localhost", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    (relay, format!("http://localhost:{port}"))
+}
+
+/// Waits until so many streams are open.
+async fn streams(admin: SocketAddr, count: u32) {
+    let line = format!("tillgate_waiters{{kind=\"stream\"}} {count}");
+    in_time(&line, async {
+        while !get_at(admin, "/metrics").await.body.lines().any(|found| found == line) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+async fn in_time(what: &str, comes: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(20), comes).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test]
 async fn the_sandboxs_pages_fit_a_phone() {
     with_browser(async |browser| {
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
@@ -223,9 +299,7 @@ async fn the_sandboxs_pages_fit_a_phone() {
         fits(&browser, started["pay_url"].as_str().unwrap()).await;
         fits(&browser, &gateway).await;
         fits(&browser, &format!("{gateway}/dev/api")).await;
-        let completed = format!("/_sandbox/payments/{code}/complete");
-        let sandbox = gateway.strip_prefix("http://").unwrap().parse().unwrap();
-        assert!(call(sandbox, Method::POST, &completed, &[], "").await.status < 300);
+        pay_at(&gateway, code).await;
         fits(&browser, started["pay_url"].as_str().unwrap()).await;
         fits(&browser, &gateway).await;
         fits(&browser, &format!("{gateway}/nothing/here")).await;

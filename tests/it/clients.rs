@@ -17,26 +17,26 @@ const ONE_START: [(&str, &str); 4] =
 
 /// A language that apps are written in.
 #[derive(Clone, Copy)]
-struct Language {
+pub struct Language {
     /// How a file's name ends.
     extension: &'static str,
     /// How the README marks a block of it.
     mark: &'static str,
     /// What runs a file of it.
-    program: &'static str,
+    pub program: &'static str,
     /// Succeeds where everything is there that such a file needs.
     needs: &'static [&'static str],
 }
 
-const SH: Language = Language { extension: "sh", mark: "sh", program: "sh", needs: &["-c", "command -v curl"] };
-const PYTHON: Language =
+pub const SH: Language = Language { extension: "sh", mark: "sh", program: "sh", needs: &["-c", "command -v curl"] };
+pub const PYTHON: Language =
     Language { extension: "py", mark: "python", program: "python3", needs: &["-c", "import requests"] };
-const JS: Language = Language { extension: "mjs", mark: "js", program: "node", needs: &["-e", "fetch"] };
+pub const JS: Language = Language { extension: "mjs", mark: "js", program: "node", needs: &["-e", "fetch"] };
 const PHP: Language = Language { extension: "php", mark: "php", program: "php", needs: &["-r", "curl_init();"] };
 
 impl Language {
     /// Whether this machine can run it; if not, the test says so.
-    fn is_here(self) -> bool {
+    pub fn is_here(self) -> bool {
         let works = || {
             let probe = std::process::Command::new(self.program).args(self.needs).output();
             probe.is_ok_and(|output| output.status.success())
@@ -64,7 +64,8 @@ impl Language {
     }
 }
 
-fn file(path: &str) -> PathBuf {
+/// A file of this repository.
+pub fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -133,20 +134,23 @@ fn the_clients_are_short() {
     }
 }
 
-/// The blocks under `## From your app`, by language.
-fn snippets() -> Vec<(Language, String)> {
+/// The README's blocks of that language under that heading.
+pub fn blocks(heading: &str, language: Language) -> Vec<String> {
     let readme = std::fs::read_to_string(file("README.md")).expect("README.md");
-    let (_, section) = readme.split_once("\n## From your app\n").expect("README.md has `## From your app`");
+    let section = readme.split_once(&format!("\n## {heading}\n"));
+    let (_, section) = section.unwrap_or_else(|| panic!("README.md has no `## {heading}`"));
     let section = section.split("\n## ").next().unwrap();
-    let mut blocks = Vec::new();
-    for language in [SH, PYTHON, JS, PHP] {
-        let start = format!("```{}\n", language.mark);
-        let found = section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
-        let before = blocks.len();
-        blocks.extend(found.map(|block| (language, block)));
-        assert!(blocks.len() > before, "README.md has no ```{} block under `## From your app`", language.mark);
-    }
+    let start = format!("```{}\n", language.mark);
+    let blocks = section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    let blocks: Vec<_> = blocks.collect();
+    assert!(!blocks.is_empty(), "README.md has no ```{} block under `## {heading}`", language.mark);
     blocks
+}
+
+/// The blocks under `## From your app`, by language.
+fn snippets() -> impl Iterator<Item = (Language, String)> {
+    let of = |language| blocks("From your app", language).into_iter().map(move |block| (language, block));
+    [SH, PYTHON, JS, PHP].into_iter().flat_map(of)
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -369,6 +370,11 @@ impl Program {
         Self::sidecar_with(gateway, settings, &[]).await
     }
 
+    /// The same on a port that its callers know already.
+    pub async fn sidecar_on(port: u16, gateway: &str) -> (Self, SocketAddr, SocketAddr) {
+        Self::sidecar(gateway, &[("LISTEN__ADDRESS", &format!("127.0.0.1:{port}"))]).await
+    }
+
     /// The same, with further variables that are not settings.
     pub async fn sidecar_with(
         gateway: &str,
@@ -445,6 +451,95 @@ impl Program {
         let [out, err] = rest;
         (status.code().expect("an exit code"), out, err)
     }
+}
+
+/// Another program, killed when dropped.
+pub struct Client {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Client {
+    /// Starts it, to talk to a sidecar at this address.
+    pub fn start(program: &str, arguments: &[&str], api: SocketAddr, variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env("TILLGATE_URL", format!("http://{api}"))
+            .env("no_proxy", "127.0.0.1,localhost")
+            .envs(variables.iter().copied())
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the client starts");
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line that it prints.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await.expect("a line in time").unwrap();
+        if let Some(line) = line {
+            return line;
+        }
+        let mut said = String::new();
+        while let Some(line) = self.stderr.next_line().await.unwrap() {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        panic!("it ended: {said}")
+    }
+
+    /// Reads what it says on stderr up to a line that has this in it.
+    pub async fn says(&mut self, part: &str) {
+        let read = async {
+            while let Some(line) = self.stderr.next_line().await.unwrap() {
+                if line.contains(part) {
+                    return;
+                }
+            }
+            panic!("it ended before {part:?}")
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"));
+    }
+
+    /// Waits for its end: exit code, and what it had still to print.
+    pub async fn end(mut self) -> (i32, Vec<String>) {
+        let read = async {
+            let mut rest = Vec::new();
+            while let Some(line) = self.stdout.next_line().await.unwrap() {
+                rest.push(line);
+            }
+            (self.child.wait().await.unwrap(), rest)
+        };
+        let (status, rest) = tokio::time::timeout(PATIENCE, read).await.expect("an end in time");
+        (status.code().expect("an exit code"), rest)
+    }
+}
+
+/// A port that nobody has, for who must have the same twice. Not from the range that the system gives out: another
+/// test would have it in between.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests of another run take theirs elsewhere.
+    let first = u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    loop {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The payer pays at that sandbox.
+pub async fn pay_at(sandbox: &str, code: &str) {
+    let path = format!("/_sandbox/payments/{code}/complete");
+    let paid = call(address_of(sandbox), Method::POST, &path, &[], "").await;
+    assert!(paid.status < 300, "{paid:?}");
 }
 
 /// Runs it to its end.
