@@ -12,6 +12,7 @@
 mod admin;
 mod binary;
 mod browser;
+mod client_streams;
 mod clients;
 mod crowd;
 mod events;
