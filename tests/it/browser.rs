@@ -249,6 +249,25 @@ async fn the_readmes_relay_turns_a_page_to_paid_by_itself() {
     .await;
 }
 
+#[tokio::test]
+async fn a_payer_who_leaves_the_readmes_relay_is_waited_for_no_more() {
+    if !JS.is_here() {
+        return;
+    }
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let (_sidecar, api, admin) = Program::sidecar(&gateway, &[]).await;
+        let started = start_at(api, r#"{"amount": 1000}"#).await;
+        let (_relay, shop) = relay(api, started.text("watch_code")).await;
+        browser.go(&format!("{shop}/thanks/7")).await;
+        browser.shows("Not paid yet").await;
+        streams(admin, 1).await;
+        browser.go("about:blank").await;
+        streams(admin, 0).await;
+    })
+    .await;
+}
+
 /// The README's relay, run as it stands before a sidecar at this address, with this payment as its order 7; and its URL.
 async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
     let [text] = &blocks("When it changes", JS)[..] else { panic!("not one relay in README.md") };
