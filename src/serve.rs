@@ -6,13 +6,15 @@ mod gate;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -81,15 +83,55 @@ pub(crate) enum Refusal {
     Overloaded,
 }
 
-/// An extension of every request: whether its caller still listens.
-#[derive(Clone)]
-pub(crate) struct Caller(CancellationToken);
+/// An extension of every request: whether its caller still listens, and whether it may go on.
+#[derive(Clone, Default)]
+pub(crate) struct Caller {
+    hung_up: CancellationToken,
+    last: CancellationToken,
+}
 
 impl Caller {
+    /// The connection ends with this answer, though its head is out already.
+    pub(crate) fn close_after(&self) {
+        self.last.cancel();
+    }
+
     /// Returns when the other side has closed its sending half: it has hung up, or says so for whatever reason. One
     /// that sends the next request already is not looked at.
     pub(crate) async fn hung_up(&self) {
-        self.0.cancelled().await;
+        self.hung_up.cancelled().await;
+    }
+}
+
+/// An answer until its last byte is handed on.
+struct Answered {
+    body: Body,
+    _answering: Answering,
+}
+
+/// While it lives the gate knows that a request is being answered.
+struct Answering(Verdicts);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    }
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -191,9 +233,9 @@ impl Server {
     {
         let _ = stream.set_nodelay(true);
         let verdicts = Verdicts::default();
-        let hung_up = CancellationToken::new();
-        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), hung_up.clone());
-        let caller = Caller(hung_up);
+        let caller = Caller::default();
+        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), caller.hung_up.clone());
+        let last = caller.last.clone();
         let requests = self.requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = requests.token();
@@ -203,13 +245,11 @@ impl Server {
                 request.extensions_mut().insert(refusal);
             }
             let answer = service.clone().oneshot(request);
-            let verdicts = verdicts.clone();
+            let answering = Answering(verdicts.clone());
             Box::pin(async move {
                 let answer = answer.await.map_err(|error| Cut(error.into()));
-                // Taken away only now: while it stands there the gate knows that a request is being answered.
-                verdicts.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 drop(busy);
-                answer
+                answer.map(|answer| answer.map(|body| Answered { body, _answering: answering }))
             })
         });
         // The gate is stricter in every one of these, so that the words of a refusal are the service's.
@@ -221,13 +261,17 @@ impl Server {
             .half_close(true)
             .serve_connection(TokioIo::new(gate), service);
         let mut stage = self.stage.subscribe();
-        let mut closing = false;
+        let (mut closing, mut ending) = (false, false);
         let ended = loop {
             tokio::select! {
                 ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
                 () = reached(&mut stage, Stage::Closing), if !closing => {
                     closing = true;
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                () = last.cancelled(), if !ending => {
+                    ending = true;
+                    Pin::new(&mut connection).graceful_shutdown();
                 }
             }
         };

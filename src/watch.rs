@@ -303,6 +303,7 @@ impl Inner {
             Ok(polled) => {
                 let Settled { seen, before } = self.store.settle(code, polled.report, polled.asked);
                 tell(&before, &seen);
+                plan.unknown.remove(code);
                 Ok(seen)
             }
             Err(Error::Gateway(error @ gateway::Error::UnknownCode(_))) => {

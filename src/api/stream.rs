@@ -74,6 +74,9 @@ impl<S: Source> Stream<S> {
                 biased;
                 interrupted = self.interruption.comes() => {
                     self.stage = Stage::Over;
+                    // Whoever comes back over it would be told that the sidecar drains, and an `EventSource` takes
+                    // that for the end.
+                    self.interruption.close_after();
                     // All of them come back to the next sidecar: not all at once.
                     interrupted.is_draining().then(|| retry(RETRY + random::jitter(RETRY * 2)))
                 }

@@ -26,6 +26,18 @@ impl Interruption {
         Self { draining, caller }
     }
 
+    /// The connection ends with this answer.
+    pub(super) fn close_after(&self) {
+        if let Some(caller) = &self.caller {
+            caller.close_after();
+        }
+    }
+
+    /// Returns when the sidecar ends.
+    pub(super) async fn drains(&self) {
+        self.draining.cancelled().await;
+    }
+
     /// Returns when one of them happens.
     pub(super) async fn comes(&self) -> Interrupted {
         let hung_up = async {

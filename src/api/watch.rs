@@ -14,7 +14,7 @@ use super::waiting::Interruption;
 use crate::clock::{self, Instant};
 use crate::payment::{Fingerprint, WatchCode};
 use crate::serve::{self, Body};
-use crate::watch::{Answer, Board, Follower, How, Stale};
+use crate::watch::{Answer, Board, Error, Follower, How, Stale};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -44,13 +44,15 @@ impl Question<'_> {
         Ok(Some(Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait)))
     }
 
-    /// Server-sent events are wanted, and rather than JSON.
+    /// Server-sent events are wanted, and rather than JSON: a caller who names both as good, or none, gets JSON.
     pub(super) fn wants_stream(&self) -> bool {
         let values = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<_> = values.flat_map(|value| value.split(',')).map(media_range).collect();
         let quality =
-            |kind: &str| ranges.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)).map_or(0.0, |(_, q)| *q);
-        quality("text/event-stream") > quality("application/json")
+            |kind: &str| ranges.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)).map(|(_, quality)| *quality);
+        let (stream, json) = (quality("text/event-stream").unwrap_or(0.0), quality("application/json"));
+        let any = quality("application/*").or(quality("*/*")).unwrap_or(0.0);
+        stream > 0.0 && json.map_or(stream >= any, |json| stream > json)
     }
 
     fn forces(&self) -> bool {
@@ -88,7 +90,7 @@ pub(super) async fn watch(
     interruption: &Interruption,
 ) -> Result<Response<Body>, Problem> {
     let answer = match question.wait {
-        None => board.ask(question.code, question.forces()).await?,
+        None | Some(Duration::ZERO) => board.ask(question.code, question.forces()).await?,
         Some(wait) => wait_for_change(board, question, clock::now() + wait, seats, interruption).await?,
     };
     let tag = entity_tag(answer.report.fingerprint);
@@ -127,12 +129,19 @@ async fn wait_for_change(
         interrupted = interruption.comes() => match board.last(code) {
             Some(last) => return Ok(last),
             None if interrupted.is_draining() => return Err(Problem::draining()),
-            None => return Ok(ask.await?),
+            // It may have closed its sending half alone.
+            None => tokio::select! {
+                answer = &mut ask => return Ok(answer?),
+                () = interruption.drains() => return Err(Problem::draining()),
+            },
         },
         () = clock::sleep_until(deadline) => match board.last(code) {
             Some(last) => return Ok(last),
             // There is nothing that could be answered yet.
-            None => return Ok(ask.await?),
+            None => tokio::select! {
+                answer = &mut ask => return Ok(answer?),
+                () = interruption.drains() => return Err(Problem::draining()),
+            },
         },
     };
     // Without a tag: what this request learned first.
@@ -161,13 +170,16 @@ async fn wait_for_change(
                 continue;
             }
         };
-        let over = tokio::select! {
-            () = follower.changed() => false,
-            () = clock::sleep_until(deadline) => true,
-            _ = interruption.comes() => true,
+        let (is_over, is_draining) = tokio::select! {
+            () = follower.changed() => (false, false),
+            () = clock::sleep_until(deadline) => (true, false),
+            interrupted = interruption.comes() => (true, interrupted.is_draining()),
         };
         answer = follower.now().unwrap_or(answer);
-        if over {
+        if is_draining && answer.is_err() {
+            return Err(Problem::draining());
+        }
+        if is_over {
             break;
         }
     }
@@ -183,15 +195,19 @@ pub(super) async fn stream(
     seat: Seat,
 ) -> Response<Body> {
     if let Some(last) = last_event(question.headers) {
-        // Only the gateway may know that this was the final one: after a restart there is nothing in memory.
-        let known = match board.last(question.code) {
-            Some(known) => Ok(known),
-            None => board.ask(question.code, false).await,
+        // Only the gateway may know that this was the final one: after a restart there is nothing in memory, and what
+        // another sidecar has told may be news here.
+        let known = match board.last(question.code).filter(|known| known.report.status.is_final()) {
+            Some(known) => Some(known),
+            None => tokio::select! {
+                known = board.ask(question.code, false) => known.ok(),
+                _ = interruption.comes() => None,
+            },
         };
         let has_it = |answer: Answer| {
             answer.report.status.is_final() && answer.report.fingerprint.to_string() == last.trim_matches('"')
         };
-        if known.is_ok_and(has_it) {
+        if known.is_some_and(has_it) {
             // Tells an `EventSource` not to come back (WHATWG HTML, section 9.2.3).
             let mut nothing_more = Response::new(serve::full(""));
             *nothing_more.status_mut() = StatusCode::NO_CONTENT;
@@ -226,28 +242,40 @@ impl Source for Changes {
         if self.over {
             return None;
         }
-        let mut answer = None;
-        if !self.asked {
-            answer = Some(self.board.ask(&self.code, false).await);
-            self.asked = true;
-        }
         loop {
-            match answer.take().or_else(|| self.follower.now()) {
+            match self.follower.now() {
                 Some(Ok(answer)) if self.told != Some(answer.report.fingerprint) => {
                     self.told = Some(answer.report.fingerprint);
                     self.over = answer.report.status.is_final();
                     return Some(event("payment", &answer.report.fingerprint.to_string(), &answer.report.body));
                 }
-                Some(Err(error)) if error.is_final() => {
-                    self.over = true;
-                    let problem = Problem::from(error).without_outcome().body(&self.request_id);
-                    return Some(format!("event: problem\ndata: {problem}\n\n"));
-                }
+                Some(Err(error)) if error.is_final() => return Some(self.end(error)),
                 // Other failures may pass.
                 _ => {}
             }
-            self.follower.changed().await;
+            if self.asked {
+                self.follower.changed().await;
+            } else {
+                // What was known was told at once; what this answers, the follower tells.
+                let asked = self.board.ask(&self.code, false).await;
+                self.asked = true;
+                if let Err(error) = asked
+                    && error.is_final()
+                {
+                    return Some(self.end(error));
+                }
+            }
         }
+    }
+}
+
+impl Changes {
+    /// The last event of a payment that there is not.
+    fn end(&mut self, error: Error) -> String {
+        self.over = true;
+        let problem = Problem::from(error).without_outcome().body(&self.request_id);
+        // An `EventSource` comes back whatever it is told: not every second.
+        format!("event: problem\nretry: 60000\ndata: {problem}\n\n")
     }
 }
 

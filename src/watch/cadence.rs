@@ -8,6 +8,10 @@ const FLOOR: Duration = Duration::from_secs(1);
 const WAITED_FOR: Duration = Duration::from_secs(2);
 /// What failures add up to at most.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// The same, while somebody waits for it.
+const LONGEST_BACKOFF_WAITED_FOR: Duration = Duration::from_secs(10);
+/// So long a gateway that fails is left alone at most, if it does not ask for more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A gateway that asks for more patience than this wants something else.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -31,7 +35,8 @@ pub(super) fn interval(situation: Situation, ceiling: Duration, jitter: f64) -> 
     if situation.waited_for {
         interval = interval.min(WAITED_FOR);
     }
-    let longest = interval.max(LONGEST_BACKOFF).min(ceiling);
+    let longest = if situation.waited_for { LONGEST_BACKOFF_WAITED_FOR } else { LONGEST_BACKOFF };
+    let longest = interval.max(longest).min(ceiling);
     let interval = doubled(interval, situation.failures).min(longest);
     interval.mul_f64(1.0 - jitter / 10.0).max(floor)
 }
@@ -39,7 +44,7 @@ pub(super) fn interval(situation: Situation, ceiling: Duration, jitter: f64) -> 
 /// How long the background leaves a gateway alone that failed so often in a row (429, 5xx, no answer), and asked for
 /// so much patience. `jitter` as above, but it adds: patience that was asked for is never cut short.
 pub(super) fn pause(failures: u8, retry_after: Option<Duration>, jitter: f64) -> Duration {
-    let backoff = doubled(FLOOR, failures.saturating_sub(1)).min(LONGEST_BACKOFF);
+    let backoff = doubled(FLOOR, failures.saturating_sub(1)).min(LONGEST_PAUSE);
     let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
     backoff.max(asked_for).mul_f64(1.0 + jitter / 10.0)
 }
@@ -112,7 +117,7 @@ mod tests {
             let pause = pause(failures, Some(asked), jitter);
             prop_assert!(pause >= asked.min(LONGEST_RETRY_AFTER) && pause >= FLOOR);
             prop_assert!(pause <= LONGEST_RETRY_AFTER.mul_f64(1.1));
-            prop_assert!(super::pause(failures, None, jitter) <= LONGEST_BACKOFF.mul_f64(1.1));
+            prop_assert!(super::pause(failures, None, jitter) <= LONGEST_PAUSE.mul_f64(1.1));
         }
     }
 }

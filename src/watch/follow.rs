@@ -42,7 +42,9 @@ impl Followed {
         let Some(news) = &self.news else { return };
         news.send_if_modified(|news| match result {
             Ok(seen) => {
-                let same = news.seen.as_ref().is_some_and(|last| last.report.fingerprint == seen.report.fingerprint);
+                // What came before a failure may have been too old to be told.
+                let same = news.failed.is_none()
+                    && news.seen.as_ref().is_some_and(|last| last.report.fingerprint == seen.report.fingerprint);
                 *news = News { seen: Some(seen.clone()), failed: None };
                 !same
             }
@@ -73,11 +75,12 @@ impl Follower {
         let news = match &followed.news {
             Some(news) => news.subscribe(),
             None => {
-                let (sender, receiver) = watch::channel(News { seen: record.seen.clone(), failed: None });
+                let young = |seen: &Seen| seen.report.status.is_final() || clock::now() - seen.asked < inner.stale_for;
+                let (sender, receiver) = watch::channel(News { seen: record.seen.clone().filter(young), failed: None });
                 followed.news = Some(sender);
-                // Whoever begins to wait has asked already, or is about to.
-                let asked = record.seen.map_or_else(clock::now, |seen| seen.asked);
-                inner.plan_next(plan, code, Some(asked));
+                // Whoever begins to wait has asked already, or is about to, unless the answer in memory is fresh.
+                let fresh = record.seen.filter(|seen| inner.remembered(seen, false).is_some());
+                inner.plan_next(plan, code, Some(fresh.map_or_else(clock::now, |seen| seen.asked)));
                 receiver
             }
         };

@@ -368,7 +368,7 @@ async fn a_gateway_in_trouble_is_left_alone_and_comes_back_by_itself() {
         // Twelve thousand within the budget; here repeats count too.
         assert!((5..=60).contains(&calls), "{fault}: {calls}");
         let all = sidecar.gateway_watches() - before;
-        assert!(all <= 150, "{fault}: {all}");
+        assert!(all <= 200, "{fault}: {all}");
 
         // Who has nothing to fall back on is not kept waiting for that.
         let (_, new) = sidecar.started().await;
@@ -482,14 +482,13 @@ async fn a_payment_whose_answers_cannot_be_used_is_asked_less_and_less_often() {
     let mut stream = stream_of(&sidecar, &watch_code).await;
     sidecar.faults(&["watch:not-json"]);
     pass(100.0).await;
-    // At most a minute, at least nine tenths of it.
-    pass(60.0).await;
-    assert_distances(&arrivals(&sidecar, 300).await, 54.0, 60.0);
+    // Somebody waits for it: at most ten seconds, at least nine tenths of them.
+    assert_distances(&arrivals(&sidecar, 300).await, 9.0, 10.0);
     sidecar.faults(&[]);
     sidecar.pay(&code);
     let from = Instant::now();
     assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
-    assert!(from.elapsed() <= Duration::from_secs(61), "{:?}", from.elapsed());
+    assert!(from.elapsed() <= Duration::from_secs(11), "{:?}", from.elapsed());
     drop(stream);
     sidecar.end().await;
 }

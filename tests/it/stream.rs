@@ -332,7 +332,6 @@ async fn whoever_has_the_final_state_is_told_that_there_is_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "an older state in memory is not asked for again"]
 async fn whoever_has_the_final_state_is_told_so_by_a_sidecar_that_has_an_older_one() {
     let sidecar = Sidecar::with(&[("watch.max_tracked", "1")]);
     let (code, watch_code) = sidecar.started().await;
@@ -473,7 +472,6 @@ async fn what_goes_wrong_at_the_gateway_is_no_event_and_may_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a follower is not woken by the answer that it had before, though that was too old to be told"]
 async fn what_was_known_long_ago_is_told_as_soon_as_the_gateway_says_it_again() {
     let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
     let (_, code) = sidecar.started().await;
@@ -544,7 +542,6 @@ async fn a_shutdown_ends_every_stream_and_tells_its_reader_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "whoever is asked whether it was the last event does not hear of a shutdown"]
 async fn a_shutdown_does_not_wait_for_a_client_who_comes_back_while_the_gateway_is_slow() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;

@@ -322,7 +322,6 @@ async fn a_wait_of_nothing_waits_for_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "with a wait of nothing the deadline is over before the gateway can answer"]
 async fn a_wait_of_nothing_is_no_reason_for_an_old_answer() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
@@ -556,7 +555,6 @@ async fn an_answer_that_gets_too_old_during_a_wait_is_not_given_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a new follower tells what is known however old it is"]
 async fn an_answer_that_is_too_old_already_is_not_given_either() {
     for (query, tag) in [("wait=1", "\"other\""), ("wait=60", "\"other\""), ("wait=1", "*"), ("wait=60", "*")] {
         let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
@@ -571,7 +569,6 @@ async fn an_answer_that_is_too_old_already_is_not_given_either() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a new follower tells what is known however old it is, and is not woken by the same answer"]
 async fn whoever_waits_for_something_else_is_told_what_was_known_long_ago_as_soon_as_the_gateway_says_it_again() {
     let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
     let (_, code) = sidecar.started().await;
@@ -773,7 +770,6 @@ async fn a_payment_that_the_gateway_will_not_tell_of_is_not_asked_for_twice_in_a
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a follower counts from the last answer, not from the last question: it asks again at once"]
 async fn a_payment_of_which_something_old_is_known_is_not_asked_for_twice_in_a_second_either() {
     for fault in OF_ONE_PAYMENT {
         let gaps = gaps_with(fault, true).await;
@@ -895,7 +891,6 @@ async fn a_shutdown_is_what_is_told_where_nothing_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "the failure is told instead of the shutdown"]
 async fn a_shutdown_is_what_is_told_where_only_failures_are_known() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;
@@ -910,7 +905,6 @@ async fn a_shutdown_is_what_is_told_where_only_failures_are_known() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "once its time is over a wait does not hear of a shutdown"]
 async fn a_shutdown_does_not_wait_for_a_wait_whose_time_is_over() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;
@@ -1088,7 +1082,6 @@ async fn a_payment_that_somebody_waits_for_is_not_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a code that is known by now is still remembered as unheard of"]
 async fn a_code_that_was_heard_of_after_all_is_unheard_of_no_more() {
     let sidecar = Sidecar::with(&[("watch.max_tracked", "1"), ("watch.fresh_for", "100ms")]);
     let (_, code) = sidecar.started().await;
@@ -1106,7 +1099,6 @@ async fn a_code_that_was_heard_of_after_all_is_unheard_of_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a code that is only asked for leaves the row of those that may be let go while room is made for it"]
 async fn no_more_codes_are_kept_than_there_is_room_for() {
     let sidecar = Sidecar::with(&[("watch.max_tracked", "2")]);
     let mut codes = Vec::new();
