@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,14 +13,22 @@ use tokio::task::JoinSet;
 /// Connections at once; each sends its next request when it has the answer to the last.
 pub(crate) const CONNECTIONS: usize = 32;
 
+/// Every request shows it; only the sidecar that lists codes asks for it.
+pub(crate) const TOKEN: &str = "a-token-of-the-bench";
+
 pub(crate) fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+    get_with(path, "")
+}
+
+/// `headers` end in a line end, each.
+pub(crate) fn get_with(path: &str, headers: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{headers}\r\n").into_bytes()
 }
 
 pub(crate) fn start() -> Vec<u8> {
     let body = r#"{"amount": 1000}"#;
     let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
-    format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!("{head}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// A load that runs until it is dropped.
@@ -34,8 +42,7 @@ impl Load {
         let answers = Arc::new(AtomicU64::new(0));
         let mut connections = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            let mut stream = TcpStream::connect(address).await.expect("it listens");
-            stream.set_nodelay(true).expect("a socket");
+            let mut stream = connect(address).await;
             let (request, answers) = (request.clone(), answers.clone());
             connections.spawn(async move {
                 let mut buffer = vec![0; 16 * 1024];
@@ -82,14 +89,68 @@ fn whole_length(answer: &[u8]) -> Option<usize> {
     Some(head + 4 + rest.split("\r\n").next()?.parse::<usize>().expect("a number"))
 }
 
-/// Starts a payment; gives its watch code.
-pub(crate) async fn started(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
+/// A payment that was started.
+#[derive(Clone)]
+pub(crate) struct Payment {
+    pub(crate) code: String,
+    pub(crate) watch_code: String,
+}
+
+/// Starts a payment.
+pub(crate) async fn started(address: SocketAddr) -> Payment {
+    let mut stream = connect(address).await;
+    ask(&mut stream, &start(), payment).await
+}
+
+/// Starts so many, some at once.
+pub(crate) async fn fill(address: SocketAddr, count: usize) -> Vec<Payment> {
+    each(address, &vec![start(); count], payment).await
+}
+
+/// Asks for each of these; gives the tags of the answers.
+pub(crate) async fn tags(address: SocketAddr, payments: &[Payment]) -> Vec<String> {
+    let requests: Vec<_> = payments.iter().map(|payment| get(&format!("/watch/{}", payment.watch_code))).collect();
+    each(address, &requests, |answer| between(answer, "\r\netag: ", "\r\n")).await
+}
+
+fn payment(answer: &str) -> Payment {
+    let field = |name| between(answer, &format!(r#""{name}":""#), "\"");
+    Payment { code: field("code"), watch_code: field("watch_code") }
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    stream
+}
+
+/// Sends the request, and reads what it needs from its answer.
+pub(crate) async fn ask<T>(stream: &mut TcpStream, request: &[u8], read: impl Fn(&str) -> T) -> T {
     let mut buffer = vec![0; 16 * 1024];
-    let length = exchange(&mut stream, &start(), &mut buffer).await;
-    let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
-    let (_, rest) = answer.split_once(r#""watch_code":""#).expect("a watch code");
-    rest.split('"').next().unwrap_or_default().to_owned()
+    let length = exchange(stream, request, &mut buffer).await;
+    read(&String::from_utf8_lossy(&buffer[..length]))
+}
+
+/// Sends all these requests, some at once; what was read from their answers is in the order of the requests.
+async fn each<T>(address: SocketAddr, requests: &[Vec<u8>], read: impl Fn(&str) -> T + Copy) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let next = &next;
+    let connections = (0..CONNECTIONS).map(|_| async move {
+        let (mut stream, mut answers) = (connect(address).await, Vec::new());
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(request) = requests.get(i) else { return answers };
+            answers.push((i, ask(&mut stream, request, read).await));
+        }
+    });
+    let mut answers: Vec<_> = futures_util::future::join_all(connections).await.into_iter().flatten().collect();
+    answers.sort_by_key(|(i, _)| *i);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+fn between(text: &str, before: &str, after: &str) -> String {
+    let (_, rest) = text.split_once(before).expect("it stands there");
+    rest.split(after).next().unwrap_or_default().to_owned()
 }
 
 /// Whether the admin listener there says that it is ready.
@@ -98,4 +159,15 @@ pub(crate) fn is_ready(admin: SocketAddr) -> bool {
     let mut answer = [0; 12];
     let asked = stream.set_read_timeout(Some(Duration::from_secs(1))).and_then(|()| stream.write_all(&get("/readyz")));
     asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer.ends_with(b" 200")
+}
+
+/// How many wait in that way, as the admin listener there says.
+pub(crate) fn waiters(admin: SocketAddr, kind: &str) -> usize {
+    let mut stream = std::net::TcpStream::connect(admin).expect("it listens");
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).expect("it answers");
+    let name = format!("tillgate_waiters{{kind=\"{kind}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }

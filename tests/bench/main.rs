@@ -4,11 +4,17 @@
 
 mod load;
 mod process;
+mod table;
+mod tracked;
+mod waiting;
 
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 use self::load::{CONNECTIONS, Load};
 use self::process::Sidecar;
+use self::table::mebibytes;
 
 const STARTS: usize = 10;
 const SETTLE: Duration = Duration::from_secs(1);
@@ -20,45 +26,49 @@ fn main() {
         return;
     }
     println!("machine: {}", process::machine());
-    let (_sandbox, gateway) = process::sandbox();
-
-    let ready = median((0..STARTS).map(|_| process::sidecar(gateway, "info", false).ready_after).collect());
-    let size = std::fs::metadata(process::PROGRAM).expect("the program").len();
-    let idle = process::sidecar(gateway, "info", false);
-    std::thread::sleep(SETTLE);
-    println!("\n{:<46}{:>12}{:>12}", "at rest", "measured", "aim");
-    println!(
-        "{:<46}{:>9.1} ms{:>12}",
-        format!("ready after (median of {STARTS} starts)"),
-        ready.as_secs_f64() * 1e3,
-        "<= 50 ms"
-    );
-    println!("{:<46}{:>8.1} MiB{:>12}", "memory, idle (VmRSS)", mebibytes(idle.process.memory()), "<= 8 MiB");
-    println!("{:<46}{:>8.1} MiB{:>12}", "the program's file", mebibytes(size), "<= 8 MiB");
-    drop(idle);
-
+    at_rest();
     let pinned = process::pin_the_rest();
     let cores =
         if pinned { "the sidecar on one core, load and gateway on another" } else { "nothing pinned to a core" };
-    println!("\n{:<28}{:>12}{:>18}{:>14}", "under load", "requests/s", "CPU per request", "memory after");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    under_load(&runtime, pinned);
+    println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
+    runtime.block_on(tracked::measure(pinned));
+    runtime.block_on(waiting::measure(pinned));
+    runtime.block_on(waiting::latency(pinned));
+}
+
+fn at_rest() {
+    let (_sandbox, gateway) = process::sandbox();
+    let ready = median((0..STARTS).map(|_| process::sidecar(gateway, &[], false).ready_after).collect());
+    let size = std::fs::metadata(process::PROGRAM).expect("the program").len();
+    let idle = process::sidecar(gateway, &[], false);
+    std::thread::sleep(SETTLE);
+    table::head("at rest");
+    let what = format!("ready after (median of {STARTS} starts)");
+    table::row(&what, &format!("{:.1} ms", ready.as_secs_f64() * 1e3), "<= 50 ms");
+    table::row("memory, idle (VmRSS)", &mebibytes(idle.process.memory()), "<= 8 MiB");
+    table::row("the program's file", &mebibytes(size), "<= 8 MiB");
+}
+
+fn under_load(runtime: &Runtime, pinned: bool) {
+    println!("\n{:<28}{:>12}{:>18}{:>14}", "under load", "requests/s", "CPU per request", "memory after");
     for (what, log_level) in [("cached watch", "warn"), ("cached watch", "info"), ("start", "warn"), ("start", "info")]
     {
         // A new pair each: what the last one kept costs this one nothing.
         let (_sandbox, gateway) = process::sandbox();
-        let sidecar = process::sidecar(gateway, log_level, pinned);
+        let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", log_level)], pinned);
         let (rate, cpu, memory) = runtime.block_on(measure(&sidecar, what));
         let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
-        println!("{:<28}{rate:>12.0}{cpu:>18}{:>10.1} MiB", format!("{what}, log {log_level}"), mebibytes(memory));
+        println!("{:<28}{rate:>12.0}{cpu:>18}{:>14}", format!("{what}, log {log_level}"), mebibytes(memory));
     }
-    println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
 }
 
 /// Requests per second, the sidecar's time on a core for each, and its memory when the load is over.
 async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
     let request = match what {
         "start" => load::start(),
-        _ => load::get(&format!("/watch/{}", load::started(sidecar.api).await)),
+        _ => load::get(&format!("/watch/{}", load::started(sidecar.api).await.watch_code)),
     };
     let load = Load::begin(sidecar.api, request).await;
     tokio::time::sleep(SETTLE).await;
@@ -75,9 +85,4 @@ async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact enough for one decimal place")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }

@@ -17,6 +17,7 @@ pub(crate) struct Process(Child);
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
     pub(crate) api: SocketAddr,
+    pub(crate) admin: SocketAddr,
     /// From its start to the first `/readyz` that says 200.
     pub(crate) ready_after: Duration,
 }
@@ -66,8 +67,9 @@ pub(crate) fn sandbox() -> (Process, SocketAddr) {
     (Process::start(command, || TcpStream::connect(address).is_ok()).0, address)
 }
 
-/// A sidecar in front of that gateway, logging from this level on to /dev/null; on a core of its own if `pinned`.
-pub(crate) fn sidecar(gateway: SocketAddr, log_level: &str, pinned: bool) -> Sidecar {
+/// A sidecar in front of that gateway, with these settings besides; on a core of its own if `pinned`. Its log goes to
+/// /dev/null.
+pub(crate) fn sidecar(gateway: SocketAddr, more: &[(&str, &str)], pinned: bool) -> Sidecar {
     let [api, admin] = free_addresses();
     let mut command = if pinned { Command::new("taskset") } else { Command::new(PROGRAM) };
     if pinned {
@@ -80,11 +82,11 @@ pub(crate) fn sidecar(gateway: SocketAddr, log_level: &str, pinned: bool) -> Sid
         ("ADMIN__ADDRESS", &admin.to_string()),
         ("START__RATE", "1000000"),
         ("START__BURST", "1000000"),
-        ("LOG__LEVEL", log_level),
     ];
-    command.arg("run").env_clear().envs(settings.map(|(name, value)| (format!("TILLGATE_{name}"), value)));
+    let settings = settings.iter().chain(more).map(|(name, value)| (format!("TILLGATE_{name}"), value));
+    command.arg("run").env_clear().envs(settings);
     let (process, ready_after) = Process::start(command, || load::is_ready(admin));
-    Sidecar { process, api, ready_after }
+    Sidecar { process, api, admin, ready_after }
 }
 
 /// Addresses that nobody has at this moment: at `log.level = "warn"` the program tells nobody which it took.
@@ -98,6 +100,13 @@ pub(crate) fn pin_the_rest() -> bool {
     let id = std::process::id().to_string();
     let pin = Command::new("taskset").args(["-a", "-cp", "1", &id]).stdout(Stdio::null()).status();
     pin.is_ok_and(|status| status.success())
+}
+
+/// So many files this process may have open, and each that it starts.
+pub(crate) fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(usize::MAX)
 }
 
 /// What all this runs on.
