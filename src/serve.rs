@@ -244,10 +244,10 @@ impl Server {
             if let Some(refusal) = verdict {
                 request.extensions_mut().insert(refusal);
             }
-            let answer = service.clone().oneshot(request);
-            let answering = Answering(verdicts.clone());
+            let (service, answering) = (service.clone(), Answering(verdicts.clone()));
             Box::pin(async move {
-                let answer = answer.await.map_err(|error| Cut(error.into()));
+                // Made in here: one that is moved in has its room twice, where it came in and where it is awaited.
+                let answer = service.oneshot(request).await.map_err(|error| Cut(error.into()));
                 drop(busy);
                 answer.map(|answer| answer.map(|body| Answered { body, _answering: answering }))
             })
