@@ -321,7 +321,8 @@ async fn linger(mut stream: TcpStream) {
         return;
     }
     let _ = clock::timeout(PATIENCE, async {
-        let mut buffer = [0; 4096];
+        // On the heap: every connection has room for this future, and few of them have anything left to read.
+        let mut buffer = vec![0; 4096];
         let mut thrown_away = 0;
         while let Ok(n @ 1..) = stream.read(&mut buffer).await {
             thrown_away += n;
