@@ -7,8 +7,8 @@ use hyper::http::uri::PathAndQuery;
 
 use super::Refusal;
 
-/// Most fields in one head.
-pub(super) const MAX_FIELDS: usize = 100;
+/// Most fields in one head. hyper's own limit, too.
+const MAX_FIELDS: usize = 100;
 /// Largest head, in bytes.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// Longest target, in bytes.
