@@ -29,7 +29,7 @@ impl Display for Amount {
 
 /// The public code of a payment: whoever has it can pay it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Code(Arc<str>);
+pub(crate) struct Code(Box<str>);
 
 /// The code that a payment's status is asked with. Clones share the text: it stands in several places for each payment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +41,7 @@ pub(crate) struct Malformed;
 
 /// Both codes stand in paths that we build. With these characters there is nothing to escape, and no way out of the
 /// segment.
-fn parse_code(text: &str) -> Result<Arc<str>, Malformed> {
+fn parse_code<T: for<'a> From<&'a str>>(text: &str) -> Result<T, Malformed> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let well_formed = (1..=256).contains(&text.len()) && text.bytes().all(unreserved) && text != "." && text != "..";
     if well_formed { Ok(text.into()) } else { Err(Malformed) }
@@ -138,8 +138,6 @@ pub(crate) struct Payment {
 pub(crate) struct Report {
     /// The one field that this program acts on.
     pub(crate) status: Status,
-    /// The amount that the gateway names, as the text it was.
-    pub(crate) amount: Box<str>,
     /// The gateway's whole object, fields that we do not know included, as canonical JSON: equal in meaning is equal
     /// in bytes.
     pub(crate) body: Box<str>,

@@ -32,7 +32,8 @@ use self::schedule::{Failing, Trouble};
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
-use crate::payment::{Status, WatchCode};
+use crate::json::{self, Json};
+use crate::payment::{Report, Status, WatchCode};
 use crate::store::{Record, Seen, Settled, Store};
 
 /// `[watch]`
@@ -338,16 +339,18 @@ impl Inner {
 
 /// One line for each change of a status, and for each answer that should not be.
 fn tell(before: &Record, seen: &Seen) {
+    if before.seen.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &seen.report)) {
+        return;
+    }
     let status = &seen.report.status;
     let last = before.seen.as_ref().map(|seen| &seen.report.status);
     let payment = before.tracked.as_ref().map(|tracked| &tracked.payment);
     let code = payment.map(|payment| payment.code.to_string());
-    let amount = &seen.report.amount;
-    if let Some(payment) = payment
-        && payment.amount.to_string() != **amount
-        && before.seen.as_ref().is_none_or(|seen| seen.report.amount != *amount)
-    {
-        tracing::warn!(code, asked = %payment.amount, told = amount, "the gateway tells another amount than was started");
+    if let Some(payment) = payment {
+        let (asked, told) = (payment.amount.to_string(), amount(&seen.report));
+        if told != asked && before.seen.as_ref().is_none_or(|before| amount(&before.report) != told) {
+            tracing::warn!(code, asked, told, "the gateway tells another amount than was started");
+        }
     }
     if last == Some(status) {
         return;
@@ -360,4 +363,10 @@ fn tell(before: &Record, seen: &Seen) {
             "the gateway gave a status that its guide does not know; it is passed on as it is"
         );
     }
+}
+
+/// The amount that the gateway names, as the text it was: read when it is wanted, not kept for each payment.
+fn amount(report: &Report) -> String {
+    let object = json::parse_object(report.body.as_bytes()).unwrap_or_default();
+    json::get(&object, "amount").map(Json::to_string).unwrap_or_default()
 }

@@ -170,11 +170,11 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
     {
         return Err(Error::bad_answer("a field of the gateway's answer is malformed", said));
     }
-    let (status, amount) = (Status::from(status), amount.clone());
+    let status = Status::from(status);
     let body = Json::Object(object).canonical().to_string();
     let mut fingerprint = Fingerprint([0; 16]);
     fingerprint.0.copy_from_slice(&Sha256::digest(&body)[..16]);
-    Ok(Report { status, amount, body: body.into(), fingerprint })
+    Ok(Report { status, body: body.into(), fingerprint })
 }
 
 fn no_object(why: &str, said: &Said) -> Error {
