@@ -75,7 +75,7 @@ async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
     let (began, cpu_before, answers_before) = (Instant::now(), sidecar.process.cpu_time(), load.answers());
     tokio::time::sleep(MEASURE).await;
     let (took, cpu, answers) =
-        (began.elapsed(), sidecar.process.cpu_time() - cpu_before, load.answers() - answers_before);
+        (began.elapsed(), sidecar.process.cpu_time().saturating_sub(cpu_before), load.answers() - answers_before);
     load.end();
     tokio::time::sleep(SETTLE).await;
     let answers = u32::try_from(answers).expect("seconds are few").max(1);

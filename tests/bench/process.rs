@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use crate::load;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tillgate");
-/// Linux counts a process's time in hundredths of a second, whatever the kernel's own tick is.
-const TICK: Duration = Duration::from_millis(10);
 
 /// A running `tillgate`, killed when dropped.
 pub(crate) struct Process(Child);
@@ -42,13 +40,15 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Time on a core so far, in the program and in the kernel on its behalf.
+    /// Time on a core so far, in the program and in the kernel on its behalf, of all threads that still are. Not from
+    /// `stat`: that is sampled every hundredth of a second, and work shorter than that mostly goes unseen.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("it runs");
-        // The second field is a name in brackets; utime and stime are the fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(") ").expect("a name");
-        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u32>().expect("a number"));
-        TICK * ticks.sum::<u32>()
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
+        let times = threads.filter_map(|thread| {
+            let schedstat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            schedstat.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(times.sum())
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn pin_the_rest() -> bool {
 pub(crate) fn open_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(usize::MAX)
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(usize::MAX)
 }
 
 /// What all this runs on.

@@ -13,6 +13,8 @@ const PAYMENTS: usize = 100_000;
 /// Before the first look at the memory: what the first few cost is not the price of one more.
 const WARM_UP: usize = 1000;
 const IDLE: Duration = Duration::from_secs(10);
+/// Until all are on the agenda for a new reader of /events: a thousand come with each turn that the budget has.
+const ADOPTED: Duration = Duration::from_secs(6);
 const ROOM: &str = "150000";
 const AIM: &str = "<= 600 bytes";
 
@@ -52,6 +54,7 @@ pub(crate) async fn measure(pinned: bool) {
     let sidecar = process::sidecar(gateway, &settings("20"), pinned);
     fill(&sidecar).await;
     let _reader = events(sidecar.api).await;
+    tokio::time::sleep(ADOPTED).await;
     cpu("time of a core: one reads /events, 20 polls a second", &sidecar).await;
 }
 
@@ -91,6 +94,6 @@ fn row_of_memory(what: &str, bytes: u64) {
 async fn cpu(what: &str, sidecar: &Sidecar) {
     let before = sidecar.process.cpu_time();
     tokio::time::sleep(IDLE).await;
-    let share = (sidecar.process.cpu_time() - before).as_secs_f64() / IDLE.as_secs_f64();
-    table::row(what, &format!("{:.1} %", share * 100.0), "< 1 %");
+    let share = sidecar.process.cpu_time().saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
+    table::row(what, &format!("{:.2} %", share * 100.0), "< 1 %");
 }
