@@ -106,7 +106,7 @@ pub(crate) fn pin_the_rest() -> bool {
 pub(crate) fn open_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(usize::MAX)
+    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(usize::MAX)
 }
 
 /// What all this runs on.
