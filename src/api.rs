@@ -1,7 +1,9 @@
 //! The merchant's door: HTTP in, for the app beside us.
 
+mod deliveries;
 mod door;
 mod events;
+mod page;
 mod payments;
 mod problem;
 mod seats;
@@ -132,6 +134,8 @@ enum Route {
     Watch,
     Events,
     Payments,
+    Deliveries,
+    Redeliver,
     Pay,
     Nowhere,
 }
@@ -142,6 +146,8 @@ impl Route {
             "/api/start_payment" => Self::Start,
             "/events" => Self::Events,
             "/payments" => Self::Payments,
+            "/deliveries" => Self::Deliveries,
+            _ if redelivered(path).is_some() => Self::Redeliver,
             _ if path.starts_with("/watch/") => Self::Watch,
             _ if path.starts_with("/pay/") => Self::Pay,
             _ => Self::Nowhere,
@@ -155,10 +161,17 @@ impl Route {
             Self::Watch => "/watch/{watch_code}",
             Self::Events => "/events",
             Self::Payments => "/payments",
+            Self::Deliveries => "/deliveries",
+            Self::Redeliver => "/deliveries/{id}/redeliver",
             Self::Pay => "/pay/{code}",
             Self::Nowhere => "unknown",
         }
     }
+}
+
+/// The id in `/deliveries/{id}/redeliver`.
+fn redelivered(path: &str) -> Option<&str> {
+    path.strip_prefix("/deliveries/")?.strip_suffix("/redeliver").filter(|id| !id.contains('/'))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -270,8 +283,9 @@ impl Inner {
         match (route, request.method()) {
             (Route::Start, &Method::POST) => {
                 start::check_content(request.headers()).map_err(refuse)?;
+                let key = start::key(request.headers()).map_err(refuse)?;
                 let body = self.read(request.into_body()).await.map_err(Problem::closing)?;
-                start::start(&self.starter, &body).await
+                start::start(&self.starter, &body, key).await
             }
             (Route::Watch, &Method::GET) => {
                 let code = request.uri().path().strip_prefix("/watch/").unwrap_or_default().parse::<WatchCode>();
@@ -285,7 +299,18 @@ impl Inner {
                 let seat = self.seats.take("stream").map_err(refuse)?;
                 Ok(watch::stream(&self.board, &question, id, interruption, seat).await)
             }
-            (Route::Events | Route::Payments, &Method::GET) if !self.lists => Err(refuse(Problem::token_required())),
+            (Route::Events | Route::Payments | Route::Deliveries, &Method::GET) | (Route::Redeliver, &Method::POST)
+                if !self.lists =>
+            {
+                Err(refuse(Problem::token_required()))
+            }
+            (Route::Deliveries, &Method::GET) => {
+                deliveries::deliveries(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
+            }
+            (Route::Redeliver, &Method::POST) => {
+                let id = redelivered(request.uri().path()).unwrap_or_default();
+                deliveries::redeliver(&self.store, id).await.map_err(refuse)
+            }
             (Route::Events, &Method::GET) => {
                 let seat = self.seats.take("events").map_err(refuse)?;
                 let feed = self.board.feed(watch::last_event(request.headers()));
@@ -294,15 +319,17 @@ impl Inner {
             (Route::Payments, &Method::GET) => {
                 payments::payments(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
             }
-            (Route::Start, _) => Err(refuse(Problem::method_not_allowed("POST"))),
-            (Route::Watch | Route::Events | Route::Payments, _) => Err(refuse(Problem::method_not_allowed("GET"))),
+            (Route::Start | Route::Redeliver, _) => Err(refuse(Problem::method_not_allowed("POST"))),
+            (Route::Watch | Route::Events | Route::Payments | Route::Deliveries, _) => {
+                Err(refuse(Problem::method_not_allowed("GET")))
+            }
             (Route::Pay, _) => Err(refuse(Problem::new(
                 Word::NotFound,
                 "The pay page is the gateway's: send the payer to the pay_url that the start answered with.",
             ))),
             (Route::Nowhere, _) => Err(refuse(Problem::new(
                 Word::NotFound,
-                "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events and GET /payments.",
+                "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events, GET /payments and GET /deliveries.",
             ))),
         }
     }

@@ -13,22 +13,27 @@ use tokio::sync::Notify;
 pub use self::in_process::Sidecar;
 use crate::admin::Admin;
 use crate::api::Api;
+use crate::client::{Network, Transport};
 use crate::clock;
 use crate::config::{Config, Loaded};
+use crate::courier::Courier;
 use crate::file::{Look, Patience};
 use crate::flight::Airport;
-use crate::gateway::{Gateway, Network, Transport};
+use crate::gateway::Gateway;
+use crate::push::{self, Pusher};
 use crate::ready::{Latch, Ready};
 use crate::sandbox::Sandbox;
 use crate::serve::{Address, Limits, Server};
 use crate::signal::{Signal, Signals};
 use crate::start::{Allowed, Starter};
-use crate::store::Store;
+use crate::store::{CannotOpen, Compose, Place, Store};
 use crate::telemetry;
 use crate::watch::Board;
 
 /// How often the files are looked at; what is new is taken at the second look.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the store forgets what has had its time.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often a secret that is still missing is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -38,7 +43,10 @@ pub(crate) struct App {
     pub(crate) api: Api,
     admin: Admin,
     board: Board,
-    /// The starts that are under way, whether somebody still waits for them or not.
+    store: Arc<Store>,
+    /// Where the app is told of its payments.
+    pusher: Option<Pusher>,
+    /// The starts and webhooks that are under way, whether somebody still waits for them or not.
     airport: Airport,
     files: Files,
     ready: Ready,
@@ -59,6 +67,8 @@ pub(crate) enum End {
     Drained,
     /// Asked twice.
     Forced,
+    /// The store's file can never be used again by this process; another one recovers from it.
+    Broken,
 }
 
 /// An address that cannot be had.
@@ -111,8 +121,11 @@ impl Bound {
 impl App {
     /// Builds everything from a checked configuration. `dev`: on a developer's own machine, where starts may name any
     /// page of this machine, and everybody may see every code.
-    pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Self {
-        let Loaded { config, gateway_url, secret, tokens, network, explained: _ } = loaded;
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
+        let Loaded { config, gateway_url, secret, tokens, network, courier, explained: _ } = loaded;
         let mut registry = telemetry::registry();
         let airport = Airport::default();
         let transport: Arc<dyn Transport> = match behind {
@@ -120,10 +133,13 @@ impl App {
             Behind::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
         };
         let gateway = Arc::new(Gateway::new(&config.gateway, gateway_url, secret.clone(), transport));
-        let store = Arc::new(Store::new(usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX)));
+        let compose = courier.is_some().then_some(push::compose as Compose);
+        let place = config.store.url.clone().unwrap_or(Place::Memory);
+        let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
+        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose)?);
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
-        let board = Board::new(&config.watch, gateway.clone(), store.clone());
+        let board = Board::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);
@@ -133,19 +149,26 @@ impl App {
         api.register(&mut registry);
         let ready = Ready::default();
         drop(ready.latch("draining"));
+        drop(ready.latch("store"));
         let latch = Some(ready.latch("secret"));
         let mut others: Vec<Arc<dyn Look>> = vec![network];
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));
+        others.extend(courier.as_ref().map(Courier::keys));
+        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, airport.clone()));
+        if let Some(pusher) = &pusher {
+            pusher.register(&mut registry);
+        }
         let mut files = Files { secret: Arc::new(secret), latch, others, missing_for: Duration::ZERO };
         files.release();
         let loopback = config.admin.address.is_none_or(Address::is_loopback);
-        let admin = Admin::new(ready.clone(), registry, gateway, store, loopback);
-        Self { config, api, board, admin, airport, files, ready }
+        let admin = Admin::new(ready.clone(), registry, gateway, store.clone(), loopback);
+        Ok(Self { config, api, board, store, pusher, admin, airport, files, ready })
     }
 
     /// Serves on these sockets until the process is asked to end.
     pub(crate) async fn run(self, api: Bound, admin: Bound, signals: &mut Signals) -> End {
-        let Self { config, api: door, board: _, admin: admin_door, airport, mut files, ready } = self;
+        let Self { config, api: door, board: _board, store, pusher, admin: admin_door, airport, mut files, ready } =
+            self;
         let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
         let [api_server, admin_server] = &servers;
         for listener in api.listeners {
@@ -171,15 +194,19 @@ impl App {
             () = asked_to_end => {}
             () = files.keep_looking(&reload) => {}
             () = admin_door.keep_history() => {}
+            () = keep_sweeping(&store) => {}
+            () = store.broken() => return End::Broken,
         }
         let _draining = ready.latch("draining");
         tracing::info!("shutting down: finishing what is under way");
         door.drain();
+        drop(pusher);
         api_server.stop_accepting();
         let drained = async {
             api_server.idle().await;
             airport.idle().await;
             api_server.close().await;
+            store.close().await;
         };
         tokio::select! {
             done = clock::timeout(config.listen.drain_timeout, drained) => {
@@ -189,6 +216,7 @@ impl App {
                 }
                 End::Drained
             }
+            () = store.broken() => End::Broken,
             () = second(signals) => {
                 tracing::warn!("asked to end a second time: what is still under way is cut off");
                 End::Forced
@@ -200,6 +228,14 @@ impl App {
 /// The admin listener needs no settings: probes and scrapers are few and small.
 const ADMIN_LIMITS: Limits =
     Limits { max_connections: 64, header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(120) };
+
+/// Forgets, now and then, what has had its time. Never returns.
+async fn keep_sweeping(store: &Store) {
+    loop {
+        store.sweep();
+        clock::sleep(SWEEP_EVERY).await;
+    }
+}
 
 async fn second(signals: &mut Signals) {
     while signals.next().await != Signal::Terminate {}

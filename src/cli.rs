@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod deliveries;
 mod dev;
 mod health;
 mod tour;
@@ -73,6 +74,15 @@ enum Command {
         #[arg(long, requires = "online")]
         start: bool,
     },
+    /// Webhooks that the running sidecar has posted, or is to post
+    Deliveries {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        action: Option<Deliveries>,
+    },
+    /// Print a fresh key to sign webhooks with, for webhook.secret_file
+    WebhookSecret,
     /// Exit 0 if the running sidecar is ready, else 1
     Health {
         #[command(flatten)]
@@ -80,6 +90,17 @@ enum Command {
         /// Keep asking for so long, like 10s
         #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
         wait: Option<Duration>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Deliveries {
+    /// List them, the newest first
+    List,
+    /// Post one again
+    Redeliver {
+        /// Its id, like msg_…
+        id: String,
     },
 }
 
@@ -140,6 +161,17 @@ async fn command(command: Command, environment: &Environment) -> Exit {
         Command::Check { config, online, start } => {
             check::check(config.path.as_deref(), environment, online, start).await
         }
+        Command::Deliveries { config, action } => {
+            let redeliver = match &action {
+                Some(Deliveries::Redeliver { id }) => Some(id.as_str()),
+                Some(Deliveries::List) | None => None,
+            };
+            deliveries::deliveries(config.path.as_deref(), environment, redeliver).await
+        }
+        Command::WebhookSecret => {
+            answer(&crate::courier::fresh_key());
+            Exit::Fine
+        }
         Command::Health { config, wait } => health::health(config.path.as_deref(), environment, wait).await,
     }
 }
@@ -163,9 +195,13 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
     };
-    match App::build(loaded, Behind::Network, false).run(api, admin, &mut signals).await {
+    let app = match App::build(loaded, Behind::Network, false) {
+        Ok(app) => app,
+        Err(error) => return failed(&error),
+    };
+    match app.run(api, admin, &mut signals).await {
         End::Drained => Exit::Fine,
-        End::Forced => Exit::Failed,
+        End::Forced | End::Broken => Exit::Failed,
     }
 }
 

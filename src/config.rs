@@ -10,12 +10,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::explain::Explained;
-pub(crate) use self::load::{Environment, Source, admin_address, load};
+pub(crate) use self::load::{Environment, Reach, Source, admin_address, load, reach};
 use crate::api::Tokens;
+use crate::client::Network;
+use crate::courier::Courier;
 use crate::file::Watched;
-use crate::gateway::{BaseUrl, Network};
+use crate::gateway::BaseUrl;
 use crate::secret::Secret;
-use crate::{admin, api, gateway, secret, start, telemetry, watch};
+use crate::{admin, api, courier, gateway, secret, start, store, telemetry, watch};
 
 /// Every key there is. What a key means is said where its section is defined.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -28,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) start: start::Config,
     pub(crate) redirect: start::RedirectConfig,
     pub(crate) watch: watch::Config,
+    pub(crate) webhook: courier::Config,
+    pub(crate) store: store::Config,
     pub(crate) log: telemetry::Config,
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Loaded {
     pub(crate) secret: Secret,
     pub(crate) tokens: Option<Arc<Watched<Tokens>>>,
     pub(crate) network: Arc<Network>,
+    /// Where the app wants to be told.
+    pub(crate) courier: Option<Courier>,
     pub(crate) explained: Explained,
 }
 

@@ -1,7 +1,6 @@
 //! The way to the gateway: two calls, in the words of payments. Nothing above this room knows a status code of the
 //! gateway's, and nothing below it knows a payment.
 
-mod connect;
 mod error;
 mod inject;
 mod scrub;
@@ -25,11 +24,11 @@ use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::connect::{Network, Sending, Transport, TransportError};
 use self::error::BadAnswer;
 pub(crate) use self::error::{Error, Outcome, Said};
 use self::scrub::Scrubber;
 pub(crate) use self::url::BaseUrl;
+use crate::client::Transport;
 use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};

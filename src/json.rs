@@ -7,6 +7,9 @@ use std::fmt::{self, Display, Write};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::payment::Fingerprint;
 
 /// How deep arrays and objects may stand in each other.
 const MAX_DEPTH: usize = 16;
@@ -49,6 +52,19 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, &'static str> {
 /// The member of that name.
 pub(crate) fn get<'a>(object: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
     object.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// Gives a member that value, in the place of what stands under its name.
+pub(crate) fn set(object: &mut Object, name: &str, value: Json) {
+    object.retain(|(key, _)| key != name);
+    object.push((name.to_owned(), value));
+}
+
+/// The same for the same canonical text, and for no other.
+pub(crate) fn fingerprint(canonical: &str) -> Fingerprint {
+    let mut fingerprint = Fingerprint([0; 16]);
+    fingerprint.0.copy_from_slice(&Sha256::digest(canonical)[..16]);
+    fingerprint
 }
 
 impl Json {

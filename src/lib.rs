@@ -10,17 +10,19 @@
 //! | 7 | `app` | builds from the ground up, binds, runs, drains: the only file that knows everything |
 //! | 6 | `config` | puts the sections together that the rooms below define; loads, explains |
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
-//! | 4 | `start`, `watch` | the stories; no HTTP word in them |
-//! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
-//! | 2 | `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry`, `html` | mechanisms; no payment word in them |
+//! | 4 | `start`, `watch`, `push` | the stories; no HTTP word in them |
+//! | 3 | `gateway`, `courier`, `store` | the way to the gateway; posts a webhook; what must not be forgotten |
+//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
 mod admin;
 mod api;
 pub mod app;
 pub mod cli;
+mod client;
 mod clock;
 mod config;
+mod courier;
 mod file;
 mod flight;
 mod gateway;
@@ -28,6 +30,7 @@ mod html;
 mod json;
 mod limit;
 mod payment;
+mod push;
 mod random;
 mod ready;
 pub mod sandbox;

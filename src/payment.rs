@@ -15,6 +15,11 @@ impl Amount {
         literal.bytes().all(|byte| byte.is_ascii_digit()).then(|| literal.parse().ok().map(Self))?
     }
 
+    /// The number.
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+
     /// The amount `value`.
     pub(crate) fn new(value: u64) -> Self {
         Self(value)
@@ -70,6 +75,51 @@ impl Display for Code {
 }
 
 impl Display for WatchCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name that a caller gives to a start, to be able to ask for it again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    const MAX: usize = 255;
+
+    /// A key that was read before, as `Display` gives it.
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        let well_formed =
+            (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        well_formed.then(|| Self(text.into()))
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = Malformed;
+
+    /// A string in quotes (RFC 9651, section 4.2.5), as draft-ietf-httpapi-idempotency-key-header has it, or its text
+    /// alone: both name the same.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let mut key = String::with_capacity(text.len());
+        match text.strip_prefix('"') {
+            None => key.push_str(text),
+            Some(rest) => {
+                let mut rest = rest.strip_suffix('"').ok_or(Malformed)?.chars();
+                while let Some(c) = rest.next() {
+                    match c {
+                        '\\' => key.push(rest.next().filter(|c| matches!(c, '"' | '\\')).ok_or(Malformed)?),
+                        '"' => return Err(Malformed),
+                        c => key.push(c),
+                    }
+                }
+            }
+        }
+        Self::stored(&key).ok_or(Malformed)
+    }
+}
+
+impl Display for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -164,6 +214,19 @@ mod tests {
         assert_eq!(Amount::parse("1000").map(|amount| amount.to_string()).as_deref(), Some("1000"));
         for literal in ["-0", "-1", "1.0", "1e3", "true", "null", "18446744073709551616", ""] {
             assert!(Amount::parse(literal).is_none(), "{literal}");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_in_quotes_and_without() {
+        let read = |text: &str| text.parse::<IdempotencyKey>().ok().map(|key| key.to_string());
+        assert_eq!(read("order-1"), read("\"order-1\""));
+        assert_eq!(read(r#""a\"b\\c""#).as_deref(), Some(r#"a"b\c"#));
+        assert_eq!(read(&"k".repeat(255)).map(|key| key.len()), Some(255));
+        for text in
+            ["", "\"\"", "\"open", "\"a\"b\"", r#""a\x""#, r#""a\""#, "\"a\";b=1", "é", "a\tb", &"k".repeat(256)]
+        {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

@@ -11,6 +11,13 @@ pub(crate) fn token(len: usize) -> String {
     bytes.iter().map(|byte| char::from(BASE62[usize::from(*byte) % BASE62.len()])).collect()
 }
 
+/// Bytes for a key.
+pub(crate) fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill(&mut bytes);
+    bytes
+}
+
 /// A number from 0 up to, but not, 1.
 pub(crate) fn fraction() -> f64 {
     let mut bytes = [0; 4];

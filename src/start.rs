@@ -3,8 +3,9 @@
 mod redirect;
 mod request;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Request};
-use crate::flight::Airport;
+use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway, Order, Outcome, Started};
 use crate::json::{Json, Object};
 use crate::limit::{Limiter, Rate, Refused};
-use crate::payment::{Amount, Payment};
-use crate::store::Store;
+use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment};
+use crate::store::{NotKept, Store};
 use crate::{clock, telemetry};
 
 /// `[start]`
@@ -41,6 +42,9 @@ pub(crate) struct Config {
     pub(crate) max_amount: u64,
     /// Names of further request fields that are passed on to the gateway.
     pub(crate) forward_fields: Vec<request::FieldName>,
+    /// So long an answer is kept under its key, and a finished payment in the list.
+    #[serde(with = "clock::text")]
+    pub(crate) idempotency_ttl: Duration,
 }
 
 impl Default for Config {
@@ -54,6 +58,7 @@ impl Default for Config {
             // The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
             max_amount: (1 << 53) - 1,
             forward_fields: Vec::new(),
+            idempotency_ttl: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -70,9 +75,32 @@ pub(crate) enum Error {
     /// The gateway, or the way to it.
     #[error(transparent)]
     Gateway(#[from] gateway::Error),
+    /// The key was used for another start.
+    #[error("this key was used for another start")]
+    Mismatch,
+    /// As many keys are alive as there may be.
+    #[error("too many live keys")]
+    NoRoomForKey,
+    /// The payment cannot be kept, or could not be.
+    #[error("the store has no room, or could not be written")]
+    NotKept {
+        /// The gateway may have started one.
+        sent: bool,
+    },
     /// A bug of ours: what the gateway did is not known.
     #[error("the start crashed")]
     Crashed,
+}
+
+type Running = HashMap<IdempotencyKey, (Fingerprint, Flight<Result<Arc<str>, Error>>)>;
+
+/// What a caller is told of a payment that was started.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    /// The gateway's object, and where the payer goes, as JSON.
+    pub(crate) body: Arc<str>,
+    /// Another request with the same key started it.
+    pub(crate) is_replayed: bool,
 }
 
 /// Starts payments. Clones share everything.
@@ -85,6 +113,8 @@ struct Inner {
     gateway: Arc<Gateway>,
     store: Arc<Store>,
     airport: Airport,
+    /// By key: what is asked for, and the start that is under way.
+    running: Mutex<Running>,
     metrics: Metrics,
 }
 
@@ -103,6 +133,7 @@ impl Starter {
             gateway,
             store,
             airport,
+            running: Mutex::default(),
             metrics: Metrics::default(),
         }))
     }
@@ -115,22 +146,52 @@ impl Starter {
         Request::parse(body, &self.0.bounds)
     }
 
-    /// Starts the payment. It goes on when the caller stops waiting.
+    /// Starts the payment; with a key, once: who asks for the same again gets the same answer, and whoever asks while
+    /// it is under way waits for it too. It goes on when the caller stops waiting.
     ///
     /// # Errors
-    /// Each knows its [`Outcome`].
-    pub(crate) async fn start(&self, request: Request) -> Result<Object, Error> {
+    /// Each knows its [`Outcome`]. After an error the key is free again: nobody was told of a payment.
+    pub(crate) async fn start(&self, request: Request, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
+        let (flight, is_replayed) = match key {
+            None => (self.launch(request, None), false),
+            Some(key) => {
+                let meaning = request.fingerprint();
+                let same = |other: Fingerprint| if other == meaning { Ok(()) } else { Err(Error::Mismatch) };
+                let mut running = self.0.running();
+                // In this order: a start that ends in this moment is answered first, and then no longer running.
+                if let Some((other, flight)) = running.get(&key) {
+                    same(*other)?;
+                    (flight.clone(), true)
+                } else if let Some(answer) = self.0.store.answer(&key) {
+                    same(answer.request)?;
+                    return Ok(Reply { body: answer.body.clone(), is_replayed: true });
+                } else if !self.0.store.has_keys(running.len() + 1) {
+                    return Err(Error::NoRoomForKey);
+                } else {
+                    let flight = self.launch(request, Some((key.clone(), meaning)));
+                    running.insert(key, (meaning, flight.clone()));
+                    (flight, false)
+                }
+            }
+        };
+        let body = flight.landed().await.unwrap_or(Err(Error::Crashed))?;
+        Ok(Reply { body, is_replayed })
+    }
+
+    fn launch(&self, request: Request, key: Option<(IdempotencyKey, Fingerprint)>) -> Flight<Result<Arc<str>, Error>> {
         let this = self.clone();
-        let flight = self.0.airport.launch(async move {
+        self.0.airport.launch(async move {
             let began = clock::now();
-            // A flight of its own, so that a crash is counted too.
-            let inner = this.0.clone();
-            let start = this.0.airport.launch(async move { inner.start(request).await });
+            // A flight of its own, so that a crash is counted too, and frees the key.
+            let (inner, named) = (this.0.clone(), key.clone());
+            let start = this.0.airport.launch(async move { inner.start(request, named).await });
             let result = start.landed().await.unwrap_or(Err(Error::Crashed));
             this.0.metrics.observe(clock::now() - began, &result);
+            if let Some((key, _)) = key {
+                this.0.running().remove(&key);
+            }
             result
-        });
-        flight.landed().await.unwrap_or(Err(Error::Crashed))
+        })
     }
 
     /// Adds this room's metrics.
@@ -148,14 +209,22 @@ impl Starter {
 }
 
 impl Inner {
-    async fn start(&self, request: Request) -> Result<Object, Error> {
+    async fn start(&self, request: Request, key: Option<(IdempotencyKey, Fingerprint)>) -> Result<Arc<str>, Error> {
         let Request { amount, redirect, extra } = request;
         self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
+        self.store.has_room().map_err(|NotKept| Error::NotKept { sent: false })?;
         let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
         let pay_url = self.gateway.pay_url(&code, redirect.as_ref());
-        self.store.started(Payment { code: code.clone(), watch_code, amount });
+        let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url)).to_string().into();
+        let payment = Payment { code: code.clone(), watch_code, amount };
+        let answer = key.map(|(key, request)| (key, request, body.clone()));
+        self.store.started(payment, answer).await.map_err(|NotKept| Error::NotKept { sent: true })?;
         tracing::info!(%code, %amount, "payment started");
-        Ok(with_pay_url(answer, pay_url))
+        Ok(body)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,9 +239,11 @@ impl Error {
     /// Whether the gateway may have started a payment.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::RateLimited { .. } => Outcome::NotSent,
+            Self::RateLimited { .. } | Self::Mismatch | Self::NoRoomForKey | Self::NotKept { sent: false } => {
+                Outcome::NotSent
+            }
             Self::Gateway(error) => error.outcome(),
-            Self::Crashed => Outcome::Unknown,
+            Self::Crashed | Self::NotKept { sent: true } => Outcome::Unknown,
         }
     }
 }
@@ -204,7 +275,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn observe(&self, took: Duration, result: &Result<Object, Error>) {
+    fn observe(&self, took: Duration, result: &Result<Arc<str>, Error>) {
         let outcome = match result {
             Ok(_) => "accepted",
             Err(error) => error.outcome().label(),

@@ -1,237 +1,263 @@
-//! What must not be forgotten: the payments started here, and the last that is known of each watch code.
+//! What must not be forgotten: the payments started here, what was answered under which key, what the app is still to
+//! be told of; and the last that is known of each watch code.
+//!
+//! All of it is in memory, and read there. With a file each fact is written down first, and becomes true when that is
+//! done: nobody hears of what a crash could take back.
 
+mod answers;
+mod backend;
+mod counted;
+mod file;
 mod journal;
+mod known;
+mod outbox;
+mod place;
+mod row;
+mod shelf;
+mod shown;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::registry::{Registry, Unit};
-use tokio::sync::watch;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
 
-use self::journal::Journal;
+pub(crate) use self::answers::Answer;
+use self::counted::Counted;
+pub(crate) use self::file::CannotOpen;
+use self::file::File;
 pub(crate) use self::journal::{Change, OutOfReach};
+pub(crate) use self::known::{Known, Record, Seen, Settled, Tracked};
+pub(crate) use self::outbox::{Delivery, Kind, State};
+pub(crate) use self::place::Place;
+use self::shelf::{Fact, Shelf};
+pub(crate) use self::shown::shown;
 use crate::clock::{self, Instant};
-use crate::payment::{Payment, Report, Status, WatchCode};
-use crate::random;
+use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, Status, WatchCode};
+use crate::{random, text};
 
-/// Keeps it in memory: forgotten when the process ends.
+/// `[store]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Where it is kept.
+    #[serde(with = "text")]
+    pub(crate) url: Option<Place>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { url: Some(Place::Memory) }
+    }
+}
+
+/// Live keys at most: each costs a few hundred bytes.
+const MAX_KEYS: usize = 250_000;
+
+/// Keeps it.
 pub(crate) struct Store {
-    room: usize,
-    /// Another one in each run: a position in the journal means nothing in another run.
+    /// In the journal's positions: what one run, or one file, has written means nothing in another.
     run: String,
-    kept: Mutex<Kept>,
-    /// The journal's last position.
-    position: watch::Sender<u64>,
-    tracked: Family<ByStatus, Gauge>,
-    let_go: Counter,
+    ttl: Duration,
+    shelf: Arc<Mutex<Shelf>>,
+    /// `None`: all is forgotten when the process ends.
+    file: Option<File>,
+    /// Makes messages to the app out of what happens; `None` where the app is not to be told.
+    compose: Option<Compose>,
+    position: watch::Receiver<u64>,
 }
 
-#[derive(Default)]
-struct Kept {
-    records: HashMap<WatchCode, Record>,
-    /// Started here and not final yet, by number: in the order of their start.
-    open: BTreeMap<u64, Arc<Tracked>>,
-    /// Started here and final, likewise.
-    closed: BTreeMap<u64, Arc<Tracked>>,
-    /// Only asked for here, the oldest in front. When there is no more room these go first.
-    heard: VecDeque<WatchCode>,
-    /// Somebody waits for these: they stay whatever the room.
-    pinned: HashSet<WatchCode>,
-    journal: Journal,
-    /// Of the last start.
-    number: u64,
-}
+/// What is posted to the app about this payment.
+pub(crate) type Compose = fn(Kind, &Tracked, Option<&Report>, Timestamp) -> String;
 
-/// A payment that was started here, and when.
-pub(crate) struct Tracked {
-    /// Its place in the order of starts, from 1.
-    pub(crate) number: u64,
-    pub(crate) payment: Payment,
-    /// For its age.
-    pub(crate) since: Instant,
-    /// For people and other programs.
-    pub(crate) started_at: Timestamp,
-}
-
-/// What is known of one watch code.
-#[derive(Clone, Default)]
-pub(crate) struct Record {
-    /// The payment, if it was started here.
-    pub(crate) tracked: Option<Arc<Tracked>>,
-    /// The last answer of the gateway, if there was one.
-    pub(crate) seen: Option<Seen>,
-}
-
-/// An answer, and when it was asked for: what happened after that moment it cannot tell.
-#[derive(Clone)]
-pub(crate) struct Seen {
-    pub(crate) report: Arc<Report>,
-    pub(crate) asked: Instant,
-}
-
-/// What an answer did to what was known.
-pub(crate) struct Settled {
-    /// What is known now: a final status is never taken back.
-    pub(crate) seen: Seen,
-    /// What was known before.
-    pub(crate) before: Record,
-}
-
-/// A payment that was started here, and the last answer about it.
-pub(crate) type Known = (Arc<Tracked>, Option<Seen>);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByStatus {
-    status: &'static str,
-}
+/// It could not be written down: nobody may hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has no room, or could not be written")]
+pub(crate) struct NotKept;
 
 impl Store {
-    /// Room for so many watch codes.
-    pub(crate) fn new(room: usize) -> Self {
-        Self {
-            room,
-            run: random::token(8),
-            kept: Mutex::default(),
-            position: watch::Sender::new(0),
-            tracked: Family::default(),
-            let_go: Counter::default(),
-        }
+    /// Opens it, with room for so many watch codes. Answers under a key, and finished payments, are kept for `ttl`.
+    /// With `compose` the app is told what happens.
+    ///
+    /// # Errors
+    /// When a file cannot be used. It is left as it is.
+    pub(crate) fn open(
+        place: &Place,
+        room: usize,
+        ttl: Duration,
+        compose: Option<Compose>,
+    ) -> Result<Self, CannotOpen> {
+        let mut shelf = Shelf::new(room, ttl, compose.is_some());
+        let position = shelf.position.subscribe();
+        let (file, run, shelf) = match place {
+            Place::Memory => (None, random::token(8), Arc::new(Mutex::new(shelf))),
+            Place::Directory(directory) => {
+                let (opened, run) = file::open(directory, &mut shelf)?;
+                let shelf = Arc::new(Mutex::new(shelf));
+                (Some(opened.serve(shelf.clone())), run, shelf)
+            }
+        };
+        Ok(Self { run, ttl, shelf, file, compose, position })
     }
 
-    /// A payment was started.
-    pub(crate) fn started(&self, payment: Payment) {
-        let position = self.with(|kept| {
-            let code = payment.watch_code.clone();
-            kept.number += 1;
-            let number = kept.number;
-            let since = clock::now();
+    /// Whether a start can be kept at this moment.
+    ///
+    /// # Errors
+    /// When the last try to write something failed.
+    pub(crate) fn has_room(&self) -> Result<(), NotKept> {
+        if self.file.as_ref().is_none_or(File::has_room) { Ok(()) } else { Err(NotKept) }
+    }
+
+    /// A payment was started; `answer` is what was asked for and answered under a key. When this returns it is kept,
+    /// and only then anybody may hear of it.
+    ///
+    /// # Errors
+    /// When it could not be.
+    pub(crate) async fn started(
+        &self,
+        payment: Payment,
+        answer: Option<(IdempotencyKey, Fingerprint, Arc<str>)>,
+    ) -> Result<(), NotKept> {
+        let since = clock::now();
+        let kept = {
+            let mut shelf = self.shelf();
+            shelf.numbers.payment += 1;
+            shelf.numbers.position += 1;
+            let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
             let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
-            let record = self.record(kept, &code);
-            let before = record.tracked.replace(tracked.clone());
-            let report = record.seen.as_ref().map(|seen| seen.report.clone());
-            if let Some(before) = before {
-                kept.open.remove(&before.number);
-                kept.closed.remove(&before.number);
-            }
-            let is_final = report.as_ref().is_some_and(|report| report.status.is_final());
-            let row = if is_final { &mut kept.closed } else { &mut kept.open };
-            row.insert(number, tracked.clone());
-            kept.journal.add(tracked, report)
-        });
-        self.position.send_replace(position);
+            let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
+            self.keep(&mut shelf, Fact::Started { tracked, position, answer })
+        };
+        kept.done().await
+    }
+
+    /// What was answered under this key, if its time is not over.
+    pub(crate) fn answer(&self, key: &IdempotencyKey) -> Option<Arc<Answer>> {
+        self.shelf().answers.get(key, self.ttl)
+    }
+
+    /// Whether so many more keys can be kept.
+    pub(crate) fn has_keys(&self, more: usize) -> bool {
+        self.shelf().answers.len() + more <= MAX_KEYS
     }
 
     /// What is known of this code; `None` if it was never heard of.
     pub(crate) fn get(&self, code: &WatchCode) -> Option<Record> {
-        self.with(|kept| kept.records.get(code).cloned())
+        self.shelf().records.get(code).cloned()
     }
 
-    /// The gateway answered.
-    pub(crate) fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
-        let (settled, position) = self.with(|kept| {
-            let is_new = !kept.records.contains_key(code);
-            let record = self.record(kept, code);
-            let before = record.clone();
-            let report = match &before.seen {
-                // The same again keeps its place in memory, and a final status is never taken back.
-                Some(seen) if seen.report.status.is_final() || seen.report.body == report.body => seen.report.clone(),
-                _ => Arc::new(report),
-            };
-            let seen = Seen { report, asked };
-            record.seen = Some(seen.clone());
+    /// The gateway answered. Something new about a payment that was started here is kept when this returns; where it
+    /// cannot be, it is known all the same, and written later.
+    pub(crate) async fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
+        let report = Arc::new(report);
+        let (settled, kept) = {
+            let mut shelf = self.shelf();
+            let before = shelf.records.get(code).cloned().unwrap_or_default();
+            let seen = Seen { report: before.newer(report.clone()), asked };
             let is_news = before.seen.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &seen.report));
-            self.count(&before, -1);
-            self.count(record, 1);
-            if is_new {
-                // Behind making room for it, which would find it there.
-                kept.heard.push_back(code.clone());
-            }
-            let mut position = None;
-            if let Some(tracked) = before.tracked.clone().filter(|_| is_news) {
-                if seen.report.status.is_final() {
-                    kept.open.remove(&tracked.number);
-                    kept.closed.insert(tracked.number, tracked.clone());
-                }
-                position = Some(kept.journal.add(tracked, Some(seen.report.clone())));
-            }
-            (Settled { seen, before }, position)
-        });
-        if let Some(position) = position {
-            self.position.send_replace(position);
-        }
+            let Some(tracked) = before.tracked.clone().filter(|_| is_news) else {
+                return shelf.settle(code, report, asked);
+            };
+            shelf.numbers.position += 1;
+            let position = shelf.numbers.position;
+            let delivery = if seen.report.status.is_final() {
+                self.delivery(&mut shelf, Kind::Completed, &tracked, Some(&seen.report))
+            } else {
+                None
+            };
+            let polling_ended = before.polling_ended;
+            let fact = Fact::Told { tracked, seen: seen.clone(), polling_ended, position, delivery };
+            (Settled { seen, before }, self.keep(&mut shelf, fact))
+        };
+        // Not kept is not untrue.
+        let _ = kept.done().await;
         settled
+    }
+
+    /// This payment is not polled in the background any more: the app is told of it once, if it is told anything.
+    pub(crate) async fn polling_ended(&self, code: &WatchCode) {
+        if self.compose.is_none() {
+            return;
+        }
+        let kept = {
+            let mut shelf = self.shelf();
+            let Some(Record { tracked: Some(tracked), seen, polling_ended: false }) = shelf.records.get(code).cloned()
+            else {
+                return;
+            };
+            let report = seen.as_ref().map(|seen| &*seen.report);
+            if report.is_some_and(|report| report.status.is_final()) {
+                return;
+            }
+            let delivery = self.delivery(&mut shelf, Kind::PollingEnded, &tracked, report);
+            self.keep(&mut shelf, Fact::PollingEnded { tracked, seen, delivery })
+        };
+        let _ = kept.done().await;
     }
 
     /// Keeps what is known of this code, whatever the room.
     pub(crate) fn pin(&self, code: &WatchCode) {
-        self.with(|kept| kept.pinned.insert(code.clone()));
+        self.shelf().pinned.insert(code.clone());
     }
 
     /// Takes that back.
     pub(crate) fn unpin(&self, code: &WatchCode) {
-        self.with(|kept| kept.pinned.remove(code));
+        self.shelf().pinned.remove(code);
     }
 
     /// Open payments that were started after that one, in the order of their start, at most so many.
     pub(crate) fn open_after(&self, number: u64, limit: usize) -> Vec<Known> {
-        self.with(|kept| kept.open.range(number + 1..).take(limit).map(|(_, tracked)| kept.known(tracked)).collect())
+        let shelf = self.shelf();
+        shelf.open.range(number + 1..).take(limit).map(|(_, tracked)| shelf.known(tracked)).collect()
     }
 
     /// Payments that were started before that one, the newest first, at most so many; of that status, if one is given.
     pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
-        self.with(|kept| {
-            let mut open = kept.open.range(..number).rev().map(|(_, tracked)| tracked).peekable();
-            let mut closed = kept.closed.range(..number).rev().map(|(_, tracked)| tracked).peekable();
-            let all = std::iter::from_fn(|| match (open.peek(), closed.peek()) {
-                (Some(a), Some(b)) if a.number < b.number => closed.next(),
-                (None, _) => closed.next(),
-                _ => open.next(),
-            });
-            let of_status = |known: &Known| {
-                let (_, seen) = known;
-                status.is_none_or(|status| seen.as_ref().map_or(&Status::Created, |seen| &seen.report.status) == status)
-            };
-            all.map(|tracked| kept.known(tracked)).filter(of_status).take(limit).collect()
-        })
+        let shelf = self.shelf();
+        let mut open = shelf.open.range(..number).rev().map(|(_, tracked)| tracked).peekable();
+        let mut closed = shelf.closed.range(..number).rev().map(|(_, tracked)| tracked).peekable();
+        let all = std::iter::from_fn(|| match (open.peek(), closed.peek()) {
+            (Some(a), Some(b)) if a.number < b.number => closed.next(),
+            (None, _) => closed.next(),
+            _ => open.next(),
+        });
+        let of_status = |known: &Known| {
+            let (_, seen) = known;
+            status.is_none_or(|status| seen.as_ref().map_or(&Status::Created, |seen| &seen.report.status) == status)
+        };
+        all.map(|tracked| shelf.known(tracked)).filter(of_status).take(limit).collect()
     }
 
     /// How many payments are open in each of these groups: up to the first age, from there up to the second, and so
     /// on; the rest comes last.
-    pub(crate) fn open_by_age<const N: usize>(&self, ages: [std::time::Duration; N]) -> ([usize; N], usize) {
+    pub(crate) fn open_by_age<const N: usize>(&self, ages: [Duration; N]) -> ([usize; N], usize) {
         let now = clock::now();
-        self.with(|kept| {
-            let (mut groups, mut rest) = ([0; N], 0);
-            for tracked in kept.open.values() {
-                let age = now - tracked.since;
-                match ages.iter().position(|limit| age < *limit) {
-                    Some(group) => groups[group] += 1,
-                    None => rest += 1,
-                }
+        let (mut groups, mut rest) = ([0; N], 0);
+        for tracked in self.shelf().open.values() {
+            let age = now - tracked.since;
+            match ages.iter().position(|limit| age < *limit) {
+                Some(group) => groups[group] += 1,
+                None => rest += 1,
             }
-            (groups, rest)
-        })
+        }
+        (groups, rest)
     }
 
-    /// Names this run of the journal.
+    /// Names the journal: positions mean nothing in another.
     pub(crate) fn run(&self) -> &str {
         &self.run
     }
 
     /// The journal's last position.
     pub(crate) fn position(&self) -> u64 {
-        self.with(|kept| kept.journal.position())
+        self.shelf().journal.position()
     }
 
     /// Tells when something is written into the journal.
     pub(crate) fn changed(&self) -> watch::Receiver<u64> {
-        self.position.subscribe()
+        self.position.clone()
     }
 
     /// What was written after that position, the oldest first, at most so many.
@@ -239,95 +265,132 @@ impl Store {
     /// # Errors
     /// When the journal does not reach back so far.
     pub(crate) fn changes_after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
-        self.with(|kept| kept.journal.after(position, limit))
+        self.shelf().journal.after(position, limit)
+    }
+
+    /// Takes out a message that may be posted at this moment; else says when the next may be.
+    pub(crate) fn take_due(&self) -> Result<Arc<Delivery>, Option<Instant>> {
+        let mut shelf = self.shelf();
+        shelf.outbox.take_due(clock::now()).ok_or_else(|| shelf.outbox.next_due())
+    }
+
+    /// Returns when there may be more to post than [`Self::take_due`] told.
+    pub(crate) async fn owes_more(&self) {
+        let more = self.shelf().outbox.more.clone();
+        more.notified().await;
+    }
+
+    /// It has been posted, well or not: this is what it is now.
+    pub(crate) async fn posted(&self, delivery: Delivery) {
+        let kept = {
+            let mut shelf = self.shelf();
+            self.keep(&mut shelf, Fact::Delivery(Arc::new(delivery)))
+        };
+        let _ = kept.done().await;
+    }
+
+    /// Puts the message of that id in front of all again, unless it is being posted at this moment.
+    pub(crate) async fn redeliver(&self, id: &str) -> Option<Arc<Delivery>> {
+        let (delivery, kept) = {
+            let mut shelf = self.shelf();
+            let delivery = shelf.outbox.by_id(id)?.clone();
+            if shelf.outbox.is_out(delivery.number) {
+                return Some(delivery);
+            }
+            let delivery = Arc::new(Delivery { state: State::Due(clock::now()), ..(*delivery).clone() });
+            (delivery.clone(), self.keep(&mut shelf, Fact::Delivery(delivery)))
+        };
+        let _ = kept.done().await;
+        Some(delivery)
+    }
+
+    /// Messages before that one, the newest first, at most so many.
+    pub(crate) fn deliveries_before(&self, number: u64, limit: usize) -> Vec<Arc<Delivery>> {
+        self.shelf().outbox.before(number).take(limit).cloned().collect()
+    }
+
+    /// Forgets what has had its time.
+    pub(crate) fn sweep(&self) {
+        self.shelf().sweep();
+    }
+
+    /// Returns when the file can never be used again by this process: what it holds is not known any more.
+    pub(crate) async fn broken(&self) {
+        match &self.file {
+            Some(file) => file.broken().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Writes what is still to be written, and closes the file.
+    pub(crate) async fn close(&self) {
+        if let Some(file) = &self.file {
+            file.close().await;
+        }
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(self: &Arc<Self>, registry: &mut Registry) {
-        registry.register(
-            "payments_tracked",
-            "Watch codes in memory, by their last known status",
-            self.tracked.clone(),
-        );
-        registry.register("payments_let_go", "Watch codes forgotten because of watch.max_tracked", self.let_go.clone());
-        registry.register_collector(Box::new(Open(self.clone())));
+        let shelf = self.shelf();
+        let tracked = shelf.tracked.clone();
+        registry.register("payments_tracked", "Watch codes in memory, by their last known status", tracked);
+        let let_go = shelf.let_go.clone();
+        registry.register("payments_let_go", "Watch codes forgotten because of watch.max_tracked", let_go);
+        drop(shelf);
+        registry.register_collector(Box::new(Counted(self.clone())));
     }
 
-    /// The record of that code, a new one if need be.
-    fn record<'a>(&self, kept: &'a mut Kept, code: &WatchCode) -> &'a mut Record {
-        if !kept.records.contains_key(code) {
-            while kept.records.len() >= self.room {
-                let Some(oldest) = kept.oldest_unpinned() else { break };
-                if let Some(gone) = kept.records.remove(&oldest) {
-                    self.count(&gone, -1);
-                    self.let_go.inc();
-                }
+    /// A message to the app, if it is to be told.
+    fn delivery(
+        &self,
+        shelf: &mut Shelf,
+        kind: Kind,
+        tracked: &Tracked,
+        report: Option<&Report>,
+    ) -> Option<Arc<Delivery>> {
+        let compose = self.compose?;
+        shelf.numbers.delivery += 1;
+        let created_at = clock::wall_at(clock::now());
+        Some(Arc::new(Delivery {
+            number: shelf.numbers.delivery,
+            id: format!("msg_{}", random::token(24)),
+            payment: tracked.number,
+            kind,
+            body: compose(kind, tracked, report, created_at).into(),
+            created_at,
+            tries: 0,
+            last_error: None,
+            state: State::Due(clock::now()),
+        }))
+    }
+
+    /// Writes a fact down, and makes it true. In the order of the calls: the caller holds the shelf.
+    fn keep(&self, shelf: &mut Shelf, fact: Fact) -> Kept {
+        match &self.file {
+            Some(file) => Kept(Some(file.keep(fact))),
+            None => {
+                shelf.apply(fact);
+                // There is nothing from which it would have to go.
+                shelf.gone.clear();
+                Kept(None)
             }
-            self.count(&Record::default(), 1);
         }
-        kept.records.entry(code.clone()).or_default()
     }
 
-    fn count(&self, record: &Record, by: i64) {
-        // The guide's first status, until the gateway was asked.
-        let status = record.seen.as_ref().map_or(Status::Created.label(), |seen| seen.report.status.label());
-        self.tracked.get_or_create(&ByStatus { status }).inc_by(by);
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
-        f(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A fact on its way; `None`: it is kept already.
+struct Kept(Option<oneshot::Receiver<Result<(), NotKept>>>);
 
 impl Kept {
-    fn known(&self, tracked: &Arc<Tracked>) -> Known {
-        let record = self.records.get(&tracked.payment.watch_code);
-        (tracked.clone(), record.and_then(|record| record.seen.clone()))
-    }
-
-    /// Takes the oldest that nobody waits for out of its row. `None`: somebody waits for every one.
-    fn oldest_unpinned(&mut self) -> Option<WatchCode> {
-        for _ in 0..self.heard.len() {
-            let code = self.heard.pop_front()?;
-            match self.records.get(&code) {
-                Some(record) if record.tracked.is_none() => {
-                    if !self.pinned.contains(&code) {
-                        return Some(code);
-                    }
-                    self.heard.push_back(code);
-                }
-                // Heard of first, and started afterwards: it stands in another row.
-                _ => {}
-            }
+    async fn done(self) -> Result<(), NotKept> {
+        match self.0 {
+            // Without an answer nothing is known: the process is about to end.
+            Some(kept) => kept.await.unwrap_or(Err(NotKept)),
+            None => Ok(()),
         }
-        let unpinned = |tracked: &&Arc<Tracked>| !self.pinned.contains(&tracked.payment.watch_code);
-        let rows = [&self.open, &self.closed];
-        let oldest = rows.iter().filter_map(|row| row.values().find(unpinned)).min_by_key(|tracked| tracked.number)?;
-        let (number, code) = (oldest.number, oldest.payment.watch_code.clone());
-        self.open.remove(&number);
-        self.closed.remove(&number);
-        Some(code)
-    }
-}
-
-/// How many payments are open and how old the oldest is, when somebody asks for it.
-struct Open(Arc<Store>);
-
-impl fmt::Debug for Open {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Open")
-    }
-}
-
-impl Collector for Open {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (count, since) =
-            self.0.with(|kept| (kept.open.len(), kept.open.values().next().map(|tracked| tracked.since)));
-        let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-        let help = "Payments started here that are neither completed nor let go.";
-        count.encode(encoder.encode_descriptor("payments_open", help, None, count.metric_type())?)?;
-        let age = ConstGauge::new(since.map_or(0.0, |since| (clock::now() - since).as_secs_f64()));
-        let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
-        age.encode(encoder.encode_descriptor("oldest_open_payment", help, Some(&Unit::Seconds), age.metric_type())?)
     }
 }

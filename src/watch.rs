@@ -117,15 +117,18 @@ struct Plan {
     trouble: Trouble,
     /// Calls under way that nobody made but the scheduler.
     in_background: usize,
-    /// Readers of all payments: while there is one, every open payment is followed.
+    /// Readers of all payments, the app's webhook among them: while there is one, every open payment is followed.
     feeds: usize,
     /// The last payment that is followed because of that.
     adopted: u64,
+    /// These are not polled in the background any more: that is still to be kept.
+    ended: Vec<WatchCode>,
 }
 
 impl Board {
-    /// An empty board, and its scheduler.
-    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>) -> Self {
+    /// An empty board, and its scheduler. With `owes` every open payment is polled, whoever waits for it: the app is to
+    /// be told.
+    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, owes: bool) -> Self {
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
@@ -135,7 +138,7 @@ impl Board {
             store,
             budget: Budget::new(config.poll_rate),
             airport: Airport::default(),
-            plan: Mutex::default(),
+            plan: Mutex::new(Plan { feeds: usize::from(owes), ..Plan::default() }),
             bell: Notify::new(),
             polls_saved: Counter::default(),
         });
@@ -269,7 +272,13 @@ impl Inner {
             let (began, in_background) = (clock::now(), turn.is_some());
             // A crash is an end too: whoever waits for this payment must not wait in vain.
             let result = AssertUnwindSafe(this.poll(&code, turn, has_answer)).catch_unwind().await;
-            this.land(&code, began, in_background, result.unwrap_or(Err(Error::Crashed)))
+            let result = result.unwrap_or(Err(Error::Crashed));
+            // What is new is kept first; then everybody hears of it.
+            let result = match result {
+                Ok(polled) => Ok(this.store.settle(&code, polled.report, polled.asked).await),
+                Err(error) => Err(error),
+            };
+            this.land(&code, began, in_background, result)
         })
     }
 
@@ -294,15 +303,14 @@ impl Inner {
         code: &WatchCode,
         began: Instant,
         in_background: bool,
-        result: Result<poll::Polled, Error>,
+        result: Result<Settled, Error>,
     ) -> Result<Seen, Error> {
         let mut guard = self.plan();
         let plan = &mut *guard;
         plan.under_way.remove(code);
         plan.in_background -= usize::from(in_background);
         let landed = match result {
-            Ok(polled) => {
-                let Settled { seen, before } = self.store.settle(code, polled.report, polled.asked);
+            Ok(Settled { seen, before }) => {
                 tell(&before, &seen);
                 plan.unknown.remove(code);
                 Ok(seen)

@@ -1,8 +1,8 @@
 //! `GET /events`
 
-use super::payments;
 use super::stream::{Source, event};
 use crate::json::Json;
+use crate::store;
 use crate::watch::Feed;
 
 /// Every change of every payment that was started here.
@@ -13,7 +13,7 @@ impl Source for Events {
         let next = self.0.next().await?;
         Some(match next.payment {
             Some((tracked, report)) => {
-                let object = Json::Object(payments::object(&tracked, report.as_ref()));
+                let object = Json::Object(store::shown(&tracked, report.as_deref()));
                 event("payment", &next.id, &object.to_string())
             }
             // Without data no event is dispatched, and the id counts all the same.

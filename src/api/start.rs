@@ -4,11 +4,12 @@ use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::problem::{Problem, Word};
-use crate::json::Json;
+use crate::payment::IdempotencyKey;
 use crate::serve::{self, Body};
-use crate::start::Starter;
+use crate::start::{Reply, Starter};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What can be told from the headers: before a byte of the body is read.
 pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
@@ -24,21 +25,35 @@ pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
             "Send JSON with this header line, once, and without Content-Encoding: Content-Type: application/json",
         ));
     }
-    if headers.contains_key(IDEMPOTENCY_KEY) {
-        // To take no notice of it would break the promise that the caller relies on.
-        return Err(Problem::new(
-            Word::InvalidIdempotencyKey,
-            "This version does not keep idempotency keys: leave the Idempotency-Key header out.",
-        ));
-    }
     Ok(())
 }
 
+/// The name that the caller gives to this start.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let key = key.to_str().ok().filter(|_| keys.next().is_none()).and_then(|key| key.parse().ok());
+    key.map(Some).ok_or_else(|| {
+        Problem::new(
+            Word::InvalidIdempotencyKey,
+            "An Idempotency-Key is 1 to 255 printable ASCII characters, bare or in quotes, in one header line.",
+        )
+    })
+}
+
 /// Starts what the body asks for.
-pub(super) async fn start(starter: &Starter, body: &[u8]) -> Result<Response<Body>, Problem> {
+pub(super) async fn start(
+    starter: &Starter,
+    body: &[u8],
+    key: Option<IdempotencyKey>,
+) -> Result<Response<Body>, Problem> {
     let request = starter.parse(body)?;
-    let answer = starter.start(request).await?;
-    let mut response = Response::new(serve::full(Json::Object(answer).to_string()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let Reply { body, is_replayed } = starter.start(request, key).await?;
+    let mut response = Response::new(serve::full(body.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if is_replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
     Ok(response)
 }

@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use tower::ServiceExt;
 
 use super::{App, Behind};
+use crate::client::{Sending, Transport, TransportError};
 use crate::clock;
 use crate::config::{self, Environment, Source};
-use crate::gateway::{Sending, Transport, TransportError};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::serve::{Body, BoxError};
 
@@ -33,7 +33,8 @@ impl Sidecar {
             faults.into_iter().map(|fault| format!("{}: {}", fault.key, fault.what)).collect::<Vec<_>>()
         })?;
         let sandbox = Sandbox::new(sandbox);
-        Ok(Self { app: App::build(loaded, Behind::Sandbox(sandbox.clone()), dev), sandbox })
+        let app = App::build(loaded, Behind::Sandbox(sandbox.clone()), dev).map_err(|error| vec![error.to_string()])?;
+        Ok(Self { app, sandbox })
     }
 
     /// The gateway behind it.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{Exit, answer, complain, tell};
+use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
-use crate::gateway::{BaseUrl, Gateway, Network};
+use crate::gateway::{BaseUrl, Gateway};
 use crate::{clock, start};
 
 /// Prints the configuration, or everything that is wrong with it; goes online when asked to.
@@ -35,7 +36,7 @@ async fn connect(network: &Network, url: &BaseUrl, timeout: std::time::Duration)
         Err(_) => return Err(format!("gateway.url: looking up {host} took longer than gateway.timeout")),
     };
     answer(&format!("online: {host} is {}", addresses.join(", ")));
-    network.connect(url).await.map_err(|why| format!("gateway.url: no connection to {url}: {why}"))?;
+    network.connect(&url.to_string()).await.map_err(|why| format!("gateway.url: no connection to {url}: {why}"))?;
     let how = if url.is_https() { "and TLS with it works" } else { "over plain http" };
     answer(&format!("online: {host}:{port} takes connections, {how}"));
     Ok(())

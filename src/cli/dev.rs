@@ -46,7 +46,10 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
         Err(exit) => return exit,
     };
     serve_sandbox(sandbox, &Sandbox::new(Options::default()));
-    let app = App::build(loaded, Behind::Network, true);
+    let app = match App::build(loaded, Behind::Network, true) {
+        Ok(app) => app,
+        Err(error) => return failed(&error),
+    };
     if tour {
         return tokio::select! {
             _ = app.run(api, admin, &mut signals) => Exit::Failed,
@@ -56,7 +59,7 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
     answer(&banner(&places));
     match app.run(api, admin, &mut signals).await {
         End::Drained => Exit::Fine,
-        End::Forced => Exit::Failed,
+        End::Forced | End::Broken => Exit::Failed,
     }
 }
 

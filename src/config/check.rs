@@ -6,8 +6,10 @@ use super::explain::Explained;
 use super::load::{PREFIX, Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
 use crate::api::Tokens;
+use crate::client::Network;
+use crate::courier::{Courier, Keys};
 use crate::file::Watched;
-use crate::gateway::{BaseUrl, Network};
+use crate::gateway::BaseUrl;
 use crate::secret::Secret;
 
 impl Reading {
@@ -24,7 +26,9 @@ impl Reading {
         let gateway_url = self.check_gateway(&config);
         let secret = self.check_secret(&config);
         let tokens = self.check_tokens(&config);
-        let network = Network::open(&config.gateway).map(Arc::new).map_err(|what| {
+        let network =
+            Network::open(config.gateway.ca_file.as_ref().map(|path| &*path.0), config.gateway.connect_timeout);
+        let network = network.map(Arc::new).map_err(|what| {
             let place = self.place("gateway.ca_file");
             self.fault("gateway.ca_file", place, what, "give a file with the gateway's root certificate as PEM");
         });
@@ -47,11 +51,11 @@ impl Reading {
             let place = self.place("admin.address");
             self.fault("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
         }
-        match (gateway_url, secret, tokens, network) {
-            (Some(gateway_url), Some(secret), Some(tokens), Ok(network)) if self.faults.is_empty() => {
+        match (gateway_url, secret, tokens, network, self.check_webhook(&config)) {
+            (Some(gateway_url), Some(secret), Some(tokens), Ok(network), Some(courier)) if self.faults.is_empty() => {
                 config.merchant.is_inline = secret.is_inline();
                 let explained = Explained::new(&self.defaults, &self.found, &config, &secret, self.file.as_deref());
-                Ok(Loaded { config, gateway_url, secret, tokens, network, explained })
+                Ok(Loaded { config, gateway_url, secret, tokens, network, courier, explained })
             }
             _ => {
                 self.faults.sort_by(|a, b| a.key.cmp(&b.key));
@@ -124,6 +128,36 @@ impl Reading {
                 Err(what) => {
                     let place = format!("{path}, named in {}", self.place(FILE));
                     self.fault(FILE, place, what, "put the secret, and nothing else, into that file");
+                    None
+                }
+            },
+        }
+    }
+
+    fn check_webhook(&mut self, config: &Config) -> Option<Option<Courier>> {
+        const FILE: &str = "webhook.secret_file";
+        let mend = "write one key a line, for example with: tillgate webhook-secret";
+        match (&config.webhook.url, &config.webhook.secret_file) {
+            (None, None) => Some(None),
+            (None, Some(_)) => {
+                let place = self.place(FILE);
+                self.fault(FILE, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
+                None
+            }
+            (Some(_), None) => {
+                let place = self.unset(FILE);
+                self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
+                None
+            }
+            (Some(url), Some(path)) => match Watched::open(&path.0, Keys::parse) {
+                Ok(file) if file.get().is_some() => {
+                    let network = Network::open(None, config.gateway.connect_timeout).ok()?;
+                    Some(Some(Courier::new(url.clone(), Arc::new(file), network, config.webhook.timeout)))
+                }
+                other => {
+                    let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
+                    let place = format!("{path}, named in {}", self.place(FILE));
+                    self.fault(FILE, place, what, mend);
                     None
                 }
             },

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::Config;
 use crate::file;
 use crate::secret::Secret;
+use crate::store::Place;
 
 /// Where a value comes from. An unset one is a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Explained {
 }
 
 fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
-    let files = [&config.merchant.secret_file, &config.listen.token_file];
+    let files = [&config.merchant.secret_file, &config.listen.token_file, &config.webhook.secret_file];
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
@@ -102,10 +103,12 @@ fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
             "listen.token_file is not set: every program that reaches listen.address can start payments".to_owned(),
         );
     }
-    notes.push(
-        "what is known of payments is kept in memory: a restart forgets it, and apps must keep their own watch codes"
-            .to_owned(),
-    );
+    if matches!(config.store.url, None | Some(Place::Memory)) {
+        notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
+        if config.webhook.url.is_some() {
+            notes.push("webhooks without a durable store: what the app was not told when tillgate ends, it is never told; set store.url = \"file:/var/lib/tillgate\"".to_owned());
+        }
+    }
     notes
 }
 

@@ -85,15 +85,43 @@ pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Load
 
 /// Where the admin listener of a running sidecar is, as far as this configuration tells: other faults do not matter.
 pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Fault>> {
+    let config = part(path, environment, "admin.")?;
+    Ok(config.admin.address.unwrap_or(Address::Localhost(8701)))
+}
+
+/// How the running sidecar's API is reached.
+pub(crate) struct Reach {
+    pub(crate) address: String,
+    /// The `Authorization` that it wants, if it wants one.
+    pub(crate) token: Option<String>,
+}
+
+/// The same for the API listener, with the first of the tokens.
+///
+/// # Errors
+/// What is wrong with the keys of that listener, or its token file.
+pub(crate) fn reach(path: Option<&Path>, environment: &Environment) -> Result<Reach, Vec<Fault>> {
+    let listen = part(path, environment, "listen.")?.listen;
+    let address = listen.address.unwrap_or(Address::Localhost(8700)).reachable();
+    let Some(file) = listen.token_file else { return Ok(Reach { address, token: None }) };
+    let fault = |what: String| {
+        let (key, mend) = ("listen.token_file".to_owned(), "run this as a user who may read it".to_owned());
+        vec![Fault { key, place: file.to_string(), what, mend }]
+    };
+    let bytes = file::read(&file.0).map_err(|error| fault(error.to_string()))?;
+    let tokens = String::from_utf8_lossy(&bytes);
+    let token = tokens.lines().find(|line| !line.is_empty()).ok_or_else(|| fault("it is empty".to_owned()))?;
+    Ok(Reach { address, token: Some(format!("Bearer {}", token.trim_end())) })
+}
+
+/// A configuration of which only the keys that begin so need to be right.
+fn part(path: Option<&Path>, environment: &Environment, keys: &str) -> Result<Config, Vec<Fault>> {
     let mut reading = Reading::new();
     reading.file(path);
     reading.environment(environment);
     let config = reading.extract();
-    reading.faults.retain(|fault| fault.key.starts_with("admin.") || fault.key == "--config");
-    match config.admin.address {
-        Some(address) if reading.faults.is_empty() => Ok(address),
-        _ => Err(reading.faults),
-    }
+    reading.faults.retain(|fault| fault.key.starts_with(keys) || fault.key == "--config");
+    if reading.faults.is_empty() { Ok(config) } else { Err(reading.faults) }
 }
 
 /// Values by key as they are found, later ones over earlier ones.

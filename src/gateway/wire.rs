@@ -7,15 +7,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
-use sha2::{Digest, Sha256};
 
-use super::connect::{Transport, TransportError};
 use super::error::Said;
 use super::scrub::Scrubber;
 use super::{BadAnswer, BaseUrl, Error, Started};
+use crate::client::{Transport, TransportError};
 use crate::clock::{self, Instant};
 use crate::json::{self, Json, Object};
-use crate::payment::{Fingerprint, Report, Status};
+use crate::payment::{Report, Status};
 
 /// As much of what the gateway says as a person is shown.
 const MAX_MESSAGE: usize = 200;
@@ -172,8 +171,7 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
     }
     let status = Status::from(status);
     let body = Json::Object(object).canonical().to_string();
-    let mut fingerprint = Fingerprint([0; 16]);
-    fingerprint.0.copy_from_slice(&Sha256::digest(&body)[..16]);
+    let fingerprint = json::fingerprint(&body);
     Ok(Report { status, body: body.into(), fingerprint })
 }
 

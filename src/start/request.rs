@@ -6,7 +6,7 @@ use url::Url;
 use super::Config;
 use super::redirect::Allowed;
 use crate::json::{self, Json, Object};
-use crate::payment::Amount;
+use crate::payment::{Amount, Fingerprint};
 
 /// The fields that this program knows: they can be neither forwarded nor extra.
 const OWN: [&str; 3] = ["amount", "redirect", SECRET];
@@ -68,6 +68,14 @@ impl Bounds {
 }
 
 impl Request {
+    /// Of its meaning: the same for the same start, however it was written.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let redirect = self.redirect.as_ref().map_or(Json::null(), |url| Json::Text(url.to_string()));
+        let amount = Json::Literal(self.amount.to_string().into());
+        let meaning = vec![amount, redirect, Json::Object(self.extra.clone()).canonical()];
+        json::fingerprint(&Json::Array(meaning).to_string())
+    }
+
     /// Checks in the order of the contract; the first fault is told.
     pub(super) fn parse(body: &[u8], bounds: &Bounds) -> Result<Self, BadRequest> {
         let object = json::parse_object(body).map_err(BadRequest::InvalidJson)?;

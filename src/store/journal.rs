@@ -7,7 +7,7 @@ use super::Tracked;
 use crate::payment::Report;
 
 /// Changes that are kept.
-const ROOM: usize = 4096;
+pub(super) const ROOM: usize = 4096;
 
 /// A payment was started, or the gateway told something new about it.
 #[derive(Clone)]
@@ -25,7 +25,10 @@ pub(crate) struct OutOfReach;
 
 #[derive(Default)]
 pub(super) struct Journal {
+    /// In the order of their positions, which may have gaps.
     changes: VecDeque<Change>,
+    /// Everything after this position is there.
+    reach: u64,
     /// That of the last change.
     position: u64,
 }
@@ -35,20 +38,30 @@ impl Journal {
         self.position
     }
 
-    /// Writes a change down; gives its position.
-    pub(super) fn add(&mut self, tracked: Arc<Tracked>, report: Option<Arc<Report>>) -> u64 {
-        if self.changes.len() == ROOM {
-            self.changes.pop_front();
+    /// Writes a change down. Its position is higher than all before.
+    pub(super) fn add(&mut self, change: Change) {
+        if self.changes.len() == ROOM
+            && let Some(gone) = self.changes.pop_front()
+        {
+            self.reach = gone.position;
         }
-        self.position += 1;
-        self.changes.push_back(Change { position: self.position, tracked, report });
-        self.position
+        self.position = change.position;
+        self.changes.push_back(change);
+    }
+
+    /// Nothing up to this position can be told.
+    pub(super) fn begin_after(&mut self, position: u64) {
+        self.changes.clear();
+        self.reach = position;
+        self.position = position;
     }
 
     /// What came after that position, the oldest first, at most so many.
     pub(super) fn after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
-        let missed = self.position.checked_sub(position).and_then(|missed| usize::try_from(missed).ok());
-        let skip = missed.and_then(|missed| self.changes.len().checked_sub(missed)).ok_or(OutOfReach)?;
-        Ok(self.changes.iter().skip(skip).take(limit).cloned().collect())
+        if !(self.reach..=self.position).contains(&position) {
+            return Err(OutOfReach);
+        }
+        let first = self.changes.partition_point(|change| change.position <= position);
+        Ok(self.changes.range(first..).take(limit).cloned().collect())
     }
 }

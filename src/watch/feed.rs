@@ -41,11 +41,17 @@ impl Feed {
             inner.bell.notify_one();
         }
         let changed = inner.store.changed();
-        let resumed = after.and_then(|id| id.strip_prefix(inner.store.run())?.strip_prefix('-')?.parse().ok());
-        let resumed = resumed.filter(|position| inner.store.changes_after(*position, 0).is_ok());
+        let resumed = after.and_then(|id| {
+            let id = id.strip_prefix(inner.store.run())?.strip_prefix('-')?;
+            let (position, within) = id.split_once('.').map_or((id, false), |(position, _)| (position, true));
+            Some((position.parse().ok()?, within))
+        });
         let (position, present) = match resumed {
-            Some(position) => (position, None),
-            None => (inner.store.position(), Some((0, 0))),
+            Some((position, within)) if inner.store.changes_after(position, 0).is_ok() => {
+                // Cut off within the present state: once more, and then what has happened since it was told.
+                (position, within.then_some((0, 0)))
+            }
+            _ => (inner.store.position(), Some((0, 0))),
         };
         Self { inner, position, present, waiting: VecDeque::new(), changed }
     }

@@ -16,6 +16,8 @@ pub(super) struct Followed {
     pub(super) since: Instant,
     /// Where it stands on the agenda. `None` while it is being asked for, or will not be any more.
     pub(super) slot: Option<Slot>,
+    /// It is too old to be asked for any more, and that was noted.
+    pub(super) has_ended: bool,
     /// To everybody who waits for it; only while somebody does.
     news: Option<watch::Sender<News>>,
 }
@@ -30,7 +32,7 @@ struct News {
 
 impl Followed {
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, slot: None, news: None }
+        Self { since, slot: None, has_ended: false, news: None }
     }
 
     pub(super) fn is_waited_for(&self) -> bool {

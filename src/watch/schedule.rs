@@ -1,5 +1,6 @@
 //! The one scheduler: hands out the turns that the budget has, one after the other, to whom the agenda names.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,10 @@ impl Inner {
         let now = clock::now();
         let mut plan = self.plan();
         let more = self.adopt(&mut plan);
+        for code in mem::take(&mut plan.ended) {
+            let store = self.store.clone();
+            self.airport.launch(async move { store.polling_ended(&code).await });
+        }
         loop {
             let payments_from = match &plan.trouble {
                 Trouble { failures: 1.., .. } if plan.in_background > 0 => Some(now + FAR_AWAY),
@@ -156,8 +161,8 @@ impl Inner {
 
     /// Puts a followed payment where it belongs, when it was asked for last at that moment.
     pub(super) fn plan_next(&self, plan: &mut Plan, code: &WatchCode, asked: Option<Instant>) {
-        let is_final =
-            self.store.get(code).and_then(|record| record.seen).is_some_and(|seen| seen.report.status.is_final());
+        let record = self.store.get(code).unwrap_or_default();
+        let is_final = record.seen.is_some_and(|seen| seen.report.status.is_final());
         let Some(followed) = plan.followed.get_mut(code) else { return };
         if let Some(slot) = followed.slot.take() {
             plan.agenda.remove(code, slot);
@@ -165,6 +170,11 @@ impl Inner {
         let now = clock::now();
         let age = now - followed.since;
         if is_final || age >= self.give_up_after {
+            if !is_final && record.tracked.is_some() && !record.polling_ended && !followed.has_ended {
+                followed.has_ended = true;
+                plan.ended.push(code.clone());
+                self.bell.notify_one();
+            }
             if !followed.is_waited_for() {
                 plan.followed.remove(code);
             }

@@ -1,13 +1,15 @@
-//! The transport: a pool of connections, TLS, nothing else. No redirects are followed, no proxy variables read, no
+//! HTTP out: a pool of connections, TLS, nothing else. No redirects are followed, no proxy variables read, no
 //! session keys logged: none of it is built in.
 
 use std::error::Error as _;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -21,13 +23,15 @@ use tower::ServiceExt;
 use tower::timeout::Timeout;
 use tower::util::BoxCloneSyncService;
 
-use super::{BaseUrl, Config};
 use crate::clock::{self, Instant};
 use crate::file::{Patience, Watched};
-use crate::serve::{Body, BoxError};
 
-/// The gateway as seen from here: a request goes in, the head of an answer comes out. A network or the sandbox stands
-/// behind it.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The other side as seen from here: a request goes in, the head of an answer comes out. A network or the sandbox
+/// stands behind it.
 pub(crate) trait Transport: Send + Sync {
     /// Sends it, once. The body of the answer must be read within the same deadline, by the caller.
     fn send(&self, request: Request<Full<Bytes>>, deadline: Instant) -> Sending<'_>;
@@ -39,7 +43,7 @@ pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>,
 /// Nothing came back.
 #[derive(Debug)]
 pub(crate) enum TransportError {
-    /// Surely no byte reached the gateway; says why.
+    /// Surely no byte reached the other side; says why.
     NotSent(String),
     /// The connection broke after some may have.
     Broken(String),
@@ -67,19 +71,18 @@ pub(crate) struct Pooled {
 }
 
 impl Network {
-    /// Reads the roots.
+    /// Reads the roots from this file, if they are not the built-in ones. `timeout` is for one connection.
     ///
     /// # Errors
-    /// What is wrong with `ca_file`; it must be there from the start.
-    pub(crate) fn open(config: &Config) -> Result<Self, String> {
-        let timeout = config.connect_timeout;
-        let Some(path) = &config.ca_file else {
+    /// What is wrong with the file; it must be there from the start.
+    pub(crate) fn open(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, String> {
+        let Some(path) = ca_file else {
             let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
             return Ok(Self::BuiltIn(Arc::new(pool(roots, timeout)?)));
         };
-        let file = Watched::open(&path.0, move |pem| pool(roots(pem)?, timeout))?;
+        let file = Watched::open(path, move |pem| pool(roots(pem)?, timeout))?;
         if file.get().is_none() {
-            return Err(format!("{path} is missing"));
+            return Err(format!("{} is missing", path.display()));
         }
         Ok(Self::CaFile(file))
     }
@@ -88,9 +91,9 @@ impl Network {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn connect(&self, url: &BaseUrl) -> Result<(), String> {
+    pub(crate) async fn connect(&self, url: &str) -> Result<(), String> {
         let pooled = self.pooled().ok_or("there are no roots")?;
-        let uri = url.to_string().parse().map_err(|_| "the URL has characters that no request can have")?;
+        let uri = url.parse().map_err(|_| "the URL has characters that no request can have")?;
         let connection = pooled.connector.clone().oneshot(uri).await;
         connection.map(drop).map_err(|error| causes(Some(&*error)))
     }

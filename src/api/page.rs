@@ -1,0 +1,82 @@
+//! Lists in pages: what is asked for, and how a page is answered.
+
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+use super::problem::{Problem, Word};
+use crate::json::{Json, Object};
+use crate::payment::Status;
+use crate::serve::{self, Body};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// An object, as an answer.
+pub(super) fn json(object: Object) -> Response<Body> {
+    let mut response = Response::new(serve::full(Json::Object(object).to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A page of `found`, which has one more than the page if there are more; `number` and `show` tell of each.
+pub(super) fn page<T>(
+    name: &str,
+    mut found: Vec<T>,
+    limit: usize,
+    number: impl Fn(&T) -> u64,
+    show: impl Fn(&T) -> Json,
+) -> Response<Body> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map_or(Json::null(), |last| Json::Text(number(last).to_string()));
+    let shown = Json::Array(found.iter().map(show).collect());
+    json(vec![(name.to_owned(), shown), ("next".to_owned(), next)])
+}
+
+/// Which page.
+pub(super) struct Query {
+    pub(super) status: Option<Status>,
+    pub(super) limit: usize,
+    /// Numbers below this one.
+    pub(super) after: u64,
+}
+
+impl Query {
+    /// Reads it; `parameters` are those that there are.
+    pub(super) fn parse(query: &str, parameters: &[&str]) -> Result<Self, Problem> {
+        let invalid = |what: &str| Problem::new(Word::InvalidQuery, what);
+        let (mut status, mut limit, mut after) = (None, None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !parameters.contains(&name) {
+                return Err(invalid(&format!("There are the parameters {}.", parameters.join(", "))));
+            }
+            let is_repeated = match name {
+                "status" => status.replace(value).is_some(),
+                "limit" => limit.replace(value).is_some(),
+                _ => after.replace(value).is_some(),
+            };
+            if is_repeated {
+                return Err(invalid("Give each parameter once."));
+            }
+        }
+        let status = match status {
+            None => None,
+            Some("created") => Some(Status::Created),
+            Some("completed") => Some(Status::Completed),
+            Some(_) => return Err(invalid("status is created or completed.")),
+        };
+        let limit = limit.map_or(Some(DEFAULT_LIMIT), number).filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        let after = after.map_or(Some(u64::MAX), number).filter(|after| *after > 0);
+        Ok(Self {
+            status,
+            limit: limit.ok_or_else(|| invalid("limit is a number from 1 to 1000."))?,
+            after: after.ok_or_else(|| invalid("after is what the last page gave as next."))?,
+        })
+    }
+}
+
+/// Digits and nothing else.
+fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}

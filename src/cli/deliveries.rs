@@ -1,0 +1,83 @@
+//! `tillgate deliveries`: what the app was told, or is to be, as the running sidecar knows it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Method, Request};
+
+use super::client::{self, Answer};
+use super::{Exit, answer, complain, tell};
+use crate::config::{self, Environment, Reach};
+use crate::json::{self, Json};
+use crate::serve::BoxError;
+
+/// Asks the API listener: lists all messages, or has that one posted again.
+pub(super) async fn deliveries(path: Option<&Path>, environment: &Environment, redeliver: Option<&str>) -> Exit {
+    let reach = match config::reach(path, environment) {
+        Ok(reach) => reach,
+        Err(faults) => return tell(&faults),
+    };
+    let done = match redeliver {
+        Some(id) => {
+            call(&reach, Method::POST, &format!("/deliveries/{id}/redeliver")).await.map(|answer| show(&answer.body))
+        }
+        None => list(&reach).await,
+    };
+    match done {
+        Ok(text) => {
+            answer(text.trim_end());
+            Exit::Fine
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::Failed
+        }
+    }
+}
+
+async fn list(reach: &Reach) -> Result<String, BoxError> {
+    let (mut text, mut path) = (String::new(), "/deliveries?limit=1000".to_owned());
+    loop {
+        let page = json::parse_object(call(reach, Method::GET, &path).await?.body.as_bytes())?;
+        if let Some(Json::Array(deliveries)) = json::get(&page, "deliveries") {
+            deliveries.iter().for_each(|delivery| text.push_str(&show(&delivery.to_string())));
+        }
+        match json::get(&page, "next").and_then(Json::as_text) {
+            Some(next) => path = format!("/deliveries?limit=1000&after={next}"),
+            None if text.is_empty() => return Ok("there are none".to_owned()),
+            None => return Ok(text),
+        }
+    }
+}
+
+async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxError> {
+    let mut request =
+        Request::builder().method(method).uri(format!("http://{}{path}", reach.address)).header(HOST, "localhost");
+    if let Some(token) = &reach.token {
+        request = request.header(AUTHORIZATION, token);
+    }
+    let received = client::call(request.body(Full::<Bytes>::default())?).await;
+    let received = received.map_err(|_| {
+        format!("nothing answers at http://{}: is tillgate running, and is listen.address right?", reach.address)
+    })?;
+    if received.status.is_success() {
+        return Ok(received);
+    }
+    let detail = json::parse_object(received.body.as_bytes()).ok();
+    let detail = detail.as_ref().and_then(|object| json::get(object, "detail")).and_then(Json::as_text);
+    Err(detail.unwrap_or("the sidecar refused, and did not say why").into())
+}
+
+/// A line for one message.
+fn show(delivery: &str) -> String {
+    let object = json::parse_object(delivery.as_bytes()).unwrap_or_default();
+    let field = |name| match json::get(&object, name) {
+        Some(Json::Text(text)) => text.clone(),
+        Some(Json::Literal(literal)) if &**literal != "null" => literal.to_string(),
+        _ => "-".to_owned(),
+    };
+    let fields = ["id", "type", "state", "created_at", "tries", "next_try_at", "last_error"].map(field);
+    format!("{}\n", fields.join("  "))
+}

@@ -1,0 +1,377 @@
+//! The store's file: one writer, which writes all that has come in meanwhile at once.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io;
+use std::mem;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::NotKept;
+use super::backend::Backend;
+use super::journal::{self, Change};
+use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
+use super::shelf::{Fact, Gone, Shelf};
+use crate::random;
+
+/// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
+type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+const META: Table<'_> = TableDefinition::new("meta");
+const PAYMENTS: Table<'_> = TableDefinition::new("payments");
+const CHANGES: Table<'_> = TableDefinition::new("changes");
+const ANSWERS: Table<'_> = TableDefinition::new("answers");
+const DELIVERIES: Table<'_> = TableDefinition::new("deliveries");
+const TABLES: [Table<'_>; 5] = [META, PAYMENTS, CHANGES, ANSWERS, DELIVERIES];
+/// Names the journal of this file.
+const RUN: &[u8] = b"run";
+/// Takes room, and means nothing.
+const BALLAST: &[u8] = b"ballast";
+
+/// Pages in memory. All reading is done elsewhere.
+const CACHE: usize = 1 << 20;
+/// Facts that are written at once.
+const BATCH: usize = 1024;
+/// How often a file that could not be written is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a store cannot be used; says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotOpen {
+    /// Another process has it.
+    #[error("store.url: another tillgate uses {0}: each needs a directory of its own")]
+    Taken(PathBuf),
+    /// The system refuses.
+    #[error("store.url: {0} cannot be used: {1}")]
+    System(PathBuf, io::Error),
+    /// It is not what was written.
+    #[error(
+        "store.url: {0} is damaged, or not a store of this version ({1}). It is left as it is. Restore it from a backup; \
+         or move it away to begin with an empty store: then open payments are no longer followed, keys are forgotten, \
+         and what the app was not told yet it has to ask for (GET /watch for each open order)"
+    )]
+    Damaged(PathBuf, String),
+}
+
+/// The way to the writer.
+pub(super) struct File {
+    writer: Sender<Message>,
+    has_room: Arc<AtomicBool>,
+    broken: CancellationToken,
+}
+
+enum Message {
+    Keep(Fact, oneshot::Sender<Result<(), NotKept>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// A file that is open, and read.
+pub(super) struct Opened {
+    path: PathBuf,
+    /// Held for as long as the process uses the directory.
+    _claim: fs::File,
+    /// `None` while there is no room.
+    database: Option<Database>,
+    broken: CancellationToken,
+}
+
+/// Opens the store in this directory, a new one if there is none; puts what it holds onto the shelf, and gives the name
+/// of its journal.
+pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, String), CannotOpen> {
+    let system = |error| CannotOpen::System(directory.to_owned(), error);
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(system(error)),
+        _ => {}
+    }
+    let claim = private().create(true).truncate(false).open(directory.join("lock")).map_err(system)?;
+    match claim.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(CannotOpen::Taken(directory.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(system(error)),
+    }
+    let path = directory.join("store.redb");
+    if !path.try_exists().map_err(system)? {
+        create(directory, &path)?;
+    }
+    let damaged = |why: &dyn std::fmt::Display| CannotOpen::Damaged(path.clone(), why.to_string());
+    // redb would take an empty file for a new one.
+    if fs::metadata(&path).map_err(system)?.len() == 0 {
+        return Err(damaged(&"it is empty"));
+    }
+    let broken = CancellationToken::new();
+    let read = || {
+        let database = database(&path, &broken).map_err(|error| match error {
+            redb::Error::Io(error) if !is_damage(&error) => CannotOpen::System(path.clone(), error),
+            error => damaged(&error),
+        })?;
+        let run = load(&database, shelf).map_err(|error| damaged(&error))?;
+        Ok((database, run))
+    };
+    // redb panics at some kinds of damage.
+    let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(&"its pages make no sense")));
+    let (database, run) = read?;
+    Ok((Opened { path, _claim: claim, database: Some(database), broken }, run))
+}
+
+/// What redb finds in a file that is none of its own, or shorter than it was, it tells as an error of the system.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// For nobody else's eyes: whoever has a code can look at its payment.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Makes an empty store. It gets its name when it is whole, so that no crash leaves half of one.
+fn create(directory: &Path, path: &Path) -> Result<(), CannotOpen> {
+    let system = |error| CannotOpen::System(directory.to_owned(), error);
+    let unfinished = directory.join("store.redb.new");
+    private().create(true).truncate(true).open(&unfinished).map_err(system)?;
+    let made = database(&unfinished, &CancellationToken::new()).and_then(|database| {
+        let transaction = database.begin_write()?;
+        for table in TABLES {
+            transaction.open_table(table)?;
+        }
+        transaction.open_table(META)?.insert(RUN, &*row::bytes(&random::token(8)))?;
+        transaction.commit()?;
+        Ok(())
+    });
+    made.map_err(|error| system(io::Error::other(error)))?;
+    fs::rename(&unfinished, path).and_then(|()| fs::File::open(directory)?.sync_all()).map_err(system)
+}
+
+fn database(path: &Path, broken: &CancellationToken) -> Result<Database, redb::Error> {
+    let backend = Backend { file: private().open(path)?, broken: broken.clone() };
+    Ok(Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create_with_backend(backend)?)
+}
+
+fn load(database: &Database, shelf: &mut Shelf) -> Result<String, BoxError> {
+    let transaction = database.begin_read()?;
+    let run = transaction.open_table(META)?.get(RUN)?.ok_or("it has no name")?;
+    let run = row::read(run.value())?;
+    for entry in transaction.open_table(PAYMENTS)?.iter()? {
+        let (key, value) = entry?;
+        let number = number(key.value())?;
+        shelf.restore(row::read::<PaymentRow>(value.value())?.read(number)?);
+    }
+    let changes = transaction.open_table(CHANGES)?;
+    if let Some((first, _)) = changes.first()? {
+        shelf.journal.begin_after(number(first.value())? - 1);
+    }
+    for entry in changes.iter()? {
+        let (key, value) = entry?;
+        let position = number(key.value())?;
+        let change = row::read::<ChangeRow>(value.value())?;
+        // Its number is not given to another one while something speaks of it.
+        shelf.numbers.payment = shelf.numbers.payment.max(change.payment);
+        match shelf.by_number(change.payment) {
+            Some(tracked) => shelf.change(Change { position, tracked, report: change.report()? }),
+            // That payment is not kept any more: nothing before this can be told without a gap.
+            None => shelf.journal.begin_after(position),
+        }
+    }
+    let mut answers = Vec::new();
+    for entry in transaction.open_table(ANSWERS)?.iter()? {
+        let (key, value) = entry?;
+        let key = std::str::from_utf8(key.value())?;
+        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key)?));
+    }
+    answers.sort_by_key(|answer| answer.since);
+    answers.into_iter().for_each(|answer| shelf.answers.add(answer));
+    for entry in transaction.open_table(DELIVERIES)?.iter()? {
+        let (key, value) = entry?;
+        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?)?);
+    }
+    shelf.restored();
+    Ok(run)
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn number(key: &[u8]) -> Result<u64, BoxError> {
+    Ok(u64::from_be_bytes(key.try_into()?))
+}
+
+impl File {
+    /// Whether the last try to write went well.
+    pub(super) fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
+    }
+
+    /// Writes this down after everything before it.
+    pub(super) fn keep(&self, fact: Fact) -> oneshot::Receiver<Result<(), NotKept>> {
+        let (done, kept) = oneshot::channel();
+        // Without a writer the answer is dropped, which says so.
+        let _ = self.writer.send(Message::Keep(fact, done));
+        kept
+    }
+
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.writer.send(Message::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+impl Opened {
+    /// Starts the writer: a thread of its own, because writing blocks.
+    pub(super) fn serve(self, shelf: Arc<Mutex<Shelf>>) -> File {
+        let (writer, messages) = mpsc::channel();
+        let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
+        let room = has_room.clone();
+        std::thread::spawn(move || {
+            // A crash in here is an end too: nobody would write any more, and nobody would know.
+            let end = self.broken.clone();
+            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room))).is_err() {
+                end.cancel();
+            }
+        });
+        File { writer, has_room, broken }
+    }
+
+    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool) {
+        // True, and not written down yet.
+        let mut late = Vec::new();
+        loop {
+            let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
+            let (facts, closing) = match next(messages, wait) {
+                Some(batch) => batch,
+                None => return,
+            };
+            let gone = mem::take(&mut lock(shelf).gone);
+            let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
+            match self.write(all, &gone) {
+                Ok(()) => {
+                    if !has_room.swap(true, Ordering::Relaxed) {
+                        tracing::info!("the store can be written again");
+                    }
+                    let mut shelf = lock(shelf);
+                    late.drain(..).for_each(|fact| shelf.apply(fact));
+                    for (fact, done) in facts {
+                        shelf.apply(fact);
+                        // Nobody may be waiting any more.
+                        let _ = done.send(Ok(()));
+                    }
+                }
+                Err(error) => {
+                    if self.broken.is_cancelled() {
+                        tracing::error!(%error, "the store could not be made durable (fsync): what it holds is not known any more");
+                        // Closing it would write again.
+                        mem::forget(self.database.take());
+                        return;
+                    }
+                    if has_room.swap(false, Ordering::Relaxed) {
+                        tracing::error!(%error, "the store cannot be written: starts are refused until it can");
+                    }
+                    self.database = None;
+                    let mut shelf = lock(shelf);
+                    shelf.gone.extend(gone);
+                    for (fact, done) in facts {
+                        let kept = if matches!(fact, Fact::Started { .. }) {
+                            Err(NotKept)
+                        } else {
+                            shelf.apply_unwritten(&fact);
+                            late.push(fact);
+                            Ok(())
+                        };
+                        let _ = done.send(kept);
+                    }
+                }
+            }
+            if let Some(done) = closing {
+                drop(self.database.take());
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// All or nothing.
+    fn write<'a>(&mut self, facts: impl Iterator<Item = &'a Fact>, gone: &[Gone]) -> Result<(), redb::Error> {
+        let is_open = self.database.is_some();
+        let database = match &mut self.database {
+            Some(database) => database,
+            none => none.insert(database(&self.path, &self.broken)?),
+        };
+        let transaction = database.begin_write()?;
+        {
+            if !is_open {
+                // There is room only if this finds some: a start must not be sent to find that out.
+                transaction.open_table(META)?.insert(BALLAST, &[0; 64 * 1024][..])?;
+            }
+            let mut payments = transaction.open_table(PAYMENTS)?;
+            let mut changes = transaction.open_table(CHANGES)?;
+            let mut answers = transaction.open_table(ANSWERS)?;
+            let mut deliveries = transaction.open_table(DELIVERIES)?;
+            for gone in gone {
+                match gone {
+                    Gone::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
+                    Gone::Answer(key) => answers.remove(key.to_string().as_bytes())?,
+                    Gone::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
+                };
+            }
+            for fact in facts {
+                if let Some((tracked, seen, polling_ended)) = fact.payment() {
+                    let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended));
+                    payments.insert(&tracked.number.to_be_bytes()[..], &*row)?;
+                }
+                if let Some(Change { position, tracked, report }) = fact.change() {
+                    let row = row::bytes(&ChangeRow::new(&tracked, report.as_deref()));
+                    changes.insert(&position.to_be_bytes()[..], &*row)?;
+                    if let Some(old) = position.checked_sub(journal::ROOM as u64) {
+                        changes.remove(&old.to_be_bytes()[..])?;
+                    }
+                }
+                if let Some(answer) = fact.answer() {
+                    answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer)))?;
+                }
+                if let Some(delivery) = fact.delivery() {
+                    let row = row::bytes(&DeliveryRow::new(delivery));
+                    deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
+                }
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+type Facts = Vec<(Fact, oneshot::Sender<Result<(), NotKept>>)>;
+
+/// What has come in, at least after so long; and who waits for the end, if this is all. `None`: nobody is there.
+fn next(messages: &Receiver<Message>, wait: Duration) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
+    let mut facts = Vec::new();
+    let mut message = match messages.recv_timeout(wait) {
+        Ok(message) => Some(message),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => return None,
+    };
+    while let Some(next) = message.take() {
+        match next {
+            Message::Keep(fact, done) => facts.push((fact, done)),
+            Message::Close(done) => return Some((facts, Some(done))),
+        }
+        if facts.len() < BATCH {
+            message = messages.try_recv().ok();
+        }
+    }
+    Some((facts, None))
+}
+
+fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,65 @@
+//! What is known of a payment.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::clock::Instant;
+use crate::payment::{Payment, Report};
+
+/// A payment that was started here, and when.
+pub(crate) struct Tracked {
+    /// Its place in the order of starts, from 1.
+    pub(crate) number: u64,
+    pub(crate) payment: Payment,
+    /// For its age.
+    pub(crate) since: Instant,
+    /// For people and other programs.
+    pub(crate) started_at: Timestamp,
+}
+
+/// What is known of one watch code.
+#[derive(Clone, Default)]
+pub(crate) struct Record {
+    /// The payment, if it was started here.
+    pub(crate) tracked: Option<Arc<Tracked>>,
+    /// The last answer of the gateway, if there was one.
+    pub(crate) seen: Option<Seen>,
+    /// The app was told, or is about to be, that this payment is not polled in the background any more.
+    pub(crate) polling_ended: bool,
+}
+
+/// An answer, and when it was asked for: what happened after that moment it cannot tell.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) report: Arc<Report>,
+    pub(crate) asked: Instant,
+}
+
+/// What an answer did to what was known.
+#[derive(Clone)]
+pub(crate) struct Settled {
+    /// What is known now: a final status is never taken back.
+    pub(crate) seen: Seen,
+    /// What was known before.
+    pub(crate) before: Record,
+}
+
+/// A payment that was started here, and the last answer about it.
+pub(crate) type Known = (Arc<Tracked>, Option<Seen>);
+
+impl Record {
+    /// The gateway need not be asked any more.
+    pub(super) fn is_final(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.report.status.is_final())
+    }
+
+    /// What is to be shown from now on: a final status is never taken back, and the same again keeps its place in
+    /// memory.
+    pub(super) fn newer(&self, report: Arc<Report>) -> Arc<Report> {
+        match &self.seen {
+            Some(seen) if seen.report.status.is_final() || seen.report.body == report.body => seen.report.clone(),
+            _ => report,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Everything that the store knows, in memory. What must survive goes onto it only when it has been written down.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+
+use super::answers::{Answer, Answers};
+use super::journal::{Change, Journal};
+use super::outbox::{Delivery, Outbox};
+use super::{Known, Record, Seen, Settled, Tracked};
+use crate::clock::{self, Instant};
+use crate::payment::{IdempotencyKey, Report, Status, WatchCode};
+
+pub(super) struct Shelf {
+    room: usize,
+    /// The app is told what happens to payments.
+    tells: bool,
+    ttl: Duration,
+    pub(super) records: HashMap<WatchCode, Record>,
+    /// Started here and not final yet, by number: in the order of their start.
+    pub(super) open: BTreeMap<u64, Arc<Tracked>>,
+    /// Started here and final, likewise.
+    pub(super) closed: BTreeMap<u64, Arc<Tracked>>,
+    /// When those became final, the first in front.
+    finished: VecDeque<(Instant, u64)>,
+    /// Only asked for here, the oldest in front. When there is no more room these go first.
+    heard: VecDeque<WatchCode>,
+    /// Somebody waits for these: they stay whatever the room.
+    pub(super) pinned: HashSet<WatchCode>,
+    pub(super) journal: Journal,
+    pub(super) answers: Answers,
+    pub(super) outbox: Outbox,
+    /// The last number given to a payment, to a change, to a delivery.
+    pub(super) numbers: Numbers,
+    /// What has gone from here, and from what was written down has to.
+    pub(super) gone: Vec<Gone>,
+    /// The journal's last position.
+    pub(super) position: watch::Sender<u64>,
+    pub(super) tracked: Family<ByStatus, Gauge>,
+    pub(super) let_go: Counter,
+}
+
+/// The last ones given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) payment: u64,
+    pub(super) position: u64,
+    pub(super) delivery: u64,
+}
+
+/// What is true once it has been written down.
+#[derive(Clone)]
+pub(super) enum Fact {
+    /// A payment was started, and answered under a key.
+    Started { tracked: Arc<Tracked>, position: u64, answer: Option<Arc<Answer>> },
+    /// The gateway told something new about a payment that was started here; the app is to be told of it.
+    Told { tracked: Arc<Tracked>, seen: Seen, polling_ended: bool, position: u64, delivery: Option<Arc<Delivery>> },
+    /// It is not polled in the background any more; the app is to be told of it.
+    PollingEnded { tracked: Arc<Tracked>, seen: Option<Seen>, delivery: Option<Arc<Delivery>> },
+    /// A delivery is in another state.
+    Delivery(Arc<Delivery>),
+}
+
+/// A row that is to be deleted.
+#[derive(Clone)]
+pub(super) enum Gone {
+    Payment(u64),
+    Answer(IdempotencyKey),
+    Delivery(u64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByStatus {
+    status: &'static str,
+}
+
+impl Fact {
+    /// What a payment's row is from now on.
+    pub(super) fn payment(&self) -> Option<(&Tracked, Option<&Seen>, bool)> {
+        match self {
+            Self::Started { tracked, .. } => Some((tracked, None, false)),
+            Self::Told { tracked, seen, polling_ended, .. } => Some((tracked, Some(seen), *polling_ended)),
+            Self::PollingEnded { tracked, seen, .. } => Some((tracked, seen.as_ref(), true)),
+            Self::Delivery(_) => None,
+        }
+    }
+
+    /// What stands in the journal about it.
+    pub(super) fn change(&self) -> Option<Change> {
+        let (tracked, position, report) = match self {
+            Self::Started { tracked, position, .. } => (tracked, *position, None),
+            Self::Told { tracked, position, seen, .. } => (tracked, *position, Some(seen.report.clone())),
+            Self::PollingEnded { .. } | Self::Delivery(_) => return None,
+        };
+        Some(Change { position, tracked: tracked.clone(), report })
+    }
+
+    /// What was answered under a key.
+    pub(super) fn answer(&self) -> Option<&Arc<Answer>> {
+        match self {
+            Self::Started { answer, .. } => answer.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What the app is to be told, or how far that has come.
+    pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
+        match self {
+            Self::Told { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
+            Self::Delivery(delivery) => Some(delivery),
+            Self::Started { .. } => None,
+        }
+    }
+}
+
+impl Shelf {
+    pub(super) fn new(room: usize, ttl: Duration, tells: bool) -> Self {
+        Self {
+            room,
+            tells,
+            ttl,
+            records: HashMap::new(),
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            finished: VecDeque::new(),
+            heard: VecDeque::new(),
+            pinned: HashSet::new(),
+            journal: Journal::default(),
+            answers: Answers::default(),
+            outbox: Outbox::default(),
+            numbers: Numbers::default(),
+            gone: Vec::new(),
+            position: watch::Sender::new(0),
+            tracked: Family::default(),
+            let_go: Counter::default(),
+        }
+    }
+
+    /// It has been written down: from here on it is true.
+    pub(super) fn apply(&mut self, fact: Fact) {
+        match fact {
+            Fact::Started { tracked, position, answer } => {
+                let record = self.record(&tracked.payment.watch_code);
+                let before = record.tracked.replace(tracked.clone());
+                let report = record.seen.as_ref().map(|seen| seen.report.clone());
+                if let Some(before) = before {
+                    self.open.remove(&before.number);
+                    self.closed.remove(&before.number);
+                    self.gone.push(Gone::Payment(before.number));
+                }
+                self.file(&tracked, report.as_ref());
+                self.change(Change { position, tracked, report });
+                if let Some(answer) = answer {
+                    self.answers.add(answer);
+                }
+            }
+            Fact::Told { tracked, seen, polling_ended: _, position, delivery } => {
+                self.told(&tracked, &seen);
+                self.change(Change { position, tracked, report: Some(seen.report) });
+                if let Some(delivery) = delivery {
+                    self.outbox.put(delivery);
+                }
+            }
+            Fact::PollingEnded { tracked, seen: _, delivery } => {
+                self.record(&tracked.payment.watch_code).polling_ended = true;
+                if let Some(delivery) = delivery {
+                    self.outbox.put(delivery);
+                }
+            }
+            Fact::Delivery(delivery) => self.outbox.put(delivery),
+        }
+    }
+
+    /// It could not be written down yet, and is true all the same: what callers ask for knows it, and nobody is sent
+    /// word of it before it is written.
+    pub(super) fn apply_unwritten(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Told { tracked, seen, .. } => self.told(tracked, seen),
+            Fact::Delivery(delivery) => self.outbox.put(delivery.clone()),
+            Fact::Started { .. } | Fact::PollingEnded { .. } => {}
+        }
+    }
+
+    /// An answer that is nothing new, or about a payment that was not started here: nothing of it has to survive.
+    pub(super) fn settle(&mut self, code: &WatchCode, report: Arc<Report>, asked: Instant) -> Settled {
+        let is_new = !self.records.contains_key(code);
+        let before = self.record(code).clone();
+        let seen = Seen { report: before.newer(report), asked };
+        self.see(code, seen.clone());
+        if is_new {
+            // Behind making room for it, which would find it there.
+            self.heard.push_back(code.clone());
+        }
+        Settled { seen, before }
+    }
+
+    /// Forgets what has had its time.
+    pub(super) fn sweep(&mut self) {
+        let keys = self.answers.expire(self.ttl);
+        self.gone.extend(keys.into_iter().map(Gone::Answer));
+        while let Some((at, number)) = self.finished.front().copied()
+            && clock::now() - at >= self.ttl
+        {
+            self.finished.pop_front();
+            let Some(tracked) = self.closed.get(&number).cloned() else { continue };
+            let code = &tracked.payment.watch_code;
+            if self.pinned.contains(code) || self.outbox.owes(number) {
+                self.finished.push_back((clock::now(), number));
+                continue;
+            }
+            self.closed.remove(&number);
+            self.gone.push(Gone::Payment(number));
+            if let Some(gone) = self.records.remove(code) {
+                self.count(&gone, -1);
+            }
+        }
+        self.gone.extend(self.outbox.sweep(self.ttl).into_iter().map(Gone::Delivery));
+    }
+
+    pub(super) fn known(&self, tracked: &Arc<Tracked>) -> Known {
+        let record = self.records.get(&tracked.payment.watch_code);
+        (tracked.clone(), record.and_then(|record| record.seen.clone()))
+    }
+
+    /// What was written down before this process began: a payment.
+    pub(super) fn restore(&mut self, record: Record) {
+        let Some(tracked) = record.tracked.clone() else { return };
+        self.numbers.payment = self.numbers.payment.max(tracked.number);
+        self.count(&record, 1);
+        match &record.seen {
+            Some(seen) if seen.report.status.is_final() => {
+                self.closed.insert(tracked.number, tracked.clone());
+                self.finished.push_back((seen.asked, tracked.number));
+            }
+            _ => {
+                self.open.insert(tracked.number, tracked.clone());
+            }
+        }
+        self.records.insert(tracked.payment.watch_code.clone(), record);
+    }
+
+    /// A message to the app.
+    pub(super) fn restore_delivery(&mut self, delivery: Delivery) {
+        self.numbers.delivery = self.numbers.delivery.max(delivery.number);
+        self.numbers.payment = self.numbers.payment.max(delivery.payment);
+        self.outbox.put(Arc::new(delivery));
+    }
+
+    /// That was all.
+    pub(super) fn restored(&mut self) {
+        self.finished.make_contiguous().sort();
+        self.numbers.position = self.journal.position();
+    }
+
+    /// The payment of that number.
+    pub(super) fn by_number(&self, number: u64) -> Option<Arc<Tracked>> {
+        self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
+    }
+
+    fn told(&mut self, tracked: &Arc<Tracked>, seen: &Seen) {
+        let code = &tracked.payment.watch_code;
+        self.record(code).tracked.get_or_insert_with(|| tracked.clone());
+        self.see(code, seen.clone());
+        self.open.remove(&tracked.number);
+        self.file(tracked, Some(&seen.report));
+    }
+
+    fn file(&mut self, tracked: &Arc<Tracked>, report: Option<&Arc<Report>>) {
+        if report.is_some_and(|report| report.status.is_final()) {
+            if self.closed.insert(tracked.number, tracked.clone()).is_none() {
+                self.finished.push_back((clock::now(), tracked.number));
+            }
+        } else {
+            self.open.insert(tracked.number, tracked.clone());
+        }
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        self.position.send_replace(change.position);
+        self.journal.add(change);
+    }
+
+    fn see(&mut self, code: &WatchCode, seen: Seen) {
+        let record = self.record(code);
+        let before = record.clone();
+        record.seen = Some(seen);
+        let after = record.clone();
+        self.count(&before, -1);
+        self.count(&after, 1);
+    }
+
+    /// The record of that code, a new one if need be.
+    fn record(&mut self, code: &WatchCode) -> &mut Record {
+        if !self.records.contains_key(code) {
+            while self.records.len() >= self.room {
+                let Some(oldest) = self.take_oldest() else { break };
+                if let Some(gone) = self.records.remove(&oldest) {
+                    self.count(&gone, -1);
+                    self.let_go.inc();
+                }
+            }
+            self.count(&Record::default(), 1);
+        }
+        self.records.entry(code.clone()).or_default()
+    }
+
+    /// Takes the oldest that nobody waits for out of its row. `None`: somebody waits for every one.
+    fn take_oldest(&mut self) -> Option<WatchCode> {
+        for _ in 0..self.heard.len() {
+            let code = self.heard.pop_front()?;
+            match self.records.get(&code) {
+                Some(record) if record.tracked.is_none() => {
+                    if !self.pinned.contains(&code) {
+                        return Some(code);
+                    }
+                    self.heard.push_back(code);
+                }
+                // Heard of first, and started afterwards: it stands in another row.
+                _ => {}
+            }
+        }
+        let free = |tracked: &&Arc<Tracked>| {
+            let code = &tracked.payment.watch_code;
+            let ended = || self.records.get(code).is_none_or(|record| record.is_final() || record.polling_ended);
+            // The app waits for what it is to be told of.
+            !self.pinned.contains(code) && !self.outbox.owes(tracked.number) && (!self.tells || ended())
+        };
+        let rows = [&self.open, &self.closed];
+        let oldest = rows.iter().filter_map(|row| row.values().find(free)).min_by_key(|tracked| tracked.number)?;
+        let (number, code) = (oldest.number, oldest.payment.watch_code.clone());
+        self.open.remove(&number);
+        self.closed.remove(&number);
+        self.gone.push(Gone::Payment(number));
+        Some(code)
+    }
+
+    fn count(&self, record: &Record, by: i64) {
+        // The guide's first status, until the gateway was asked.
+        let status = record.seen.as_ref().map_or(Status::Created.label(), |seen| seen.report.status.label());
+        self.tracked.get_or_create(&ByStatus { status }).inc_by(by);
+    }
+}
