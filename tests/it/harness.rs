@@ -340,8 +340,14 @@ impl Program {
 
     /// The same in a directory of its own.
     pub fn start_in(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tillgate"))
-            .args(arguments)
+        Self::start_under(&[], directory, arguments, variables)
+    }
+
+    /// The same, started by another program, which must become it: its id is the one that signals go to.
+    fn start_under(under: &[&str], directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let words: Vec<_> = under.iter().chain([&env!("CARGO_BIN_EXE_tillgate")]).chain(arguments).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .env_clear()
             .envs(variables.iter().copied())
             .current_dir(directory)
@@ -381,6 +387,13 @@ impl Program {
         settings: &[(&str, &str)],
         others: &[(&str, &str)],
     ) -> (Self, SocketAddr, SocketAddr) {
+        let mut program = Self::launch(&[], gateway, settings, others);
+        let (api, admin) = program.addresses().await;
+        (program, api, admin)
+    }
+
+    /// Starts a sidecar likewise, by that program if one is named, and does not wait until it runs.
+    pub fn launch(under: &[&str], gateway: &str, settings: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
         let mut variables = vec![
             ("TILLGATE_GATEWAY__URL".to_owned(), gateway.to_owned()),
             ("TILLGATE_LISTEN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
@@ -392,11 +405,20 @@ impl Program {
         variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())));
         variables.extend(others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let mut program = Self::start(&["run"], &variables);
-        let line = program.log_line("tillgate is running").await;
-        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        Self::start_under(under, Path::new(env!("CARGO_TARGET_TMPDIR")), &["run"], &variables)
+    }
+
+    /// Where it listens, once it says so: API and admin listener.
+    pub async fn addresses(&mut self) -> (SocketAddr, SocketAddr) {
+        self.log_line("tillgate is running").await;
+        self.last_addresses()
+    }
+
+    /// Where it listens, as the last line that was read says.
+    pub fn last_addresses(&self) -> (SocketAddr, SocketAddr) {
+        let line: Value = serde_json::from_str(self.log.last().expect("a line")).expect("a JSON line");
         let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
-        (program, address("listen"), address("admin"))
+        (address("listen"), address("admin"))
     }
 
     /// The next line of its answer.
@@ -407,23 +429,42 @@ impl Program {
 
     /// Reads its log up to a line that has this in it.
     pub async fn log_line(&mut self, part: &str) -> String {
+        assert!(self.log_line_or_end(part).await, "no {part:?} in {:#?}", self.log);
+        self.log.last().unwrap().clone()
+    }
+
+    /// The same; `false` if there is none up to the end.
+    pub async fn log_line_or_end(&mut self, part: &str) -> bool {
         let read = async {
             while let Some(line) = self.stderr.next_line().await.unwrap() {
-                self.log.push(line.clone());
-                if line.contains(part) {
-                    return line;
+                self.log.push(line);
+                if self.log.last().unwrap().contains(part) {
+                    return true;
                 }
             }
-            panic!("no {part:?} in {:#?}", self.log)
+            false
         };
         tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"))
     }
 
     /// Sends a signal by its name, like TERM.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().expect("kill");
-        assert!(sent.success());
+        assert!(self.try_signal(name));
+    }
+
+    /// The same to one that may have ended.
+    pub fn try_signal(&self, name: &str) -> bool {
+        let id = self.child.id().expect("it was not waited for").to_string();
+        std::process::Command::new("kill").args(["-s", name, &id]).status().expect("kill").success()
+    }
+
+    /// Kills it, as nothing can be done against; it must have been running.
+    pub async fn kill(mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            let (_, _, log) = self.end().await;
+            panic!("it had ended before, with {status}:\n{log}");
+        }
+        self.child.kill().await.expect("it is killed");
     }
 
     /// Waits for its end: exit code, and the rest of stdout and stderr.
@@ -559,6 +600,32 @@ pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&
     let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
     let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
     Answer::of(Response::from_parts(head, body.collect().await.expect("a whole body").to_bytes()))
+}
+
+/// One request over a connection of its own, and the bytes that come back until its end, or until nobody waits any
+/// longer: whoever is at the other end may be killed at any moment.
+pub async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    patience: Duration,
+) -> Vec<u8> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    let mut read = Vec::new();
+    let talk = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(request.as_bytes()).await.ok()?;
+        while stream.read_buf(&mut read).await.ok()? > 0 {}
+        Some(())
+    };
+    let _ = tokio::time::timeout(patience, talk).await;
+    read
 }
 
 /// A start over a connection of its own.

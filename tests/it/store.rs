@@ -1,0 +1,910 @@
+//! The store in a directory: what of it survives which failure, and what is said where nothing can be done.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use hyper::Method;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+
+use crate::harness::{
+    Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip, until,
+};
+use crate::receiver::{Mood, Receiver};
+
+/// Nothing is lost to its time within a test.
+const LONG: &str = "8000h";
+const KEY: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const TOKEN: (&str, &str) = ("Authorization", "Bearer a-token");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// A directory of a test: the store in it, and the files that a sidecar needs.
+struct Place {
+    directory: TempDir,
+    store: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("tokens", "a-token"), ("keys", KEY)] {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let store = directory.path().join("store");
+        Self { directory, store }
+    }
+
+    /// With a copy of that store.
+    fn copy_of(store: &Path) -> Self {
+        let place = Self::new();
+        fs::create_dir(&place.store).unwrap();
+        fs::copy(store.join("store.redb"), place.file()).unwrap();
+        place
+    }
+
+    fn file(&self) -> PathBuf {
+        self.store.join("store.redb")
+    }
+
+    /// A sidecar that keeps everything there.
+    fn launch(&self, under: &[&str], gateway: &str, more: &[(&str, &str)]) -> Program {
+        let store = format!("file:{}", self.store.display());
+        let tokens = self.directory.path().join("tokens");
+        let mut settings = vec![
+            ("STORE__URL", store.as_str()),
+            ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
+            ("START__RATE", "100000"),
+            ("START__BURST", "100000"),
+            ("START__IDEMPOTENCY_TTL", LONG),
+        ];
+        settings.retain(|(name, _)| !more.iter().any(|(other, _)| name == other));
+        settings.extend(more);
+        Program::launch(under, gateway, &settings, &[])
+    }
+
+    async fn sidecar(&self, gateway: &str, more: &[(&str, &str)]) -> (Program, SocketAddr) {
+        let mut program = self.launch(&[], gateway, more);
+        let (api, _) = program.addresses().await;
+        (program, api)
+    }
+
+    /// The same, which tells that app.
+    async fn sidecar_with_app(&self, gateway: &str, receiver: &Receiver) -> (Program, SocketAddr) {
+        let keys = self.directory.path().join("keys");
+        let url = receiver.url();
+        self.sidecar(gateway, &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())]).await
+    }
+
+    /// It does not start on this store: exit code 1, and one line that says this.
+    async fn refuses(&self, parts: &[&str]) {
+        let (code, out, err) = self.launch(&[], NOBODY, &[]).end().await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        for part in parts {
+            assert!(err.contains(part), "no {part:?} in: {err}");
+        }
+    }
+}
+
+/// A gateway that no test asks.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+/// A start; `None` if nobody is there any more.
+async fn start(api: SocketAddr, key: &str) -> Option<Answer> {
+    let headers = [TOKEN, JSON, ("Idempotency-Key", key)];
+    let patience = Duration::from_secs(15);
+    let bytes = exchange(api, Method::POST, "/api/start_payment", &headers, r#"{"amount": 1000}"#, patience).await;
+    Answer::all(&bytes).ok()?.pop()
+}
+
+/// A start that must succeed.
+async fn started(api: SocketAddr, key: &str) -> Answer {
+    let answer = start(api, key).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer
+}
+
+/// A watch that asks the gateway.
+async fn watch(api: SocketAddr, watch_code: &str) -> Answer {
+    let path = format!("/watch/{watch_code}");
+    call(api, Method::GET, &path, &[TOKEN, ("Cache-Control", "no-cache")], "").await
+}
+
+/// The status of each code in the list.
+async fn listed(api: SocketAddr) -> BTreeMap<String, String> {
+    let page = call(api, Method::GET, "/payments?limit=1000", &[TOKEN], "").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let page = page.json();
+    assert!(page["next"].is_null(), "more than one page");
+    let field = |payment: &serde_json::Value, name: &str| payment[name].as_str().unwrap().to_owned();
+    page["payments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|payment| (field(payment, "code"), field(payment, "status")))
+        .collect()
+}
+
+/// What was revealed under each key.
+#[derive(Default)]
+struct Revealed(BTreeMap<String, String>);
+
+impl Revealed {
+    fn add(&mut self, key: &str, answer: &Answer) {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let before = self.0.entry(key.to_owned()).or_insert_with(|| answer.body.clone());
+        assert_eq!(*before, answer.body, "{key} has shown two payments");
+    }
+
+    /// All of it is listed, and answered again.
+    async fn check(&self, api: SocketAddr) {
+        let listed = listed(api).await;
+        for (key, body) in &self.0 {
+            let json: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert!(listed.contains_key(json["code"].as_str().unwrap()), "{key} is forgotten");
+            let again = started(api, key).await;
+            assert_eq!((&again.body, again.header("idempotency-replayed")), (body, "true"), "{key}");
+        }
+    }
+}
+
+#[track_caller]
+fn store_unavailable(answer: &Answer, outcome: &str) {
+    assert_eq!((answer.status, answer.text("error"), answer.text("outcome")), (503, "store_unavailable", outcome));
+}
+
+/// Makes the system call fail, as `when` says: `7` the seventh time, `7+` from then on. Each thread counts for itself:
+/// the one that opens the store, and the one that writes.
+fn failing(call: &str, error: &str, when: &str) -> Vec<String> {
+    let trace = format!("trace={call}");
+    let inject = format!("inject={call}:error={error}:when={when}");
+    // -D: the sidecar itself is our child.
+    let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    words.map(str::to_owned).to_vec()
+}
+
+/// A store with one payment, closed in peace.
+async fn template(gateway: &str) -> (Place, Revealed) {
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let (sidecar, api) = place.sidecar(gateway, &[]).await;
+    revealed.add("first", &started(api, "first").await);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    (place, revealed)
+}
+
+/// Every one of them, or each so-manieth.
+fn every(numbers: std::ops::RangeInclusive<u64>, step: usize) -> impl Iterator<Item = u64> {
+    let all = std::env::var_os("TILLGATE_TEST_WRITES").is_some_and(|all| all == "all");
+    numbers.step_by(if all { 1 } else { step })
+}
+
+/// Starts, a watch of a payment that was paid, and an end, on a store whose system calls fail; then what is left.
+/// Says whether one of the calls failed to be noticed.
+async fn with_failing(gateway: &str, template: &(Place, Revealed), call: &str, error: &str, n: u64) -> bool {
+    let place = Place::copy_of(&template.0.store);
+    let mut revealed = Revealed(template.1.0.clone());
+    let under = failing(call, error, &n.to_string());
+    let under: Vec<_> = under.iter().map(String::as_str).collect();
+    let mut sidecar = place.launch(&under, gateway, &[]);
+    let mut noticed = false;
+    let is_sync = call == "fdatasync";
+    if sidecar.log_line_or_end("tillgate is running").await {
+        let api = sidecar.last_addresses().0;
+        let mut ended = false;
+        for i in 0..5 {
+            let key = format!("key-{i}");
+            match start(api, &key).await {
+                Some(answer) if answer.status == 200 => revealed.add(&key, &answer),
+                Some(answer) => {
+                    noticed = true;
+                    store_unavailable(&answer, "unknown");
+                    if is_sync {
+                        ended = true;
+                        break;
+                    }
+                    let (_, watch_code) = codes(&revealed, "first");
+                    assert_eq!(watch(api, &watch_code).await.status, 200);
+                    // It may have been cured in this moment.
+                    let refused = start(api, &format!("not-sent-{i}")).await.unwrap();
+                    if refused.status != 200 {
+                        store_unavailable(&refused, "not_sent");
+                    }
+                    let answer = until("starts work again by themselves", async || {
+                        start(api, &key).await.filter(|answer| answer.status == 200)
+                    });
+                    revealed.add(&key, &answer.await);
+                }
+                None => {
+                    assert!(is_sync, "it has ended");
+                    (ended, noticed) = (true, true);
+                    break;
+                }
+            }
+        }
+        if !ended {
+            let (code, watch_code) = codes(&revealed, "key-0");
+            pay_at(gateway, &code).await;
+            let path = format!("/watch/{watch_code}");
+            let headers = [TOKEN, ("Cache-Control", "no-cache")];
+            let bytes = exchange(api, Method::GET, &path, &headers, "", Duration::from_secs(10)).await;
+            match Answer::all(&bytes).ok().and_then(|mut answers| answers.pop()) {
+                Some(answer) => assert_eq!((answer.status, answer.text("status")), (200, "completed")),
+                None => assert!(is_sync, "it has ended"),
+            }
+        }
+        if is_sync {
+            if !ended {
+                // It may be ending already.
+                sidecar.try_signal("TERM");
+            }
+            let (code, _, log) = sidecar.end().await;
+            if ended {
+                assert_eq!(code, 1, "{log}");
+            }
+            noticed |= log.contains("fsync");
+        } else if n.is_multiple_of(2) {
+            sidecar.kill().await;
+        } else {
+            sidecar.signal("TERM");
+            assert_eq!(sidecar.end().await.0, 0);
+        }
+    } else {
+        noticed = true;
+        let log = sidecar.log.join("\n");
+        let (code, ..) = sidecar.end().await;
+        assert_eq!(code, 1, "{log}");
+    }
+    let (_sidecar, api) = place.sidecar(gateway, &[]).await;
+    revealed.check(api).await;
+    for i in 0..5 {
+        let key = format!("key-{i}");
+        revealed.add(&key, &started(api, &key).await);
+    }
+    noticed
+}
+
+/// Code and watch code.
+fn codes(revealed: &Revealed, key: &str) -> (String, String) {
+    let json: serde_json::Value = serde_json::from_str(&revealed.0[key]).unwrap();
+    let field = |name: &str| json[name].as_str().unwrap().to_owned();
+    (field("code"), field("watch_code"))
+}
+
+/// Some at a time; says how many were noticed.
+async fn all_failing(cases: impl Iterator<Item = (&'static str, &'static str, u64)>) -> u64 {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let template = template(&gateway).await;
+    let noticed = AtomicU64::new(0);
+    let (gateway, template, count) = (&gateway, &template, &noticed);
+    futures_util::stream::iter(cases)
+        .for_each_concurrent(6, async |(call, error, n)| {
+            if with_failing(gateway, template, call, error, n).await {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .await;
+    noticed.into_inner()
+}
+
+/// With `TILLGATE_TEST_WRITES=all` each of them, else each third.
+#[tokio::test]
+async fn a_write_that_fails_refuses_starts_until_the_next_that_does_not() {
+    if !has("strace") {
+        return;
+    }
+    let cases = every(1..=45, 3).map(|n| ("pwrite64", if n % 4 < 2 { "ENOSPC" } else { "EIO" }, n));
+    let noticed = all_failing(cases).await;
+    assert!(noticed > 8, "only {noticed} of the failures were noticed: are these the calls that are made?");
+}
+
+#[tokio::test]
+async fn an_fsync_that_fails_ends_the_process_which_recovers_from_disk() {
+    if !has("strace") {
+        return;
+    }
+    let noticed = all_failing(every(1..=10, 1).map(|n| ("fdatasync", "EIO", n))).await;
+    assert!(noticed >= 6, "only {noticed} of the failures were noticed: are these the calls that are made?");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_grow_refuses_starts() {
+    if !has("strace") {
+        return;
+    }
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    for when in ["1", "2"] {
+        let (place, mut revealed) = (Place::new(), Revealed::default());
+        // Made before, so that it is the writer that has to make it larger.
+        let (sidecar, _) = place.sidecar(&gateway, &[]).await;
+        sidecar.signal("TERM");
+        assert_eq!(sidecar.end().await.0, 0);
+        let under = failing("ftruncate", "ENOSPC", when);
+        let under: Vec<_> = under.iter().map(String::as_str).collect();
+        let mut sidecar = place.launch(&under, &gateway, &[]);
+        let (api, _) = sidecar.addresses().await;
+        let mut refused = 0;
+        for i in 0..300 {
+            let key = format!("key-{i}");
+            let mut answer = start(api, &key).await.unwrap();
+            if answer.status != 200 {
+                store_unavailable(&answer, "unknown");
+                refused += 1;
+                answer = until("a start", async || start(api, &key).await.filter(|answer| answer.status == 200)).await;
+            }
+            revealed.add(&key, &answer);
+        }
+        assert_eq!(refused, 1);
+        sidecar.kill().await;
+        let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+        revealed.check(api).await;
+    }
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_written_watches_go_on_and_the_app_is_told_later() {
+    if !has("strace") {
+        return;
+    }
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (place, mut revealed) = template(&gateway).await;
+    let under = failing("pwrite64", "ENOSPC", "12+");
+    let under: Vec<_> = under.iter().map(String::as_str).collect();
+    let receiver = Receiver::new(|_| Mood::Take).await;
+    let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
+    let webhook = [("WEBHOOK__URL", url.as_str()), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
+    let mut sidecar = place.launch(&under, &gateway, &webhook);
+    let (api, admin) = sidecar.addresses().await;
+    let mut refused = 0;
+    for i in 0..20 {
+        let answer = start(api, &format!("key-{i}")).await.unwrap();
+        if answer.status == 200 {
+            assert_eq!(refused, 0);
+            revealed.add(&format!("key-{i}"), &answer);
+        } else {
+            store_unavailable(&answer, if refused == 0 { "unknown" } else { "not_sent" });
+            refused += 1;
+        }
+    }
+    assert!(refused > 10, "{refused}");
+    let (code, watch_code) = codes(&revealed, "first");
+    pay_at(&gateway, &code).await;
+    assert_eq!(watch(api, &watch_code).await.text("status"), "completed");
+    assert_eq!(watch(api, &watch_code).await.text("status"), "completed");
+    assert_eq!(call(admin, Method::GET, "/livez", &[], "").await.status, 200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(listed(api).await[&code], "completed");
+    assert!(receiver.messages().is_empty(), "told before it was in the store");
+    sidecar.kill().await;
+    let (_sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
+    revealed.check(api).await;
+    until("the app is told", async || receiver.taken("payment.completed").contains(&code).then_some(())).await;
+    receiver.check_ids();
+}
+
+/// A tmpfs at this directory, gone when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(directory: &Path) -> Option<Self> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(directory).output();
+        let is_there = mount.is_ok_and(|mount| mount.status.success());
+        is_there.then(|| Self(directory.to_owned()))
+    }
+
+    /// Writes it full to the last byte; gives the file that takes the room.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = fs::File::options().create(true).append(true).open(&path).unwrap();
+        for size in [64 * 1024, 4096, 1] {
+            while file.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_starts_until_there_is_room() {
+    let place = Place::new();
+    fs::create_dir(&place.store).unwrap();
+    let Some(mount) = Mount::new(&place.store) else {
+        skip("a tmpfs cannot be mounted here");
+        return;
+    };
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let mut revealed = Revealed::default();
+    let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+    revealed.add("first", &started(api, "first").await);
+    let mut number = 0;
+    for round in 0..2 {
+        let filler = mount.fill();
+        // What the file has already may be used up first.
+        let refused = until("no room", async || {
+            for _ in 0..100 {
+                let key = format!("key-{number}");
+                let answer = start(api, &key).await.expect("it lives");
+                if answer.status != 200 {
+                    return Some(answer);
+                }
+                number += 1;
+                revealed.add(&key, &answer);
+            }
+            None
+        })
+        .await;
+        store_unavailable(&refused, "unknown");
+        assert!(refused.text("detail").contains("store"), "{refused:?}");
+        let (asked, _) = calls(&gateway).await;
+        for _ in 0..3 {
+            store_unavailable(&start(api, &format!("key-{number}")).await.unwrap(), "not_sent");
+        }
+        assert_eq!(calls(&gateway).await.0, asked);
+        let (code, watch_code) = codes(&revealed, "first");
+        pay_at(&gateway, &code).await;
+        assert_eq!(watch(api, &watch_code).await.text("status"), "completed");
+        started(api, "first").await;
+        if round == 0 {
+            fs::remove_file(filler).unwrap();
+            let began = Instant::now();
+            until("a start", async || start(api, "room").await.filter(|answer| answer.status == 200)).await;
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+    }
+    sidecar.kill().await;
+    // Without room it says so, or runs.
+    let mut full = place.launch(&[], &gateway, &[]);
+    if full.log_line_or_end("tillgate is running").await {
+        let api = full.last_addresses().0;
+        revealed.check(api).await;
+        full.kill().await;
+    } else {
+        let log = full.log.join("\n");
+        let (code, ..) = full.end().await;
+        assert_eq!(code, 1, "{log}");
+        assert!(log.contains("store.url") && log.contains("space"), "{log}");
+    }
+    fs::remove_file(place.store.join("filler")).unwrap();
+    let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+    revealed.check(api).await;
+    started(api, "after all that").await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_directory_is_refused() {
+    let place = Place::new();
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+    let answer = started(api, "a").await;
+    place.refuses(&["store.url", "another tillgate", place.store.to_str().unwrap()]).await;
+    assert_eq!(started(api, "a").await.body, answer.body);
+    started(api, "b").await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_empty_or_cut_short_is_refused_and_left_as_it_is() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (template, _) = template(&gateway).await;
+    let whole = fs::read(template.file()).unwrap();
+    let mut others = vec![Vec::new(), b"not a store at all".to_vec(), vec![0; 65536], vec![0xff; 65536]];
+    others.extend([1, 100, 320, 4095, 4096, 20_000, whole.len() / 2, whole.len() - 1].map(|end| whole[..end].to_vec()));
+    let mut faults = Vec::new();
+    for damaged in others {
+        fs::write(template.file(), &damaged).unwrap();
+        let (code, _, err) = template.launch(&[], NOBODY, &[]).end().await;
+        if code != 1 || err.lines().count() != 1 || !err.contains("store.url") || !err.contains("backup") {
+            faults.push(format!("{} bytes, exit code {code}: {err}", damaged.len()));
+        } else if fs::read(template.file()).unwrap() != damaged {
+            faults.push(format!("{} bytes: changed", damaged.len()));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Each page in turn: it is found, or nothing was lost with it.
+#[tokio::test]
+async fn a_store_that_was_overwritten_in_the_middle_is_refused_and_left_as_it_is() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+    for i in 0..40 {
+        let key = format!("key-{i}");
+        revealed.add(&key, &started(api, &key).await);
+    }
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    let length = fs::metadata(place.file()).unwrap().len();
+    let (mut refused, mut faults) = (0, Vec::new());
+    for page in 0..length / 4096 {
+        for (fill, from, to) in [(0, 0, 4096), (0xff, 0, 4096), (b'7', 40, 400), (0, 2000, 4096)] {
+            let copy = Place::copy_of(&place.store);
+            let mut file = fs::File::options().write(true).open(copy.file()).unwrap();
+            file.seek(SeekFrom::Start(page * 4096 + from)).unwrap();
+            file.write_all(&vec![fill; usize::try_from(to - from).unwrap()]).unwrap();
+            let damaged = fs::read(copy.file()).unwrap();
+            let mut fault = |what: &str| faults.push(format!("page {page}, {from}..{to} with {fill:#x}: {what}"));
+            let mut sidecar = copy.launch(&[], &gateway, &[]);
+            if sidecar.log_line_or_end("tillgate is running").await {
+                let api = sidecar.last_addresses().0;
+                let listed = listed(api).await;
+                if !revealed.0.keys().all(|key| listed.contains_key(&codes(&revealed, key).0)) {
+                    fault("it runs, and payments are forgotten");
+                }
+                let mut answers = 0;
+                for (key, body) in &revealed.0 {
+                    answers += usize::from(start(api, key).await.is_some_and(|answer| answer.body == *body));
+                }
+                if answers < revealed.0.len() {
+                    fault("it runs, and keys are forgotten");
+                }
+                sidecar.kill().await;
+            } else {
+                let log = sidecar.log.join("\n");
+                let (code, ..) = sidecar.end().await;
+                refused += 1;
+                if code != 1 || !log.contains("backup") {
+                    fault(&format!("exit code {code}: {}", log.lines().last().unwrap_or_default()));
+                } else if fs::read(copy.file()).unwrap() != damaged {
+                    fault("refused, and changed");
+                }
+            }
+        }
+    }
+    assert!(refused > 10, "only {refused} of {} were found", length / 4096 * 4);
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), length / 4096 * 4, faults.join("\n"));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_one_clear_line() {
+    let place = Place::new();
+    let missing = Place { store: place.directory.path().join("no/such/parent"), ..Place::new() };
+    missing.refuses(&["store.url", missing.store.to_str().unwrap()]).await;
+    let file = Place { store: place.directory.path().join("tokens"), ..Place::new() };
+    file.refuses(&["store.url", file.store.to_str().unwrap()]).await;
+    // Whoever is root may do everything.
+    let is_root = fs::metadata(place.directory.path()).unwrap().uid() == 0;
+    let somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    if is_root && !has("setpriv") {
+        return;
+    }
+    fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(place.directory.path().join("tokens"), fs::Permissions::from_mode(0o644)).unwrap();
+    for mode in [0o000, 0o555] {
+        let _ = fs::remove_dir_all(&place.store);
+        fs::create_dir(&place.store).unwrap();
+        fs::set_permissions(&place.store, fs::Permissions::from_mode(mode)).unwrap();
+        let under = if is_root { &somebody[..] } else { &[] };
+        let (code, _, err) = place.launch(under, NOBODY, &[]).end().await;
+        let said: Vec<_> = err.lines().filter(|line| !line.contains("chmod")).collect();
+        assert_eq!((code, said.len()), (1, 1), "{err}");
+        assert!(err.contains("store.url") && err.contains("ermission"), "{err}");
+    }
+}
+
+/// What an event tells; of the mark behind the present state, nothing.
+fn of(event: &Block, name: &str) -> String {
+    if event.data.is_empty() { String::new() } else { event.json()[name].as_str().unwrap().to_owned() }
+}
+
+/// The id behind the present state.
+async fn present(api: SocketAddr) -> String {
+    let is_mark = |event: &Block| event.data.is_empty();
+    events_until(api, None, |events| events.iter().any(is_mark)).await.into_iter().find(is_mark).unwrap().id
+}
+
+/// So many events, or some more; from after that one.
+async fn events(api: SocketAddr, last: Option<&str>, count: usize) -> Vec<Block> {
+    events_until(api, last, |events| events.len() >= count).await
+}
+
+/// Events until this holds of them; from after that one.
+async fn events_until(api: SocketAddr, last: Option<&str>, holds: impl Fn(&[Block]) -> bool) -> Vec<Block> {
+    let (events, in_time) = events_for(api, last, Duration::from_secs(10), holds).await;
+    assert!(in_time, "not in time, after {last:?}: {events:?}");
+    events
+}
+
+/// The events that come in this time, until this holds of them; and whether it did.
+async fn events_for(
+    api: SocketAddr,
+    last: Option<&str>,
+    patience: Duration,
+    holds: impl Fn(&[Block]) -> bool,
+) -> (Vec<Block>, bool) {
+    let mut wire = Wire::open(api).await;
+    let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
+    wire.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n{last}\r\n", TOKEN.0, TOKEN.1)).await;
+    let (mut stream, mut read, mut events) = (wire.into_stream(), Vec::new(), Vec::new());
+    let come = async {
+        while !holds(&events) {
+            let n = stream.read_buf(&mut read).await.unwrap();
+            assert!(n > 0, "ended: {}", String::from_utf8_lossy(&read));
+            let text = std::str::from_utf8(&read).unwrap();
+            if let Some((_, body)) = text.split_once("\r\n\r\n") {
+                events = Stream::blocks(body.rfind("\n\n").map_or("", |end| &body[..end + 2]));
+                events.retain(|block| !block.id.is_empty());
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(patience, come).await.is_ok();
+    (events, in_time)
+}
+
+#[tokio::test]
+async fn after_a_restart_events_go_on_without_a_gap_and_keys_are_answered_again() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+    for key in ["a", "b", "c"] {
+        revealed.add(key, &started(api, key).await);
+    }
+    let first = present(api).await;
+    let (code, watch_code) = codes(&revealed, "b");
+    watch(api, &watch_code).await;
+    pay_at(&gateway, &code).await;
+    watch(api, &watch_code).await;
+    revealed.add("d", &started(api, "d").await);
+    let (last, _) = codes(&revealed, "d");
+    let before = events_until(api, Some(&first), |events| {
+        let has = |name: &str, value: &str| events.iter().any(|event| of(event, name) == value);
+        has("status", "completed") && has("code", &last)
+    })
+    .await;
+    let tag = call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await.header("etag").to_owned();
+    sidecar.kill().await;
+    set_faults(&gateway, &["watch:status=500"]).await;
+    let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+    let after = events(api, Some(&first), before.len()).await;
+    assert_eq!(after[..before.len()], before[..]);
+    // From the middle, too.
+    assert_eq!(events(api, Some(&before[0].id), before.len() - 1).await[..before.len() - 1], before[1..]);
+    revealed.check(api).await;
+    let again = call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await;
+    assert_eq!((again.status, again.header("etag"), again.text("status")), (200, tag.as_str(), "completed"));
+    let mismatch = exchange(
+        api,
+        Method::POST,
+        "/api/start_payment",
+        &[TOKEN, JSON, ("Idempotency-Key", "a")],
+        r#"{"amount": 1001}"#,
+        Duration::from_secs(10),
+    );
+    assert_eq!(Answer::all(&mismatch.await).unwrap()[0].text("error"), "idempotency_mismatch");
+}
+
+/// Who is cut off in the middle of the present state hears of what happened to what it was told already.
+#[tokio::test]
+async fn a_reader_cut_off_within_the_present_state_misses_nothing() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let place = Place::new();
+    let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+    let (first, _second) = (started(api, "first").await, started(api, "second").await);
+    let told = events(api, None, 1).await.remove(0);
+    assert_eq!((of(&told, "code").as_str(), of(&told, "status").as_str()), (first.text("code"), "created"));
+    pay_at(&gateway, first.text("code")).await;
+    until("the completion", async || {
+        (watch(api, first.text("watch_code")).await.text("status") == "completed").then_some(())
+    })
+    .await;
+    let (after, in_time) = events_for(api, Some(&told.id), Duration::from_secs(3), |events| {
+        events.iter().any(|event| of(event, "code") == first.text("code") && of(event, "status") == "completed")
+    })
+    .await;
+    assert!(in_time, "{after:?}");
+}
+
+#[tokio::test]
+async fn after_a_restart_open_payments_are_polled_and_what_is_owed_is_delivered() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let refusing = Receiver::new(|_| Mood::Refuse).await;
+    let (sidecar, api) = place.sidecar_with_app(&gateway, &refusing).await;
+    for key in ["owed", "open"] {
+        revealed.add(key, &started(api, key).await);
+    }
+    let (owed, _) = codes(&revealed, "owed");
+    pay_at(&gateway, &owed).await;
+    let tried = until("a try", async || refusing.messages().into_iter().next()).await;
+    sidecar.kill().await;
+    let (open, _) = codes(&revealed, "open");
+    pay_at(&gateway, &open).await;
+    let receiver = Receiver::new(|_| Mood::Take).await;
+    let (sidecar, _) = place.sidecar_with_app(&gateway, &receiver).await;
+    until("both", async || {
+        let taken = receiver.taken("payment.completed");
+        (taken == HashSet::from([owed.clone(), open.clone()])).then_some(())
+    })
+    .await;
+    let again = receiver.messages().into_iter().find(|message| message.id == tried.id).expect("the same id");
+    assert_eq!(again.body, tried.body);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    let (_sidecar, _) = place.sidecar_with_app(&gateway, &receiver).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(receiver.messages().len(), 2, "delivered again");
+}
+
+#[tokio::test]
+async fn memory_forgets() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let place = Place::new();
+    let memory = [("STORE__URL", "memory:")];
+    let (sidecar, api) = place.sidecar(&gateway, &memory).await;
+    let before = started(api, "a").await;
+    sidecar.kill().await;
+    let (_sidecar, api) = place.sidecar(&gateway, &memory).await;
+    assert!(listed(api).await.is_empty());
+    let after = started(api, "a").await;
+    assert_ne!(after.body, before.body);
+    assert_eq!(after.header("idempotency-replayed"), "");
+    assert!(!place.store.exists());
+}
+
+#[tokio::test]
+async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_restart() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let place = Place::new();
+    let short = [("START__IDEMPOTENCY_TTL", "1s")];
+    let (sidecar, api) = place.sidecar(&gateway, &short).await;
+    let (paid, open) = (started(api, "paid").await, started(api, "open").await);
+    pay_at(&gateway, paid.text("code")).await;
+    assert_eq!(watch(api, paid.text("watch_code")).await.text("status"), "completed");
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let again = started(api, "open").await;
+    assert_ne!(again.body, open.body);
+    sidecar.kill().await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let (sidecar, api) = place.sidecar(&gateway, &short).await;
+    let listed_now = listed(api).await;
+    assert!(listed_now.contains_key(open.text("code")) && listed_now.contains_key(again.text("code")));
+    assert!(!listed_now.contains_key(paid.text("code")), "kept after its time");
+    assert_ne!(started(api, "paid").await.body, paid.body);
+    sidecar.kill().await;
+}
+
+/// Numbers are given once: what the journal tells of a payment that was let go is not told of another one.
+#[tokio::test]
+async fn a_payment_that_was_let_go_does_not_lend_its_past_to_a_later_one() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let place = Place::new();
+    let room = [("WATCH__MAX_TRACKED", "1")];
+    let (sidecar, api) = place.sidecar(&gateway, &room).await;
+    let first = started(api, "first").await;
+    let begin = present(api).await;
+    let mut waiting = Wire::open(api).await;
+    let path = format!("/watch/{}?wait=60", first.text("watch_code"));
+    waiting.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n\r\n", TOKEN.0, TOKEN.1)).await;
+    until("the wait", async || (calls(&gateway).await.1 > 0).then_some(())).await;
+    let second = started(api, "second").await;
+    pay_at(&gateway, second.text("code")).await;
+    assert_eq!(watch(api, second.text("watch_code")).await.text("status"), "completed");
+    // Another's payment takes the room of the last one of ours.
+    let secret = tillgate::sandbox::DEFAULT_SECRET;
+    let order = format!(r#"{{"amount": 5, "merchant_secret": "{secret}"}}"#);
+    let sandbox = crate::harness::address_of(&gateway);
+    let theirs = call(sandbox, Method::POST, "/api/start_payment", &[JSON], &order).await;
+    watch(api, theirs.text("watch_code")).await;
+    assert!(!listed(api).await.contains_key(second.text("code")), "it was not let go");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+    let third = started(api, "third").await;
+    sidecar.kill().await;
+    let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+    let (told, _) = events_for(api, Some(&begin), Duration::from_secs(1), |_| false).await;
+    assert!(told.iter().any(|event| of(event, "code") == third.text("code")), "{told:?}");
+    let of_third = told.iter().filter(|event| of(event, "code") == third.text("code"));
+    for event in of_third {
+        assert_eq!(of(event, "status"), "created", "nobody has paid it: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn terminated_under_load_it_ends_in_peace_and_nothing_told_is_lost() {
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=30ms,rate=0.5"]).await;
+    let place = Place::new();
+    let mut revealed = Revealed::default();
+    for round in 0..3 {
+        let (sidecar, api) = place.sidecar(&gateway, &[]).await;
+        let callers = (0..16).map(async |caller| {
+            let mut told = Vec::new();
+            for i in 0.. {
+                let key = format!("{round}-{caller}-{i}");
+                match start(api, &key).await {
+                    Some(answer) if answer.status == 200 => told.push((key, answer)),
+                    Some(answer) => {
+                        assert_eq!(answer.text("error"), "draining", "{answer:?}");
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            told
+        });
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            sidecar.signal("TERM");
+            sidecar.end().await
+        };
+        let (told, (code, _, log)) = tokio::join!(futures_util::future::join_all(callers), end);
+        assert_eq!(code, 0, "{log}");
+        assert!(log.contains("everything is finished"), "{log}");
+        let before = revealed.0.len();
+        told.into_iter().flatten().for_each(|(key, answer)| revealed.add(&key, &answer));
+        assert!(revealed.0.len() > before + 16, "no load");
+    }
+    let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
+    revealed.check(api).await;
+}
+
+/// Not to be made anew: that later versions read what the first one wrote is the point.
+///
+/// It was made with: a key `order-1` (1000, paid, delivered), `order-2` (1000, paid, refused by the app: pending) and
+/// `order-3` (1000, open), killed and closed in peace afterwards.
+#[tokio::test]
+async fn a_store_of_the_first_version_opens() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/store-v1");
+    let answers: BTreeMap<String, String> =
+        serde_json::from_slice(&fs::read(fixture.join("answers.json")).unwrap()).unwrap();
+    let revealed = Revealed(answers);
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "watch:status=500"]).await;
+    let place = Place::copy_of(&fixture);
+    let receiver = Receiver::new(|_| Mood::Take).await;
+    let (_sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
+    let listed = listed(api).await;
+    let statuses: Vec<_> = ["order-1", "order-2", "order-3"].map(|key| listed[&codes(&revealed, key).0].clone()).into();
+    assert_eq!(statuses, ["completed", "completed", "created"]);
+    assert_eq!(listed.len(), 3);
+    revealed.check(api).await;
+    let (second, watch_code) = codes(&revealed, "order-2");
+    until("what was pending", async || receiver.taken("payment.completed").contains(&second).then_some(())).await;
+    assert_eq!(receiver.messages().len(), 1);
+    let id = fs::read_to_string(fixture.join("pending")).unwrap();
+    assert_eq!(receiver.messages()[0].id, id.trim());
+    assert_eq!(call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await.text("status"), "completed");
+}
+
+/// Makes it, with the version that is to be kept: `cargo test make_a_fixture -- --ignored`.
+#[tokio::test]
+#[ignore = "writes tests/it/fixtures/store-new"]
+async fn make_a_fixture() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/store-new");
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let taking = Receiver::new(|_| Mood::Take).await;
+    let (sidecar, api) = place.sidecar_with_app(&gateway, &taking).await;
+    revealed.add("order-1", &started(api, "order-1").await);
+    let (code, _) = codes(&revealed, "order-1");
+    pay_at(&gateway, &code).await;
+    until("it is delivered", async || taking.taken("payment.completed").contains(&code).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    sidecar.kill().await;
+    let refusing = Receiver::new(|_| Mood::Refuse).await;
+    let (sidecar, api) = place.sidecar_with_app(&gateway, &refusing).await;
+    revealed.add("order-2", &started(api, "order-2").await);
+    pay_at(&gateway, &codes(&revealed, "order-2").0).await;
+    let pending = until("a try", async || refusing.messages().into_iter().next()).await;
+    revealed.add("order-3", &started(api, "order-3").await);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    fs::create_dir_all(&fixture).unwrap();
+    fs::copy(place.file(), fixture.join("store.redb")).unwrap();
+    fs::write(fixture.join("answers.json"), serde_json::to_string_pretty(&revealed.0).unwrap() + "\n").unwrap();
+    fs::write(fixture.join("pending"), pending.id + "\n").unwrap();
+}
