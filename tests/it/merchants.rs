@@ -1,0 +1,732 @@
+//! The shops in `tests/clients`, run as they stand: an order is paid once, however the news of it comes, and no forged
+//! news counts.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use sha2::Sha256;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+use crate::clients::{SH, blocks, file};
+use crate::harness::{
+    Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip, until,
+};
+
+const TOKEN: &str = "a-token-of-the-shop-51d0";
+/// Where a payer comes back to.
+const SHOP_URL: &str = "https://shop.example";
+
+/// A shop in some language.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    script: &'static str,
+    program: &'static str,
+    /// Succeeds in `tests/clients` where everything is there that the shop needs.
+    needs: &'static [&'static str],
+    /// How to get it.
+    mend: &'static str,
+}
+
+const PHP: Kind = Kind {
+    script: "shop.php",
+    program: "php",
+    needs: &["-r", "curl_init(); new PDO('sqlite::memory:');"],
+    mend: "apt-get install php-curl php-sqlite3",
+};
+const PYTHON: Kind = Kind {
+    script: "shop.py",
+    program: "python3",
+    needs: &["-c", "import flask, requests, standardwebhooks"],
+    mend: "python3 -m pip install -r tests/clients/requirements.txt",
+};
+const JS: Kind = Kind {
+    script: "shop.mjs",
+    program: "node",
+    needs: &["--input-type=module", "-e", "import 'express'; import 'standardwebhooks'"],
+    mend: "npm ci --prefix tests/clients",
+};
+
+impl Kind {
+    /// Whether this machine can run it; if not, the test says so.
+    fn is_here(self) -> bool {
+        let works = || {
+            let mut probe = std::process::Command::new(self.program);
+            probe.args(self.needs).current_dir(file("tests/clients"));
+            probe.output().is_ok_and(|output| output.status.success())
+        };
+        has(self.program) && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.mend)))
+    }
+}
+
+/// Each promise is kept in each language.
+macro_rules! in_each_language {
+    ($($promise:ident)*) => {
+        in_each_language!(@ php PHP: $($promise)*);
+        in_each_language!(@ python PYTHON: $($promise)*);
+        in_each_language!(@ js JS: $($promise)*);
+    };
+    (@ $module:ident $kind:ident: $($promise:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    if super::$kind.is_here() {
+                        super::$promise(super::$kind).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+in_each_language! {
+    an_order_is_paid_once_by_webhook
+    a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar
+    without_a_webhook_the_pass_over_open_orders_finds_it
+    a_wrong_amount_does_not_pay_an_order
+    forged_webhooks_are_refused
+    either_of_two_keys_will_do
+    an_order_has_one_payment_however_often_it_is_started
+}
+
+/// Everything around one shop.
+struct Town {
+    kind: Kind,
+    /// Its orders, and the sidecar's files.
+    directory: TempDir,
+    _sandbox: Program,
+    gateway: String,
+    shop: SocketAddr,
+    api: SocketAddr,
+    /// The key of the webhooks.
+    key: String,
+    /// What the shop has printed, over all its runs.
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Town {
+    async fn new(kind: Kind) -> Self {
+        let (sandbox, gateway) = Program::sandbox(&[]).await;
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("token"), TOKEN).unwrap();
+        let (shop, api) = (local(free_port()), local(free_port()));
+        let town = Self {
+            kind,
+            directory,
+            _sandbox: sandbox,
+            gateway,
+            shop,
+            api,
+            key: fresh_key().await,
+            said: Arc::default(),
+        };
+        town.set_keys(&[&town.key]);
+        town
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// What the sidecar signs with.
+    fn set_keys(&self, keys: &[&str]) {
+        std::fs::write(self.path("keys"), keys.join("\n")).unwrap();
+    }
+
+    /// The sidecar, on the port that it always has here, with a store that lasts.
+    async fn sidecar(&self, webhooks: SocketAddr) -> Program {
+        let settings = [
+            ("LISTEN__ADDRESS", self.api.to_string()),
+            ("LISTEN__TOKEN_FILE", self.path("token")),
+            ("REDIRECT__ALLOWED", format!("[{SHOP_URL:?}]")),
+            ("WEBHOOK__URL", format!("http://{webhooks}/payment-events")),
+            ("WEBHOOK__SECRET_FILE", self.path("keys")),
+            ("STORE__URL", format!("file:{}", self.path("store"))),
+        ];
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Program::sidecar(&self.gateway, &settings).await.0
+    }
+
+    fn command(&self, key: &str, api: SocketAddr) -> Command {
+        let mut command = Command::new(self.kind.program);
+        command
+            .env("TILLGATE_URL", format!("http://{api}"))
+            .env("TILLGATE_TOKEN", TOKEN)
+            .env("WEBHOOK_SECRET", key)
+            .env("SHOP_URL", SHOP_URL)
+            .env("PORT", self.shop.port().to_string())
+            .env("ORDERS", self.path("orders"))
+            .env("PHP_CLI_SERVER_WORKERS", "4")
+            .env("no_proxy", "127.0.0.1,localhost")
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// The shop, with the orders that it has.
+    async fn shop(&self) -> Shop {
+        self.shop_with(&self.key, self.api, "300").await
+    }
+
+    async fn shop_with(&self, key: &str, api: SocketAddr, check_every: &str) -> Shop {
+        let mut command = self.command(key, api);
+        if self.kind == PHP {
+            command.arg("-S").arg(self.shop.to_string());
+        }
+        command.arg(file("tests/clients").join(self.kind.script)).env("CHECK_EVERY", check_every);
+        // Its workers end with it.
+        let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the shop starts");
+        listen(child.stdout.take().unwrap(), self.said.clone());
+        listen(child.stderr.take().unwrap(), self.said.clone());
+        until("the shop is open", async || TcpStream::connect(self.shop).await.ok()).await;
+        Shop { child, address: self.shop }
+    }
+
+    /// The pass over open orders, as cron makes it; the shop in JavaScript has no other way than its own clock.
+    async fn check(&self, shop: Shop) -> Shop {
+        if self.kind == JS {
+            shop.close().await;
+            return self.shop_with(&self.key, self.api, "0.2").await;
+        }
+        let mut command = self.command(&self.key, self.api);
+        command.arg(file("tests/clients").join(self.kind.script)).arg("check");
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        self.said.lock().unwrap().extend(text.lines().map(str::to_owned));
+        shop
+    }
+
+    /// A new order: where it is, and the code of its payment.
+    async fn order(&self, amount: u64) -> Order {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let made = call(self.shop, Method::POST, "/orders", &form, &format!("amount={amount}")).await;
+        assert_eq!(made.status, 303, "{made:?}");
+        let path = made.header("location").to_owned();
+        let page = self.page(&path).await;
+        let link = page.body.strip_prefix(&format!("<a href=\"{}/pay/", self.gateway));
+        let (code, rest) = link.unwrap_or_else(|| panic!("{page:?}")).split_once('?').unwrap();
+        let back = path.replace('/', "%2F");
+        assert_eq!(rest, format!("redirect=https%3A%2F%2Fshop.example{back}\">Pay {amount}</a>"));
+        Order { path, code: code.to_owned() }
+    }
+
+    async fn page(&self, path: &str) -> Answer {
+        get_at(self.shop, path).await
+    }
+
+    async fn is_paid(&self, order: &Order) -> bool {
+        let page = self.page(&order.path).await;
+        assert_eq!(page.status, 200, "{page:?}, {:#?}", self.said);
+        page.body == "<p>Paid</p>"
+    }
+
+    async fn pay(&self, order: &Order) {
+        pay_at(&self.gateway, &order.code).await;
+    }
+
+    async fn becomes_paid(&self, order: &Order) {
+        until("the order is paid", async || self.is_paid(order).await.then_some(())).await;
+    }
+
+    /// How often the shop has found an order paid.
+    fn times_paid(&self) -> usize {
+        self.said().iter().filter(|line| line.starts_with("paid:")).count()
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Posts a message to the shop: the status of the answer.
+    async fn tell(&self, message: &Message) -> u16 {
+        let headers: Vec<_> = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        call(self.shop, Method::POST, "/payment-events", &headers, &message.body).await.status
+    }
+
+    /// `tillgate deliveries …`
+    async fn deliveries(&self, arguments: &[&str]) -> String {
+        let variables = [
+            ("TILLGATE_LISTEN__ADDRESS", &*self.api.to_string()),
+            ("TILLGATE_LISTEN__TOKEN_FILE", &*self.path("token")),
+        ];
+        let (code, out, err) = run(&[&["deliveries"], arguments].concat(), &variables).await;
+        assert_eq!(code, 0, "{err}");
+        out
+    }
+}
+
+struct Order {
+    path: String,
+    code: String,
+}
+
+/// A running shop, which ends with all its workers.
+struct Shop {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Shop {
+    async fn close(self) {
+        let address = self.address;
+        drop(self);
+        until("it is closed", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let Some(id) = self.child.id() else { return };
+        // All of the group that it leads.
+        let _ = std::process::Command::new("kill").args(["-s", "KILL", "--", &format!("-{id}")]).status();
+    }
+}
+
+/// Puts down what is printed, line by line.
+fn listen(output: impl AsyncRead + Unpin + Send + 'static, said: Arc<Mutex<Vec<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            said.lock().unwrap().push(line);
+        }
+    });
+}
+
+async fn fresh_key() -> String {
+    let (code, key, err) = run(&["webhook-secret"], &[]).await;
+    assert_eq!((code, &*err), (0, ""));
+    key.trim_end().to_owned()
+}
+
+/// A request that went through a relay, or is to be sent.
+#[derive(Clone, Debug)]
+struct Message {
+    headers: Vec<(String, String)>,
+    body: String,
+    /// What it was answered.
+    status: u16,
+}
+
+impl Message {
+    fn get(&self, name: &str) -> &str {
+        self.headers.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+    }
+
+    /// The same with another value there.
+    fn with(&self, name: &str, value: &str) -> Self {
+        let mut other = self.without(name);
+        other.headers.push((name.to_owned(), value.to_owned()));
+        other
+    }
+
+    fn without(&self, name: &str) -> Self {
+        let mut other = self.clone();
+        other.headers.retain(|(header, _)| header != name);
+        other
+    }
+
+    fn with_body(&self, body: String) -> Self {
+        Self { body, ..self.clone() }
+    }
+
+    /// The same with a signature that goes with it, made by nothing of tillgate's.
+    fn signed(&self, key: &str) -> Self {
+        let key = STANDARD.decode(key.strip_prefix("whsec_").unwrap()).unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(format!("{}.{}.{}", self.get("webhook-id"), self.get("webhook-timestamp"), self.body).as_bytes());
+        self.with("webhook-signature", &format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+    }
+
+    /// The same, signed so many seconds from now.
+    fn signed_in(&self, key: &str, seconds: i64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let then = now.checked_add_signed(seconds).unwrap();
+        self.with("webhook-timestamp", &then.to_string()).signed(key)
+    }
+}
+
+/// What a relay does with one request.
+#[derive(Clone, Copy)]
+enum Do {
+    /// Answers this by itself.
+    Say(u16),
+    /// Passes it on, and cuts the connection in place of an answer.
+    Lose,
+}
+
+/// Passes requests on, and keeps what it saw.
+struct Relay {
+    address: SocketAddr,
+    /// For the next requests; after these all are passed on.
+    next: Arc<Mutex<VecDeque<Do>>>,
+    seen: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Relay {
+    async fn to(target: SocketAddr, next: &[Do]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let relay = Self { address, next: Arc::new(Mutex::new(next.to_vec().into())), seen: Arc::default() };
+        let (next, seen) = (relay.next.clone(), relay.seen.clone());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (next, seen) = (next.clone(), seen.clone());
+                let service = service_fn(move |request| {
+                    let action = next.lock().unwrap().pop_front();
+                    pass(request, target, action, seen.clone())
+                });
+                let server = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        relay
+    }
+
+    fn seen(&self) -> Vec<Message> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until it has seen so many.
+    async fn saw(&self, count: usize) -> Vec<Message> {
+        let enough = async || Some(self.seen()).filter(|seen| seen.len() >= count);
+        until(&format!("{count} requests"), enough).await
+    }
+}
+
+async fn pass(
+    request: Request<Incoming>,
+    target: SocketAddr,
+    action: Option<Do>,
+    seen: Arc<Mutex<Vec<Message>>>,
+) -> Result<Response<Full<Bytes>>, Lost> {
+    let (head, body) = request.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().to_owned();
+    let own = |name: &str| ["host", "connection", "content-length"].contains(&name);
+    let headers = head.headers.iter().filter(|(name, _)| !own(name.as_str()));
+    let headers: Vec<_> = headers.map(|(name, value)| (name.to_string(), text(value))).collect();
+    let message = |status| Message { headers: headers.clone(), body: body.clone(), status };
+    if let Some(Do::Say(status)) = action {
+        seen.lock().unwrap().push(message(status));
+        return Ok(Response::builder().status(status).body(Full::from("{\"detail\": \"try again\"}")).unwrap());
+    }
+    let borrowed: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let answer = call(target, head.method, head.uri.path(), &borrowed, &body).await;
+    seen.lock().unwrap().push(message(answer.status));
+    if let Some(Do::Lose) = action {
+        return Err(Lost);
+    }
+    let mut response = Response::builder().status(answer.status);
+    for name in ["content-type", "retry-after", "idempotency-replayed"] {
+        if let Some(value) = answer.headers.get(name) {
+            response = response.header(name, value);
+        }
+    }
+    Ok(response.body(Full::from(answer.body)).unwrap())
+}
+
+/// The answer does not arrive.
+#[derive(Debug, thiserror::Error)]
+#[error("lost")]
+struct Lost;
+
+async fn an_order_is_paid_once_by_webhook(kind: Kind) {
+    let town = Town::new(kind).await;
+    // It fails with the first message, which comes again.
+    let relay = Relay::to(town.shop, &[Do::Say(500)]).await;
+    let _sidecar = town.sidecar(relay.address).await;
+    let _shop = town.shop().await;
+
+    let order = town.order(1000).await;
+    assert!(!town.is_paid(&order).await);
+    town.pay(&order).await;
+    town.becomes_paid(&order).await;
+    let [first, second] = &relay.saw(2).await[..] else { panic!("{:?}", relay.seen()) };
+    assert_eq!((first.status, second.status), (500, 204));
+    assert_eq!((first.get("webhook-id"), &first.body), (second.get("webhook-id"), &second.body));
+    assert_eq!(town.times_paid(), 1);
+
+    // The same once more.
+    let id = second.get("webhook-id");
+    let line = format!("{id}  payment.completed  delivered  ");
+    let listed = async || Some(town.deliveries(&["list"]).await).filter(|list| list.starts_with(&line));
+    let list = until("it is delivered", listed).await;
+    assert_eq!(list.lines().count(), 1, "{list}");
+    town.deliveries(&["redeliver", id]).await;
+    let third = relay.saw(3).await.remove(2);
+    assert_eq!((third.get("webhook-id"), third.status), (id, 204));
+    // And another one about the same payment.
+    assert_eq!(town.tell(&third.with("webhook-id", "another").signed_in(&town.key, 0)).await, 204);
+    assert_eq!(town.times_paid(), 1);
+
+    // The same many times at once, when none has come before.
+    relay.next.lock().unwrap().push_back(Do::Say(503));
+    let (order, open) = (town.order(500).await, town.order(500).await);
+    town.pay(&order).await;
+    let message = relay.saw(4).await.remove(3);
+    let told = futures_util::future::join_all((0..16).map(|_| town.tell(&message))).await;
+    assert_eq!(told, [204; 16]);
+    assert!(town.is_paid(&order).await && !town.is_paid(&open).await);
+    // The sidecar comes again too.
+    relay.saw(5).await;
+    assert_eq!(town.times_paid(), 2);
+}
+
+async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
+    let town = Town::new(kind).await;
+    let mut sidecar = town.sidecar(town.shop).await;
+    let shop = town.shop().await;
+    let (first, second) = (town.order(1000).await, town.order(2000).await);
+    shop.close().await;
+
+    // The shop is down when its first order is paid.
+    town.pay(&first).await;
+    sidecar.log_line("webhook not delivered").await;
+    let shop = town.shop().await;
+    town.becomes_paid(&first).await;
+    assert_eq!(town.times_paid(), 1);
+    shop.close().await;
+
+    // The second is paid, which the store knows and the shop does not, and the sidecar is gone in that moment.
+    town.pay(&second).await;
+    sidecar.log_line("webhook not delivered").await;
+    sidecar.signal("KILL");
+    until("it is gone", async || TcpStream::connect(town.api).await.is_err().then_some(())).await;
+    drop(sidecar);
+    let _shop = town.shop().await;
+    let _sidecar = town.sidecar(town.shop).await;
+    town.becomes_paid(&second).await;
+    assert_eq!(town.times_paid(), 2);
+}
+
+async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
+    let town = Town::new(kind).await;
+    // Nobody is there.
+    let mut sidecar = town.sidecar(SocketAddr::from(([127, 0, 0, 1], free_port()))).await;
+    let mut shop = town.shop().await;
+    let order = town.order(1000).await;
+    shop = town.check(shop).await;
+    assert!(!town.is_paid(&order).await);
+    town.pay(&order).await;
+    sidecar.log_line("webhook not delivered").await;
+    if kind != JS {
+        assert!(!town.is_paid(&order).await);
+    }
+    shop = town.check(shop).await;
+    town.becomes_paid(&order).await;
+    assert_eq!(town.times_paid(), 1);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    shop.close().await;
+
+    // The shop has another key than the sidecar: it believes nothing.
+    let mut sidecar = town.sidecar(town.shop).await;
+    let shop = town.shop_with(&fresh_key().await, town.api, "300").await;
+    let order = town.order(1000).await;
+    town.pay(&order).await;
+    sidecar.log_line("status 401").await;
+    assert!(!town.is_paid(&order).await);
+    let _shop = town.check(shop).await;
+    town.becomes_paid(&order).await;
+    assert_eq!(town.times_paid(), 2);
+}
+
+async fn a_wrong_amount_does_not_pay_an_order(kind: Kind) {
+    let town = Town::new(kind).await;
+    let relay = Relay::to(town.shop, &[]).await;
+    let _sidecar = town.sidecar(relay.address).await;
+    let shop = town.shop().await;
+    let order = town.order(1000).await;
+    set_faults(&town.gateway, &["watch:wrong-amount"]).await;
+    town.pay(&order).await;
+    let message = relay.saw(1).await.remove(0);
+    assert!(message.status == 204 && message.body.contains("\"amount\":1001"), "{message:?}");
+    let complaints = || town.said().iter().filter(|line| line.contains("not the amount of an order")).count();
+    until("it complains", async || (complaints() == 1).then_some(())).await;
+    let _shop = town.check(shop).await;
+    until("it complains again", async || (complaints() >= 2).then_some(())).await;
+    assert!(!town.is_paid(&order).await);
+    assert_eq!(town.times_paid(), 0);
+}
+
+async fn forged_webhooks_are_refused(kind: Kind) {
+    let town = Town::new(kind).await;
+    let relay = Relay::to(town.shop, &[Do::Say(503)]).await;
+    let sidecar = town.sidecar(relay.address).await;
+    let _shop = town.shop().await;
+    let order = town.order(1000).await;
+    town.pay(&order).await;
+    let good = relay.saw(1).await.remove(0);
+    // It does not come again by itself.
+    drop(sidecar);
+
+    let signature = good.get("webhook-signature");
+    let timestamp: u64 = good.get("webhook-timestamp").parse().unwrap();
+    let with_signature = |value: &str| good.with("webhook-signature", value);
+    let digest = signature.strip_prefix("v1,").unwrap();
+    for (what, forged) in [
+        ("changed body", good.with_body(good.body.replace("completed", "Completed"))),
+        ("longer body", good.with_body(format!("{} ", good.body))),
+        ("no body", good.with_body(String::new())),
+        ("changed id", good.with("webhook-id", "another")),
+        ("no id", good.without("webhook-id")),
+        ("changed timestamp", good.with("webhook-timestamp", &(timestamp + 1).to_string())),
+        ("no timestamp", good.without("webhook-timestamp")),
+        ("a timestamp that is none", good.with("webhook-timestamp", "soon").signed(&town.key)),
+        ("old timestamp", good.signed_in(&town.key, -310)),
+        ("timestamp to come", good.signed_in(&town.key, 310)),
+        ("cut by one", with_signature(&signature[..signature.len() - 1])),
+        ("cut by ten", with_signature(&signature[..signature.len() - 10])),
+        ("nothing but a version", with_signature("v1,")),
+        ("not even a comma", with_signature("v1")),
+        ("no version", with_signature(digest)),
+        ("another version", with_signature(&format!("v1a,{digest}"))),
+        ("not base64", with_signature("v1,!")),
+        ("empty", with_signature("")),
+        ("none", good.without("webhook-signature")),
+        ("another key's", good.signed(&fresh_key().await)),
+    ] {
+        assert_eq!(town.tell(&forged).await, 401, "{what}");
+        assert!(!town.is_paid(&order).await, "{what}");
+    }
+    assert_eq!(town.times_paid(), 0);
+
+    // One that fits among others that do not, and one that took a while.
+    let late = good.signed_in(&town.key, -290);
+    let among = late.with("webhook-signature", &format!("v1a,AAAA v1,AAAA {}", late.get("webhook-signature")));
+    assert_eq!(town.tell(&among).await, 204);
+    assert!(town.is_paid(&order).await);
+    assert_eq!(town.tell(&good).await, 204);
+    assert_eq!(town.times_paid(), 1);
+}
+
+async fn either_of_two_keys_will_do(kind: Kind) {
+    let town = Town::new(kind).await;
+    let next = fresh_key().await;
+    town.set_keys(&[&town.key, &next]);
+    let relay = Relay::to(town.shop, &[]).await;
+    let _sidecar = town.sidecar(relay.address).await;
+    for (key, times) in [(&town.key, 1), (&next, 2)] {
+        let shop = town.shop_with(key, town.api, "300").await;
+        let order = town.order(1000).await;
+        town.pay(&order).await;
+        town.becomes_paid(&order).await;
+        assert_eq!(town.times_paid(), times);
+        let message = relay.saw(times).await.remove(times - 1);
+        assert_eq!(message.get("webhook-signature").split(' ').count(), 2, "{message:?}");
+        shop.close().await;
+    }
+}
+
+async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
+    let town = Town::new(kind).await;
+    let _sidecar = town.sidecar(town.shop).await;
+    // The way to the sidecar is bad, and so is the gateway.
+    let relay = Relay::to(town.api, &[Do::Say(429), Do::Lose]).await;
+    let shop = town.shop_with(&town.key, relay.address, "300").await;
+    let order = town.order(1000).await;
+    let starts = relay.seen();
+    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [429, 200, 200]);
+    let key = starts[0].get("idempotency-key");
+    assert!(!key.is_empty() && starts.iter().all(|start| start.get("idempotency-key") == key), "{starts:?}");
+    assert_eq!(calls(&town.gateway).await.0, 1, "the third was answered as the second");
+    town.pay(&order).await;
+    town.becomes_paid(&order).await;
+    assert_eq!(town.times_paid(), 1);
+
+    set_faults(&town.gateway, &["start:status=500,count=1"]).await;
+    town.order(1000).await;
+    let starts = &relay.seen()[3..];
+    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [502, 200]);
+    assert!(starts.iter().all(|start| start.get("idempotency-key") == starts[0].get("idempotency-key")));
+    assert_ne!(starts[0].get("idempotency-key"), key, "another order");
+
+    // What cannot do better is not tried again by itself; when the payer does, it is the same start.
+    relay.next.lock().unwrap().push_back(Do::Say(422));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let made = call(town.shop, Method::POST, "/orders", &form, "amount=1000").await;
+    let path = made.header("location");
+    assert_eq!(town.page(path).await.status, 500);
+    assert_eq!(relay.seen().len(), 6);
+    assert!(town.page(path).await.body.contains("Pay 1000"));
+    let starts = &relay.seen()[5..];
+    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [422, 200]);
+    assert_eq!(starts[0].get("idempotency-key"), starts[1].get("idempotency-key"));
+    shop.close().await;
+}
+
+#[tokio::test]
+async fn the_readmes_line_with_a_key_starts_one_payment() {
+    if !SH.is_here() {
+        return;
+    }
+    let mut dev = Program::start(&["dev"], &[]);
+    let api = loop {
+        let line = dev.stdout_line().await;
+        if let Some(url) = line.trim_start().strip_prefix("API ") {
+            break url.split_whitespace().next().unwrap().to_owned();
+        }
+    };
+    let block = blocks("From your app", SH).swap_remove(1);
+    assert_eq!(block.lines().count(), 1, "{block}");
+    let line = block.trim_end().replace("http://localhost:8700", &api);
+    let unused = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut sh = Client::start("sh", &["-c", &format!("{line}; echo; {line}; echo")], unused, &[]);
+    let (first, second) = (sh.line().await, sh.line().await);
+    assert!(first.contains("\"pay_url\":\"") && first == second, "{first}{second}");
+}
+
+/// What the README says to write into the file is taken, and warned about where it has to be.
+#[tokio::test]
+async fn the_readmes_configuration_of_webhooks_is_good() {
+    let readme = std::fs::read_to_string(file("README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## Webhooks\n").expect("a section");
+    let toml = section.split_once("```toml\n").expect("a block").1.split("```").next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (secret, keys) = (tillgate::sandbox::DEFAULT_SECRET, fresh_key().await);
+    for (name, text) in [("secret", secret), ("keys", keys.as_str())] {
+        std::fs::write(path(name), text).unwrap();
+    }
+    let toml = toml.replace("/run/secrets/webhook", &path("keys")).replace("/var/lib/tillgate", &path("store"));
+    let rest = format!("[gateway]\nurl = \"https://pay.example\"\n[merchant]\nsecret_file = {:?}\n", path("secret"));
+    std::fs::write(path("tillgate.toml"), format!("{rest}{toml}")).unwrap();
+    let (code, out, err) = run(&["check", "--config", &path("tillgate.toml")], &[]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(!format!("{out}{err}").contains("without a durable store"), "{out}{err}");
+
+    let toml = toml.replace(&format!("file:{}", path("store")), "memory:");
+    std::fs::write(path("tillgate.toml"), format!("{rest}{toml}")).unwrap();
+    let (code, out, err) = run(&["check", "--config", &path("tillgate.toml")], &[]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(format!("{out}{err}").contains("without a durable store"), "{out}{err}");
+}
+
+#[test]
+fn the_shops_are_short() {
+    for Kind { script, .. } in [PHP, PYTHON, JS] {
+        let text = std::fs::read_to_string(file("tests/clients").join(script)).unwrap();
+        let (lines, widest) = (text.lines().count(), text.lines().map(|line| line.chars().count()).max());
+        assert!(lines <= 115 && widest <= Some(120), "{script} has {lines} lines, the widest {widest:?}");
+    }
+}
