@@ -39,9 +39,14 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn begin(address: SocketAddr, request: Vec<u8>) -> Self {
+        Self::of(CONNECTIONS, address, request).await
+    }
+
+    /// With so many connections.
+    pub(crate) async fn of(count: usize, address: SocketAddr, request: Vec<u8>) -> Self {
         let answers = Arc::new(AtomicU64::new(0));
         let mut connections = JoinSet::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..count {
             let mut stream = connect(address).await;
             let (request, answers) = (request.clone(), answers.clone());
             connections.spawn(async move {

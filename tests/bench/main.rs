@@ -1,9 +1,10 @@
-//! `cargo bench`: what tillgate costs. It prints, and asserts nothing about speed: a number is for the machine that it
-//! was measured on.
+//! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does. It prints, and asserts nothing about
+//! speed: a number is for the machine that it was measured on.
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program beside the crate")]
 
 mod load;
 mod process;
+mod store;
 mod table;
 mod tracked;
 mod waiting;
@@ -26,13 +27,22 @@ fn main() {
         return;
     }
     println!("machine: {}", process::machine());
-    at_rest();
+    let only_store = std::env::args().any(|argument| argument == "store");
+    if !only_store {
+        at_rest();
+    }
     let pinned = process::pin_the_rest();
     let cores =
         if pinned { "the sidecar on one core, load and gateway on another" } else { "nothing pinned to a core" };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    if only_store {
+        println!("{cores}; the store is in {}", env!("CARGO_TARGET_TMPDIR"));
+        runtime.block_on(store::measure(pinned));
+        return;
+    }
     under_load(&runtime, pinned);
     println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
+    runtime.block_on(store::measure(pinned));
     runtime.block_on(tracked::measure(pinned));
     runtime.block_on(waiting::measure(pinned));
     runtime.block_on(waiting::latency(pinned));

@@ -27,10 +27,18 @@ impl Process {
         let began = Instant::now();
         let process = Self(command.spawn().expect("the program starts"));
         while !ready() {
-            assert!(began.elapsed() < Duration::from_secs(10), "the program is not ready in time");
+            assert!(began.elapsed() < Duration::from_secs(60), "the program is not ready in time");
             std::thread::sleep(Duration::from_micros(200));
         }
         (process, began.elapsed())
+    }
+
+    /// Ends it in peace.
+    pub(crate) fn terminate(mut self) {
+        let asked = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        assert!(asked.is_ok_and(|asked| asked.success()), "no kill");
+        let ended = self.0.wait().expect("it ends");
+        assert!(ended.success(), "{ended}");
     }
 
     /// Memory that is really there.
@@ -70,11 +78,16 @@ pub(crate) fn sandbox() -> (Process, SocketAddr) {
 /// A sidecar in front of that gateway, with these settings besides; on a core of its own if `pinned`. Its log goes to
 /// /dev/null.
 pub(crate) fn sidecar(gateway: SocketAddr, more: &[(&str, &str)], pinned: bool) -> Sidecar {
+    sidecar_under(&[], gateway, more, pinned)
+}
+
+/// The same, started by another program.
+pub(crate) fn sidecar_under(under: &[&str], gateway: SocketAddr, more: &[(&str, &str)], pinned: bool) -> Sidecar {
     let [api, admin] = free_addresses();
-    let mut command = if pinned { Command::new("taskset") } else { Command::new(PROGRAM) };
-    if pinned {
-        command.args(["-c", "0", PROGRAM]);
-    }
+    let pin = if pinned { &["taskset", "-c", "0"][..] } else { &[] };
+    let words = [pin, under, &[PROGRAM]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     let settings = [
         ("GATEWAY__URL", &*format!("http://{gateway}")),
         ("MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
