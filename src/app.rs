@@ -209,6 +209,8 @@ impl App {
             store.close().await;
         };
         tokio::select! {
+            biased;
+            () = store.broken() => End::Broken,
             done = clock::timeout(config.listen.drain_timeout, drained) => {
                 match done {
                     Ok(()) => tracing::info!("everything is finished"),
@@ -216,7 +218,6 @@ impl App {
                 }
                 End::Drained
             }
-            () = store.broken() => End::Broken,
             () = second(signals) => {
                 tracing::warn!("asked to end a second time: what is still under way is cut off");
                 End::Forced

@@ -38,7 +38,10 @@ const BALLAST: &[u8] = b"ballast";
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
 /// Facts that are written at once.
-const BATCH: usize = 1024;
+const BATCH: usize = 256;
+/// While several callers start payments, the writer waits so long for the next of them: a fast disk would get a write
+/// for each otherwise.
+const GAP: Duration = Duration::from_micros(200);
 /// How often a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -247,12 +250,15 @@ impl Opened {
     fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool) {
         // True, and not written down yet.
         let mut late = Vec::new();
+        let mut gap = Duration::ZERO;
         loop {
             let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let (facts, closing) = match next(messages, wait) {
+            let (facts, closing) = match next(messages, wait, gap) {
                 Some(batch) => batch,
                 None => return,
             };
+            // Whoever was written together comes back together: those are waited for, and one alone never waits.
+            gap = if facts.len() > 1 { GAP } else { Duration::ZERO };
             let gone = mem::take(&mut lock(shelf).gone);
             let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
             match self.write(all, &gone) {
@@ -333,9 +339,9 @@ impl Opened {
                 if let Some(Change { position, tracked, report }) = fact.change() {
                     let row = row::bytes(&ChangeRow::new(&tracked, report.as_deref()));
                     changes.insert(&position.to_be_bytes()[..], &*row)?;
-                    if let Some(old) = position.checked_sub(journal::ROOM as u64) {
-                        changes.remove(&old.to_be_bytes()[..])?;
-                    }
+                    let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
+                    // All of them: a position that was never written would leave its predecessor behind.
+                    changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
                 }
                 if let Some(answer) = fact.answer() {
                     answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer)))?;
@@ -352,8 +358,8 @@ impl Opened {
 
 type Facts = Vec<(Fact, oneshot::Sender<Result<(), NotKept>>)>;
 
-/// What has come in, at least after so long; and who waits for the end, if this is all. `None`: nobody is there.
-fn next(messages: &Receiver<Message>, wait: Duration) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
+/// What has come in, with no longer gap than that between two; at least after so long; and who waits for the end, if this is all. `None`: nobody is there.
+fn next(messages: &Receiver<Message>, wait: Duration, gap: Duration) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
     let mut facts = Vec::new();
     let mut message = match messages.recv_timeout(wait) {
         Ok(message) => Some(message),
@@ -366,7 +372,7 @@ fn next(messages: &Receiver<Message>, wait: Duration) -> Option<(Facts, Option<o
             Message::Close(done) => return Some((facts, Some(done))),
         }
         if facts.len() < BATCH {
-            message = messages.try_recv().ok();
+            message = messages.recv_timeout(gap).ok();
         }
     }
     Some((facts, None))

@@ -157,6 +157,8 @@ impl Shelf {
                 self.file(&tracked, report.as_ref());
                 self.change(Change { position, tracked, report });
                 if let Some(answer) = answer {
+                    // An older row of that key, which has just been written anew, is not to go any more.
+                    self.gone.retain(|gone| !matches!(gone, Gone::Answer(key) if *key == answer.key));
                     self.answers.add(answer);
                 }
             }
