@@ -19,6 +19,7 @@ mod events;
 mod gateway;
 mod harness;
 mod kills;
+mod keys;
 mod layers;
 mod merchants;
 mod payments;
