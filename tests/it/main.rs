@@ -25,6 +25,7 @@ mod merchants;
 mod payments;
 mod problems;
 mod receiver;
+mod push;
 mod sandbox;
 mod schedule;
 mod secret;
