@@ -26,8 +26,10 @@ pub(crate) fn wall() -> Timestamp {
 /// What the wall clock showed at that moment, to the millisecond: as it tells the time now, should it have been set
 /// meanwhile.
 pub(crate) fn wall_at(moment: Instant) -> Timestamp {
-    let ago = i64::try_from((now() - moment).as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(wall().as_millisecond().saturating_sub(ago)).unwrap_or(Timestamp::UNIX_EPOCH)
+    let (now, wall) = (now(), wall().as_millisecond());
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let at = wall.saturating_sub(ms(now - moment)).saturating_add(ms(moment - now));
+    Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Seconds since the epoch, for metrics.

@@ -69,14 +69,14 @@ struct Post {
 }
 
 async fn run(post: Arc<Post>, airport: Airport) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let (places, more) = (Arc::new(Semaphore::new(AT_ONCE)), post.store.owes_more());
     // Nobody closes it.
     while let Ok(place) = places.clone().acquire_owned().await {
         let delivery = loop {
             match post.store.take_due() {
                 Ok(delivery) => break delivery,
                 Err(next) => tokio::select! {
-                    () = post.store.owes_more() => {}
+                    () = more.notified() => {}
                     () = async {
                         match next {
                             Some(next) => clock::sleep_until(next).await,

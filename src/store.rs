@@ -22,7 +22,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::answers::Answer;
 use self::counted::Counted;
@@ -192,6 +192,10 @@ impl Store {
                 return;
             }
             let delivery = self.delivery(&mut shelf, Kind::PollingEnded, &tracked, report);
+            // Ahead of its being written: nobody is told it a second time meanwhile.
+            if let Some(record) = shelf.records.get_mut(code) {
+                record.polling_ended = true;
+            }
             self.keep(&mut shelf, Fact::PollingEnded { tracked, seen, delivery })
         };
         let _ = kept.done().await;
@@ -274,10 +278,9 @@ impl Store {
         shelf.outbox.take_due(clock::now()).ok_or_else(|| shelf.outbox.next_due())
     }
 
-    /// Returns when there may be more to post than [`Self::take_due`] told.
-    pub(crate) async fn owes_more(&self) {
-        let more = self.shelf().outbox.more.clone();
-        more.notified().await;
+    /// Rings when there may be more to post than [`Self::take_due`] told.
+    pub(crate) fn owes_more(&self) -> Arc<Notify> {
+        self.shelf().outbox.more.clone()
     }
 
     /// It has been posted, well or not: this is what it is now.
@@ -297,6 +300,7 @@ impl Store {
             if shelf.outbox.is_out(delivery.number) {
                 return Some(delivery);
             }
+            shelf.outbox.hold(&delivery);
             let delivery = Arc::new(Delivery { state: State::Due(clock::now()), ..(*delivery).clone() });
             (delivery.clone(), self.keep(&mut shelf, Fact::Delivery(delivery)))
         };

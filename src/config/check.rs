@@ -137,6 +137,9 @@ impl Reading {
     fn check_webhook(&mut self, config: &Config) -> Option<Option<Courier>> {
         const FILE: &str = "webhook.secret_file";
         let mend = "write one key a line, for example with: tillgate webhook-secret";
+        if self.faults.iter().any(|fault| fault.key == "webhook.url") {
+            return None;
+        }
         match (&config.webhook.url, &config.webhook.secret_file) {
             (None, None) => Some(None),
             (None, Some(_)) => {

@@ -91,6 +91,14 @@ impl Outbox {
         self.out.contains(&number)
     }
 
+    /// Nobody takes it out before it is put back.
+    pub(super) fn hold(&mut self, delivery: &Delivery) {
+        if let State::Due(at) = delivery.state {
+            self.due.remove(&(at, delivery.number));
+        }
+        self.out.insert(delivery.number);
+    }
+
     pub(super) fn by_id(&self, id: &str) -> Option<&Arc<Delivery>> {
         self.all.values().rev().find(|delivery| delivery.id == id)
     }

@@ -14,6 +14,9 @@ use crate::clock::{self, Instant};
 use crate::json::{self, Json};
 use crate::payment::{Amount, Fingerprint, Payment, Report, Status};
 
+/// A message is never due later than this from now on: a clock that was set back makes nothing wait for years.
+const LATEST: Duration = Duration::from_secs(3 * 24 * 3600);
+
 /// Of every row. Another one is another way to read what follows.
 const VERSION: u8 = 1;
 
@@ -189,8 +192,6 @@ fn moment(time: Timestamp) -> Instant {
     match Duration::try_from(wall.duration_since(time)) {
         Ok(ago) => now.checked_sub(ago).unwrap_or(now),
         // In the future: a message that is due later.
-        Err(_) => {
-            now + Duration::try_from(time.duration_since(wall)).unwrap_or_default().min(Duration::from_secs(24 * 3600))
-        }
+        Err(_) => now + Duration::try_from(time.duration_since(wall)).unwrap_or_default().min(LATEST),
     }
 }

@@ -170,7 +170,9 @@ impl Inner {
         let now = clock::now();
         let age = now - followed.since;
         if is_final || age >= self.give_up_after {
-            if !is_final && record.tracked.is_some() && !record.polling_ended && !followed.has_ended {
+            // While a call is under way it may be just paid: when that has landed, this is asked again.
+            let is_settled = !plan.under_way.contains_key(code);
+            if is_settled && !is_final && record.tracked.is_some() && !record.polling_ended && !followed.has_ended {
                 followed.has_ended = true;
                 plan.ended.push(code.clone());
                 self.bell.notify_one();

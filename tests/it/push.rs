@@ -654,7 +654,6 @@ async fn what_the_app_asks_for_only_lengthens_the_wait() {
 }
 
 #[tokio::test]
-#[ignore = "clock::wall_at knows no future: next_try_at is always the moment of asking"]
 async fn when_the_next_try_is_can_be_read() {
     let app = App::new(|_| Say::Status(503, "Retry-After: 3600\r\n")).await;
     let sidecar = app.sidecar(&[]);
@@ -666,7 +665,6 @@ async fn when_the_next_try_is_can_be_read() {
 }
 
 #[tokio::test]
-#[ignore = "clock::wall_at knows no future: the store's file says that a message which has to wait is due at once"]
 async fn a_restart_does_not_cut_short_what_the_app_asked_for() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let app = App::new(|_| Say::Status(503, "Retry-After: 3600\r\n")).await;
@@ -682,7 +680,6 @@ async fn a_restart_does_not_cut_short_what_the_app_asked_for() {
 }
 
 #[tokio::test]
-#[ignore = "a Retry-After of more than three days gives the message up at the first try"]
 async fn an_app_that_asks_for_a_very_long_wait_loses_no_message() {
     for asked in ["Retry-After: 300000\r\n", "Retry-After: 99999999999999999999\r\n"] {
         let app = App::new(move |_| Say::Status(503, asked)).await;
@@ -816,7 +813,6 @@ async fn the_end_of_polling_is_told_once_whoever_asks_and_waits_afterwards() {
 }
 
 #[tokio::test]
-#[ignore = "payment.polling_ended is told twice when somebody begins to wait while the first is being written down"]
 async fn the_end_of_polling_is_told_once_also_where_writing_it_down_takes_a_while() {
     polling_ended_once(|app| format!("file:{}", app.directory.path().join("store").display())).await;
 }
@@ -1070,7 +1066,6 @@ async fn a_storm_of_redeliveries_ends_and_every_post_is_counted() {
 }
 
 #[tokio::test]
-#[ignore = "a message that is asked for again while that is being written down is posted twice at once, counted once"]
 async fn a_storm_of_redeliveries_ends_and_every_post_is_counted_also_with_a_file() {
     storm(|app| format!("file:{}", app.directory.path().join("store").display())).await;
 }
@@ -1232,7 +1227,6 @@ async fn what_is_wrong_with_the_settings_is_told_and_never_quoted() {
 }
 
 #[tokio::test]
-#[ignore = "a webhook.url that cannot be read is then told to be missing too"]
 async fn a_bad_url_is_one_fault() {
     let app = App::new(|_| OK).await;
     let file = app.key_file();
