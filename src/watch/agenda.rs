@@ -80,6 +80,12 @@ impl Agenda {
             let due = payments.first_due()?;
             Some(payments_from.map_or(due, |from| due.max(from)))
         });
+        // Callers whose time was over are no turn: they count for nobody's patience.
+        for row in &mut self.callers {
+            while row.front().is_some_and(oneshot::Sender::is_closed) {
+                row.pop_front();
+            }
+        }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let wants = [!self.callers[0].is_empty(), !self.callers[1].is_empty(), is_due(due[0]), is_due(due[1])];
         let starving = (0..wants.len()).find(|i| wants[*i] && self.passed_over[*i] >= PASSED_OVER_AT_MOST);
@@ -117,5 +123,26 @@ impl Payments {
             self.0.remove(&row);
         }
         Some(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn callers_who_have_gone_hold_nobody_up() {
+        let (mut agenda, now) = (Agenda::default(), clock::now());
+        for _ in 0..1000 {
+            drop(agenda.add_caller(false));
+        }
+        let alive = agenda.add_caller(false);
+        for i in 0..10 {
+            let code = format!("code-{i}").parse().unwrap();
+            let _ = agenda.add(code, true, now, Duration::from_secs(1));
+        }
+        assert!(matches!(agenda.next(now, None), Next::Caller(caller) if !caller.is_closed()));
+        drop(alive);
     }
 }
