@@ -88,12 +88,15 @@ impl Agenda {
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let wants = [!self.callers[0].is_empty(), !self.callers[1].is_empty(), is_due(due[0]), is_due(due[1])];
-        let starving = (0..wants.len()).find(|i| wants[*i] && self.passed_over[*i] >= PASSED_OVER_AT_MOST);
+        for (passed_over, wants) in self.passed_over.iter_mut().zip(wants) {
+            *passed_over = if wants { *passed_over } else { 0 };
+        }
+        let starving = self.passed_over.iter().position(|passed_over| *passed_over >= PASSED_OVER_AT_MOST);
         let Some(chosen) = starving.or_else(|| wants.iter().position(|wants| *wants)) else {
             return Next::Nobody(due.into_iter().flatten().min());
         };
         for (i, passed_over) in self.passed_over.iter_mut().enumerate() {
-            *passed_over = if i == chosen || !wants[i] { 0 } else { passed_over.saturating_add(1) };
+            *passed_over = if i == chosen { 0 } else { *passed_over + u8::from(wants[i]) };
         }
         let next = match self.callers.get_mut(chosen) {
             Some(row) => row.pop_front().map(Next::Caller),
