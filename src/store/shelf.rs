@@ -254,10 +254,11 @@ impl Shelf {
         self.outbox.put(Arc::new(delivery));
     }
 
-    /// That was all.
+    /// That was all. What has had its time meanwhile is not shown to anybody.
     pub(super) fn restored(&mut self) {
         self.finished.make_contiguous().sort();
         self.numbers.position = self.journal.position();
+        self.sweep();
     }
 
     /// The payment of that number.
