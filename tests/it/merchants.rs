@@ -544,6 +544,8 @@ async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
     let shop = town.shop_with(&fresh_key().await, town.api, "300").await;
     let order = town.order(1000).await;
     town.pay(&order).await;
+    // What the first order's message is answered comes before that.
+    sidecar.log_line("\"to\":\"completed\"").await;
     sidecar.log_line("status 401").await;
     assert!(!town.is_paid(&order).await);
     let _shop = town.check(shop).await;
