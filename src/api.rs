@@ -40,7 +40,7 @@ use self::waiting::Interruption;
 use self::watch::Question;
 use crate::file::Watched;
 use crate::payment::WatchCode;
-use crate::serve::{Address, Body, BoxError, Caller, Limits, Refusal};
+use crate::serve::{Address, Body, BoxError, Caller, Entrance, Limits, Refusal};
 use crate::start::Starter;
 use crate::store::Store;
 use crate::text::{self, FilePath};
@@ -53,7 +53,7 @@ use crate::{clock, random};
 pub(crate) struct Config {
     /// Where the app finds us.
     #[serde(with = "text")]
-    pub(crate) address: Option<Address>,
+    pub(crate) address: Option<Entrance>,
     /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
     #[serde(with = "text")]
     pub(crate) token_file: Option<FilePath>,
@@ -78,7 +78,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: Some(Address::Localhost(8700)),
+            address: Some(Entrance::Tcp(Address::Localhost(8700))),
             token_file: None,
             #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
             max_connections: NonZeroU32::new(4096).unwrap(),

@@ -1,15 +1,14 @@
 //! Builds the program from the ground up, binds, runs, drains.
 
+mod bound;
 mod in_process;
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+pub(crate) use self::bound::{Bound, CannotBind, Opened};
 pub use self::in_process::Sidecar;
 use crate::admin::Admin;
 use crate::api::Api;
@@ -71,53 +70,6 @@ pub(crate) enum End {
     Broken,
 }
 
-/// An address that cannot be had.
-#[derive(Debug)]
-pub(crate) struct CannotBind {
-    key: &'static str,
-    address: Address,
-    error: io::Error,
-}
-
-impl fmt::Display for CannotBind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, address, error } = self;
-        match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                write!(f, "{key}: the port of {address} is taken: end what listens there, or set another {key}")
-            }
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "{key}: this user may not listen on {address}: take a port of 1024 or more")
-            }
-            _ => write!(f, "{key}: cannot listen on {address}: {error}"),
-        }
-    }
-}
-
-impl CannotBind {
-    /// Somebody else has the port.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.error.kind() == io::ErrorKind::AddrInUse
-    }
-}
-
-/// The sockets of an address, and the address with the port that was taken.
-pub(crate) struct Bound {
-    listeners: Vec<TcpListener>,
-    pub(crate) address: Address,
-}
-
-impl Bound {
-    /// Opens them. `key` is the setting that names the address.
-    pub(crate) fn new(key: &'static str, address: Address) -> Result<Self, CannotBind> {
-        let opened = address.bind().and_then(|listeners| {
-            let port = listeners.first().map(TcpListener::local_addr).transpose()?.map_or(0, |local| local.port());
-            Ok(Self { listeners, address: address.with_port(port) })
-        });
-        opened.map_err(|error| CannotBind { key, address, error })
-    }
-}
-
 impl App {
     /// Builds everything from a checked configuration. `dev`: on a developer's own machine, where starts may name any
     /// page of this machine, and everybody may see every code.
@@ -125,7 +77,8 @@ impl App {
     /// # Errors
     /// When the store cannot be opened.
     pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
-        let Loaded { config, gateway_url, secret, tokens, network, courier, explained: _ } = loaded;
+        let lists = dev || loaded.is_unix();
+        let Loaded { config, gateway_url, secret, tokens, network, courier, passed: _, explained: _ } = loaded;
         let mut registry = telemetry::registry();
         let airport = Airport::default();
         let transport: Arc<dyn Transport> = match behind {
@@ -145,7 +98,7 @@ impl App {
         starter.register(&mut registry);
         board.register(&mut registry);
         let max_wait = config.watch.max_wait;
-        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store.clone(), tokens.clone(), dev);
+        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store.clone(), tokens.clone(), lists);
         api.register(&mut registry);
         let ready = Ready::default();
         drop(ready.latch("draining"));
@@ -166,12 +119,14 @@ impl App {
     }
 
     /// Serves on these sockets until the process is asked to end.
-    pub(crate) async fn run(self, api: Bound, admin: Bound, signals: &mut Signals) -> End {
+    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals) -> End {
         let Self { config, api: door, board: _board, store, pusher, admin: admin_door, airport, mut files, ready } =
             self;
         let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
         let [api_server, admin_server] = &servers;
-        for listener in api.listeners {
+        // Its file, if it has one, is removed at the end of the run.
+        let Opened { listeners, place, file: _file } = api;
+        for listener in listeners {
             api_server.serve(listener, door.clone().service());
         }
         for listener in admin.listeners {
@@ -179,7 +134,7 @@ impl App {
         }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            listen = %api.address,
+            listen = place,
             admin = %admin.address,
             ready = ready.is_ready(),
             "tillgate is running"

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{App, Behind, Bound, CannotBind, End};
+use crate::app::{App, Behind, Bound, CannotBind, End, Opened};
 use crate::config::{self, Environment, Fault, Source};
 use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
-use crate::serve::Address;
+use crate::serve::{Address, Entrance};
 use crate::signal::{Signal, Signals};
 use crate::{app, clock, telemetry};
 
@@ -137,6 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
         }
     };
+    let environment = Environment::of_process();
     // A sidecar is small: more threads than this would only cost memory on a large machine.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
@@ -147,7 +148,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return Exit::Failed;
         }
     };
-    let exit = runtime.block_on(command(arguments.command, &Environment::of_process()));
+    let exit = runtime.block_on(command(arguments.command, &environment));
     // What is still running in the background has had its time.
     runtime.shutdown_background();
     exit
@@ -189,8 +190,11 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
     for warning in &loaded.explained.warnings {
         tracing::warn!(warning, "configuration");
     }
-    let bound = addresses(&loaded.config)
-        .and_then(|(api, admin)| Ok((Bound::new("listen.address", api)?, Bound::new("admin.address", admin)?)));
+    let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
+    // Each has a default, and the empty text means that.
+    let entrance = listen.address.clone().unwrap_or(Entrance::Tcp(Address::Localhost(8700)));
+    let bound = Opened::new(&entrance, loaded.passed.as_ref())
+        .and_then(|api| Ok((api, Bound::new("admin.address", admin.address.unwrap_or(Address::Localhost(8701)))?)));
     let (api, admin) = match bound {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
@@ -203,14 +207,6 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
         End::Drained => Exit::Fine,
         End::Forced | End::Broken => Exit::Failed,
     }
-}
-
-/// The two addresses; each has a default, and the empty text means that.
-fn addresses(config: &config::Config) -> Result<(Address, Address), CannotBind> {
-    Ok((
-        config.listen.address.unwrap_or(Address::Localhost(8700)),
-        config.admin.address.unwrap_or(Address::Localhost(8701)),
-    ))
 }
 
 async fn run_sandbox(arguments: SandboxArguments) -> Exit {

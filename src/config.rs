@@ -4,19 +4,22 @@
 mod check;
 mod explain;
 mod load;
+mod reach;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::explain::Explained;
-pub(crate) use self::load::{Environment, Reach, Source, admin_address, load, reach};
+pub(crate) use self::load::{Environment, Source, load};
+pub(crate) use self::reach::{Reach, admin_address, reach};
 use crate::api::Tokens;
 use crate::client::Network;
 use crate::courier::Courier;
 use crate::file::Watched;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
+use crate::serve::{Entrance, Passed};
 use crate::{admin, api, courier, gateway, secret, start, store, telemetry, watch};
 
 /// Every key there is. What a key means is said where its section is defined.
@@ -44,7 +47,20 @@ pub(crate) struct Loaded {
     pub(crate) network: Arc<Network>,
     /// Where the app wants to be told.
     pub(crate) courier: Option<Courier>,
+    /// The socket that `listen.address` names, where it names one that was passed.
+    pub(crate) passed: Option<Passed>,
     pub(crate) explained: Explained,
+}
+
+impl Loaded {
+    /// Only who may open the API's socket file reaches it.
+    pub(crate) fn is_unix(&self) -> bool {
+        match &self.config.listen.address {
+            Some(Entrance::Unix(_)) => true,
+            Some(Entrance::Passed(_)) => self.passed.as_ref().is_some_and(Passed::is_unix),
+            Some(Entrance::Tcp(_)) | None => false,
+        }
+    }
 }
 
 /// One thing that is wrong.

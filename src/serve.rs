@@ -1,11 +1,15 @@
 //! HTTP/1.1 in: listeners, the limits of a connection, and the end of both. What is said over it is the service's.
 
 mod address;
+mod entrance;
 mod form;
 mod gate;
+mod passed;
+mod socket_file;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -22,15 +26,24 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 pub(crate) use self::address::Address;
+pub(crate) use self::entrance::Entrance;
 use self::gate::Gate;
+pub(crate) use self::passed::Passed;
+pub(crate) use self::socket_file::SocketFile;
 use crate::clock;
+
+/// A socket that takes connections.
+pub(crate) type Listener = Either<TcpListener, UnixListener>;
+/// A connection.
+type Stream = Either<TcpStream, UnixStream>;
 
 /// Any error, for where nobody looks at its kind.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -183,7 +196,7 @@ impl Server {
 
     /// Accepts from the listener until the server drains. An error of the service cuts its connection without an
     /// answer.
-    pub(crate) fn serve<S>(self: &Arc<Self>, listener: TcpListener, service: S)
+    pub(crate) fn serve<S>(self: &Arc<Self>, listener: Listener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
         S::Future: Send,
@@ -196,8 +209,8 @@ impl Server {
             loop {
                 let stream = tokio::select! {
                     () = reached(&mut stage, Stage::NoMore) => return,
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => stream,
+                    accepted = accept(&listener) => match accepted {
+                        Ok(stream) => stream,
                         Err(error) => {
                             // Out of file descriptors, mostly: without a pause this loop would spin until one is free.
                             tracing::warn!(%error, "no connection could be accepted");
@@ -222,7 +235,7 @@ impl Server {
 
     async fn connection<S>(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: Stream,
         _slot: OwnedSemaphorePermit,
         refusal: Option<Refusal>,
         service: S,
@@ -231,7 +244,9 @@ impl Server {
         S::Future: Send,
         S::Error: Into<BoxError>,
     {
-        let _ = stream.set_nodelay(true);
+        if let Either::Left(tcp) = &stream {
+            let _ = tcp.set_nodelay(true);
+        }
         let verdicts = Verdicts::default();
         let caller = Caller::default();
         let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), caller.hung_up.clone());
@@ -279,7 +294,9 @@ impl Server {
         match ended {
             Err(error) if error.is_user() => {
                 // The service wants the connection cut: an orderly end could be taken for the end of an answer.
-                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                if let Either::Left(tcp) = &stream {
+                    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+                }
             }
             _ if closing => {}
             _ => linger(stream).await,
@@ -305,6 +322,14 @@ impl Server {
     }
 }
 
+/// The next connection.
+async fn accept(listener: &Listener) -> io::Result<Stream> {
+    Ok(match listener {
+        Either::Left(tcp) => Either::Left(tcp.accept().await?.0),
+        Either::Right(unix) => Either::Right(unix.accept().await?.0),
+    })
+}
+
 /// Returns when the server has come so far.
 async fn reached(stage: &mut watch::Receiver<Stage>, far: Stage) {
     // The sender lives as long as the server, and whoever waits here holds the server.
@@ -314,7 +339,7 @@ async fn reached(stage: &mut watch::Receiver<Stage>, far: Stage) {
 /// Ends a connection so that the other side sees the answer: closing a socket with unread bytes in it makes the system
 /// send a reset, which can overtake the answer. So: say that we are done, and throw away what still comes, for a
 /// moment and up to a bound (RFC 9112, section 9.6).
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     const PATIENCE: Duration = Duration::from_secs(1);
     const MOST: usize = 1 << 20;
     if stream.shutdown().await.is_err() {

@@ -89,7 +89,7 @@ impl Problem {
     pub(super) fn token_required() -> Self {
         Self::new(
             Word::TokenRequired,
-            "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token.",
+            "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token; or let listen.address be a Unix socket.",
         )
     }
 

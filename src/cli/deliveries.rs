@@ -11,7 +11,7 @@ use super::client::{self, Answer};
 use super::{Exit, answer, complain, tell};
 use crate::config::{self, Environment, Reach};
 use crate::json::{self, Json};
-use crate::serve::BoxError;
+use crate::serve::{BoxError, Entrance};
 
 /// Asks the API listener: lists all messages, or has that one posted again.
 pub(super) async fn deliveries(path: Option<&Path>, environment: &Environment, redeliver: Option<&str>) -> Exit {
@@ -53,15 +53,22 @@ async fn list(reach: &Reach) -> Result<String, BoxError> {
 }
 
 async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxError> {
+    let (authority, place) = match &reach.entrance {
+        Entrance::Tcp(address) => (address.reachable(), format!("http://{}", address.reachable())),
+        other => ("localhost".to_owned(), other.to_string()),
+    };
     let mut request =
-        Request::builder().method(method).uri(format!("http://{}{path}", reach.address)).header(HOST, "localhost");
+        Request::builder().method(method).uri(format!("http://{authority}{path}")).header(HOST, "localhost");
     if let Some(token) = &reach.token {
         request = request.header(AUTHORIZATION, token);
     }
-    let received = client::call(request.body(Full::<Bytes>::default())?).await;
-    let received = received.map_err(|_| {
-        format!("nothing answers at http://{}: is tillgate running, and is listen.address right?", reach.address)
-    })?;
+    let request = request.body(Full::<Bytes>::default())?;
+    let received = match &reach.entrance {
+        Entrance::Unix(path) => client::call_unix(path, request).await,
+        Entrance::Tcp(_) | Entrance::Passed(_) => client::call(request).await,
+    };
+    let received = received
+        .map_err(|_| format!("nothing answers at {place}: is tillgate running, and is listen.address right?"))?;
     if received.status.is_success() {
         return Ok(received);
     }

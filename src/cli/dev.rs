@@ -52,12 +52,12 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
     };
     if tour {
         return tokio::select! {
-            _ = app.run(api, admin, &mut signals) => Exit::Failed,
+            _ = app.run(api.into(), admin, &mut signals) => Exit::Failed,
             walked = tour::walk(&places) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
         };
     }
     answer(&banner(&places));
-    match app.run(api, admin, &mut signals).await {
+    match app.run(api.into(), admin, &mut signals).await {
         End::Drained => Exit::Fine,
         End::Forced | End::Broken => Exit::Failed,
     }

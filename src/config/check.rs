@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::explain::Explained;
-use super::load::{PREFIX, Reading, SECRET, mend_of};
+use super::load::{Environment, PREFIX, Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
 use crate::api::Tokens;
 use crate::client::Network;
@@ -11,13 +11,14 @@ use crate::courier::{Courier, Keys};
 use crate::file::Watched;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
+use crate::serve::{Entrance, Passed, SocketFile};
 
 impl Reading {
     /// Everything that was read, checked and put together.
     ///
     /// # Errors
     /// All faults at once, in the order of their keys.
-    pub(super) fn finish(mut self) -> Result<Loaded, Vec<Fault>> {
+    pub(super) fn finish(mut self, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
         if self.faults.iter().any(|fault| fault.key == "--config") {
             // A file that says nothing would be blamed for everything that is missing.
             return Err(self.faults);
@@ -25,7 +26,8 @@ impl Reading {
         let mut config = self.extract();
         let gateway_url = self.check_gateway(&config);
         let secret = self.check_secret(&config);
-        let tokens = self.check_tokens(&config);
+        let passed = self.check_entrance(&config, environment);
+        let tokens = self.check_tokens(&config, passed.as_ref());
         let network =
             Network::open(config.gateway.ca_file.as_ref().map(|path| &*path.0), config.gateway.connect_timeout);
         let network = network.map(Arc::new).map_err(|what| {
@@ -45,8 +47,9 @@ impl Reading {
             let place = self.place("watch.poll_rate");
             self.fault("watch.poll_rate", place, "more than 10000 a second", mend_of("watch.poll_rate"));
         }
-        if config.listen.address == config.admin.address
-            && config.admin.address.is_some_and(|address| address.port() > 0)
+        if let (Some(Entrance::Tcp(api)), Some(admin)) = (&config.listen.address, config.admin.address)
+            && *api == admin
+            && admin.port() > 0
         {
             let place = self.place("admin.address");
             self.fault("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
@@ -54,8 +57,9 @@ impl Reading {
         match (gateway_url, secret, tokens, network, self.check_webhook(&config)) {
             (Some(gateway_url), Some(secret), Some(tokens), Ok(network), Some(courier)) if self.faults.is_empty() => {
                 config.merchant.is_inline = secret.is_inline();
-                let explained = Explained::new(&self.defaults, &self.found, &config, &secret, self.file.as_deref());
-                Ok(Loaded { config, gateway_url, secret, tokens, network, courier, explained })
+                let file = self.file.as_deref();
+                let explained = Explained::new(&self.defaults, &self.found, &config, &secret, passed.as_ref(), file);
+                Ok(Loaded { config, gateway_url, secret, tokens, network, courier, passed, explained })
             }
             _ => {
                 self.faults.sort_by(|a, b| a.key.cmp(&b.key));
@@ -167,10 +171,40 @@ impl Reading {
         }
     }
 
-    fn check_tokens(&mut self, config: &Config) -> Option<Option<Arc<Watched<Tokens>>>> {
+    /// The socket that `listen.address` names, if it names one that was passed and there is one.
+    fn check_entrance(&mut self, config: &Config, environment: &Environment) -> Option<Passed> {
+        const KEY: &str = "listen.address";
+        match &config.listen.address {
+            Some(Entrance::Passed(number)) => environment.passed(*number).unwrap_or_else(|what| {
+                let place = self.place(KEY);
+                self.fault(
+                    KEY,
+                    place,
+                    what,
+                    "name one that listens, or mend what passes it (systemd: the socket unit)",
+                );
+                None
+            }),
+            Some(Entrance::Unix(path)) => {
+                if let Some(what) = SocketFile::in_the_way(path) {
+                    let place = self.place(KEY);
+                    self.fault(KEY, place, what, "remove it, or name another path");
+                }
+                None
+            }
+            Some(Entrance::Tcp(_)) | None => None,
+        }
+    }
+
+    fn check_tokens(&mut self, config: &Config, passed: Option<&Passed>) -> Option<Option<Arc<Watched<Tokens>>>> {
         const FILE: &str = "listen.token_file";
         let Some(path) = &config.listen.token_file else {
-            if config.listen.address.is_some_and(|address| !address.is_loopback()) {
+            let exposed = match &config.listen.address {
+                Some(Entrance::Tcp(address)) => !address.is_loopback(),
+                Some(Entrance::Passed(_)) => passed.is_some_and(Passed::is_exposed),
+                Some(Entrance::Unix(_)) | None => false,
+            };
+            if exposed {
                 let place = self.place("listen.address");
                 let what = "other machines can reach this address, and without tokens all of them could start payments";
                 self.fault("listen.address", place, what, "listen on localhost:8700, or set listen.token_file");

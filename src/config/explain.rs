@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::Config;
 use crate::file;
 use crate::secret::Secret;
+use crate::serve::{Entrance, Passed, SocketFile};
 use crate::store::Place;
 
 /// Where a value comes from. An unset one is a default.
@@ -50,6 +51,7 @@ impl Explained {
         found: &BTreeMap<String, (Value, Origin)>,
         config: &Config,
         secret: &Secret,
+        passed: Option<&Passed>,
         file: Option<&Path>,
     ) -> Self {
         // As the sections themselves write it: what was understood, not what was typed.
@@ -63,7 +65,11 @@ impl Explained {
             };
             (key.clone(), value.to_string(), origin)
         });
-        Self { settings: settings.collect(), warnings: warnings(config, file), notes: notes(config, secret, file) }
+        Self {
+            settings: settings.collect(),
+            warnings: warnings(config, file),
+            notes: notes(config, secret, passed, file),
+        }
     }
 }
 
@@ -72,6 +78,9 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
+    if let Some(Entrance::Unix(path)) = &config.listen.address {
+        warnings.extend(SocketFile::too_open(path));
+    }
     if config.gateway.url.as_ref().is_some_and(|url| url.is_exposed()) {
         warnings.push(
             "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
@@ -80,7 +89,7 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     warnings
 }
 
-fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
+fn notes(config: &Config, secret: &Secret, passed: Option<&Passed>, file: Option<&Path>) -> Vec<String> {
     let mut notes = Vec::new();
     if file.is_none() {
         notes.push("there is no configuration file: everything comes from variables and defaults".to_owned());
@@ -98,10 +107,20 @@ fn notes(config: &Config, secret: &Secret, file: Option<&Path>) -> Vec<String> {
     if config.redirect.allowed.is_empty() && config.redirect.default.is_none() {
         notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
     }
-    if config.listen.token_file.is_none() {
-        notes.push(
+    match &config.listen.address {
+        Some(Entrance::Unix(path)) => notes.push(SocketFile::who_may_come_in(path)),
+        Some(Entrance::Passed(_)) if passed.is_none() => notes.push(
+            "listen.address is a socket that tillgate is started with (socket activation), and none was passed here: \
+             where it is, and who reaches it, is said by who passes it"
+                .to_owned(),
+        ),
+        Some(Entrance::Passed(_)) if passed.is_some_and(Passed::is_unix) => notes.push(
+            "listen.address is a Unix socket: who may open its file can start payments, and see every code".to_owned(),
+        ),
+        _ if config.listen.token_file.is_none() => notes.push(
             "listen.token_file is not set: every program that reaches listen.address can start payments".to_owned(),
-        );
+        ),
+        _ => {}
     }
     if matches!(config.store.url, None | Some(Place::Memory)) {
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());

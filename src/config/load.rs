@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use figment::error::Kind;
 use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use listenfd::ListenFd;
 use secrecy::SecretString;
+use socket2::Socket;
 use toml_edit::ImDocument;
 
 use super::explain::Origin;
 use super::{Config, Fault, Loaded};
 use crate::file;
-use crate::serve::Address;
+use crate::serve::Passed;
 
 pub(super) const PREFIX: &str = "TILLGATE_";
 pub(super) const SECRET: &str = "merchant.secret";
@@ -22,30 +25,69 @@ const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
 /// The annotated example: where a mend takes its line from.
 const EXAMPLE: &str = include_str!("../../config/tillgate.toml");
 
-/// The variables that this process was started with.
-pub(crate) struct Environment(Vec<(String, OsString)>);
+/// The variables that this process was started with, and the sockets that they tell of.
+pub(crate) struct Environment {
+    variables: Vec<(String, OsString)>,
+    passed: Vec<Socket>,
+}
 
 impl Environment {
-    /// Those of the process.
+    /// Those of the process. Must come before anything is opened: the numbers of passed sockets are known from the
+    /// variables alone, and something of ours could have one that was not passed after all.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
     pub(crate) fn of_process() -> Self {
-        Self(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        // Removes the variables of sd_listen_fds(3), so that nothing we start takes the sockets for its own.
+        let mut found = ListenFd::from_env();
+        let passed = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
+            Ok(socket) => socket.map(OwnedFd::from),
+            Err(_) => found.take_unix_listener(i).ok().flatten().map(OwnedFd::from),
+        });
+        Self { variables, passed: passed.map(Socket::from).collect() }
     }
 
     /// None at all.
     pub(crate) fn empty() -> Self {
-        Self(Vec::new())
+        Self { variables: Vec::new(), passed: Vec::new() }
+    }
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.iter().find(|(other, value)| other == name && !value.is_empty()).map(|(_, value)| value)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.to_str()?.parse().ok()
+    }
+
+    /// The socket that was passed with this number; `None` where none at all was passed, as when a person checks the
+    /// configuration of a service.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn passed(&self, number: RawFd) -> Result<Option<Passed>, String> {
+        if let Some(socket) = self.passed.iter().find(|socket| socket.as_raw_fd() == number) {
+            return Passed::new(socket).map(Some);
+        }
+        let meant = self.number("LISTEN_PID").is_none_or(|id| id == u64::from(std::process::id()));
+        match self.number("LISTEN_FDS").filter(|_| meant) {
+            None | Some(0) => Ok(None),
+            Some(count) => {
+                let count = format!("{count} socket{}", if count == 1 { " was" } else { "s were" });
+                Err(format!("{count} passed to this process, and none of TCP or a Unix stream has that number"))
+            }
+        }
     }
 
     /// Colours are welcome (<https://no-color.org>).
     pub(crate) fn wants_color(&self) -> bool {
-        !self.0.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty())
+        self.get("NO_COLOR").is_none()
     }
 
     /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
     /// Service has our name.
     fn settings(&self) -> impl Iterator<Item = (&str, String, &OsString)> {
-        self.0.iter().filter_map(|(name, value)| {
+        self.variables.iter().filter_map(|(name, value)| {
             let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
             Some((name.as_str(), path.to_lowercase().replace("__", "."), value))
         })
@@ -80,48 +122,7 @@ pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Load
             }
         }
     }
-    reading.finish()
-}
-
-/// Where the admin listener of a running sidecar is, as far as this configuration tells: other faults do not matter.
-pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Fault>> {
-    let config = part(path, environment, "admin.")?;
-    Ok(config.admin.address.unwrap_or(Address::Localhost(8701)))
-}
-
-/// How the running sidecar's API is reached.
-pub(crate) struct Reach {
-    pub(crate) address: String,
-    /// The `Authorization` that it wants, if it wants one.
-    pub(crate) token: Option<String>,
-}
-
-/// The same for the API listener, with the first of the tokens.
-///
-/// # Errors
-/// What is wrong with the keys of that listener, or its token file.
-pub(crate) fn reach(path: Option<&Path>, environment: &Environment) -> Result<Reach, Vec<Fault>> {
-    let listen = part(path, environment, "listen.")?.listen;
-    let address = listen.address.unwrap_or(Address::Localhost(8700)).reachable();
-    let Some(file) = listen.token_file else { return Ok(Reach { address, token: None }) };
-    let fault = |what: String| {
-        let (key, mend) = ("listen.token_file".to_owned(), "run this as a user who may read it".to_owned());
-        vec![Fault { key, place: file.to_string(), what, mend }]
-    };
-    let bytes = file::read(&file.0).map_err(|error| fault(error.to_string()))?;
-    let tokens = String::from_utf8_lossy(&bytes);
-    let token = tokens.lines().find(|line| !line.is_empty()).ok_or_else(|| fault("it is empty".to_owned()))?;
-    Ok(Reach { address, token: Some(format!("Bearer {}", token.trim_end())) })
-}
-
-/// A configuration of which only the keys that begin so need to be right.
-fn part(path: Option<&Path>, environment: &Environment, keys: &str) -> Result<Config, Vec<Fault>> {
-    let mut reading = Reading::new();
-    reading.file(path);
-    reading.environment(environment);
-    let config = reading.extract();
-    reading.faults.retain(|fault| fault.key.starts_with(keys) || fault.key == "--config");
-    if reading.faults.is_empty() { Ok(config) } else { Err(reading.faults) }
+    reading.finish(environment)
 }
 
 /// Values by key as they are found, later ones over earlier ones.
@@ -135,7 +136,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut defaults = BTreeMap::new();
         #[expect(clippy::expect_used, reason = "the defaults are constants of this program")]
         let data = Serialized::defaults(Config::default()).data().expect("the defaults can be written");
@@ -151,7 +152,7 @@ impl Reading {
         self.faults.push(Fault { key: key.to_owned(), place: place.to_string(), what: what.into(), mend: mend.into() });
     }
 
-    fn file(&mut self, path: Option<&Path>) {
+    pub(super) fn file(&mut self, path: Option<&Path>) {
         let path = match path {
             Some(path) => path,
             None => match PLACES.iter().map(Path::new).find(|path| path.exists()) {
@@ -218,7 +219,7 @@ impl Reading {
         }
     }
 
-    fn environment(&mut self, environment: &Environment) {
+    pub(super) fn environment(&mut self, environment: &Environment) {
         for (name, key, value) in environment.settings() {
             let origin = Origin::Variable(name.to_owned());
             let Some(value) = value.to_str() else {

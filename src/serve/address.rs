@@ -1,4 +1,4 @@
-//! Where to listen, as configuration says it.
+//! Where to listen over TCP, as configuration says it.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -21,7 +21,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.starts_with("unix:") || text.starts_with("fd:") {
-            return Err(format!("{text:?} is not supported by this version: use \"localhost:8700\" or \"IP:PORT\""));
+            return Err(format!(
+                "{text:?} is no address of TCP, and only listen.address takes others: write \"localhost:8701\", \"127.0.0.1:8701\" or \":8701\""
+            ));
         }
         let no_address =
             || format!("{text:?} is not an address: write \"localhost:8700\", \"127.0.0.1:8700\" or \":8700\"");

@@ -666,6 +666,41 @@ async fn a_changed_token_file_is_noticed() {
     );
 }
 
+#[tokio::test]
+async fn a_token_is_changed_without_refusing_a_caller() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    fs::write(&file, "old-token\n").unwrap();
+    let (mut sidecar, api, _) = Program::sidecar(NOBODY, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+    let gets_in = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let status = call(api, Method::GET, "/payments", &[("authorization", &bearer)], "").await.status;
+        assert!(status == 200 || status == 401, "{status}");
+        status == 200
+    };
+    // Nobody says that the file has changed: first the new one too, then each caller takes it, then the old one goes.
+    fs::write(&file, "old-token\r\n\r\nnew-token\r\n").unwrap();
+    until("the new token gets in", async || {
+        assert!(gets_in("old-token").await);
+        gets_in("new-token").await.then_some(())
+    })
+    .await;
+    fs::write(&file, "new-token").unwrap();
+    until("the old token gets in no more", async || {
+        assert!(gets_in("new-token").await);
+        (!gets_in("old-token").await).then_some(())
+    })
+    .await;
+    // What is bad shuts nobody out, lets nobody in, and is not quoted.
+    for bad in ["", "\n\n", "new-token\nevil token\n"] {
+        fs::write(&file, bad).unwrap();
+        sidecar.signal("HUP");
+        let line = sidecar.log_line("file not reloaded").await;
+        assert!(!line.contains("evil"), "{line}");
+        assert!(gets_in("new-token").await && !gets_in("evil").await && !gets_in("").await, "{bad:?}");
+    }
+}
+
 /// A program whose log goes to a file, so that nobody has to read along.
 struct Logged {
     child: Child,

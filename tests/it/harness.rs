@@ -15,8 +15,8 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tillgate::sandbox::{Fault, Operation, Options};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// Longest that any condition is waited for: only ever reached by a test that fails.
@@ -590,10 +590,24 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String
 
 /// One request over a connection of its own.
 pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    let stream = TcpStream::connect(address).await.expect("it listens");
+    call_over(TcpStream::connect(address).await.expect("it listens"), method, path, headers, body).await
+}
+
+/// The same over the socket of this file.
+pub async fn call_unix(socket: &Path, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    call_over(UnixStream::connect(socket).await.expect("it listens"), method, path, headers, body).await
+}
+
+async fn call_over<S>(stream: S, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

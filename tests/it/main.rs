@@ -33,5 +33,7 @@ mod sockets;
 mod start;
 mod store;
 mod stream;
+mod systemd;
+mod unix;
 mod wait;
 mod watch;

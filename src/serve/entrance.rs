@@ -1,0 +1,55 @@
+//! The ways in for the app: an address, a socket in the file system, or a socket that was passed to us.
+
+use std::fmt::{self, Display};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::{Address, socket_file};
+
+/// `localhost:8700` and what else [`Address`] has, `unix:/run/tillgate/api.sock`, or `fd:3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    Tcp(Address),
+    /// A path that a socket can have.
+    Unix(PathBuf),
+    /// The number that a socket has in this process, which was started with it.
+    Passed(RawFd),
+}
+
+/// Those below are stdin, stdout and stderr.
+const FIRST_PASSED: RawFd = 3;
+
+impl FromStr for Entrance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return match socket_file::unfit(&path) {
+                None => Ok(Self::Unix(path)),
+                Some(why) => Err(format!("{text:?} {why}: write it like \"unix:/run/tillgate/api.sock\"")),
+            };
+        }
+        if let Some(number) = text.strip_prefix("fd:") {
+            let number = number.parse().ok().filter(|number| *number >= FIRST_PASSED);
+            return number.map(Self::Passed).ok_or_else(|| {
+                format!("{text:?} is no socket that can be passed: the first is \"fd:{FIRST_PASSED}\"")
+            });
+        }
+        let address = text.parse().map_err(|why: String| {
+            format!("{why}; or \"unix:/run/tillgate/api.sock\", or \"fd:3\" with socket activation")
+        });
+        address.map(Self::Tcp)
+    }
+}
+
+impl Display for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Passed(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
