@@ -19,6 +19,7 @@ use crate::courier::Courier;
 use crate::file::{Look, Patience};
 use crate::flight::Airport;
 use crate::gateway::Gateway;
+use crate::manager::{Manager, State};
 use crate::push::{self, Pusher};
 use crate::ready::{Latch, Ready};
 use crate::sandbox::Sandbox;
@@ -119,7 +120,7 @@ impl App {
     }
 
     /// Serves on these sockets until the process is asked to end.
-    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals) -> End {
+    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals, manager: &Manager) -> End {
         let Self { config, api: door, board: _board, store, pusher, admin: admin_door, airport, mut files, ready } =
             self;
         let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
@@ -139,6 +140,7 @@ impl App {
             ready = ready.is_ready(),
             "tillgate is running"
         );
+        manager.tell(State::Ready);
         let reload = Notify::new();
         let asked_to_end = async {
             while signals.next().await == Signal::Reload {
@@ -153,6 +155,7 @@ impl App {
             () = store.broken() => return End::Broken,
         }
         let _draining = ready.latch("draining");
+        manager.tell(State::Stopping);
         tracing::info!("shutting down: finishing what is under way");
         door.drain();
         drop(pusher);

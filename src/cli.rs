@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, Behind, Bound, CannotBind, End, Opened};
 use crate::config::{self, Environment, Fault, Source};
+use crate::manager::Manager;
 use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
 use crate::serve::{Address, Entrance};
 use crate::signal::{Signal, Signals};
@@ -190,6 +191,10 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
     for warning in &loaded.explained.warnings {
         tracing::warn!(warning, "configuration");
     }
+    let manager = environment.manager().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
+        Manager::default()
+    });
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
     // Each has a default, and the empty text means that.
     let entrance = listen.address.clone().unwrap_or(Entrance::Tcp(Address::Localhost(8700)));
@@ -203,7 +208,11 @@ async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };
-    match app.run(api, admin, &mut signals).await {
+    let end = tokio::select! {
+        end = app.run(api, admin, &mut signals, &manager) => end,
+        never = manager.keep_alive() => match never {},
+    };
+    match end {
         End::Drained => Exit::Fine,
         End::Forced | End::Broken => Exit::Failed,
     }

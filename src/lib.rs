@@ -12,7 +12,7 @@
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
 //! | 4 | `start`, `watch`, `push` | the stories; no HTTP word in them |
 //! | 3 | `gateway`, `courier`, `store` | the way to the gateway; posts a webhook; what must not be forgotten |
-//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `telemetry`, `html` | mechanisms; no payment word in them |
+//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `manager`, `telemetry`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
 mod admin;
@@ -29,6 +29,7 @@ mod gateway;
 mod html;
 mod json;
 mod limit;
+mod manager;
 mod payment;
 mod push;
 mod random;

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use super::{Exit, answer, begin, cannot_bind, failed, tell, tour};
 use crate::app::{App, Behind, Bound, CannotBind, End, serve_sandbox};
 use crate::config::{self, Environment, Source};
+use crate::manager::Manager;
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::serve::Address;
 
@@ -50,14 +51,15 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
         Ok(app) => app,
         Err(error) => return failed(&error),
     };
+    let manager = Manager::default();
     if tour {
         return tokio::select! {
-            _ = app.run(api.into(), admin, &mut signals) => Exit::Failed,
+            _ = app.run(api.into(), admin, &mut signals, &manager) => Exit::Failed,
             walked = tour::walk(&places) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
         };
     }
     answer(&banner(&places));
-    match app.run(api.into(), admin, &mut signals).await {
+    match app.run(api.into(), admin, &mut signals, &manager).await {
         End::Drained => Exit::Fine,
         End::Forced | End::Broken => Exit::Failed,
     }

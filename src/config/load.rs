@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::error::Kind;
 use figment::providers::Serialized;
@@ -17,6 +19,7 @@ use toml_edit::ImDocument;
 use super::explain::Origin;
 use super::{Config, Fault, Loaded};
 use crate::file;
+use crate::manager::Manager;
 use crate::serve::Passed;
 
 pub(super) const PREFIX: &str = "TILLGATE_";
@@ -77,6 +80,14 @@ impl Environment {
                 Err(format!("{count} passed to this process, and none of TCP or a Unix stream has that number"))
             }
         }
+    }
+
+    /// Who started us, and wants to be told how it goes (sd_notify(3), sd_watchdog_enabled(3)).
+    pub(crate) fn manager(&self) -> io::Result<Manager> {
+        let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(Manager::default()) };
+        let meant = self.number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
+        let watchdog = self.number("WATCHDOG_USEC").filter(|limit| meant && *limit > 0);
+        Manager::at(address, watchdog.map(Duration::from_micros))
     }
 
     /// Colours are welcome (<https://no-color.org>).

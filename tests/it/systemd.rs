@@ -1,9 +1,13 @@
-//! What a service manager does for us: sockets that are passed.
+//! What a service manager does for us, and is told: sockets that are passed, and how it goes.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
 
 use hyper::Method;
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+use tokio::time::Instant;
 
 use crate::harness::{Program, call, call_unix, get_at, has, start_at};
 
@@ -150,5 +154,131 @@ async fn what_cannot_be_listened_on_is_told() {
             let (code, _, err) = lie.end().await;
             assert!(code == 2 && err.contains("listen.address"), "{address}: {err}");
         }
+    }
+}
+
+/// A service manager that listens.
+struct Manager {
+    directory: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        Self { directory, socket }
+    }
+
+    fn address(&self) -> String {
+        self.directory.path().join("notify").to_str().unwrap().to_owned()
+    }
+
+    /// What it is told next.
+    async fn hears(&self) -> String {
+        let mut bytes = [0; 512];
+        let read = tokio::time::timeout(Duration::from_secs(20), self.socket.recv(&mut bytes)).await;
+        String::from_utf8(bytes[..read.expect("a message in time").unwrap()].to_vec()).unwrap()
+    }
+
+    /// What it is told next that is not a sign of life; how many of those came before.
+    async fn hears_news(&self) -> (String, usize) {
+        let mut alive = 0;
+        loop {
+            match self.hears().await {
+                sign if sign == "WATCHDOG=1" => alive += 1,
+                news => return (news, alive),
+            }
+        }
+    }
+}
+
+fn with_manager(address: &str, others: &[(&str, &str)]) -> Program {
+    Program::launch(&[], NOBODY, &[], &[&[("NOTIFY_SOCKET", address)], others].concat())
+}
+
+#[tokio::test]
+async fn the_manager_is_told_when_we_run_and_when_we_end() {
+    let manager = Manager::new();
+    let mut sidecar = with_manager(&manager.address(), &[]);
+    assert_eq!(manager.hears().await, "READY=1");
+    // By then it is so.
+    let (api, admin) = sidecar.addresses().await;
+    assert_eq!(get_at(admin, "/readyz").await.status, 200);
+    assert_eq!(get_at(api, "/payments").await.status, 403);
+    sidecar.signal("TERM");
+    assert_eq!(manager.hears().await, "STOPPING=1");
+    assert_eq!(sidecar.end().await.0, 0);
+    let mut rest = [0; 16];
+    assert!(manager.socket.try_recv(&mut rest).is_err(), "without a watchdog there are no signs of life");
+}
+
+#[tokio::test]
+async fn signs_of_life_come_at_half_of_the_watchdogs_time() {
+    let manager = Manager::new();
+    let since = Instant::now();
+    let sidecar = with_manager(&manager.address(), &[("WATCHDOG_USEC", "1000000")]);
+    let (news, mut alive) = manager.hears_news().await;
+    assert_eq!(news, "READY=1");
+    let (mut last, mut shortest) = (None, Duration::MAX);
+    while alive < 7 {
+        assert_eq!(manager.hears().await, "WATCHDOG=1");
+        alive += 1;
+        let now = Instant::now();
+        shortest = last.map_or(shortest, |last| shortest.min(now - last));
+        last = Some(now);
+    }
+    assert!(since.elapsed() >= Duration::from_millis(2900), "seven are six halves apart: {:?}", since.elapsed());
+    assert!(shortest < Duration::from_millis(900), "in time: {shortest:?}");
+    sidecar.signal("STOP");
+    let silence =
+        tokio::time::timeout(Duration::from_millis(100), async { while manager.hears().await == "WATCHDOG=1" {} });
+    let _ = silence.await;
+    let mut bytes = [0; 16];
+    let silence = tokio::time::timeout(Duration::from_secs(1), manager.socket.recv(&mut bytes)).await;
+    assert!(silence.is_err(), "one that hangs says nothing");
+    sidecar.signal("CONT");
+    assert_eq!(manager.hears().await, "WATCHDOG=1");
+    sidecar.signal("TERM");
+    assert_eq!(manager.hears_news().await.0, "STOPPING=1");
+    assert_eq!(sidecar.end().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_watchdog_for_another_process_or_of_no_time_is_none() {
+    for variables in [
+        &[("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")][..],
+        &[("WATCHDOG_USEC", "soon")],
+        &[("WATCHDOG_USEC", "0")],
+    ] {
+        let manager = Manager::new();
+        let mut sidecar = with_manager(&manager.address(), variables);
+        assert_eq!(manager.hears().await, "READY=1");
+        sidecar.addresses().await;
+        sidecar.signal("TERM");
+        assert_eq!(manager.hears().await, "STOPPING=1", "{variables:?}");
+        assert_eq!(sidecar.end().await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_abstract_name_of_the_manager_works_and_one_who_does_not_listen_harms_nothing() {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("tillgate-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut sidecar = with_manager(&format!("@{name}"), &[]);
+    let mut bytes = [0; 64];
+    let told = tokio::task::spawn_blocking(move || (socket.recv(&mut bytes).unwrap(), bytes)).await.unwrap();
+    assert_eq!(&told.1[..told.0], b"READY=1");
+    sidecar.addresses().await;
+
+    let nobody = tempfile::tempdir().unwrap();
+    for address in [nobody.path().join("notify").to_str().unwrap(), "vsock:2:3", "notify", "@"] {
+        let mut sidecar = with_manager(address, &[("WATCHDOG_USEC", "400000")]);
+        sidecar.log_line("cannot be told").await;
+        sidecar.signal("TERM");
+        assert_eq!(sidecar.end().await.0, 0, "{address}");
     }
 }
