@@ -15,6 +15,7 @@ mod browser;
 mod client_streams;
 mod clients;
 mod crowd;
+mod deploy_systemd;
 mod events;
 mod gateway;
 mod harness;
