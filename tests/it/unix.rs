@@ -337,6 +337,18 @@ async fn a_directory_that_is_not_there_is_told_and_not_made() {
 }
 
 #[tokio::test]
+async fn who_may_not_give_the_socket_its_group_is_told_and_leaves_nothing() {
+    if !has("setpriv") {
+        return;
+    }
+    let Some(place) = Place::of_group(GROUP) else { return };
+    let under = ["setpriv", "--inh-caps", "-chown", "--bounding-set", "-chown"];
+    let (code, _, err) = place.launch(&under, NOBODY, &[]).end().await;
+    assert!(code == 1 && err.contains("listen.address") && err.contains(&GROUP.to_string()), "{err}");
+    assert_eq!(place.names(), [""; 0]);
+}
+
+#[tokio::test]
 async fn check_tells_who_gets_in_and_what_is_no_way_in() {
     let place = Place::new();
     fs::set_permissions(place.directory.path(), Permissions::from_mode(0o1777)).unwrap();
