@@ -29,6 +29,7 @@ mod push;
 mod receiver;
 mod sandbox;
 mod schedule;
+mod scripted;
 mod secret;
 mod sockets;
 mod start;
