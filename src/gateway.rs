@@ -236,8 +236,15 @@ impl Gateway {
         let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;
         // What was sent is looked for in any case, whatever has taken its place meanwhile.
         let secrets = self.secret.ever_held().into_iter().chain(sent.cloned()).collect();
-        let scrubber = Scrubber::new(secrets, &self.metrics.echoes);
-        let result = answer.and_then(|answer| meaning(answer.scrubbed(&scrubber)));
+        let scrubber = Scrubber::new(secrets);
+        let result = match answer {
+            Ok(answer) => meaning(answer.scrubbed(&scrubber)),
+            Err(error) => Err(error.map_words(|words| scrubber.text(words))),
+        };
+        if scrubber.has_found() {
+            self.metrics.echoes.inc();
+            tracing::error!(operation, "the gateway echoed the merchant secret; it was taken out of the answer");
+        }
         self.metrics.observe(operation, began, result.as_ref().err());
         result
     }

@@ -69,6 +69,15 @@ impl Error {
         Self::BadAnswer(BadAnswer { what: what.into(), said, broken_off: false })
     }
 
+    /// Its own words changed: those that quote what the other side wrote, be it a certificate.
+    pub(super) fn map_words(self, change: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unreachable(change(why)),
+            Self::BadAnswer(bad) => Self::BadAnswer(BadAnswer { what: change(bad.what), ..bad }),
+            other => other,
+        }
+    }
+
     /// Whether the gateway may have done it.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {

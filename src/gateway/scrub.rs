@@ -1,12 +1,11 @@
 //! Takes the secret out of what the gateway says: an answer that echoes the request must not carry it on to callers.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -15,49 +14,59 @@ use crate::json::Json;
 /// What stands in its place.
 const REDACTED: &str = "[redacted]";
 
-/// Looks for these secrets.
-pub(super) struct Scrubber<'a> {
+/// Looks for these secrets in one answer.
+pub(super) struct Scrubber {
     secrets: Vec<Arc<SecretString>>,
-    echoes: &'a Counter,
+    found: Cell<bool>,
 }
 
-impl<'a> Scrubber<'a> {
-    /// `echoes` counts the answers that one was found in.
-    pub(super) fn new(mut secrets: Vec<Arc<SecretString>>, echoes: &'a Counter) -> Self {
+impl Scrubber {
+    pub(super) fn new(mut secrets: Vec<Arc<SecretString>>) -> Self {
         secrets.sort_by_key(Arc::as_ptr);
         secrets.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        Self { secrets, echoes }
+        Self { secrets, found: Cell::new(false) }
     }
 
-    /// Takes them out of every name and value, raw, or as a text that quotes JSON, a URL or base64 has them. (How JSON
-    /// wrote the values themselves is no matter: they are unescaped.)
+    /// One of them was found.
+    pub(super) fn has_found(&self) -> bool {
+        self.found.get()
+    }
+
+    /// Takes them out of every name and value, raw, or as a text that quotes JSON, a URL, base64 or hex has them. (How
+    /// JSON wrote the values themselves is no matter: they are unescaped.)
     pub(super) fn scrub(&self, value: &mut Json) {
-        let mut found = false;
         for secret in &self.secrets {
             let needles = Needles::of(secret.expose_secret());
-            value.rewrite(&mut |text| {
-                let clean = needles.take_out(text);
-                found |= clean.is_some();
-                clean
-            });
+            value.rewrite(&mut |text| self.noted(needles.take_out(text)));
         }
-        if found {
-            self.echoes.inc();
-            tracing::error!("the gateway echoed the merchant secret; it was taken out of the answer");
+    }
+
+    /// The text without them.
+    pub(super) fn text(&self, mut text: String) -> String {
+        for secret in &self.secrets {
+            let needles = Needles::of(secret.expose_secret());
+            text = self.noted(needles.take_out(&text)).unwrap_or(text);
         }
+        text
+    }
+
+    fn noted(&self, clean: Option<String>) -> Option<String> {
+        self.found.set(self.found.get() || clean.is_some());
+        clean
     }
 }
 
 /// The forms that it can have; derived for one answer, and wiped after it.
 struct Needles<'a> {
     raw: &'a str,
-    /// Few answers have a text in them that could be base64 of it.
+    /// Few answers have a text in them that could be base64 of it, or hex.
     base64: OnceCell<Vec<Zeroizing<String>>>,
+    hex: OnceCell<[Zeroizing<String>; 2]>,
 }
 
 impl<'a> Needles<'a> {
     fn of(raw: &'a str) -> Self {
-        Self { raw, base64: OnceCell::new() }
+        Self { raw, base64: OnceCell::new(), hex: OnceCell::new() }
     }
 
     /// The text without it, if it was in there.
@@ -73,7 +82,8 @@ impl<'a> Needles<'a> {
     }
 
     fn first_in(&self, text: &str) -> Option<Range<usize>> {
-        [self.spelled_in(text), self.base64_in(text)].into_iter().flatten().min_by_key(|hit| hit.start)
+        let hits = [self.spelled_in(text), self.hex_in(text), self.base64_in(text)];
+        hits.into_iter().flatten().min_by_key(|hit| hit.start)
     }
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
@@ -99,15 +109,17 @@ impl<'a> Needles<'a> {
 
     /// Where it stands in base64: all of the coded text, the rest of which may be the rest of the request.
     fn base64_in(&self, text: &str) -> Option<Range<usize>> {
-        let mut start = 0;
-        for run in text.split(|c: char| !c.is_ascii_alphanumeric() && !"+/-_=".contains(c)) {
-            // Base64 is longer than what it encodes.
-            if run.len() >= self.raw.len() && self.base64().iter().any(|needle| run.contains(&***needle)) {
-                return Some(start..start + run.len());
-            }
-            start += run.len() + text[start + run.len()..].chars().next().map_or(0, char::len_utf8);
-        }
-        None
+        // Base64 is longer than what it encodes.
+        let mut runs = runs(text, self.raw.len(), |c| c.is_ascii_alphanumeric() || "+/-_=".contains(c));
+        runs.find(|run| self.base64().iter().any(|needle| text[run.clone()].contains(&***needle)))
+    }
+
+    /// The same in hex, in capitals or not.
+    fn hex_in(&self, text: &str) -> Option<Range<usize>> {
+        runs(text, 2 * self.raw.len(), |c| c.is_ascii_hexdigit()).find(|run| {
+            let digits = text[run.clone()].to_ascii_lowercase();
+            self.hex().iter().any(|needle| digits.contains(&***needle))
+        })
     }
 
     fn base64(&self) -> &[Zeroizing<String>] {
@@ -118,6 +130,21 @@ impl<'a> Needles<'a> {
             needles
         })
     }
+
+    fn hex(&self) -> &[Zeroizing<String>; 2] {
+        self.hex.get_or_init(|| [hex(self.raw.as_bytes()), hex(escaped(self.raw).as_bytes())])
+    }
+}
+
+/// The parts of the text that have only such characters, and at least so many bytes.
+fn runs(text: &str, least: usize, is_in: impl Fn(char) -> bool) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    let runs = text.split(move |c| !is_in(c)).map(move |run| {
+        let range = start..start + run.len();
+        start = range.end + text[range.end..].chars().next().map_or(0, char::len_utf8);
+        range
+    });
+    runs.filter(move |run| run.len() >= least)
 }
 
 /// How many bytes at the start of the text spell this character: as it is, and with each kind of escape.
@@ -160,6 +187,15 @@ fn base64(secret: &[u8]) -> Vec<Zeroizing<String>> {
     needles
 }
 
+/// Two small digits a byte, in a wiped buffer of the exact size.
+fn hex(bytes: &[u8]) -> Zeroizing<String> {
+    let mut hex = Zeroizing::new(String::with_capacity(2 * bytes.len()));
+    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        hex.extend(char::from_digit(half.into(), 16));
+    }
+    hex
+}
+
 /// As it stands between the quotes of a JSON text, in a wiped buffer of the exact size.
 fn escaped(secret: &str) -> Zeroizing<String> {
     let extra = secret.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
@@ -183,8 +219,7 @@ mod tests {
     #[test]
     fn neither_form_of_the_secret_is_left() {
         let secret = r#"sec"ret\1234"#;
-        let echoes = Counter::default();
-        let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))], &echoes);
+        let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
         let request = format!("{{\"merchant_secret\":{}}}", json::quoted(secret));
         let answer = format!(
             r#"{{"a":{},"b":["x\u0073ec\"ret\\1234"],{}:1,"request":{}}}"#,
@@ -198,7 +233,7 @@ mod tests {
             value.to_string(),
             r#"{"a":"[redacted]","b":["x[redacted]"],"[redacted]":1,"request":"{\"merchant_secret\":\"[redacted]\"}"}"#
         );
-        assert_eq!(echoes.get(), 1);
+        assert!(scrubber.has_found());
     }
 
     proptest! {
@@ -231,6 +266,9 @@ mod tests {
                 format!("{before}{percent}{after}"),
                 format!("{before} {}", STANDARD_NO_PAD.encode(&plain)),
                 format!("{}%{after}", URL_SAFE_NO_PAD.encode(&plain)),
+                format!("{before}{}{after}", &*hex(secret.as_bytes())),
+                format!("{before}{}", hex(json::quoted(&plain).as_bytes()).to_uppercase()),
+                format!("0x{}", hex(plain.as_bytes()).replace('b', "B")),
             ];
             for form in forms {
                 let clean = needles.take_out(&form);

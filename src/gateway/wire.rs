@@ -105,7 +105,7 @@ fn broken_off(status: Option<u16>, why: &str) -> Error {
 
 impl Answer {
     /// Takes the secret out.
-    pub(super) fn scrubbed(self, scrubber: &Scrubber<'_>) -> Scrubbed {
+    pub(super) fn scrubbed(self, scrubber: &Scrubber) -> Scrubbed {
         let object = json::parse_object(&self.body).map(|object| {
             let mut value = Json::Object(object);
             scrubber.scrub(&mut value);
@@ -119,8 +119,10 @@ impl Answer {
             Err(_) => None,
         };
         let message = message.map(|message| {
-            // A limit could cut the secret in two, and half of it would not be found: scrubbed first, shortened second.
-            message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+            // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it
+            // in two, and half of it would not be found: shortened last.
+            let message: String = message.chars().filter(|c| !c.is_control()).collect();
+            scrubber.text(message).chars().take(MAX_MESSAGE).collect()
         });
         Scrubbed { said: Said { status: Some(self.status), message }, retry_after: self.retry_after, object }
     }

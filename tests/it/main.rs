@@ -16,6 +16,7 @@ mod client_streams;
 mod clients;
 mod crowd;
 mod deploy_systemd;
+mod echo;
 mod events;
 mod gateway;
 mod harness;
