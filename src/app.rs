@@ -94,6 +94,7 @@ impl App {
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
         let board = Board::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
+        network.register(&mut registry);
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);

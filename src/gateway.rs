@@ -51,6 +51,12 @@ pub(crate) struct Config {
     /// PEM roots that take the place of the built-in ones.
     #[serde(with = "text")]
     pub(crate) ca_file: Option<FilePath>,
+    /// PEM: the certificate that the gateway knows us by, where it wants one. With its key, or not at all.
+    #[serde(with = "text")]
+    pub(crate) client_cert_file: Option<FilePath>,
+    /// PEM, without a passphrase.
+    #[serde(with = "text")]
+    pub(crate) client_key_file: Option<FilePath>,
     /// DNS, TCP and TLS together.
     #[serde(with = "clock::text")]
     pub(crate) connect_timeout: Duration,
@@ -70,6 +76,8 @@ impl Default for Config {
             public_url: None,
             allow_plain_http: false,
             ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(10),
             retries: 2,

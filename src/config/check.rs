@@ -6,12 +6,13 @@ use super::explain::Explained;
 use super::load::{Environment, PREFIX, Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
 use crate::api::Tokens;
-use crate::client::Network;
+use crate::client::{self, Identity, Network};
 use crate::courier::{Courier, Keys};
 use crate::file::Watched;
-use crate::gateway::BaseUrl;
+use crate::gateway::{self, BaseUrl};
 use crate::secret::Secret;
 use crate::serve::{Entrance, Passed, SocketFile};
+use crate::text::FilePath;
 
 impl Reading {
     /// Everything that was read, checked and put together.
@@ -28,12 +29,7 @@ impl Reading {
         let secret = self.check_secret(&config);
         let passed = self.check_entrance(&config, environment);
         let tokens = self.check_tokens(&config, passed.as_ref());
-        let network =
-            Network::open(config.gateway.ca_file.as_ref().map(|path| &*path.0), config.gateway.connect_timeout);
-        let network = network.map(Arc::new).map_err(|what| {
-            let place = self.place("gateway.ca_file");
-            self.fault("gateway.ca_file", place, what, "give a file with the gateway's root certificate as PEM");
-        });
+        let network = self.check_network(&config.gateway);
         if config.start.min_amount > config.start.max_amount {
             let place = self.place("start.min_amount");
             self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
@@ -55,7 +51,7 @@ impl Reading {
             self.fault("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
         }
         match (gateway_url, secret, tokens, network, self.check_webhook(&config)) {
-            (Some(gateway_url), Some(secret), Some(tokens), Ok(network), Some(courier)) if self.faults.is_empty() => {
+            (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(courier)) if self.faults.is_empty() => {
                 config.merchant.is_inline = secret.is_inline();
                 let file = self.file.as_deref();
                 let explained = Explained::new(&self.defaults, &self.found, &config, &secret, passed.as_ref(), file);
@@ -99,6 +95,65 @@ impl Reading {
             self.fault(KEY, place, what, mend);
         }
         Some(url.clone())
+    }
+
+    fn check_network(&mut self, config: &gateway::Config) -> Option<Arc<Network>> {
+        let [of_roots, of_chain, of_key] = ["gateway.ca_file", "gateway.client_cert_file", "gateway.client_key_file"];
+        let gateway::Config { ca_file, client_cert_file, client_key_file, .. } = config;
+        for (one, other, is_alone) in [
+            (of_chain, of_key, client_cert_file.is_some() && client_key_file.is_none()),
+            (of_key, of_chain, client_key_file.is_some() && client_cert_file.is_none()),
+        ] {
+            if is_alone && !self.faults.iter().any(|fault| fault.key == other) {
+                let place = self.unset(other);
+                self.fault(other, place, format!("{one} is set, and this is not"), "set both, or neither");
+            }
+        }
+        let mend = "give a file with the gateway's root certificate as PEM";
+        let roots = self.open_tls_file(of_roots, ca_file.as_ref(), client::roots, mend);
+        let mend = "give a file with the certificate that the gateway knows tillgate by, as PEM";
+        let chain = self.open_tls_file(of_chain, client_cert_file.as_ref(), client::chain, mend);
+        let mend = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
+        let key = self.open_tls_file(of_key, client_key_file.as_ref(), client::key, mend);
+        let identity = match (chain?, key?) {
+            (Some(chain), Some(key)) => match Identity::new(chain, key) {
+                Ok(identity) => Some(identity),
+                Err(what) => {
+                    let place = self.place(of_key);
+                    self.fault(of_key, place, what, mend);
+                    return None;
+                }
+            },
+            _ => None,
+        };
+        match Network::new(roots?, identity, config.connect_timeout) {
+            Ok(network) => Some(Arc::new(network)),
+            Err(what) => {
+                let place = self.place(of_roots);
+                self.fault(of_roots, place, what, mend_of(of_roots));
+                None
+            }
+        }
+    }
+
+    /// Reads one of the files, if it is named: it must be there, and good.
+    fn open_tls_file<T: 'static>(
+        &mut self,
+        key: &str,
+        path: Option<&FilePath>,
+        parse: fn(&[u8]) -> Result<T, String>,
+        mend: &str,
+    ) -> Option<Option<Watched<T>>> {
+        let Some(path) = path else { return Some(None) };
+        match Watched::open(&path.0, parse) {
+            Ok(file) if file.get().is_some() => Some(Some(file)),
+            other => {
+                let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
+                let place = format!("{path}, named in {}", self.place(key));
+                self.fault(key, place, what, mend);
+                None
+            }
+        }
     }
 
     fn check_secret(&mut self, config: &Config) -> Option<Secret> {
@@ -158,7 +213,7 @@ impl Reading {
             }
             (Some(url), Some(path)) => match Watched::open(&path.0, Keys::parse) {
                 Ok(file) if file.get().is_some() => {
-                    let network = Network::open(None, config.gateway.connect_timeout).ok()?;
+                    let network = Network::new(None, None, config.gateway.connect_timeout).ok()?;
                     Some(Some(Courier::new(url.clone(), Arc::new(file), network, config.webhook.timeout)))
                 }
                 other => {

@@ -74,7 +74,8 @@ impl Explained {
 }
 
 fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
-    let files = [&config.merchant.secret_file, &config.listen.token_file, &config.webhook.secret_file];
+    let key = &config.gateway.client_key_file;
+    let files = [&config.merchant.secret_file, &config.listen.token_file, &config.webhook.secret_file, key];
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();

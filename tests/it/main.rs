@@ -38,5 +38,6 @@ mod store;
 mod stream;
 mod systemd;
 mod unix;
+mod tls;
 mod wait;
 mod watch;

@@ -1,0 +1,126 @@
+//! Why there is no connection, in words that an operator can act on.
+
+use std::error::Error;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+use tower::timeout::error::Elapsed;
+
+/// Names of a certificate that are told: it may have thousands.
+const MAX_NAMES: usize = 3;
+
+/// What went wrong, with all its causes: the outermost alone says "client error (Connect)".
+pub(super) fn causes(error: Option<&(dyn Error + 'static)>) -> String {
+    let mut text = String::new();
+    for error in chain(error) {
+        // What TLS says of it says it all.
+        if let Some(tls) = of_tls(error) {
+            return words(tls);
+        }
+        if error.is::<Elapsed>() {
+            return "none within gateway.connect_timeout".to_owned();
+        }
+        let line = error.to_string();
+        if !text.ends_with(&line) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&line);
+        }
+    }
+    if text.is_empty() { "it says no more".to_owned() } else { text }
+}
+
+/// The other side ended the handshake because of our certificate. In TLS 1.3 ours is looked at when we have begun to
+/// send already: what left is thrown away unread with the connection (RFC 8446, sections 4.4.2.4 and 6.2).
+pub(super) fn is_refused_handshake(error: &(dyn Error + 'static)) -> bool {
+    chain(Some(error)).filter_map(of_tls).any(|error| match error {
+        rustls::Error::AlertReceived(alert) => is_about_our_certificate(*alert),
+        _ => false,
+    })
+}
+
+fn is_about_our_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            // What we signed with is not the key of what we showed, or of who signed that.
+            | Alert::DecryptError
+    )
+}
+
+fn chain<'a>(error: Option<&'a (dyn Error + 'static)>) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error, |&error| error.source())
+}
+
+/// An I/O error does not name what it carries as its source, and may carry another.
+fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) => of_tls(error.get_ref()?),
+        None => error.downcast_ref(),
+    }
+}
+
+fn words(error: &rustls::Error) -> String {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidCertificate(error) => of_certificate(error),
+        Tls::AlertReceived(AlertDescription::ProtocolVersion)
+        | Tls::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "it speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
+        Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it asks for a client certificate: set gateway.client_cert_file and gateway.client_key_file".to_owned()
+        }
+        Tls::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+            format!("it refuses the client certificate (gateway.client_cert_file): TLS alert {alert:?}")
+        }
+        Tls::AlertReceived(alert @ AlertDescription::HandshakeFailure) => {
+            format!("it refuses the handshake (does it ask for gateway.client_cert_file?): TLS alert {alert:?}")
+        }
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => "what answers there does not speak TLS".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: it must be renewed there, unless the clock of this machine is wrong".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check the clock of this machine".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "its certificate is signed by an authority that is not known here, or by itself: name a PEM file with the root of it in gateway.ca_file".to_owned()
+        }
+        CertificateError::BadSignature => {
+            "its certificate names an authority that is known here, but is signed with another key: check gateway.ca_file".to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            if presented.is_empty() {
+                return format!("its certificate names no host (subjectAltName; a name in CN does not count), so it is not one for {expected}");
+            }
+            let names: Vec<_> = presented.iter().take(MAX_NAMES).map(|name| bare(name)).collect();
+            let more = if presented.len() > MAX_NAMES { " and others" } else { "" };
+            format!("its certificate is not one for {expected}, but for {}{more}: check gateway.url", names.join(", "))
+        }
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+            "its certificate is that of an authority (or signed by itself): it needs one of its own, whose root gateway.ca_file may name".to_owned()
+        }
+        other => format!("its certificate cannot be accepted: {other}"),
+    }
+}
+
+/// The name in what rustls shows of one: `DnsName("pay.example")`, `IpAddress(127.0.0.1)`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
