@@ -8,6 +8,7 @@ mod feed;
 mod follow;
 mod poll;
 mod schedule;
+mod tell;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -29,11 +30,11 @@ pub(crate) use self::feed::Feed;
 use self::follow::Followed;
 pub(crate) use self::follow::Follower;
 use self::schedule::{Failing, Trouble};
+use self::tell::Amount;
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
-use crate::json::{self, Json};
-use crate::payment::{Report, Status, WatchCode};
+use crate::payment::WatchCode;
 use crate::store::{Record, Seen, Settled, Store};
 
 /// `[watch]`
@@ -101,6 +102,8 @@ struct Inner {
     /// Rings when the scheduler should look at the plan again.
     bell: Notify,
     polls_saved: Counter,
+    /// Answers that name another amount than was started.
+    amount_mismatches: Counter,
 }
 
 /// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
@@ -141,6 +144,7 @@ impl Board {
             plan: Mutex::new(Plan { feeds: usize::from(owes), ..Plan::default() }),
             bell: Notify::new(),
             polls_saved: Counter::default(),
+            amount_mismatches: Counter::default(),
         });
         // One task for all payments.
         let scheduler = tokio::spawn(schedule::run(inner.clone()));
@@ -225,6 +229,8 @@ impl Board {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let saved = self.inner.polls_saved.clone();
         registry.register("polls_saved", "Answers to watches that took no call of their own to the gateway", saved);
+        let mismatches = self.inner.amount_mismatches.clone();
+        registry.register("amount_mismatch", "Payments that the gateway tells another amount of", mismatches);
     }
 }
 
@@ -311,7 +317,9 @@ impl Inner {
         plan.in_background -= usize::from(in_background);
         let landed = match result {
             Ok(Settled { seen, before }) => {
-                tell(&before, &seen);
+                if tell::tell(&before, &seen) == Amount::Another {
+                    self.amount_mismatches.inc();
+                }
                 plan.unknown.remove(code);
                 Ok(seen)
             }
@@ -343,38 +351,4 @@ impl Inner {
         }
         landed
     }
-}
-
-/// One line for each change of a status, and for each answer that should not be.
-fn tell(before: &Record, seen: &Seen) {
-    if before.seen.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &seen.report)) {
-        return;
-    }
-    let status = &seen.report.status;
-    let last = before.seen.as_ref().map(|seen| &seen.report.status);
-    let payment = before.tracked.as_ref().map(|tracked| &tracked.payment);
-    let code = payment.map(|payment| payment.code.to_string());
-    if let Some(payment) = payment {
-        let (asked, told) = (payment.amount.to_string(), amount(&seen.report));
-        if told != asked && before.seen.as_ref().is_none_or(|before| amount(&before.report) != told) {
-            tracing::warn!(code, asked, told, "the gateway tells another amount than was started");
-        }
-    }
-    if last == Some(status) {
-        return;
-    }
-    tracing::info!(code, from = last.map(Status::label), to = status.label(), "payment status");
-    if matches!(status, Status::Other(_)) {
-        tracing::warn!(
-            code,
-            ?status,
-            "the gateway gave a status that its guide does not know; it is passed on as it is"
-        );
-    }
-}
-
-/// The amount that the gateway names, as the text it was: read when it is wanted, not kept for each payment.
-fn amount(report: &Report) -> String {
-    let object = json::parse_object(report.body.as_bytes()).unwrap_or_default();
-    json::get(&object, "amount").map(Json::to_string).unwrap_or_default()
 }

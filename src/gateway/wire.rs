@@ -68,7 +68,7 @@ pub(super) async fn exchange(
     })?;
     let status = answer.status().as_u16();
     let said = || Said { status: Some(status), message: None };
-    if answer.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if answer.headers().get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Error::bad_answer("the gateway sent an encoded answer that nobody asked for", said()));
     }
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

@@ -447,6 +447,14 @@ impl Program {
         tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"))
     }
 
+    /// Its most memory so far, in KiB (Linux, proc(5)); `None` where nobody may look.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let id = self.child.id().expect("it was not waited for");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    }
+
     /// Sends a signal by its name, like TERM.
     pub fn signal(&self, name: &str) {
         assert!(self.try_signal(name));

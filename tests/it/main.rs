@@ -18,6 +18,7 @@ mod crowd;
 mod deploy_systemd;
 mod echo;
 mod events;
+mod faults;
 mod gateway;
 mod harness;
 mod keys;

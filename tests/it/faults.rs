@@ -1,0 +1,590 @@
+//! What can go wrong between the sidecar and the gateway that no other file here is about: however it goes wrong, the
+//! caller is told what may have happened, in time, and nothing grows.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use socket2::{Domain, Socket, Type};
+use tillgate::sandbox::DEFAULT_SECRET;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::{Program, call, get_at, skip, start_at, until};
+use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told};
+
+/// A gateway that does the same until told otherwise, and a way to tell it.
+async fn changeable() -> (Gateway, impl Fn(Act)) {
+    let act = Arc::new(Mutex::new(Act::Hang));
+    let current = act.clone();
+    let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
+    (gateway, move |to_do| *act.lock().unwrap() = to_do)
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+/// Longer than any of the time limits here, and shorter than forever: the machine may be busy.
+const AT_THE_LATEST: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_gateway_that_takes_no_connection_is_unreachable_when_the_time_to_connect_is_over() {
+    // Linux answers no further SYN while the queue of a listener is full.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(stream);
+        if queue.len() > 64 {
+            skip("the queue of a listener never fills up here");
+            return;
+        }
+    }
+    let settings = [("GATEWAY__CONNECT_TIMEOUT", "200ms"), ("GATEWAY__RETRIES", "1")];
+    let (_sidecar, api, _) = Program::sidecar(&format!("http://{address}"), &settings).await;
+    let began = Instant::now();
+    let answer = start_at(api, ORDER).await;
+    assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"));
+    assert!(answer.text("detail").contains("none within gateway.connect_timeout"), "{answer:?}");
+    assert!(began.elapsed() < AT_THE_LATEST);
+    // Whoever did get in said nothing.
+    drop(queue);
+    socket.set_nonblocking(true).unwrap();
+    while let Ok((stream, _)) = socket.accept() {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        assert!(stream.recv(&mut byte).is_ok_and(|n| n == 0) || stream.recv(&mut byte).is_err());
+    }
+}
+
+#[tokio::test]
+async fn whatever_never_ends_ends_with_the_timeout_and_is_unknown() {
+    let (gateway, set) = changeable().await;
+    let settings = [
+        ("GATEWAY__TIMEOUT", "1s"),
+        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+        ("GATEWAY__RETRIES", "5"),
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+    ];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let cases = [
+        ("silence", Act::Hang),
+        ("100, then silence", Act::Say(bytes("HTTP/1.1 100 Continue\r\n\r\n"))),
+        ("103, then silence", Act::Say(bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"))),
+        ("half a head", Act::Say(bytes("HTTP/1.1 200 OK\r\nContent-Type: app"))),
+        ("a head that drips", Act::Drip(bytes("HTTP/1.1 200 OK\r\nX-Slow:"))),
+        ("a body that drips", Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{"))),
+        (
+            "a longer length than body",
+            Act::Say(bytes(&format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{STARTED}"))),
+        ),
+        (
+            "no end of chunks",
+            Act::Say(bytes(&format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{STARTED}\r\n",
+                STARTED.len()
+            ))),
+        ),
+        ("no end of the connection", Act::Say(bytes(&format!("HTTP/1.1 200 OK\r\n\r\n{STARTED}")))),
+    ];
+    for (number, (name, act)) in cases.into_iter().enumerate() {
+        set(act);
+        let began = Instant::now();
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(told(&answer), as_told(504, "gateway_timeout", "unknown"), "{name}: {answer:?}");
+        assert!(began.elapsed() < AT_THE_LATEST, "{name}: {:?}", began.elapsed());
+        assert!(!answer.body.contains("pay_1"), "{name}: {answer:?}");
+        assert_eq!(gateway.requests().len(), number + 1, "{name}: sent once");
+    }
+    set(Act::Say(answer(200, STARTED)));
+    assert_eq!(start_at(api, ORDER).await.status, 200, "and the next one is as good as any");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_or_ambiguous_is_unknown_and_nothing_of_it_is_shown() {
+    let (gateway, set) = changeable().await;
+    let settings =
+        [("GATEWAY__TIMEOUT", "5s"), ("GATEWAY__RETRIES", "5"), ("START__RATE", "1000"), ("START__BURST", "1000")];
+    let (sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let with = |headers: &str, body: &str| bytes(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
+    let length = STARTED.len();
+    let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
+    let wide: String = (0..40).map(|n| format!("X-{n}: {}\r\n", "y".repeat(500))).collect();
+    let bomb = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03".repeat(100);
+    let gzip = |headers: &str| {
+        [bytes(&format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", bomb.len())), bomb.clone()].concat()
+    };
+    let before = sidecar.peak_kib();
+    let cases = [
+        ("reset in the head", Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-"))),
+        ("reset in the body", Act::SayAndReset(with("Content-Length: 999\r\n", STARTED))),
+        ("ended in the body", Act::SayAndEnd(with("Content-Length: 999\r\n", STARTED))),
+        ("a shorter length than body", Act::Say(with(&format!("Content-Length: {}\r\n", length - 9), STARTED))),
+        ("two lengths", Act::Say(with(&format!("Content-Length: {length}\r\nContent-Length: 9\r\n"), STARTED))),
+        ("a list of lengths", Act::Say(with(&format!("Content-Length: {length}, 9\r\n"), STARTED))),
+        ("a length below zero", Act::Say(with("Content-Length: -1\r\n", STARTED))),
+        (
+            "no size of a chunk",
+            Act::SayAndEnd(with("Transfer-Encoding: chunked\r\n", &format!("zz\r\n{STARTED}\r\n0\r\n\r\n"))),
+        ),
+        (
+            "a chunk too large for any number",
+            Act::SayAndEnd(with(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("ffffffffffffffffff\r\n{STARTED}\r\n0\r\n\r\n"),
+            )),
+        ),
+        (
+            "chunks that are gzip too",
+            Act::Say(with("Transfer-Encoding: gzip, chunked\r\n", "4\r\n\x1f\x08\x08\x00\r\n0\r\n\r\n")),
+        ),
+        (
+            "another protocol",
+            Act::SayAndEnd(bytes("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")),
+        ),
+        ("another version", Act::SayAndEnd(bytes("HTTP/2.0 200 OK\r\n\r\n"))),
+        ("a status of two digits", Act::SayAndEnd(bytes("HTTP/1.1 20 OK\r\n\r\n"))),
+        ("a name with a space", Act::SayAndEnd(with(&format!("X Y: 1\r\nContent-Length: {length}\r\n"), STARTED))),
+        ("a NUL in a value", Act::SayAndEnd(with(&format!("X: a\0b\r\nContent-Length: {length}\r\n"), STARTED))),
+        ("five thousand fields", Act::SayAndEnd(with(&format!("{many}Content-Length: {length}\r\n"), STARTED))),
+        ("twenty kilobytes of fields", Act::SayAndEnd(with(&format!("{wide}Content-Length: {length}\r\n"), STARTED))),
+        ("gzip", Act::Say(gzip("Content-Encoding: gzip\r\n"))),
+        (
+            "encoded behind not encoded",
+            Act::Say(answer_with(200, "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", STARTED)),
+        ),
+        ("br", Act::Say(answer_with(200, "Content-Encoding: br\r\n", STARTED))),
+        ("an error that calls itself a success", Act::Say(answer(200, r#"{"error":"no such merchant"}"#))),
+        ("a code alone", Act::Say(answer(200, r#"{"code":"pay_1","watch_code":null}"#))),
+        ("codes within", Act::Say(answer(200, &format!(r#"{{"payment":{STARTED}}}"#)))),
+        ("a code twice", Act::Say(answer(200, r#"{"code":"pay_1","code":"pay_2","watch_code":"watch_1"}"#))),
+        ("text behind", Act::Say(answer(200, &format!("{STARTED}\n<!-- 3 ms -->")))),
+    ];
+    for (number, (name, act)) in cases.into_iter().enumerate() {
+        set(act);
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"), "{name}: {answer:?}");
+        assert!(!answer.body.contains("pay_1"), "{name}: {answer:?}");
+        assert_eq!(gateway.requests().len(), number + 1, "{name}: sent once");
+    }
+    if let (Some(before), Some(after)) = (before, sidecar.peak_kib()) {
+        assert!(after < before + 32 * 1024, "it grew from {before} KiB to {after} KiB");
+    }
+    set(Act::Say(answer(200, STARTED)));
+    assert_eq!(start_at(api, ORDER).await.status, 200, "and the next one is as good as any");
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_not_read_to_its_end() {
+    let chunk = [bytes("10000\r\n"), vec![b' '; 0x10000], bytes("\r\n")].concat();
+    for head in ["Transfer-Encoding: chunked", "Connection: close"] {
+        let flood = Act::Flood(bytes(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")), chunk.clone());
+        let gateway = Gateway::new(move |_, _| flood.clone()).await;
+        let (sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "0")]).await;
+        let before = sidecar.peak_kib();
+        let refused = start_at(api, ORDER).await;
+        assert_eq!(told(&refused), as_told(502, "gateway_bad_answer", "unknown"), "{head}");
+        assert_eq!(get_at(api, "/watch/watch_1").await.text("error"), "gateway_bad_answer", "{head}");
+        // What the sockets hold on their way is the system's.
+        assert!(gateway.flooded.load(Ordering::SeqCst) < 64 << 20, "{head}: it was read on and on");
+        if let (Some(before), Some(after)) = (before, sidecar.peak_kib()) {
+            assert!(after < before + 32 * 1024, "{head}: it grew from {before} KiB to {after} KiB");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
+    // A body that no socket holds by itself, of which the gateway reads nothing before it has answered.
+    let note = "n".repeat(16 << 20);
+    let body = format!(r#"{{"amount":1000,"note":"{note}"}}"#);
+    for (status, expected) in [
+        (422, as_told(422, "gateway_rejected", "rejected")),
+        (413, as_told(502, "gateway_bad_answer", "unknown")),
+        (401, as_told(502, "gateway_refused_secret", "rejected")),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let gateway = tokio::spawn(async move {
+            let mut starts = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut read = Vec::new();
+                while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+                    stream.read_buf(&mut read).await.unwrap();
+                }
+                starts += 1;
+                assert_eq!(starts, 1, "sent again");
+                stream.write_all(&answer_with(status, "Connection: close\r\n", r#"{"message":"m"}"#)).await.unwrap();
+                while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
+                    read.clear();
+                }
+            }
+        });
+        let settings = [
+            ("START__FORWARD_FIELDS", "[\"note\"]"),
+            ("LISTEN__MAX_BODY_BYTES", "33554432"),
+            ("GATEWAY__RETRIES", "3"),
+        ];
+        let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
+        let answer = start_at(api, &body).await;
+        assert_eq!(told(&answer), expected, "{answer:?}");
+        assert!(!gateway.is_finished(), "sent again");
+        gateway.abort();
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_of_any_kind_to_any_place_is_followed() {
+    let elsewhere = Gateway::new(|_, request| good(request)).await;
+    let (gateway, set) = changeable().await;
+    let settings = [("GATEWAY__RETRIES", "0"), ("START__RATE", "1000"), ("START__BURST", "1000")];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let port = elsewhere.address.port();
+    let places = [
+        format!("http://127.0.0.1:{port}/api/start_payment"),
+        format!("https://127.0.0.1:{port}/"),
+        format!("//127.0.0.1:{port}/"),
+        format!("http://user:pass@127.0.0.1:{port}/?secret={DEFAULT_SECRET}"),
+        "/elsewhere".to_owned(),
+        "javascript:alert(1)".to_owned(),
+    ];
+    let mut asked = 0;
+    for status in [300, 301, 302, 303, 304, 305, 307, 308, 399] {
+        for place in &places {
+            set(Act::SayAndEnd(answer_with(
+                status,
+                &format!("Location: {place}\r\nRefresh: 0;url={place}\r\nConnection: close\r\n"),
+                if status == 304 { "" } else { STARTED },
+            )));
+            let started = start_at(api, ORDER).await;
+            assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{status} {place}");
+            let watched = get_at(api, "/watch/x").await;
+            assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{status} {place}");
+            for answer in [started, watched] {
+                assert!(
+                    answer.headers.get("location").is_none() && !answer.body.contains(place.as_str()),
+                    "{answer:?}"
+                );
+            }
+            asked += 2;
+        }
+    }
+    assert_eq!((elsewhere.connections(), gateway.requests().len()), (0, asked));
+}
+
+#[tokio::test]
+async fn a_time_to_wait_of_any_form_is_passed_on_within_a_bound() {
+    let (gateway, set) = changeable().await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    for (asked, passed_on) in [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", "1"),
+        ("Fri, 01 Jan 2900 00:00:00 GMT", "300"),
+        ("1000000000", "300"),
+        ("0", "1"),
+        ("-5", "1"),
+        ("1.5", "1"),
+        ("soon", "1"),
+        ("", "1"),
+    ] {
+        set(Act::Say(answer_with(429, &format!("Retry-After: {asked}\r\n"), "{}")));
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(told(&answer), as_told(503, "gateway_busy", "rejected"), "{asked}");
+        assert_eq!(answer.header("retry-after"), passed_on, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_an_answer_is_not_taken_for_the_next_one() {
+    let forged = answer(200, r#"{"code":"pay_forged","watch_code":"watch_forged"}"#);
+    let gateway = Gateway::new(move |_, _| Act::Say([answer(200, STARTED), forged.clone()].concat())).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+    for _ in 0..5 {
+        let answer = start_at(api, ORDER).await;
+        assert!(!answer.body.contains("forged"), "{answer:?}");
+        assert!(answer.status == 200 || told(&answer) == as_told(502, "gateway_bad_answer", "unknown"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_around_an_answer_is_no_part_of_it() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(20);
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Code\r\n\r\n{:x};note=\"x\"\r\n{STARTED}\r\n0\r\nX-Code: pay_evil\r\nContent-Encoding: gzip\r\n\r\n",
+        STARTED.len()
+    );
+    for act in [
+        Act::Say([bytes(&hints), answer(200, STARTED)].concat()),
+        Act::Say([bytes("HTTP/1.1 100 Continue\r\n\r\n"), answer(200, STARTED)].concat()),
+        Act::Say(bytes(&chunked)),
+    ] {
+        let gateway = Gateway::new(move |_, _| act.clone()).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
+        for _ in 0..2 {
+            let answer = start_at(api, ORDER).await;
+            assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{answer:?}");
+            assert!(!format!("{answer:?}").contains("pay_evil"), "{answer:?}");
+        }
+        assert_eq!((gateway.connections(), gateway.requests().len()), (1, 2), "the connection goes on");
+    }
+}
+
+#[tokio::test]
+async fn while_the_gateway_fails_in_whatever_way_the_last_answer_is_given() {
+    let (gateway, set) = changeable().await;
+    let settings = [
+        ("GATEWAY__TIMEOUT", "1s"),
+        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+        ("GATEWAY__RETRIES", "0"),
+        ("WATCH__FRESH_FOR", "1ms"),
+        ("WATCH__POLL_RATE", "1000"),
+    ];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    set(Act::Say(answer(200, WATCHED)));
+    let first = get_at(api, "/watch/watch_1").await;
+    assert_eq!(first.status, 200);
+    for (name, act) in [
+        ("silence", Act::Hang),
+        ("a reset", Act::Reset),
+        ("reset in the body", Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"))),
+        ("dripping", Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"))),
+        ("no HTTP", Act::SayAndEnd(bytes("hello\r\n\r\n"))),
+        ("HTML", Act::Say(answer(200, "<html>"))),
+        ("nothing that the guide knows", Act::Say(answer(200, "{}"))),
+        ("gzip", Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", WATCHED))),
+        ("too large", Act::Say(answer(200, &format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000))))),
+        ("a redirect", Act::Say(answer_with(302, "Location: /x\r\n", ""))),
+        ("400", Act::Say(answer(400, "{}"))),
+        ("401", Act::Say(answer(401, "{}"))),
+        ("403", Act::Say(answer(403, "{}"))),
+        ("404", Act::Say(answer(404, "{}"))),
+        ("422", Act::Say(answer(422, "{}"))),
+        ("429", Act::Say(answer_with(429, "Retry-After: 1000000000\r\n", "{}"))),
+        ("500", Act::Say(answer(500, "{}"))),
+        ("503", Act::Say(answer(503, "{}"))),
+    ] {
+        set(act);
+        let asked = gateway.requests().len();
+        let began = Instant::now();
+        let answer = get_at(api, "/watch/watch_1").await;
+        assert_eq!((answer.status, &answer.body), (200, &first.body), "{name}");
+        assert!(answer.header("cache-status").ends_with("detail=stale-if-error"), "{name}: {answer:?}");
+        assert!(began.elapsed() < AT_THE_LATEST, "{name}");
+        assert_eq!(gateway.requests().len(), asked + 1, "{name}: asked, and once");
+    }
+    set(Act::Say(answer(200, &WATCHED.replace("created\"", "completed\""))));
+    assert_eq!(get_at(api, "/watch/watch_1").await.text("status"), "completed", "and then it goes on");
+}
+
+#[tokio::test]
+async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() {
+    let told = Arc::new(Mutex::new("1001".to_owned()));
+    let current = told.clone();
+    let gateway = Gateway::new(move |_, request| match good(request) {
+        Act::Say(_) if request.starts_with("GET") => {
+            Act::Say(answer(200, &WATCHED.replace("1000", &current.lock().unwrap())))
+        }
+        other => other,
+    })
+    .await;
+    let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    let counted = async || {
+        let metrics = get_at(admin, "/metrics").await.body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    assert_eq!(counted().await, "0");
+    // What it says is passed on: whose amount is right is not the sidecar's to say.
+    for (says, count) in [("1001", "1"), ("1001", "1"), ("2000", "2"), ("1000", "2"), ("1e3", "3")] {
+        says.clone_into(&mut told.lock().unwrap());
+        let answer = get_at(api, "/watch/watch_1").await;
+        assert!(answer.body.contains(&format!(r#""amount":{says},"#)), "{answer:?}");
+        assert_eq!(counted().await, count, "{says}");
+    }
+    let line = sidecar.log_line("another amount than was started").await;
+    assert!(line.contains(r#""asked":"1000""#) && line.contains(r#""told":"1001""#), "{line}");
+}
+
+#[tokio::test]
+async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_sends() {
+    let gateway = Gateway::new(|_, request| good(request)).await;
+    let (_sidecar, api, _) =
+        Program::sidecar(&format!("{}/base/", gateway.url()), &[("WATCH__FRESH_FOR", "1ms")]).await;
+    let values: Vec<_> = (0..70).map(|n| (format!("x-of-the-caller-{n}"), format!("value-{n}"))).collect();
+    let mut headers = vec![
+        ("connection", "content-type, authorization, accept, content-length, close"),
+        ("te", "trailers"),
+        ("accept", "*/*"),
+        ("accept", "text/html;q=0.1"),
+        ("accept-encoding", "gzip, br, zstd"),
+        ("authorization", "Bearer of-the-caller"),
+        ("proxy-authorization", "Basic b2Y="),
+        ("proxy-connection", "keep-alive"),
+        ("cookie", "a=b"),
+        ("user-agent", "of-the-caller/1"),
+        ("referer", "http://of-the-caller.example/"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-forwarded-host", "of-the-caller.example"),
+        ("x-forwarded-proto", "http"),
+        ("content-language", "de"),
+        ("content-md5", "x"),
+        ("range", "bytes=0-1"),
+        ("max-forwards", "0"),
+        ("pragma", "no-cache"),
+        ("priority", "u=0"),
+        ("baggage", "a=b"),
+        ("idempotency-key", "of-the-caller"),
+    ];
+    headers.extend(values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let json = [("content-type", "application/json")];
+    // With the Host and the Content-Length of the harness, a hundred of them, but for one.
+    for headers in [json.to_vec(), [json.to_vec(), headers].concat()] {
+        assert!(headers.len() <= 97);
+        let started = call(api, Method::POST, "/api/start_payment", &headers, ORDER).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        assert_eq!(call(api, Method::GET, "/watch/watch_1?of=the-caller", &headers[1..], "").await.status, 200);
+    }
+    let body = format!(r#"{{"merchant_secret":"{DEFAULT_SECRET}","amount":1000}}"#);
+    let of_start = format!(
+        "POST /base/api/start_payment HTTP/1.1\r\naccept: application/json\r\nuser-agent: tillgate/{}\r\ncontent-type: application/json\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
+        env!("CARGO_PKG_VERSION"),
+        gateway.address,
+        body.len()
+    );
+    let of_watch = format!(
+        "GET /base/watch/watch_1 HTTP/1.1\r\naccept: application/json\r\nuser-agent: tillgate/{}\r\nhost: {}\r\n\r\n",
+        env!("CARGO_PKG_VERSION"),
+        gateway.address
+    );
+    assert_eq!(gateway.requests(), [of_start.clone(), of_watch.clone(), of_start, of_watch]);
+}
+
+#[tokio::test]
+async fn a_storm_of_failures_is_answered_one_for_one() {
+    let gateway = Gateway::new(|_, _| Act::Say(answer(503, "{}"))).await;
+    let settings = [("START__RATE", "1000"), ("START__BURST", "1000"), ("GATEWAY__RETRIES", "5")];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let starts: Vec<_> = (0..40).map(|_| tokio::spawn(start_at(api, ORDER))).collect();
+    for start in starts {
+        assert_eq!(told(&start.await.unwrap()), as_told(502, "gateway_bad_answer", "unknown"));
+    }
+    until("all", async || (gateway.requests().len() == 40).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_nobodys() {
+    // The gateway tells each payment's own code as its merchant, sooner or later: in time, or after the time is over.
+    let gateway = Gateway::new(|n, request| {
+        let code = request.split_once("/watch/").unwrap().1.split(' ').next().unwrap();
+        let late = Duration::from_millis([0, 5, 50, 150, 400][n % 5]);
+        Act::Late(late, answer(200, &WATCHED.replace("\"M\"", &format!("\"{code}\""))))
+    })
+    .await;
+    let settings = [
+        ("GATEWAY__TIMEOUT", "150ms"),
+        ("GATEWAY__CONNECT_TIMEOUT", "150ms"),
+        ("GATEWAY__RETRIES", "1"),
+        ("WATCH__POLL_RATE", "10000"),
+        ("WATCH__FRESH_FOR", "1ms"),
+    ];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let own = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let askers: Vec<_> = (0..8)
+        .map(|asker| {
+            let own = own.clone();
+            tokio::spawn(async move {
+                for n in 0..40 {
+                    let code = format!("watch-{asker}-{n}");
+                    let path = format!("/watch/{code}");
+                    let asked = get_at(api, &path);
+                    // Every third has gone before there is an answer.
+                    let patience = if n % 3 == 0 { Duration::from_millis(20) } else { AT_THE_LATEST };
+                    let Ok(answer) = tokio::time::timeout(patience, asked).await else { continue };
+                    if answer.status == 200 {
+                        assert_eq!(answer.text("merchant"), code, "{answer:?}");
+                        own.fetch_add(1, Ordering::SeqCst);
+                    } else {
+                        assert!(matches!(answer.status, 502..=504), "{answer:?}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for asker in askers {
+        asker.await.unwrap();
+    }
+    assert!(own.load(Ordering::SeqCst) > 0, "some came in time");
+}
+
+/// Where libfaketime is, if it is anywhere.
+fn faketime() -> Option<String> {
+    let libraries = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut paths = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    paths.find(|path| path.is_file())?.to_str().map(ToOwned::to_owned)
+}
+
+/// When that line of the log was written.
+fn year(line: &str) -> i32 {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    line["timestamp"].as_str().unwrap()[..4].parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_years_takes_nothing_with_it() {
+    let Some(library) = faketime() else {
+        skip("libfaketime is not installed");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let clock = directory.path().join("clock");
+    std::fs::write(&clock, "+0d").unwrap();
+    let others = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let store = format!("file:{}", directory.path().join("store").display());
+    let (_sandbox, url) = Program::sandbox(&[]).await;
+    let settings = [("STORE__URL", store.as_str()), ("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let (mut sidecar, api, admin) = Program::sidecar_with(&url, &settings, &others).await;
+    let start = async |key: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        call(api, Method::POST, "/api/start_payment", &headers, ORDER).await
+    };
+    let first = start("first").await;
+    assert_eq!(first.status, 200, "{first:?}");
+    let mut years = vec![year(&sidecar.log_line("payment started").await)];
+    for (number, jump) in ["-730d", "+730d", "+0d"].into_iter().enumerate() {
+        std::fs::write(&clock, jump).unwrap();
+        let replayed = start("first").await;
+        assert_eq!((replayed.status, &replayed.body), (200, &first.body), "{jump}: the key is kept");
+        assert_eq!(replayed.header("idempotency-replayed"), "true", "{jump}");
+        let another = start(&format!("after-{number}")).await;
+        assert_eq!(another.status, 200, "{jump}: {another:?}");
+        for code in [first.text("watch_code"), another.text("watch_code")] {
+            let watched = get_at(api, &format!("/watch/{code}")).await;
+            assert_eq!((watched.status, watched.text("status")), (200, "created"), "{jump}");
+            assert!(watched.header("age").parse::<u64>().unwrap() < 60, "{jump}: {watched:?}");
+            let waited = get_at(api, &format!("/watch/{code}?wait=1")).await;
+            assert_eq!(waited.status, 200, "{jump}: {waited:?}");
+        }
+        assert_eq!(get_at(admin, "/readyz").await.status, 200, "{jump}");
+        assert_eq!(get_at(admin, "/status").await.status, 200, "{jump}");
+        years.push(year(&sidecar.log_line("payment started").await));
+    }
+    assert!(years[1] < years[0] && years[2] > years[0] && years[3] < years[2], "the clock did jump: {years:?}");
+    sidecar.signal("TERM");
+    let (code, _, log) = sidecar.end().await;
+    assert!(code == 0 && !log.contains("panic"), "{log}");
+}
