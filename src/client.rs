@@ -15,12 +15,14 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use rustls::ClientConfig;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 use tower::timeout::Timeout;
 use tower::util::BoxCloneSyncService;
@@ -59,8 +61,11 @@ pub(crate) enum TransportError {
 /// a start that meets a closing connection has an unknown outcome.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
+/// So long a new connection is listened to.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
 type Connector = BoxCloneSyncService<hyper::Uri, Connection, BoxError>;
-type Connection = hyper_rustls::MaybeHttpsStream<hyper_util::rt::TokioIo<tokio::net::TcpStream>>;
+type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// The network. Its pool changes when one of the files does that TLS is made of: nothing of the old one is used again.
 pub(crate) struct Network {
@@ -93,8 +98,16 @@ impl Network {
     /// Why there is none.
     pub(crate) async fn connect(&self, url: &str) -> Result<(), String> {
         let uri = url.parse().map_err(|_| "the URL has characters that no request can have")?;
-        let connection = self.pooled.load().connector.clone().oneshot(uri).await;
-        connection.map(drop).map_err(|error| why::causes(Some(&*error)))
+        let connector = self.pooled.load().connector.clone();
+        let connection = connector.oneshot(uri).await.map_err(|error| why::causes(Some(&*error)))?;
+        if !matches!(connection, MaybeHttpsStream::Https(_)) {
+            return Ok(());
+        }
+        // In TLS 1.3 a gateway that wants another certificate of ours says so when we believe that all is well.
+        match clock::timeout(A_MOMENT, TokioIo::new(connection).read_u8()).await {
+            Ok(Err(error)) => Err(why::causes(Some(&error))),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
     }
 
     /// Looks at its files. True when something new was taken.

@@ -448,11 +448,20 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
             let gateway = Listening::new(Server::Tls(acceptor)).await;
             let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings(&ca_file, cert, key)).await;
             let answer = start_at(api, ORDER).await;
-            let seen = gateway.seen.lock().unwrap();
-            assert_eq!(seen.connections, 1);
+            let variables = ["CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"].into_iter().zip([&ca_file, cert, key]);
+            let variables: Vec<_> = variables.map(|(name, value)| (name, value.as_str())).collect();
+            let (code, said) = check_online(&gateway.url(), &variables).await;
+            assert_eq!(
+                (code, said.contains(why.unwrap_or("and TLS with it works"))),
+                (i32::from(why.is_some()), true),
+                "{said}"
+            );
+            let mut seen = gateway.seen.lock().unwrap();
+            assert_eq!(seen.connections, 2);
             match why {
                 None => {
                     assert_eq!(answer.status, 200, "{answer:?}");
+                    seen.clients.dedup();
                     assert_eq!(seen.clients, right.chain);
                 }
                 Some(why) => {
@@ -514,13 +523,22 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
 
 /// What `check` says with these settings of the gateway's.
 async fn check(settings: &[(&str, &str)]) -> (i32, String) {
+    check_with(&["check"], "https://pay.example", settings).await
+}
+
+/// The same of this gateway, to which it goes.
+async fn check_online(url: &str, settings: &[(&str, &str)]) -> (i32, String) {
+    check_with(&["check", "--online"], url, settings).await
+}
+
+async fn check_with(arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> (i32, String) {
     let mut variables = vec![
-        ("TILLGATE_GATEWAY__URL".to_owned(), "https://pay.example".to_owned()),
+        ("TILLGATE_GATEWAY__URL".to_owned(), url.to_owned()),
         ("TILLGATE_MERCHANT__SECRET".to_owned(), DEFAULT_SECRET.to_owned()),
     ];
     variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let (code, out, err) = run(&["check"], &variables).await;
+    let (code, out, err) = run(arguments, &variables).await;
     (code, out + &err)
 }
 
