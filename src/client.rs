@@ -62,7 +62,7 @@ pub(crate) enum TransportError {
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// So long a new connection is listened to.
-const A_MOMENT: Duration = Duration::from_millis(500);
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 type Connector = BoxCloneSyncService<hyper::Uri, Connection, BoxError>;
 type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
