@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, Behind, Bound, CannotBind, End, Opened};
 use crate::config::{self, Environment, Fault, Source};
+use crate::harden::{self, Hardening};
 use crate::manager::Manager;
 use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
 use crate::serve::{Address, Entrance};
@@ -139,6 +140,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let environment = Environment::of_process();
+    // Before there is a thread, and before anything secret is read.
+    if !environment.is_debuggable() {
+        harden::harden();
+    }
     // A sidecar is small: more threads than this would only cost memory on a large machine.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
@@ -149,52 +154,58 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return Exit::Failed;
         }
     };
-    let exit = runtime.block_on(command(arguments.command, &environment));
+    let exit = runtime.block_on(command(arguments.command, environment));
     // What is still running in the background has had its time.
     runtime.shutdown_background();
     exit
 }
 
-async fn command(command: Command, environment: &Environment) -> Exit {
+async fn command(command: Command, environment: Environment) -> Exit {
     match command {
         Command::Run(config) => run_sidecar(config, environment).await,
-        Command::Dev { tour } => dev::dev(tour, environment).await,
+        Command::Dev { tour } => dev::dev(tour, &environment).await,
         Command::Sandbox(arguments) => run_sandbox(arguments).await,
         Command::Check { config, online, start } => {
-            check::check(config.path.as_deref(), environment, online, start).await
+            check::check(config.path.as_deref(), &environment, online, start).await
         }
         Command::Deliveries { config, action } => {
             let redeliver = match &action {
                 Some(Deliveries::Redeliver { id }) => Some(id.as_str()),
                 Some(Deliveries::List) | None => None,
             };
-            deliveries::deliveries(config.path.as_deref(), environment, redeliver).await
+            deliveries::deliveries(config.path.as_deref(), &environment, redeliver).await
         }
         Command::WebhookSecret => {
             answer(&crate::courier::fresh_key());
             Exit::Fine
         }
-        Command::Health { config, wait } => health::health(config.path.as_deref(), environment, wait).await,
+        Command::Health { config, wait } => health::health(config.path.as_deref(), &environment, wait).await,
     }
 }
 
-async fn run_sidecar(config: ConfigFile, environment: &Environment) -> Exit {
-    let loaded = match config::load(Source::File(config.path.as_deref()), environment) {
+async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
+    let loaded = match config::load(Source::File(config.path.as_deref()), &environment) {
         Ok(loaded) => loaded,
         Err(faults) => return tell(&faults),
     };
     // Listened for before anything is open: a signal that comes early is not lost.
-    let (mut signals, _log) = match begin(&loaded.config.log, environment) {
+    let (mut signals, _log) = match begin(&loaded.config.log, &environment) {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    for warning in &loaded.explained.warnings {
-        tracing::warn!(warning, "configuration");
-    }
     let manager = environment.manager().unwrap_or_else(|error| {
         tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
         Manager::default()
     });
+    // The secret may stand in it.
+    drop(environment);
+    let hardening = Hardening::now();
+    if !hardening.is_whole() {
+        tracing::warn!(?hardening, "other programs of this user may read the memory of this one, and the secret in it");
+    }
+    for warning in &loaded.explained.warnings {
+        tracing::warn!(warning, "configuration");
+    }
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
     // Each has a default, and the empty text means that.
     let entrance = listen.address.clone().unwrap_or(Entrance::Tcp(Address::Localhost(8700)));

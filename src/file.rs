@@ -3,15 +3,17 @@
 //! They are polled, not watched: Kubernetes swaps a `..data` symlink that a watch on the file goes blind after, some
 //! mounts tell nothing at all, and reading a small file every second costs nothing.
 
-use std::fs::File;
+use std::fs::OpenOptions;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use sha2::{Digest, Sha256};
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::clock;
@@ -27,6 +29,9 @@ pub(crate) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
+    /// Keyed, so that what is kept of a content tells nothing of it; and not a digest like SHA-256, which works on a block
+    /// that it leaves behind on the stack.
+    hash: RandomState,
     /// Held for a whole look, reading included.
     looked: Mutex<Looked>,
     /// Seconds since the epoch of the last good read.
@@ -35,8 +40,8 @@ pub(crate) struct Watched<T> {
     pub(crate) failures: Counter,
 }
 
-/// What was seen of a file, by its digest or why it could not be read.
-type Sight = Result<[u8; 32], io::ErrorKind>;
+/// What was seen of a file, by its hash or why it could not be read.
+type Sight = Result<u64, io::ErrorKind>;
 
 #[derive(Default)]
 struct Looked {
@@ -44,8 +49,8 @@ struct Looked {
     decided: Option<Sight>,
     /// What was seen last.
     last: Option<Sight>,
-    /// The digest of what is in use.
-    good: Option<[u8; 32]>,
+    /// The hash of what is in use.
+    good: Option<u64>,
 }
 
 /// Whether to wait for a content to stay as it is.
@@ -79,6 +84,7 @@ impl<T> Watched<T> {
             path: path.into(),
             parse: Box::new(parse),
             good: ArcSwapOption::empty(),
+            hash: RandomState::new(),
             looked: Mutex::default(),
             loaded_at: Gauge::default(),
             failures: Counter::default(),
@@ -125,15 +131,20 @@ impl<T> Watched<T> {
         }
     }
 
+    fn see(&self) -> (io::Result<Zeroizing<Vec<u8>>>, Sight) {
+        let content = read(&self.path);
+        let seen = match &content {
+            Ok(bytes) => Ok(self.hash.hash_one(&**bytes)),
+            Err(error) => Err(error.kind()),
+        };
+        (content, seen)
+    }
+
     /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
     fn try_look(&self, patience: Patience) -> Result<bool, Unusable> {
         // One look at a time, so that an older content never takes the place of a newer one.
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let content = read(&self.path);
-        let seen = match &content {
-            Ok(bytes) => Ok(Sha256::digest(&**bytes).into()),
-            Err(error) => Err(error.kind()),
-        };
+        let (content, seen) = self.see();
         let is_still = looked.last.replace(seen) == Some(seen);
         if looked.decided == Some(seen) || (patience == Patience::TwoLooks && !is_still) {
             return Ok(false);
@@ -179,22 +190,33 @@ impl<T: Send + Sync> Look for Watched<T> {
 /// # Errors
 /// Those of the system; also when it is not a file, or is too large.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Before it is opened: opening a named pipe waits for somebody to write into it.
-    if !std::fs::metadata(path)?.is_file() {
+    // Or a named pipe would be waited for until somebody writes into it.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let mut file = File::open(path)?;
-    let meta = file.metadata()?;
     let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
     if size > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }
     // Exactly sized from the start and never grown: a buffer that moves leaves a copy behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size + 1));
-    let limit = u64::try_from(size + 1).unwrap_or(u64::MAX);
-    if Read::by_ref(&mut file).take(limit).read_to_end(&mut bytes)? > size {
+    let mut bytes = Zeroizing::new(vec![0; size + 1]);
+    let mut length = 0;
+    // Not `read_to_end`, which looks for the end with a buffer of its own.
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if length > size {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it grew while it was read"));
     }
+    bytes.truncate(length);
     for end in *b"\n\r" {
         if bytes.last() == Some(&end) {
             bytes.pop();

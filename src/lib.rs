@@ -12,7 +12,7 @@
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
 //! | 4 | `start`, `watch`, `push` | the stories; no HTTP word in them |
 //! | 3 | `gateway`, `courier`, `store` | the way to the gateway; posts a webhook; what must not be forgotten |
-//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `manager`, `telemetry`, `html` | mechanisms; no payment word in them |
+//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `manager`, `telemetry`, `harden`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
 mod admin;
@@ -26,6 +26,7 @@ mod courier;
 mod file;
 mod flight;
 mod gateway;
+mod harden;
 mod html;
 mod json;
 mod limit;

@@ -1,9 +1,11 @@
 //! The merchant secret: where it comes from, what form it has, who holds it.
 //!
 //! It lies in a buffer that is wiped when it is no longer held; the last few of a file are held on, to be taken out of
-//! answers. Nothing here prints it, and the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`. (An
-//! inline secret also stands in the environment, or in freed memory where the configuration file was read: a file of its
-//! own is better.)
+//! answers. Nothing here prints it, and the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`.
+//!
+//! Where else it stands: for the time of a start in its request (one buffer, wiped; TLS encrypts a copy in place); when
+//! the gateway echoes it, in the buffer of that connection until it is used again or ends; and when it came by a variable,
+//! in the environment of the process for good, where only root can read it (see [`crate::harden`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +41,6 @@ fn redacted<S: Serializer>(is_inline: &bool, serializer: S) -> Result<S::Ok, S::
 #[derive(Clone)]
 pub(crate) struct Secret(Arc<Source>);
 
-#[expect(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Source {
     Inline(Arc<SecretString>),
     File {

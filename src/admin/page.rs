@@ -11,6 +11,7 @@ use super::history::Hour;
 use super::status::{Check, Gateway, Secret, Status};
 use super::words::{age, ago, count};
 use super::{figures, tables};
+use crate::harden::Hardening;
 use crate::html::text;
 
 const STYLE: &str = include_str!("page.css");
@@ -46,7 +47,7 @@ pub(super) fn html(status: &Status, hour: &Hour) -> String {
         gateway_notes = lines(gateway_notes(&status.gateway)),
         secret_state = secret_state,
         secret_class = secret_class,
-        secret_notes = lines(secret_notes(&status.secret)),
+        secret_notes = lines(secret_notes(&status.secret, status.hardening)),
         uptime = age(status.uptime_seconds as f64),
         started_at = text(&status.started_at),
         started_minute = text(&minute(&status.started_at)),
@@ -86,7 +87,7 @@ fn gateway_notes(gateway: &Gateway) -> Vec<String> {
     vec![good.unwrap_or_else(|| "no answer yet".to_owned()), error.unwrap_or_else(|| "no error yet".to_owned())]
 }
 
-fn secret_notes(secret: &Secret) -> Vec<String> {
+fn secret_notes(secret: &Secret, hardening: Hardening) -> Vec<String> {
     let loaded = secret.age_seconds.map(|seconds| format!("loaded {}", ago(seconds as f64)));
     let failures = match secret.reload_failures {
         0 => "no reload failures".to_owned(),
@@ -94,7 +95,11 @@ fn secret_notes(secret: &Secret) -> Vec<String> {
         many => format!("{} reload failures", count(many)),
     };
     let echoes = (secret.echoes > 0).then(|| format!("echoed by the gateway {} times", count(secret.echoes)));
-    loaded.into_iter().chain([failures]).chain(echoes).collect()
+    let memory = match hardening.not_dumpable {
+        true => "memory closed to other programs",
+        false => "memory open to other programs of its user",
+    };
+    loaded.into_iter().chain([failures]).chain(echoes).chain([memory.to_owned()]).collect()
 }
 
 fn lines(notes: impl IntoIterator<Item = String>) -> String {

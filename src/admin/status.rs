@@ -10,6 +10,7 @@ use super::Inner;
 use super::history::{self, Hour};
 use crate::clock::{self, Instant};
 use crate::gateway::Health;
+use crate::harden::Hardening;
 use crate::telemetry::Samples;
 
 /// Open payments are told of in groups: of less than each of these ages, and older ones.
@@ -30,6 +31,7 @@ pub(super) struct Status {
     pub(super) refused: Counts,
     pub(super) gateway: Gateway,
     pub(super) secret: Secret,
+    pub(super) hardening: Hardening,
     pub(super) last_hour: LastHour,
     metrics: Map<String, Value>,
 }
@@ -136,6 +138,7 @@ impl Status {
             refused: Counts::of(samples, "tillgate_refused_total", "error", &[]),
             gateway: Gateway::new(admin, samples),
             secret: Secret::new(samples),
+            hardening: Hardening::now(),
             last_hour: LastHour::new(hour),
             metrics: metrics(samples),
         }

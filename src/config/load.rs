@@ -90,9 +90,20 @@ impl Environment {
         Manager::at(address, watchdog.map(Duration::from_micros))
     }
 
+    /// Somebody wants to look into this process with a debugger.
+    pub(crate) fn is_debuggable(&self) -> bool {
+        self.get("TILLGATE_DEBUGGABLE").is_some_and(|value| value == "1")
+    }
+
     /// Colours are welcome (<https://no-color.org>).
     pub(crate) fn wants_color(&self) -> bool {
         self.get("NO_COLOR").is_none()
+    }
+
+    /// The variables that no program which we start may have: those with the secret.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing starts a program yet"))]
+    pub(crate) fn withheld(&self) -> impl Iterator<Item = &str> {
+        self.settings().filter(|(_, key, _)| key == SECRET).map(|(name, ..)| name)
     }
 
     /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
@@ -379,6 +390,15 @@ pub(super) fn mend_of(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_secret_is_withheld_however_its_variable_is_written() {
+        let names =
+            ["HOME", "TILLGATE_MERCHANT__SECRET", "TILLGATE_merchant__Secret", "TILLGATE_MERCHANT__SECRET_FILE"];
+        let variables = names.map(|name| (name.to_owned(), "value".into())).to_vec();
+        let environment = Environment { variables, ..Environment::empty() };
+        assert_eq!(environment.withheld().collect::<Vec<_>>(), [names[1], names[2]]);
+    }
 
     #[test]
     fn the_annotated_example_has_every_key_with_its_default() {

@@ -344,7 +344,7 @@ impl Program {
     }
 
     /// The same, started by another program, which must become it: its id is the one that signals go to.
-    fn start_under(under: &[&str], directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_under(under: &[&str], directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let words: Vec<_> = under.iter().chain([&env!("CARGO_BIN_EXE_tillgate")]).chain(arguments).collect();
         let mut child = Command::new(words[0])
             .args(&words[1..])
@@ -453,6 +453,16 @@ impl Program {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it was not waited for")
+    }
+
+    /// Waits for its end, however it comes to it.
+    pub async fn died(mut self) -> std::process::ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("an end in time").unwrap()
     }
 
     /// Sends a signal by its name, like TERM.

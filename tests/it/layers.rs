@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up; rooms of one floor do not see each other.
 const FLOORS: [&[&str]; 8] = [
     &["payment", "clock", "file", "json", "random", "text"],
-    &["client", "limit", "flight", "secret", "serve", "ready", "signal", "manager", "telemetry", "html"],
+    &["client", "limit", "flight", "secret", "serve", "ready", "signal", "manager", "telemetry", "harden", "html"],
     &["gateway", "courier", "store"],
     &["start", "watch", "push"],
     &["api", "admin", "sandbox"],
