@@ -232,7 +232,7 @@ impl Files {
             let patience = match clock::timeout(LOOK_EVERY, now.notified()).await {
                 Ok(()) => {
                     tracing::info!("reading the files again");
-                    Patience::None
+                    Patience::Little
                 }
                 Err(_) => Patience::TwoLooks,
             };

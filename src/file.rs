@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 
+/// So long a content must stay the same that is wanted at once: writing it over takes less.
+const SETTLES: Duration = Duration::from_millis(10);
+/// So often it is looked at again for that: who writes without end is not waited for.
+const MAX_LOOKS: usize = 5;
 /// No file that we read is larger than this; one that is was named by mistake.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -56,7 +61,10 @@ struct Looked {
 /// Whether to wait for a content to stay as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Take it as it is: somebody said that it is there, or needs it now.
+    /// Somebody said that it is there, or needs it now: take it unless it changes under our eyes. Blocks for some
+    /// ten milliseconds.
+    Little,
+    /// Take it as it is.
     None,
     /// Only what is the same in two looks: a file that is being written is not taken half-written.
     TwoLooks,
@@ -144,7 +152,17 @@ impl<T> Watched<T> {
     fn try_look(&self, patience: Patience) -> Result<bool, Unusable> {
         // One look at a time, so that an older content never takes the place of a newer one.
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let (content, seen) = self.see();
+        let (mut content, mut seen) = self.see();
+        if patience == Patience::Little && looked.decided != Some(seen) {
+            for _ in 1..MAX_LOOKS {
+                std::thread::sleep(SETTLES);
+                let before = seen;
+                (content, seen) = self.see();
+                if seen == before {
+                    break;
+                }
+            }
+        }
         let is_still = looked.last.replace(seen) == Some(seen);
         if looked.decided == Some(seen) || (patience == Patience::TwoLooks && !is_still) {
             return Ok(false);

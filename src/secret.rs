@@ -110,7 +110,7 @@ impl Secret {
         let look = move || {
             // The thread may outlive whoever waits for it, on a mount that hangs.
             let _turn = turn;
-            this.look(Patience::None)
+            this.look(Patience::Little)
         };
         tokio::task::spawn_blocking(look).await.is_ok() && is_another()
     }

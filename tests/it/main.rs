@@ -31,6 +31,7 @@ mod payments;
 mod problems;
 mod push;
 mod receiver;
+mod rotation;
 mod sandbox;
 mod schedule;
 mod scripted;
@@ -42,5 +43,6 @@ mod stream;
 mod systemd;
 mod tls;
 mod unix;
+
 mod wait;
 mod watch;
