@@ -44,5 +44,6 @@ mod systemd;
 mod tls;
 mod unix;
 
+mod sweep;
 mod wait;
 mod watch;
