@@ -5,9 +5,14 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
 use crate::harness::{Program, Wire, get_at, has, start_at, until};
@@ -89,6 +94,77 @@ async fn after_ten_thousand_starts_its_memory_has_the_secret_once() {
         (seen.len() == 1).then_some(())
     })
     .await;
+    assert_eq!(copies(&canary, &open_memory_of(&sidecar)), 1);
+}
+
+/// A gateway behind TLS that says in each answer what it was sent, and its authority as PEM.
+async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = names.self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let serve = async move {
+        for connection in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                let mut stream = tls.accept(stream).await.ok()?;
+                let mut request = Vec::new();
+                for number in 0.. {
+                    request.clear();
+                    while !request.ends_with(b"}") {
+                        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
+                    }
+                    let code = format!("c{connection}-{number}");
+                    let echo = String::from_utf8_lossy(&request);
+                    let body = serde_json::json!({"code": code, "watch_code": code, "message": echo}).to_string();
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    stream.write_all(answer.as_bytes()).await.ok()?;
+                }
+                Some(())
+            });
+        }
+    };
+    (url, certificate.pem(), AbortOnDropHandle::new(tokio::spawn(serve)))
+}
+
+#[tokio::test]
+async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory() {
+    let canary = Canary::numbered(4);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (gateway, pem, _serving) = echoing_gateway().await;
+    fs::write(path("secret"), &canary.secret).unwrap();
+    fs::write(path("pem"), pem).unwrap();
+    let (secret, pem) = (path("secret"), path("pem"));
+    let settings = [
+        ("MERCHANT__SECRET_FILE", &*secret),
+        ("GATEWAY__CA_FILE", &*pem),
+        ("START__BURST", "1000"),
+        ("START__RATE", "1000"),
+        ("LOG__LEVEL", "off,tillgate::app=info"),
+    ];
+    let (sidecar, api, admin) = Program::sidecar_with(&gateway, &settings, &DEBUGGABLE).await;
+    for _ in 0..100 {
+        let answer = start_at(api, ORDER).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.body.contains("[redacted]"), "{answer:?}");
+    }
+    let metrics = get_at(admin, "/metrics").await.body;
+    assert!(metrics.contains("tillgate_secret_echo_total 100"), "{metrics}");
+    until("one copy", async || (seen_in(&canary, &open_memory_of(&sidecar)).len() == 1).then_some(())).await;
     assert_eq!(copies(&canary, &open_memory_of(&sidecar)), 1);
 }
 
