@@ -198,7 +198,7 @@ async fn keep_sweeping(store: &Store) {
 }
 
 async fn second(signals: &mut Signals) {
-    while signals.next().await != Signal::Terminate {}
+    while signals.next().await == Signal::Reload {}
 }
 
 /// Serves a sandbox gateway on these sockets, for as long as the process runs.

@@ -1,10 +1,13 @@
 //! Arguments, exit codes, and what the commands print.
 
+mod banner;
 mod check;
+mod child;
 mod client;
 mod deliveries;
 mod dev;
 mod health;
+mod orphans;
 mod tour;
 
 use std::ffi::OsString;
@@ -33,6 +36,8 @@ pub enum Exit {
     Failed,
     /// Bad usage or configuration.
     Usage,
+    /// As the app that it ran.
+    AsApp(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -41,6 +46,7 @@ impl From<Exit> for ExitCode {
             Exit::Fine => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::AsApp(code) => code,
         })
     }
 }
@@ -62,6 +68,9 @@ enum Command {
         /// Walk the steps of the gateway's guide, print each request and answer, and exit
         #[arg(long)]
         tour: bool,
+        /// Your app, to run beside it, with TILLGATE_URL in its environment; dev ends when it ends, with its exit code
+        #[arg(last = true, value_name = "CMD", conflicts_with = "tour")]
+        command: Vec<OsString>,
     },
     /// Run the sandbox gateway alone
     Sandbox(SandboxArguments),
@@ -141,7 +150,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let environment = Environment::of_process();
     // Before there is a thread, and before anything secret is read.
-    if !environment.is_debuggable() {
+    // The only secret of `dev` is the sandbox's, and the app that it runs would inherit all of this.
+    if !environment.is_debuggable() && !matches!(arguments.command, Command::Dev { .. }) {
         harden::harden();
     }
     // A sidecar is small: more threads than this would only cost memory on a large machine.
@@ -163,7 +173,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 async fn command(command: Command, environment: Environment) -> Exit {
     match command {
         Command::Run(config) => run_sidecar(config, environment).await,
-        Command::Dev { tour } => dev::dev(tour, &environment).await,
+        Command::Dev { tour, command } => dev::dev(tour, &command, &environment).await,
         Command::Sandbox(arguments) => run_sandbox(arguments).await,
         Command::Check { config, online, start } => {
             check::check(config.path.as_deref(), &environment, online, start).await
@@ -246,7 +256,7 @@ async fn run_sandbox(arguments: SandboxArguments) -> Exit {
     let sandbox = Sandbox::new(Options { secret, auto_complete, faults, ..Options::default() });
     app::serve_sandbox(bound, &sandbox);
     answer(&format!("sandbox listening on {url}"));
-    while signals.next().await != Signal::Terminate {}
+    while signals.next().await == Signal::Reload {}
     Exit::Fine
 }
 

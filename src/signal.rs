@@ -3,21 +3,36 @@
 use std::io;
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// SIGTERM or SIGINT: finish.
+    /// SIGTERM: finish.
     Terminate,
+    /// SIGINT: the same; from a terminal it reaches all of its foreground.
+    Interrupt,
     /// SIGHUP: read the files again.
     Reload,
 }
 
 /// The signals that this process answers.
-pub(crate) struct Signals {
-    term: Stream,
-    int: Stream,
-    hup: Stream,
+pub(crate) struct Signals(Source);
+
+enum Source {
+    System { term: Stream, int: Stream, hup: Stream },
+    Passed(mpsc::UnboundedReceiver<Signal>),
+}
+
+/// The one who decides which signals get through; when it is dropped, the wish is to end.
+pub(crate) struct Pass(mpsc::UnboundedSender<Signal>);
+
+impl Pass {
+    /// Lets this one through.
+    pub(crate) fn on(&self, signal: Signal) {
+        // Who has ended needs none.
+        let _ = self.0.send(signal);
+    }
 }
 
 impl Signals {
@@ -26,19 +41,28 @@ impl Signals {
     /// # Errors
     /// The system's.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self(Source::System {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
-        })
+        }))
+    }
+
+    /// Those that somebody else lets through.
+    pub(crate) fn passed() -> (Pass, Self) {
+        let (pass, passed) = mpsc::unbounded_channel();
+        (Pass(pass), Self(Source::Passed(passed)))
     }
 
     /// The next one.
     pub(crate) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.term.recv() => Signal::Terminate,
-            _ = self.int.recv() => Signal::Terminate,
-            _ = self.hup.recv() => Signal::Reload,
+        match &mut self.0 {
+            Source::System { term, int, hup } => tokio::select! {
+                _ = term.recv() => Signal::Terminate,
+                _ = int.recv() => Signal::Interrupt,
+                _ = hup.recv() => Signal::Reload,
+            },
+            Source::Passed(passed) => passed.recv().await.unwrap_or(Signal::Terminate),
         }
     }
 }

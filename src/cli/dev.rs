@@ -1,13 +1,19 @@
 //! `tillgate dev`: the sidecar, with a sandbox gateway behind it.
 
+use std::ffi::OsString;
+use std::io::IsTerminal;
+
 use secrecy::SecretString;
 
-use super::{Exit, answer, begin, cannot_bind, failed, tell, tour};
+use super::banner::banner;
+use super::child::Child;
+use super::{Exit, answer, begin, cannot_bind, complain, failed, tell, tour};
 use crate::app::{App, Behind, Bound, CannotBind, End, serve_sandbox};
 use crate::config::{self, Environment, Source};
 use crate::manager::Manager;
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::serve::Address;
+use crate::signal::{Signal, Signals};
 
 /// Where the parts of a running `dev` are.
 pub(super) struct Places {
@@ -19,8 +25,8 @@ pub(super) struct Places {
     pub(super) sandbox: String,
 }
 
-/// Runs until asked to end; with `tour`, until the tour is over.
-pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
+/// Runs until asked to end; with `tour`, until the tour is over; with a command, until that app has ended.
+pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environment) -> Exit {
     let bound = bind_or_next("sandbox", Address::Localhost(8081))
         .and_then(|sandbox| Ok((sandbox, bind_or_next("listen.address", Address::Localhost(8700))?)))
         .and_then(|(sandbox, api)| Ok((sandbox, api, bind_or_next("admin.address", Address::Localhost(8701))?)));
@@ -58,10 +64,49 @@ pub(super) async fn dev(tour: bool, environment: &Environment) -> Exit {
             walked = tour::walk(&places) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
         };
     }
-    answer(&banner(&places));
-    match app.run(api.into(), admin, &mut signals, &manager).await {
-        End::Drained => Exit::Fine,
-        End::Forced | End::Broken => Exit::Failed,
+    let color = std::io::stdout().is_terminal() && environment.wants_color();
+    if command.is_empty() {
+        answer(&banner(&places, None, color));
+        return match app.run(api.into(), admin, &mut signals, &manager).await {
+            End::Drained => Exit::Fine,
+            End::Forced | End::Broken => Exit::Failed,
+        };
+    }
+    // Both sockets listen already: whatever the app asks for first is answered.
+    let mut child = match Child::start(command, &places.api, environment) {
+        Ok(child) => child,
+        Err(error) => {
+            let name = command.first().map(|name| name.display().to_string()).unwrap_or_default();
+            complain(&format!("cannot run {name:?}: {error}: give a program that is in PATH, or its path"));
+            return Exit::Usage;
+        }
+    };
+    answer(&banner(&places, command.first(), color));
+    let (pass, mut passed) = Signals::passed();
+    let mut exit = None;
+    let attended = async {
+        let ended = child.attend(&mut signals, &pass).await;
+        exit = Some(ended);
+        pass.on(Signal::Terminate);
+        if ended == Exit::Failed {
+            // Asked twice.
+            pass.on(Signal::Terminate);
+        }
+        loop {
+            pass.on(signals.next().await);
+        }
+    };
+    tokio::select! {
+        _ = app.run(api.into(), admin, &mut passed, &manager) => {}
+        never = attended => never,
+    }
+    match exit {
+        Some(exit) => exit,
+        // The store is broken.
+        None => {
+            child.end().await;
+            Exit::Failed
+        }
     }
 }
 
@@ -71,31 +116,4 @@ fn bind_or_next(key: &'static str, address: Address) -> Result<Bound, CannotBind
         Err(error) if error.is_taken() => Bound::new(key, address.with_port(0)),
         bound => bound,
     }
-}
-
-fn banner(places: &Places) -> String {
-    let Places { api, admin, sandbox } = places;
-    format!(
-        r#"
-  tillgate {version} · dev: a sandbox gateway, no money moves
-
-  API      {api}   what your app calls, without a secret
-  Admin    {admin}   a page of how it goes, /readyz?verbose, /metrics, /status
-  Gateway  {sandbox}   the sandbox: /dev/api, the pay page, the portal
-
-  Paste these one after the other, in another terminal:
-
-  # 1. Start a payment: only an amount, and where the payer returns to
-  P=$(curl -s {api}/api/start_payment -H 'Content-Type: application/json' -d '{{"amount": 1000, "redirect": "{sandbox}/"}}'); echo "$P"
-
-  # 2. Pay: open this in a browser and click Pay
-  echo "$P" | sed 's/.*"pay_url":"\([^"]*\)".*/\1/'
-
-  # 3. Watch: "created", and "completed" once it is paid
-  curl -s {api}/watch/$(echo "$P" | sed 's/.*"watch_code":"\([^"]*\)".*/\1/'); echo
-
-  Ctrl-C ends it.
-"#,
-        version = env!("CARGO_PKG_VERSION")
-    )
 }

@@ -100,10 +100,9 @@ impl Environment {
         self.get("NO_COLOR").is_none()
     }
 
-    /// The variables that no program which we start may have: those with the secret.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing starts a program yet"))]
-    pub(crate) fn withheld(&self) -> impl Iterator<Item = &str> {
-        self.settings().filter(|(_, key, _)| key == SECRET).map(|(name, ..)| name)
+    /// The variables that are settings of ours: nobody else's business.
+    pub(crate) fn names_of_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings().map(|(name, ..)| name)
     }
 
     /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
@@ -392,12 +391,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_secret_is_withheld_however_its_variable_is_written() {
+    fn no_setting_is_handed_on_however_its_variable_is_written() {
         let names =
             ["HOME", "TILLGATE_MERCHANT__SECRET", "TILLGATE_merchant__Secret", "TILLGATE_MERCHANT__SECRET_FILE"];
         let variables = names.map(|name| (name.to_owned(), "value".into())).to_vec();
         let environment = Environment { variables, ..Environment::empty() };
-        assert_eq!(environment.withheld().collect::<Vec<_>>(), [names[1], names[2]]);
+        assert_eq!(environment.names_of_settings().collect::<Vec<_>>(), names[1..]);
     }
 
     #[test]

@@ -36,7 +36,8 @@ const WORDS: [(&str, &[&str]); 11] = [
             "cli/tour.rs",
         ],
     ),
-    (".spawn(", &["serve.rs", "flight.rs"]),
+    // The child is a process.
+    (".spawn(", &["serve.rs", "flight.rs", "cli/child.rs"]),
     // The writer of the store blocks.
     ("thread::spawn", &["store/file.rs"]),
     ("tokio::spawn", &["serve.rs", "watch.rs", "push.rs"]),

@@ -18,6 +18,7 @@ mod clients;
 mod crowd;
 mod deploy_systemd;
 mod echo;
+mod dev;
 mod events;
 mod faults;
 mod gateway;
