@@ -24,7 +24,7 @@ use calls::Calls;
 pub use fault::{Fault, FaultError, Operation};
 use ledger::Ledger;
 use reply::{Reply, quoted, with};
-use request::WayBack;
+use request::{Change, WayBack};
 
 /// Fixed, so that a merchant's tests can name it.
 pub const DEFAULT_SECRET: &str = "sandbox_secret_not_worth_stealing";
@@ -152,15 +152,16 @@ impl Sandbox {
             }
             Route::Pay(code) if posted => self.pay(code, &WayBack::find(body)),
             Route::Pay(code) => self.pay_page(code, &WayBack::find(query(head))),
-            Route::Portal => pages::portal(&self.0.merchant, self.ledger().newest_first()),
+            Route::Portal => {
+                let faults = self.faults().len();
+                pages::portal(&self.0.merchant, self.ledger().newest_first(), faults)
+            }
             Route::DevApi => pages::dev_api(&self.0.secret, host(head)),
-            Route::Faults if posted => match request::faults(body) {
-                Ok(faults) => {
-                    self.set_faults(faults);
-                    self.list_faults().into_response()
-                }
-                Err(refusal) => refusal.into_response(),
+            Route::Faults if posted => match request::change(body) {
+                Some(change) => self.change_faults(&change, host(head)),
+                None => self.replace_faults(body).into_response(),
             },
+            Route::Faults if wants_page(head) => pages::faults(&self.faults(), host(head)),
             Route::Faults => self.list_faults().into_response(),
             Route::Complete(code) => self.complete_now(code).into_response(),
             Route::Calls => self.list_calls().into_response(),
@@ -234,6 +235,37 @@ impl Sandbox {
         }
     }
 
+    fn replace_faults(&self, body: &[u8]) -> Reply {
+        match request::faults(body) {
+            Ok(faults) => {
+                self.set_faults(faults);
+                self.list_faults()
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// For a person, who then sees what is set. One that has left the list meanwhile needs no removal.
+    fn change_faults(&self, change: &Change, host: &str) -> Response<Body> {
+        let mut faults = self.faults();
+        match change {
+            Change::Add(text) => match text.parse::<Fault>() {
+                Ok(fault) => faults.push(fault),
+                Err(error) => return pages::bad_fault(&faults, host, text, &error.to_string()),
+            },
+            Change::Remove(text) => {
+                if let Some(found) = faults.iter().position(|fault| fault.to_string() == *text) {
+                    faults.remove(found);
+                }
+            }
+            Change::Clear => faults.clear(),
+        }
+        let mut seen =
+            with(pages::faults(&faults, host), header::LOCATION, HeaderValue::from_static("/_sandbox/faults"));
+        *seen.status_mut() = StatusCode::SEE_OTHER;
+        seen
+    }
+
     fn list_faults(&self) -> Reply {
         let faults: Vec<_> = self.faults().iter().map(|fault| quoted(&fault.to_string())).collect();
         Reply::ok().json("faults", format!("[{}]", faults.join(",")))
@@ -305,12 +337,16 @@ impl<'a> Route<'a> {
 
 /// A page for a person, a message for a program.
 fn nothing_here(head: &Parts) -> Response<Body> {
-    let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("text/html")) {
+    if wants_page(head) {
         pages::nothing_here()
     } else {
         Reply::message(StatusCode::NOT_FOUND, "Nothing here: GET /dev/api tells what there is").into_response()
     }
+}
+
+fn wants_page(head: &Parts) -> bool {
+    let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response<Body> {

@@ -55,21 +55,21 @@ pub(super) enum Kind {
 
 use Operation::{Start, Watch};
 
-/// The kinds that are one word, and the calls that know them.
-const WORDS: [(&str, Kind, &[Operation]); 13] = [
-    ("reset", Kind::Reset, &[Start, Watch]),
-    ("truncate", Kind::Truncate, &[Start, Watch]),
-    ("hang", Kind::Hang, &[Start, Watch]),
-    ("redirect", Kind::Redirect, &[Start, Watch]),
-    ("echo-secret", Kind::EchoSecret, &[Start, Watch]),
-    ("huge", Kind::Huge, &[Start, Watch]),
-    ("not-json", Kind::NotJson, &[Start, Watch]),
-    ("encoded", Kind::Encoded, &[Start, Watch]),
-    ("missing-field", Kind::MissingField, &[Start, Watch]),
-    ("bad-code", Kind::BadCode, &[Start]),
-    ("reopen", Kind::Reopen, &[Watch]),
-    ("unknown-status", Kind::UnknownStatus, &[Watch]),
-    ("wrong-amount", Kind::WrongAmount, &[Watch]),
+/// The kinds that are one word, the calls that know them, and what a caller then sees.
+pub(super) const WORDS: [(&str, Kind, &[Operation], &str); 13] = [
+    ("reset", Kind::Reset, &[Start, Watch], "the connection is cut without an answer"),
+    ("truncate", Kind::Truncate, &[Start, Watch], "half of the answer, then the connection is cut"),
+    ("hang", Kind::Hang, &[Start, Watch], "no answer, for ten minutes"),
+    ("redirect", Kind::Redirect, &[Start, Watch], "a redirect to somewhere else"),
+    ("echo-secret", Kind::EchoSecret, &[Start, Watch], "the merchant secret stands in the answer"),
+    ("huge", Kind::Huge, &[Start, Watch], "an answer of 1 MiB"),
+    ("not-json", Kind::NotJson, &[Start, Watch], "an HTML page, with status 200"),
+    ("encoded", Kind::Encoded, &[Start, Watch], "a compressed answer that nobody asked for"),
+    ("missing-field", Kind::MissingField, &[Start, Watch], "an answer without its watch_code or status"),
+    ("bad-code", Kind::BadCode, &[Start], "codes with a slash in them"),
+    ("reopen", Kind::Reopen, &[Watch], "a completed payment is told as created again"),
+    ("unknown-status", Kind::UnknownStatus, &[Watch], "a status that the guide does not have"),
+    ("wrong-amount", Kind::WrongAmount, &[Watch], "another amount than that of the start"),
 ];
 
 impl Fault {
@@ -144,8 +144,8 @@ impl Draft {
                 let count = number(item, value, 1..=u64::MAX, "a count is a whole number from 1")?;
                 set("count", &mut self.count, count)
             }
-            _ => match WORDS.iter().find(|(word, _, by)| *word == item && by.contains(&operation)) {
-                Some((_, kind, _)) => self.set_kind(item, *kind),
+            _ => match WORDS.iter().find(|(word, _, by, _)| *word == item && by.contains(&operation)) {
+                Some((_, kind, ..)) => self.set_kind(item, *kind),
                 None => Err(FaultError(format!("{operation} knows no fault `{item}`: it knows {}", known(operation)))),
             },
         }
@@ -201,7 +201,7 @@ fn bad(item: &str, expected: &str) -> FaultError {
 }
 
 fn known(operation: Operation) -> String {
-    let words = WORDS.iter().filter(|(_, _, by)| by.contains(&operation)).map(|(word, ..)| *word);
+    let words = WORDS.iter().filter(|(_, _, by, _)| by.contains(&operation)).map(|(word, ..)| *word);
     let words: Vec<_> = std::iter::once("status=N").chain(words).collect();
     format!("{}; with delay=D, rate=F, count=N, and retry-after=N beside status=429 or 503", words.join(", "))
 }
@@ -248,7 +248,7 @@ impl fmt::Display for Kind {
         match self {
             Kind::Status { code, retry_after: None } => write!(f, "status={code}"),
             Kind::Status { code, retry_after: Some(seconds) } => write!(f, "status={code},retry-after={seconds}"),
-            word => f.write_str(WORDS.iter().find(|(_, kind, _)| kind == word).map_or("", |(text, ..)| text)),
+            word => f.write_str(WORDS.iter().find(|(_, kind, ..)| kind == word).map_or("", |(text, ..)| text)),
         }
     }
 }
@@ -264,7 +264,7 @@ mod tests {
             "start:status=503,retry-after=2,delay=250ms,rate=0.5,count=3".to_owned(),
             "watch:delay=3s".to_owned(),
         ];
-        for (word, _, operations) in WORDS {
+        for (word, _, operations, _) in WORDS {
             texts.extend(operations.iter().map(|operation| format!("{operation}:{word},count=1")));
         }
         for text in texts {

@@ -1,5 +1,7 @@
 //! The sandbox's pages: plain HTML without a script, readable on a phone and in the dark.
 
+mod faults;
+
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
@@ -9,9 +11,13 @@ use super::reply::{quoted, response, with};
 use super::request::{Redirect, WayBack};
 use crate::html::text;
 use crate::serve::Body;
+pub(super) use faults::{bad_fault, faults};
 
 /// How many payments the portal shows.
 const PORTAL_ROWS: usize = 100;
+
+const FAULTY: &str =
+    r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See and end it</a></p>"#;
 
 /// A form may lead anywhere on the web: browsers hold this against every redirect that follows a post, the merchant's
 /// own ones too.
@@ -75,17 +81,33 @@ fn refused_way_back() -> String {
 }
 
 /// The merchant's portal: payments newest first.
-pub(super) fn portal<'a>(merchant: &str, payments: impl ExactSizeIterator<Item = &'a Payment>) -> Response<Body> {
+pub(super) fn portal<'a>(
+    merchant: &str,
+    payments: impl ExactSizeIterator<Item = &'a Payment>,
+    faults: usize,
+) -> Response<Body> {
     let all = payments.len();
+    let note = match faults {
+        0 => String::new(),
+        1 => FAULTY.replace("{}", "A fault is set"),
+        many => FAULTY.replace("{}", &format!("{many} faults are set")),
+    };
     let rows: String = payments.take(PORTAL_ROWS).map(row).collect();
     let main = if all == 0 {
-        format!(include_str!("pages/empty.html"), merchant = text(merchant))
+        format!(include_str!("pages/empty.html"), merchant = text(merchant), note = note)
     } else {
         let more = match all.saturating_sub(PORTAL_ROWS) {
             0 => String::new(),
             older => format!(r#"<p class="quiet">{older} older ones are not shown.</p>"#),
         };
-        format!(include_str!("pages/portal.html"), merchant = text(merchant), count = all, rows = rows, more = more)
+        format!(
+            include_str!("pages/portal.html"),
+            merchant = text(merchant),
+            note = note,
+            count = all,
+            rows = rows,
+            more = more
+        )
     };
     with(page("Payments", &main), header::REFRESH, HeaderValue::from_static("5"))
 }

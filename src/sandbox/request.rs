@@ -71,6 +71,23 @@ pub(super) fn faults(body: &[u8]) -> Result<Vec<Fault>, Reply> {
     if problems.is_empty() { Ok(good) } else { Err(bad(&problems.join(". "))) }
 }
 
+/// What a person wants changed, on the page of faults.
+pub(super) enum Change {
+    Add(String),
+    Remove(String),
+    Clear,
+}
+
+/// That of the page's form; None for a body that is none, as a program's `{"faults":[…]}`.
+pub(super) fn change(form: &[u8]) -> Option<Change> {
+    form_urlencoded::parse(form).find_map(|(name, value)| match &*name {
+        "add" => Some(Change::Add(value.trim().to_owned())),
+        "remove" => Some(Change::Remove(value.into_owned())),
+        "clear" => Some(Change::Clear),
+        _ => None,
+    })
+}
+
 /// serde would also take an array for a struct.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     let is_object = body.trim_ascii_start().starts_with(b"{");

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::clients::{JS, blocks};
-use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, start_at};
+use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, set_faults, start_at};
 
 /// A headless chromium, driven over WebDriver.
 struct Browser {
@@ -89,11 +89,23 @@ impl Browser {
 
     /// Clicks the only element that this CSS selector finds.
     async fn click(&self, selector: &str) {
+        let element = self.only(selector).await;
+        self.ask(Method::POST, &format!("{element}/click"), json!({})).await;
+    }
+
+    /// Types into it.
+    async fn type_in(&self, selector: &str, text: &str) {
+        let element = self.only(selector).await;
+        self.ask(Method::POST, &format!("{element}/value"), json!({ "text": text })).await;
+    }
+
+    /// The path of the only element that this CSS selector finds.
+    async fn only(&self, selector: &str) -> String {
         let found = self.ask(Method::POST, "/elements", json!({ "using": "css selector", "value": selector })).await;
         let [element] = &found.as_array().unwrap()[..] else { panic!("not one {selector}: {found}") };
         // The key is WebDriver's own constant; there is no other.
         let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap();
-        self.ask(Method::POST, &format!("/element/{id}/click"), json!({})).await;
+        format!("/element/{id}")
     }
 
     /// The value of a JavaScript expression.
@@ -127,8 +139,13 @@ impl Browser {
 
     /// Waits until the page's heading is this.
     async fn shows(&self, heading: &str) {
-        in_time(heading, async {
-            while self.value("document.querySelector('h1')?.innerText").await != heading {
+        self.becomes("document.querySelector('h1')?.innerText", json!(heading)).await;
+    }
+
+    /// Waits until a JavaScript expression has this value.
+    async fn becomes(&self, expression: &str, value: Value) {
+        in_time(&format!("{expression} is {value}"), async {
+            while self.value(expression).await != value {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
@@ -322,6 +339,70 @@ async fn the_sandboxs_pages_fit_a_phone() {
         fits(&browser, started["pay_url"].as_str().unwrap()).await;
         fits(&browser, &gateway).await;
         fits(&browser, &format!("{gateway}/nothing/here")).await;
+        fits(&browser, &format!("{gateway}/_sandbox/faults")).await;
+        set_faults(&gateway, &["start:status=503,retry-after=86400,delay=250ms,rate=0.123456789,count=1000000"]).await;
+        fits(&browser, &format!("{gateway}/_sandbox/faults")).await;
+        fits(&browser, &gateway).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_person_makes_the_gateway_go_wrong_and_right_again() {
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("GATEWAY__RETRIES", "0")]).await;
+        let page = format!("{gateway}/_sandbox/faults");
+        let shows = async |set: Value| {
+            browser.becomes("[...document.querySelectorAll('.set code')].map((code) => code.innerText)", set).await;
+        };
+        browser.go(&gateway).await;
+        browser.click("nav a[href='/_sandbox/faults']").await;
+        browser.arrives_at(&page).await;
+        shows(json!([])).await;
+
+        browser.click("button[value='start:status=500']").await;
+        shows(json!(["start:status=500"])).await;
+        browser.type_in("input", " watch:delay=10ms,rate=0.5").await;
+        browser.click("input + button").await;
+        let both = json!(["start:status=500", "watch:delay=10ms,rate=0.5"]);
+        shows(both.clone()).await;
+        // Loaded again, it adds nothing.
+        browser.go(browser.value("location.href").await.as_str().unwrap()).await;
+        shows(both.clone()).await;
+        assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.text("error"), "gateway_bad_answer");
+        browser.go(&gateway).await;
+        let note = browser.value("document.querySelector('.note').innerText").await;
+        assert!(note.as_str().unwrap().starts_with("2 faults are set"), "{note}");
+        browser.click(".note a").await;
+        browser.arrives_at(&page).await;
+        assert_eq!(browser.complaints().await, json!([]), "nothing was against the policy");
+
+        // What is none is told why, stays to be mended, and changes nothing.
+        browser.type_in("input", "start:\"><script>reset").await;
+        browser.click("input + button").await;
+        browser.becomes("document.querySelectorAll('[role=alert]').length", json!(1)).await;
+        let why = browser.value("document.querySelector('[role=alert]').innerText").await;
+        let why = why.as_str().unwrap();
+        assert!(why.contains("start knows no fault `\"><script>reset`") && why.contains("truncate"), "{why}");
+        assert_eq!(browser.value("document.querySelector('input').value").await, "start:\"><script>reset");
+        shows(both).await;
+
+        browser.click("button[name='remove'][value='start:status=500']").await;
+        shows(json!(["watch:delay=10ms,rate=0.5"])).await;
+        assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.status, 200);
+        browser.click("button[name='clear']").await;
+        shows(json!([])).await;
+        browser.go(&gateway).await;
+        assert_eq!(browser.value("document.querySelectorAll('.note').length").await, 0);
+
+        let mut grounds = Vec::new();
+        for scheme in ["light", "dark"] {
+            browser.set_scheme(scheme).await;
+            browser.go(&page).await;
+            grounds.push(browser.value("getComputedStyle(document.querySelector('input')).backgroundColor").await);
+        }
+        assert_eq!(grounds, ["rgb(245, 246, 248)", "rgb(14, 17, 22)"]);
     })
     .await;
 }

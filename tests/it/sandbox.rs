@@ -241,6 +241,24 @@ async fn faults_are_given_at_the_start_and_replaced_at_run_time() {
     assert_eq!(start_at(sandbox, &start).await.status, 200, "its count is used up");
     assert_eq!(get_at(sandbox, "/_sandbox/faults").await.json()["faults"], serde_json::json!([]));
 
+    // A person sees a page, and one click changes one fault.
+    let page = call(sandbox, Method::GET, "/_sandbox/faults", &[("accept", "text/html,*/*")], "").await;
+    assert!(page.header("content-type").starts_with("text/html") && page.body.contains("<form method=\"post\""));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let change = async |body: &str| call(sandbox, Method::POST, "/_sandbox/faults", &form, body).await;
+    for body in ["add=start%3Areset", "add=watch%3Ahang", "add=start%3Areset", "remove=start%3Areset", "remove=gone"] {
+        let changed = change(body).await;
+        assert_eq!((changed.status, changed.header("location")), (303, "/_sandbox/faults"), "{body}");
+    }
+    let listed = async || get_at(sandbox, "/_sandbox/faults").await.json()["faults"].take();
+    assert_eq!(listed().await, json!(["watch:hang", "start:reset"]));
+    let bad = change("add=start%3Aexplode").await;
+    assert!(bad.status == 400 && bad.body.contains("start knows no fault `explode`"), "{bad:?}");
+    // As curl sends what a program means.
+    assert_eq!(change(r#"{"faults":["watch:status=500"]}"#).await.json()["faults"], json!(["watch:status=500"]));
+    assert_eq!(change("clear=all").await.status, 303);
+    assert_eq!(listed().await, json!([]));
+
     // One bad one refuses all, and says what there is.
     set_faults(&url, &["watch:status=500"]).await;
     for body in
