@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,6 +41,10 @@ struct Kind {
     needs: &'static [&'static str],
     /// How to get it.
     mend: &'static str,
+    /// It makes its pass over open orders by itself: there is no command for it.
+    passes_by_itself: bool,
+    /// How long it may be: some languages need more words.
+    most_lines: usize,
 }
 
 const PHP: Kind = Kind {
@@ -47,18 +52,42 @@ const PHP: Kind = Kind {
     program: "php",
     needs: &["-r", "curl_init(); new PDO('sqlite::memory:');"],
     mend: "apt-get install php-curl php-sqlite3",
+    passes_by_itself: false,
+    most_lines: 115,
 };
 const PYTHON: Kind = Kind {
     script: "shop.py",
     program: "python3",
     needs: &["-c", "import flask, requests, standardwebhooks"],
     mend: "python3 -m pip install -r tests/clients/requirements.txt",
+    passes_by_itself: false,
+    most_lines: 115,
 };
 const JS: Kind = Kind {
     script: "shop.mjs",
     program: "node",
     needs: &["--input-type=module", "-e", "import 'express'; import 'standardwebhooks'"],
     mend: "npm ci --prefix tests/clients",
+    passes_by_itself: true,
+    most_lines: 115,
+};
+const JAVA: Kind = Kind {
+    script: "Shop.java",
+    program: "java",
+    // The compiler is not in every package of Java; it runs `java Shop.java` too.
+    needs: &["--describe-module", "jdk.compiler"],
+    mend: "apt-get install default-jdk-headless",
+    passes_by_itself: true,
+    most_lines: 210,
+};
+
+const SHELL: Kind = Kind {
+    script: "shop.sh",
+    program: "sh",
+    needs: &["-c", "command -v curl"],
+    mend: "apt-get install curl",
+    passes_by_itself: false,
+    most_lines: 85,
 };
 
 impl Kind {
@@ -71,6 +100,21 @@ impl Kind {
         };
         has(self.program) && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.mend)))
     }
+
+    fn path(self) -> PathBuf {
+        file("tests/clients").join(self.script)
+    }
+}
+
+/// Where the shop in Java is compiled to, once for all tests: `java Shop.java` does it at each start, for seconds.
+fn compiled() -> &'static Path {
+    static CLASSES: LazyLock<PathBuf> = LazyLock::new(|| {
+        let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shop-{}", std::process::id()));
+        let compiled = std::process::Command::new("javac").arg("-d").arg(&classes).arg(JAVA.path()).output().unwrap();
+        assert!(compiled.status.success(), "{compiled:?}");
+        classes
+    });
+    &CLASSES
 }
 
 /// Each promise is kept in each language.
@@ -79,6 +123,7 @@ macro_rules! in_each_language {
         in_each_language!(@ php PHP: $($promise)*);
         in_each_language!(@ python PYTHON: $($promise)*);
         in_each_language!(@ js JS: $($promise)*);
+        in_each_language!(@ java JAVA: $($promise)*);
     };
     (@ $module:ident $kind:ident: $($promise:ident)*) => {
         mod $module {
@@ -187,10 +232,12 @@ impl Town {
 
     async fn shop_with(&self, key: &str, api: SocketAddr, check_every: &str) -> Shop {
         let mut command = self.command(key, api);
-        if self.kind == PHP {
-            command.arg("-S").arg(self.shop.to_string());
-        }
-        command.arg(file("tests/clients").join(self.kind.script)).env("CHECK_EVERY", check_every);
+        match self.kind {
+            PHP => command.args(["-S", &self.shop.to_string()]).arg(self.kind.path()),
+            JAVA => command.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(compiled()).arg("Shop"),
+            _ => command.arg(self.kind.path()),
+        };
+        command.env("CHECK_EVERY", check_every);
         // Its workers end with it.
         let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the shop starts");
@@ -200,14 +247,14 @@ impl Town {
         Shop { child, address: self.shop }
     }
 
-    /// The pass over open orders, as cron makes it; the shop in JavaScript has no other way than its own clock.
+    /// The pass over open orders, as cron makes it; others have no other way than their own clock.
     async fn check(&self, shop: Shop) -> Shop {
-        if self.kind == JS {
+        if self.kind.passes_by_itself {
             shop.close().await;
             return self.shop_with(&self.key, self.api, "0.2").await;
         }
         let mut command = self.command(&self.key, self.api);
-        command.arg(file("tests/clients").join(self.kind.script)).arg("check");
+        command.arg(self.kind.path()).arg("check");
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -247,7 +294,12 @@ impl Town {
         until("the order is paid", async || self.is_paid(order).await.then_some(())).await;
     }
 
-    /// How often the shop has found an order paid.
+    /// The shop has found so many orders paid, and no more; what it prints may come a little later than its page.
+    async fn has_paid(&self, times: usize) {
+        until("the shop says so", async || (self.times_paid() >= times).then_some(())).await;
+        assert_eq!(self.times_paid(), times, "{:#?}", self.said());
+    }
+
     fn times_paid(&self) -> usize {
         self.said().iter().filter(|line| line.starts_with("paid:")).count()
     }
@@ -464,7 +516,7 @@ async fn an_order_is_paid_once_by_webhook(kind: Kind) {
     let [first, second] = &relay.saw(2).await[..] else { panic!("{:?}", relay.seen()) };
     assert_eq!((first.status, second.status), (500, 204));
     assert_eq!((first.get("webhook-id"), &first.body), (second.get("webhook-id"), &second.body));
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
 
     // The same once more.
     let id = second.get("webhook-id");
@@ -477,7 +529,7 @@ async fn an_order_is_paid_once_by_webhook(kind: Kind) {
     assert_eq!((third.get("webhook-id"), third.status), (id, 204));
     // And another one about the same payment.
     assert_eq!(town.tell(&third.with("webhook-id", "another").signed_in(&town.key, 0)).await, 204);
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
 
     // The same many times at once, when none has come before.
     relay.next.lock().unwrap().push_back(Do::Say(503));
@@ -489,7 +541,7 @@ async fn an_order_is_paid_once_by_webhook(kind: Kind) {
     assert!(town.is_paid(&order).await && !town.is_paid(&open).await);
     // The sidecar comes again too.
     relay.saw(5).await;
-    assert_eq!(town.times_paid(), 2);
+    town.has_paid(2).await;
 }
 
 async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
@@ -504,7 +556,7 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
     sidecar.log_line("webhook not delivered").await;
     let shop = town.shop().await;
     town.becomes_paid(&first).await;
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
     shop.close().await;
 
     // The second is paid, which the store knows and the shop does not, and the sidecar is gone in that moment.
@@ -516,7 +568,7 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
     let _shop = town.shop().await;
     let _sidecar = town.sidecar(town.shop).await;
     town.becomes_paid(&second).await;
-    assert_eq!(town.times_paid(), 2);
+    town.has_paid(2).await;
 }
 
 async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
@@ -529,12 +581,12 @@ async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
     assert!(!town.is_paid(&order).await);
     town.pay(&order).await;
     sidecar.log_line("webhook not delivered").await;
-    if kind != JS {
+    if !kind.passes_by_itself {
         assert!(!town.is_paid(&order).await);
     }
     shop = town.check(shop).await;
     town.becomes_paid(&order).await;
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
     shop.close().await;
@@ -550,7 +602,7 @@ async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
     assert!(!town.is_paid(&order).await);
     let _shop = town.check(shop).await;
     town.becomes_paid(&order).await;
-    assert_eq!(town.times_paid(), 2);
+    town.has_paid(2).await;
 }
 
 async fn a_wrong_amount_does_not_pay_an_order(kind: Kind) {
@@ -619,7 +671,7 @@ async fn forged_webhooks_are_refused(kind: Kind) {
     assert_eq!(town.tell(&among).await, 204);
     assert!(town.is_paid(&order).await);
     assert_eq!(town.tell(&good).await, 204);
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
 }
 
 async fn either_of_two_keys_will_do(kind: Kind) {
@@ -633,7 +685,7 @@ async fn either_of_two_keys_will_do(kind: Kind) {
         let order = town.order(1000).await;
         town.pay(&order).await;
         town.becomes_paid(&order).await;
-        assert_eq!(town.times_paid(), times);
+        town.has_paid(times).await;
         let message = relay.saw(times).await.remove(times - 1);
         assert_eq!(message.get("webhook-signature").split(' ').count(), 2, "{message:?}");
         shop.close().await;
@@ -654,7 +706,7 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     assert_eq!(calls(&town.gateway).await.0, 1, "the third was answered as the second");
     town.pay(&order).await;
     town.becomes_paid(&order).await;
-    assert_eq!(town.times_paid(), 1);
+    town.has_paid(1).await;
 
     set_faults(&town.gateway, &["start:status=500,count=1"]).await;
     town.order(1000).await;
@@ -675,6 +727,66 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [422, 200]);
     assert_eq!(starts[0].get("idempotency-key"), starts[1].get("idempotency-key"));
     shop.close().await;
+}
+
+#[tokio::test]
+async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
+    if !SHELL.is_here() {
+        return;
+    }
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let town = Town::new(SHELL).await;
+    let _sidecar = town.sidecar(nobody).await;
+    let run_at = async |api: SocketAddr, arguments: &[&str]| {
+        let mut command = town.command(&town.key, api);
+        command.arg(SHELL.path()).args(arguments);
+        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        let output = output.expect("an end in time").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let shop = async |arguments: &[&str]| run_at(town.api, arguments).await;
+
+    // Started again and again, also when the answer is lost on its way, it is one payment.
+    let relay = Relay::to(town.api, &[Do::Say(503), Do::Lose]).await;
+    let (code, pay, err) = run_at(relay.address, &["order", "7", "1000"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(shop(&["order", "7", "1000"]).await, (0, pay.clone(), String::new()));
+    assert_eq!(calls(&town.gateway).await.0, 1);
+    let link = pay.trim_end().strip_prefix(&format!("pay: {}/pay/", town.gateway)).unwrap_or_else(|| panic!("{pay}"));
+    let (payment, back) = link.split_once('?').unwrap();
+    assert_eq!(back, "redirect=https%3A%2F%2Fshop.example%2Forders%2F7");
+    // The same order for another sum is a mistake, which is told.
+    let (code, out, err) = shop(&["order", "7", "2000"]).await;
+    assert!((code, &*out) == (1, "") && err.contains("Idempotency-Key"), "{out}{err}");
+
+    // Many wait for it, and one of them finds it paid.
+    assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
+    let waiting = futures_util::future::join_all((0..3).map(|_| shop(&["wait", "7"])));
+    let ((), said) = tokio::join!(pay_at(&town.gateway, payment), waiting);
+    assert!(said.iter().all(|(code, _, err)| (*code, err.as_str()) == (0, "")), "{said:?}");
+    let paid = said.iter().filter(|(_, out, _)| out.starts_with("paid: ") && out.ends_with(" by wait\n")).count();
+    assert_eq!(paid, 1, "{said:?}");
+    assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
+
+    // The pass finds one that nobody waits for, and no wrong sum counts.
+    let order = async |number: &str| {
+        let (_, pay, err) = shop(&["order", number, "500"]).await;
+        pay.split(['/', '?']).nth(4).unwrap_or_else(|| panic!("{pay}{err}")).to_owned()
+    };
+    pay_at(&town.gateway, &order("8").await).await;
+    let passed = async || Some(shop(&["check"]).await.1).filter(|out| out.ends_with(" by check\n"));
+    assert_eq!(until("the pass finds it", passed).await.lines().count(), 1);
+    set_faults(&town.gateway, &["watch:wrong-amount"]).await;
+    pay_at(&town.gateway, &order("9").await).await;
+    let complaint = async || {
+        let (code, out, err) = shop(&["check"]).await;
+        assert_eq!((code, &*out), (0, ""), "{err}");
+        err.contains("not the amount of the order").then_some(())
+    };
+    until("it complains", complaint).await;
+    let (code, out, err) = shop(&["nonsense"]).await;
+    assert!((code, &*out) == (2, "") && err.contains("sh shop.sh check"), "{err}");
 }
 
 #[tokio::test]
@@ -726,9 +838,9 @@ async fn the_readmes_configuration_of_webhooks_is_good() {
 
 #[test]
 fn the_shops_are_short() {
-    for Kind { script, .. } in [PHP, PYTHON, JS] {
+    for Kind { script, most_lines: most, .. } in [PHP, PYTHON, JS, JAVA, SHELL] {
         let text = std::fs::read_to_string(file("tests/clients").join(script)).unwrap();
         let (lines, widest) = (text.lines().count(), text.lines().map(|line| line.chars().count()).max());
-        assert!(lines <= 115 && widest <= Some(120), "{script} has {lines} lines, the widest {widest:?}");
+        assert!(lines <= most && widest <= Some(120), "{script} has {lines} lines, the widest {widest:?}");
     }
 }
