@@ -17,7 +17,7 @@ pub(super) use faults::{bad_fault, faults};
 const PORTAL_ROWS: usize = 100;
 
 const FAULTY: &str =
-    r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See and end it</a></p>"#;
+    r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See what is set</a></p>"#;
 
 /// A form may lead anywhere on the web: browsers hold this against every redirect that follows a post, the merchant's
 /// own ones too.
