@@ -421,6 +421,22 @@ impl Program {
         (address("listen"), address("admin"))
     }
 
+    /// Memory that is really there, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("it was not waited for")
+    }
+
     /// The next line of its answer.
     pub async fn stdout_line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
@@ -472,7 +488,7 @@ impl Program {
 
     /// The same to one that may have ended.
     pub fn try_signal(&self, name: &str) -> bool {
-        let id = self.child.id().expect("it was not waited for").to_string();
+        let id = self.id().to_string();
         std::process::Command::new("kill").args(["-s", name, &id]).status().expect("kill").success()
     }
 

@@ -14,7 +14,7 @@ const POST: &str = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nConte
 const ORDER: &str = r#"{"amount": 1000}"#;
 
 /// What a refusal says: its status and word. An answer without a body is hyper's own.
-type Refusal = (u16, &'static str);
+pub type Refusal = (u16, &'static str);
 const BAD: Refusal = (400, "bad_request");
 const TOO_LARGE: Refusal = (431, "headers_too_large");
 const TOO_LONG: Refusal = (414, "uri_too_long");
@@ -161,6 +161,7 @@ fn bad_chunks() -> Vec<(&'static str, String, String)> {
         ("a bare line feed in an extension", format!("10;a\nb\r\n{ORDER}\r\n0\r\n\r\n")),
         ("a trailer", format!("10\r\n{ORDER}\r\n0\r\nX-Sum: 1\r\n\r\n")),
         ("a trailer that frames", format!("10\r\n{ORDER}\r\n0\r\nContent-Length: 5\r\n\r\n")),
+        ("a long extension", format!("10;{}\r\n{ORDER}\r\n0\r\n\r\n", "a".repeat(300))),
         ("a size line without end", format!("{}\r\n{ORDER}\r\n0\r\n\r\n", "0".repeat(100_000))),
     ]
     .map(|(name, body)| (name, format!("{POST}Transfer-Encoding: chunked\r\n"), body))
@@ -222,11 +223,16 @@ fn bad_heads() -> Vec<(String, Vec<u8>, Refusal)> {
     cases
 }
 
+/// All of them: name, bytes, and what the API says.
+pub fn malformed() -> Vec<(String, Vec<u8>, Refusal)> {
+    [bad_hosts(), bad_targets(), bad_framing(), bad_heads()].concat()
+}
+
 #[tokio::test]
 async fn a_malformed_request_gets_one_refusal_and_nothing_after_it_is_taken_for_a_request() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
-    let cases = [bad_hosts(), bad_targets(), bad_framing(), bad_heads()].concat();
+    let cases = malformed();
     assert!(cases.len() >= 60);
     let mut wrong = Vec::new();
     for (name, bytes, refusal) in &cases {
@@ -291,7 +297,7 @@ async fn a_body_in_bad_chunks_that_comes_after_its_head_gets_one_refusal_too() {
 
 /// Writes all while it reads all: a refusal may come before the request has been read. An error here is the test's
 /// finding, not its end.
-async fn exchange(api: SocketAddr, bytes: Vec<u8>) -> Result<Vec<Answer>, String> {
+pub async fn exchange(api: SocketAddr, bytes: Vec<u8>) -> Result<Vec<Answer>, String> {
     let mut stream = TcpStream::connect(api).await.expect("it listens");
     let (mut read, mut write) = stream.split();
     let mut received = Vec::new();
