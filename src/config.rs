@@ -3,6 +3,8 @@
 
 mod check;
 mod explain;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod load;
 mod reach;
 

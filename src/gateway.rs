@@ -2,6 +2,8 @@
 //! gateway's, and nothing below it knows a payment.
 
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod inject;
 mod scrub;
 mod url;

@@ -44,3 +44,14 @@ mod store;
 mod telemetry;
 mod text;
 mod watch;
+
+/// Doors to rooms, for the programs in `tests/fuzz`. Nothing of them is in tillgate itself.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::config::fuzz as config;
+    pub use crate::gateway::fuzz as gateway;
+    pub use crate::serve::fuzz as serve;
+    pub use crate::start::fuzz as start;
+    pub use crate::store::fuzz as store;
+}

@@ -3,6 +3,8 @@
 mod address;
 mod entrance;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gate;
 mod passed;
 mod socket_file;

@@ -1,5 +1,7 @@
 //! Starting a payment: parse, admit, send, remember, reply.
 
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod redirect;
 mod request;
 

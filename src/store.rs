@@ -8,6 +8,8 @@ mod answers;
 mod backend;
 mod counted;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod journal;
 mod known;
 mod outbox;

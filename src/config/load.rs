@@ -198,7 +198,9 @@ impl Reading {
             Err(error) => {
                 // Its message alone: with its context it would quote the line, and that may be the secret's.
                 let line = error.span().map_or(1, |span| line_of(text, span.start));
-                let message = error.message().lines().next().unwrap_or_default().to_owned();
+                // Of some control characters it says nothing at all.
+                let message = error.message().lines().next().filter(|line| !line.trim().is_empty());
+                let message = message.unwrap_or("this is not TOML").to_owned();
                 let mend = "write it as TOML: [section] lines, and key = value lines with texts in quotes";
                 return self.fault("--config", format!("{place}:{line}"), message, mend);
             }
@@ -397,6 +399,16 @@ mod tests {
         let variables = names.map(|name| (name.to_owned(), "value".into())).to_vec();
         let environment = Environment { variables, ..Environment::empty() };
         assert_eq!(environment.names_of_settings().collect::<Vec<_>>(), names[1..]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_always_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "[gateway]\n#r\0").unwrap();
+        let mut reading = Reading::new();
+        reading.file(Some(file.path()));
+        assert_eq!(reading.faults[0].what, "this is not TOML");
+        assert!(reading.faults[0].place.ends_with(":2"), "{:?}", reading.faults);
     }
 
     #[test]

@@ -21,9 +21,9 @@ const MAX_MESSAGE: usize = 200;
 
 /// A whole answer.
 pub(super) struct Answer {
-    status: u16,
-    retry_after: Option<Duration>,
-    body: Bytes,
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Bytes,
 }
 
 /// A whole answer that the secret was taken out of: the only kind that is read.

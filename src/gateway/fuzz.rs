@@ -1,0 +1,37 @@
+//! What the gateway says, for the programs in `tests/fuzz`: not a part of tillgate.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use secrecy::SecretString;
+
+use super::error::Error;
+use super::scrub::Scrubber;
+use super::wire::{self, Answer, Scrubbed};
+
+/// A start that the gateway took: code, watch code, and the object as a caller gets it.
+///
+/// # Errors
+/// All that a caller is told instead.
+pub fn started(status: u16, body: &[u8], secret: &str) -> Result<(String, String, String), String> {
+    let started = scrubbed(status, body, secret, wire::started)?;
+    let answer = crate::json::Json::Object(started.answer).to_string();
+    Ok((started.code.to_string(), started.watch_code.to_string(), answer))
+}
+
+/// The status of a payment, the object as a caller gets it, and what tells one state of it from another.
+///
+/// # Errors
+/// All that a caller is told instead.
+pub fn watched(status: u16, body: &[u8], secret: &str) -> Result<(String, String, [u8; 16]), String> {
+    let report = scrubbed(status, body, secret, wire::report)?;
+    Ok((report.status.to_string(), report.body.to_string(), report.fingerprint.0))
+}
+
+fn scrubbed<T>(status: u16, body: &[u8], secret: &str, meaning: fn(Scrubbed) -> Result<T, Error>) -> Result<T, String> {
+    let echoes = Counter::default();
+    let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))], &echoes);
+    let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body) };
+    meaning(answer.scrubbed(&scrubber)).map_err(|error| format!("{error:?}"))
+}

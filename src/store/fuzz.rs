@@ -1,0 +1,56 @@
+//! The rows of a store's file, for the programs in `tests/fuzz`: not a part of tillgate.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow, Unreadable};
+
+/// Which table a row is in.
+#[derive(Clone, Copy, Debug)]
+pub enum Table {
+    /// Payments started here.
+    Payments,
+    /// Their changes.
+    Changes,
+    /// Answers by their key.
+    Answers,
+    /// Webhooks.
+    Deliveries,
+}
+
+/// Reads a row; gives it as it would be written again, and what it says beside its times.
+#[must_use]
+pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
+    match table {
+        Table::Payments => again(bytes, |row: PaymentRow| {
+            let record = row.read(7)?;
+            let (tracked, seen) = (record.tracked.ok_or(Unreadable)?, record.seen);
+            let said = format!("{:?} {:?}", tracked.payment, seen.as_ref().map(|seen| &seen.report));
+            Ok((PaymentRow::new(&tracked, seen.as_ref(), record.polling_ended), said))
+        }),
+        Table::Changes => {
+            let row: ChangeRow = row::read(bytes).ok()?;
+            let (again, payment) = (row::bytes(&row), row.payment);
+            Some((again, format!("{payment} {:?}", row.report().ok()?)))
+        }
+        Table::Answers => again(bytes, |row: AnswerRow| {
+            let answer = row.read("a-key")?;
+            let said = format!("{:?} {:?}", answer.request, answer.body);
+            Ok((AnswerRow::new(&answer), said))
+        }),
+        Table::Deliveries => again(bytes, |row: DeliveryRow| {
+            let delivery = row.read(7)?;
+            let state = delivery.state.label();
+            let said = format!("{} {} {} {:?} {}", delivery.id, delivery.payment, delivery.tries, delivery.body, state);
+            Ok((DeliveryRow::new(&delivery), said))
+        }),
+    }
+}
+
+fn again<T: DeserializeOwned + Serialize>(
+    bytes: &[u8],
+    read: fn(T) -> Result<(T, String), Unreadable>,
+) -> Option<(Vec<u8>, String)> {
+    let (row, said) = row::read(bytes).and_then(read).ok()?;
+    Some((row::bytes(&row), said))
+}
