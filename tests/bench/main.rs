@@ -1,7 +1,9 @@
-//! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does. It prints, and asserts nothing about
-//! speed: a number is for the machine that it was measured on.
+//! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what a
+//! connection costs that never comes to an end. It prints, and asserts nothing about speed: a number is for the machine
+//! that it was measured on.
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program beside the crate")]
 
+mod attack;
 mod load;
 mod process;
 mod store;
@@ -27,8 +29,9 @@ fn main() {
         return;
     }
     println!("machine: {}", process::machine());
-    let only_store = std::env::args().any(|argument| argument == "store");
-    if !only_store {
+    let only = |what: &str| std::env::args().any(|argument| argument == what);
+    let (only_store, only_attack) = (only("store"), only("attack"));
+    if !only_store && !only_attack {
         at_rest();
     }
     let pinned = process::pin_the_rest();
@@ -40,12 +43,18 @@ fn main() {
         runtime.block_on(store::measure(pinned));
         return;
     }
+    if only_attack {
+        println!("{cores}");
+        runtime.block_on(attack::memory(pinned));
+        return;
+    }
     under_load(&runtime, pinned);
     println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
     runtime.block_on(store::measure(pinned));
     runtime.block_on(tracked::measure(pinned));
     runtime.block_on(waiting::measure(pinned));
     runtime.block_on(waiting::latency(pinned));
+    runtime.block_on(attack::memory(pinned));
 }
 
 fn at_rest() {
