@@ -45,7 +45,10 @@ pub(super) fn too_long(bytes: &[u8]) -> Refusal {
 /// What hyper gets in the place of a bad head: a good one, for the same method and target if these can be read, so that
 /// the service can say what was not done.
 pub(super) fn stand_in(head: &[u8]) -> String {
-    let line = head.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
+    // Only what is there however the bytes were cut: not what follows the line, nor what came beyond the limit.
+    let head = &head[..head.len().min(MAX_HEAD)];
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+    let line = line.and_then(|line| std::str::from_utf8(line).ok());
     let mut words = line.unwrap_or_default().split(' ');
     let (method, target) = match (words.next(), words.next(), words.next(), words.next()) {
         (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => (method, target),
