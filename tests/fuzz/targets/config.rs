@@ -14,8 +14,9 @@ static FILE: LazyLock<PathBuf> =
     LazyLock::new(|| std::env::temp_dir().join(format!("tillgate-fuzz-{}.toml", std::process::id())));
 
 fuzz_target!(|text: &[u8]| {
-    // Files that it names are read: only those that are none of ours.
-    if text.windows(5).any(|window| window == b"/dev/" || window == b"/proc") {
+    // Files that it names are read: no devices. And the fuzzer learns the secret from our own comparisons.
+    let has = |needle: &[u8]| text.windows(needle.len()).any(|window| window == needle);
+    if has(b"/dev/") || has(b"/proc") || has(SECRET.as_bytes()) {
         return;
     }
     let mut file = text.to_vec();
