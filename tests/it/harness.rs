@@ -433,10 +433,6 @@ impl Program {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
     }
 
-    fn id(&self) -> u32 {
-        self.child.id().expect("it was not waited for")
-    }
-
     /// The next line of its answer.
     pub async fn stdout_line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
@@ -465,8 +461,7 @@ impl Program {
 
     /// Its most memory so far, in KiB (Linux, proc(5)); `None` where nobody may look.
     pub fn peak_kib(&self) -> Option<u64> {
-        let id = self.child.id().expect("it was not waited for");
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
