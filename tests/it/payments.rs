@@ -66,7 +66,9 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
     assert_eq!(known["started_at"], started_at);
     assert!(is_time(&known["last_polled_at"]), "{known}");
     // As text, which is as in time.
-    assert!(known["last_polled_at"].as_str() >= started_at.as_str(), "{known}");
+    // As texts without their last letter: a fraction has no more digits than it needs.
+    let time = |time: &Value| time.as_str().unwrap().trim_end_matches('Z').to_owned();
+    assert!(time(&known["last_polled_at"]) >= time(&started_at), "{known}");
     assert_eq!(known.as_object().unwrap().len(), 10, "{known}");
 
     sidecar.pay(&code);
