@@ -527,7 +527,7 @@ async fn an_answer_that_comes_too_late_is_nobodys() {
 }
 
 /// Where libfaketime is, if it is anywhere.
-fn faketime() -> Option<String> {
+pub fn faketime() -> Option<String> {
     let libraries = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut paths = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
     paths.find(|path| path.is_file())?.to_str().map(ToOwned::to_owned)

@@ -15,6 +15,7 @@ use hyper::Method;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
+use crate::faults::faketime;
 use crate::harness::{
     Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip, until,
 };
@@ -856,9 +857,10 @@ async fn terminated_under_load_it_ends_in_peace_and_nothing_told_is_lost() {
 /// `order-3` (1000, open), killed and closed in peace afterwards.
 #[tokio::test]
 async fn a_store_of_the_first_version_opens() {
-    if !has("faketime") {
+    let Some(library) = faketime() else {
+        skip("libfaketime is not installed");
         return;
-    }
+    };
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/store-v1");
     let answers: BTreeMap<String, String> =
         serde_json::from_slice(&fs::read(fixture.join("answers.json")).unwrap()).unwrap();
@@ -868,8 +870,8 @@ async fn a_store_of_the_first_version_opens() {
     let receiver = Receiver::new(|_| Mood::Take).await;
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
     let webhook = [("WEBHOOK__URL", url.as_str()), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
-    let clock = clock_at("2026-11-23 21:00:00");
-    let clock: Vec<_> = clock.iter().map(String::as_str).collect();
+    let preload = format!("LD_PRELOAD={library}");
+    let clock = ["env", &preload, "FAKETIME=@2026-11-23 21:00:00", "FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC"];
     let mut sidecar = place.launch(&clock, &gateway, &webhook);
     let (api, _) = sidecar.addresses().await;
     let listed = listed(api).await;
@@ -883,16 +885,6 @@ async fn a_store_of_the_first_version_opens() {
     let id = fs::read_to_string(fixture.join("pending")).unwrap();
     assert_eq!(receiver.messages()[0].id, id.trim());
     assert_eq!(call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await.text("status"), "completed");
-}
-
-/// Starts a program with a wall clock that shows this.
-fn clock_at(time: &str) -> [String; 5] {
-    let multiarch = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let library = multiarch.map(|directory| directory.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
-    let library = library.expect("the library of faketime").display().to_string();
-    let words =
-        ["env", &format!("LD_PRELOAD={library}"), &format!("FAKETIME=@{time}"), "DONT_FAKE_MONOTONIC=1", "TZ=UTC"];
-    words.map(str::to_owned)
 }
 
 /// Makes it, with the version that is to be kept: `cargo test make_a_fixture -- --ignored`.
