@@ -2,6 +2,7 @@
 //! wrong at once.
 
 mod check;
+mod environment;
 mod explain;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::environment::Environment;
 pub(crate) use self::explain::Explained;
-pub(crate) use self::load::{Environment, Source, load};
+pub(crate) use self::load::{Source, load};
 pub(crate) use self::reach::{Reach, admin_address, reach};
 use crate::api::Tokens;
 use crate::client::Network;

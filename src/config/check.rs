@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::environment::{Environment, PREFIX};
 use super::explain::Explained;
-use super::load::{Environment, PREFIX, Reading, SECRET, mend_of};
+use super::load::{Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
 use crate::api::Tokens;
 use crate::client::{self, Identity, Network};

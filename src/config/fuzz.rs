@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::load::{Environment, Source, load};
+use super::environment::Environment;
+use super::load::{Source, load};
 
 /// Loads the file alone, without any variable.
 ///

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::load::{Environment, Reading};
+use super::environment::Environment;
+use super::load::Reading;
 use super::{Config, Fault};
 use crate::file;
 use crate::serve::{Address, Entrance};

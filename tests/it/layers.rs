@@ -42,9 +42,9 @@ const WORDS: [(&str, &[&str]); 11] = [
     ("thread::spawn", &["store/file.rs"]),
     ("tokio::spawn", &["serve.rs", "watch.rs", "push.rs"]),
     ("spawn_blocking", &["secret.rs", "app.rs"]),
-    ("env::var", &["config/load.rs"]),
+    ("env::var", &["config/environment.rs"]),
     // It reads variables too.
-    ("ListenFd", &["config/load.rs"]),
+    ("ListenFd", &["config/environment.rs"]),
     ("Instant::now", &["clock.rs"]),
 ];
 

@@ -1,0 +1,115 @@
+//! What this process was started with. The one reader of the environment.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use socket2::Socket;
+
+use crate::manager::Manager;
+use crate::serve::Passed;
+
+pub(super) const PREFIX: &str = "TILLGATE_";
+
+/// The variables that this process was started with, and the sockets that they tell of.
+pub(crate) struct Environment {
+    variables: Vec<(String, OsString)>,
+    passed: Vec<Socket>,
+}
+
+impl Environment {
+    /// Those of the process. Must come before anything is opened: the numbers of passed sockets are known from the
+    /// variables alone, and something of ours could have one that was not passed after all.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+    pub(crate) fn of_process() -> Self {
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        // Removes the variables of sd_listen_fds(3), so that nothing we start takes the sockets for its own.
+        let mut found = ListenFd::from_env();
+        let passed = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
+            Ok(socket) => socket.map(OwnedFd::from),
+            Err(_) => found.take_unix_listener(i).ok().flatten().map(OwnedFd::from),
+        });
+        Self { variables, passed: passed.map(Socket::from).collect() }
+    }
+
+    /// None at all.
+    pub(crate) fn empty() -> Self {
+        Self { variables: Vec::new(), passed: Vec::new() }
+    }
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.iter().find(|(other, value)| other == name && !value.is_empty()).map(|(_, value)| value)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.to_str()?.parse().ok()
+    }
+
+    /// The socket that was passed with this number; `None` where none at all was passed, as when a person checks the
+    /// configuration of a service.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn passed(&self, number: RawFd) -> Result<Option<Passed>, String> {
+        if let Some(socket) = self.passed.iter().find(|socket| socket.as_raw_fd() == number) {
+            return Passed::new(socket).map(Some);
+        }
+        let meant = self.number("LISTEN_PID").is_none_or(|id| id == u64::from(std::process::id()));
+        match self.number("LISTEN_FDS").filter(|_| meant) {
+            None | Some(0) => Ok(None),
+            Some(count) => {
+                let count = format!("{count} socket{}", if count == 1 { " was" } else { "s were" });
+                Err(format!("{count} passed to this process, and none of TCP or a Unix stream has that number"))
+            }
+        }
+    }
+
+    /// Who started us, and wants to be told how it goes (sd_notify(3), sd_watchdog_enabled(3)).
+    pub(crate) fn manager(&self) -> io::Result<Manager> {
+        let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(Manager::default()) };
+        let meant = self.number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
+        let watchdog = self.number("WATCHDOG_USEC").filter(|limit| meant && *limit > 0);
+        Manager::at(address, watchdog.map(Duration::from_micros))
+    }
+
+    /// Somebody wants to look into this process with a debugger.
+    pub(crate) fn is_debuggable(&self) -> bool {
+        self.get("TILLGATE_DEBUGGABLE").is_some_and(|value| value == "1")
+    }
+
+    /// Colours are welcome (<https://no-color.org>).
+    pub(crate) fn wants_color(&self) -> bool {
+        self.get("NO_COLOR").is_none()
+    }
+
+    /// The variables that are settings of ours: nobody else's business.
+    pub(crate) fn names_of_settings(&self) -> impl Iterator<Item = &str> {
+        self.settings().map(|(name, ..)| name)
+    }
+
+    /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
+    /// Service has our name.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (&str, String, &OsString)> {
+        self.variables.iter().filter_map(|(name, value)| {
+            let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+            Some((name.as_str(), path.to_lowercase().replace("__", "."), value))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_is_handed_on_however_its_variable_is_written() {
+        let names =
+            ["HOME", "TILLGATE_MERCHANT__SECRET", "TILLGATE_merchant__Secret", "TILLGATE_MERCHANT__SECRET_FILE"];
+        let variables = names.map(|name| (name.to_owned(), "value".into())).to_vec();
+        let environment = Environment { variables, ..Environment::empty() };
+        assert_eq!(environment.names_of_settings().collect::<Vec<_>>(), names[1..]);
+    }
+}
