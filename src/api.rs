@@ -1,6 +1,7 @@
 //! The merchant's door: HTTP in, for the app beside us.
 
 mod deliveries;
+mod document;
 mod door;
 mod events;
 mod page;
@@ -136,6 +137,7 @@ enum Route {
     Payments,
     Deliveries,
     Redeliver,
+    Document,
     Pay,
     Nowhere,
 }
@@ -147,6 +149,7 @@ impl Route {
             "/events" => Self::Events,
             "/payments" => Self::Payments,
             "/deliveries" => Self::Deliveries,
+            "/openapi.json" => Self::Document,
             _ if redelivered(path).is_some() => Self::Redeliver,
             _ if path.starts_with("/watch/") => Self::Watch,
             _ if path.starts_with("/pay/") => Self::Pay,
@@ -163,6 +166,7 @@ impl Route {
             Self::Payments => "/payments",
             Self::Deliveries => "/deliveries",
             Self::Redeliver => "/deliveries/{id}/redeliver",
+            Self::Document => "/openapi.json",
             Self::Pay => "/pay/{code}",
             Self::Nowhere => "unknown",
         }
@@ -319,8 +323,9 @@ impl Inner {
             (Route::Payments, &Method::GET) => {
                 payments::payments(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
             }
+            (Route::Document, &Method::GET) => document::document(&self.starter),
             (Route::Start | Route::Redeliver, _) => Err(refuse(Problem::method_not_allowed("POST"))),
-            (Route::Watch | Route::Events | Route::Payments | Route::Deliveries, _) => {
+            (Route::Watch | Route::Events | Route::Payments | Route::Deliveries | Route::Document, _) => {
                 Err(refuse(Problem::method_not_allowed("GET")))
             }
             (Route::Pay, _) => Err(refuse(Problem::new(
@@ -329,7 +334,7 @@ impl Inner {
             ))),
             (Route::Nowhere, _) => Err(refuse(Problem::new(
                 Word::NotFound,
-                "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events, GET /payments and GET /deliveries.",
+                "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events, GET /payments, GET /deliveries, POST /deliveries/{id}/redeliver and GET /openapi.json, which describes them.",
             ))),
         }
     }

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
-pub(crate) use self::request::{BadRequest, Request};
+pub(crate) use self::request::{BadRequest, Bounds, Request};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway, Order, Outcome, Started};
 use crate::json::{Json, Object};
@@ -110,7 +110,7 @@ pub(crate) struct Reply {
 pub(crate) struct Starter(Arc<Inner>);
 
 struct Inner {
-    bounds: request::Bounds,
+    bounds: Bounds,
     limiter: Limiter,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
@@ -130,7 +130,7 @@ impl Starter {
         airport: Airport,
     ) -> Self {
         Self(Arc::new(Inner {
-            bounds: request::Bounds::new(config, allowed),
+            bounds: Bounds::new(config, allowed),
             limiter: Limiter::new(config.rate, config.burst, config.queue_for),
             gateway,
             store,
@@ -146,6 +146,11 @@ impl Starter {
     /// The first thing that is wrong with it; nothing was sent, and no turn was used.
     pub(crate) fn parse(&self, body: &[u8]) -> Result<Request, BadRequest> {
         Request::parse(body, &self.0.bounds)
+    }
+
+    /// What a start may be.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
     }
 
     /// Starts the payment; with a key, once: who asks for the same again gets the same answer, and whoever asks while

@@ -49,10 +49,13 @@ pub(crate) enum BadRequest {
 }
 
 /// The bounds of a start.
-pub(super) struct Bounds {
-    min: Amount,
-    max: Amount,
-    forward: Vec<String>,
+pub(crate) struct Bounds {
+    /// Smallest amount.
+    pub(crate) min: Amount,
+    /// Largest amount.
+    pub(crate) max: Amount,
+    /// Names of fields that are passed on.
+    pub(crate) forward: Vec<String>,
     allowed: Allowed,
 }
 

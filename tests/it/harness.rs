@@ -19,6 +19,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+use crate::described::{DOCUMENT, Document};
+
 /// Longest that any condition is waited for: only ever reached by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -107,8 +109,13 @@ impl Sidecar {
 
     /// The stream that answers any request.
     pub async fn stream_of(&self, request: Request<Full<Bytes>>) -> Stream {
+        let target = request.uri().to_string();
         let (head, body) = self.0.stream(request).await.into_parts();
+        if let Err(fault) = DOCUMENT.head(&target, head.status.as_u16(), &head.headers) {
+            panic!("openapi.json does not describe this answer to {target}: {fault}");
+        }
         Stream {
+            target,
             status: head.status.as_u16(),
             headers: head.headers,
             body: body.into_data_stream(),
@@ -126,9 +133,21 @@ impl Sidecar {
         self.0.followed()
     }
 
-    /// Any request to the API.
+    /// Any request to the API; it and its answer must be as `/openapi.json` has them.
     pub async fn api(&self, request: Request<Full<Bytes>>) -> Answer {
-        Answer::of(self.0.api(request).await)
+        let (method, target, headers) =
+            (request.method().clone(), request.uri().to_string(), request.headers().clone());
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let answer = Answer::of(self.0.api(Request::from_parts(head, Full::new(body.clone()))).await);
+        let body = String::from_utf8_lossy(&body);
+        let own = async || {
+            let mut request = get("/openapi.json");
+            *request.headers_mut() = headers.clone();
+            Answer::of(self.0.api(request).await)
+        };
+        is_described(&method, &target, &headers, &body, &answer, own).await;
+        answer
     }
 
     /// `GET` on the admin listener.
@@ -177,6 +196,7 @@ impl Sidecar {
 
 /// Server-sent events, read as a client of theirs reads them.
 pub struct Stream {
+    target: String,
     pub status: u16,
     pub headers: hyper::HeaderMap,
     body: BodyDataStream<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>,
@@ -199,7 +219,8 @@ impl Block {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    fn parse(text: &str) -> Self {
+    /// One block, without the empty line after it.
+    pub fn parse(text: &str) -> Self {
         let mut block = Self::default();
         for line in text.lines() {
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field: {line}"));
@@ -249,6 +270,9 @@ impl Stream {
         loop {
             let block = self.block().await?;
             if !block.data.is_empty() {
+                if let Err(fault) = DOCUMENT.event(&self.target, &block) {
+                    panic!("openapi.json does not describe this event: {fault}");
+                }
                 return Some(block);
             }
         }
@@ -293,6 +317,11 @@ impl Answer {
         let (_, rest) =
             self.body.split_once(&format!("\"{name}\":\"")).unwrap_or_else(|| panic!("no {name}: {}", self.body));
         rest.split('"').next().unwrap()
+    }
+
+    /// The other listeners give no request an id.
+    fn is_of_the_api(&self) -> bool {
+        self.headers.contains_key("x-request-id")
     }
 
     /// A header, the empty text if it is not there.
@@ -619,20 +648,31 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String
 
 /// One request over a connection of its own.
 pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    call_over(TcpStream::connect(address).await.expect("it listens"), method, path, headers, body).await
+    let own = async || Box::pin(call(address, Method::GET, "/openapi.json", headers, "")).await;
+    call_over(TcpStream::connect(address).await.expect("it listens"), method, path, headers, body, own).await
 }
 
 /// The same over the socket of this file.
 pub async fn call_unix(socket: &Path, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    call_over(UnixStream::connect(socket).await.expect("it listens"), method, path, headers, body).await
+    let own = async || Box::pin(call_unix(socket, Method::GET, "/openapi.json", headers, "")).await;
+    call_over(UnixStream::connect(socket).await.expect("it listens"), method, path, headers, body, own).await
 }
 
-async fn call_over<S>(stream: S, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer
+/// `own` asks the same sidecar for its description.
+async fn call_over<S>(
+    stream: S,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    own: impl AsyncFnOnce() -> Answer,
+) -> Answer
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
+    let asked = method.clone();
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| *name == "host") {
         request = request.header("host", "localhost");
@@ -641,8 +681,34 @@ where
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-    let (head, body) = sender.send_request(request).await.expect("an answer").into_parts();
-    Answer::of(Response::from_parts(head, body.collect().await.expect("a whole body").to_bytes()))
+    let sent = request.headers().clone();
+    let (head, bytes) = sender.send_request(request).await.expect("an answer").into_parts();
+    let answer = Answer::of(Response::from_parts(head, bytes.collect().await.expect("a whole body").to_bytes()));
+    if answer.is_of_the_api() {
+        is_described(&asked, path, &sent, body, &answer, own).await;
+    }
+    answer
+}
+
+/// Fails the test if `/openapi.json` does not know this answer to this request. What it says of a start depends on how
+/// the sidecar is configured: where the usual one does not fit, its own is asked for.
+async fn is_described(
+    method: &Method,
+    target: &str,
+    headers: &hyper::HeaderMap,
+    body: &str,
+    answer: &Answer,
+    own: impl AsyncFnOnce() -> Answer,
+) {
+    if let Err(fault) = DOCUMENT.answer(method, target, answer) {
+        panic!("openapi.json does not describe this answer to {method} {target}: {fault}");
+    }
+    if answer.status < 400
+        && DOCUMENT.request(method, target, headers, body).is_err()
+        && let Err(fault) = Document::new(own().await.json()).request(method, target, headers, body)
+    {
+        panic!("openapi.json does not describe this request, and it was granted: {method} {target}: {fault}");
+    }
 }
 
 /// One request over a connection of its own, and the bytes that come back until its end, or until nobody waits any
@@ -754,7 +820,14 @@ fn first_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
         None => panic!("an answer without a length: {}", shown()),
     };
     let body = bytes.get(start..start + length)?;
-    Some((Answer::of(response.body(Bytes::copy_from_slice(body)).unwrap()), start + length))
+    let answer = Answer::of(response.body(Bytes::copy_from_slice(body)).unwrap());
+    // What was asked is not known here.
+    if answer.is_of_the_api()
+        && let Err(fault) = DOCUMENT.some_answer(&answer)
+    {
+        panic!("openapi.json does not describe this answer to anything: {fault}");
+    }
+    Some((answer, start + length))
 }
 
 /// Waits until this gives something.
