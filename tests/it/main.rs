@@ -31,6 +31,7 @@ mod layers;
 mod memory;
 mod merchants;
 mod openapi;
+mod openapi_tools;
 mod payments;
 mod problems;
 mod push;
