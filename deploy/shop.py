@@ -1,0 +1,47 @@
+"""A shop in one file, to try tillgate with: what the app does, and nothing else."""
+
+import json
+import os
+import signal
+import urllib.request
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TILLGATE = os.environ["TILLGATE_URL"]
+orders = {}  # order: watch_code. A table, in yours.
+
+
+def tillgate(path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(TILLGATE + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+class Shop(BaseHTTPRequestHandler):
+    def do_GET(self):
+        order = self.path.removeprefix("/thanks/")
+        if self.path == "/":
+            self.answer(200, "<form method=post action=/buy><button>Buy for 1000</button></form>")
+        elif order in orders:
+            self.answer(200, f"<p>Your order is {tillgate('/watch/' + orders[order])['status']}</p>")
+        else:
+            self.answer(404, "<p>No such order</p>")
+
+    def do_POST(self):
+        order = uuid.uuid4().hex
+        back = f"http://localhost:8080/thanks/{order}"
+        payment = tillgate("/api/start_payment", {"amount": 1000, "redirect": back})
+        orders[order] = payment["watch_code"]
+        self.answer(303, "", Location=payment["pay_url"])
+
+    def answer(self, status, page, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Type": "text/html", "Content-Length": str(len(page)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # process 1 does not end by itself
+ThreadingHTTPServer(("", 8080), Shop).serve_forever()
