@@ -150,8 +150,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let environment = Environment::of_process();
     // Before there is a thread, and before anything secret is read.
-    // The only secret of `dev` is the sandbox's, and the app that it runs would inherit all of this.
-    if !environment.is_debuggable() && !matches!(arguments.command, Command::Dev { .. }) {
+    // The app that `dev` runs would inherit all of this, and the only secret there is the sandbox's.
+    let runs_an_app = matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
+    if !environment.is_debuggable() && !runs_an_app {
         harden::harden();
     }
     // A sidecar is small: more threads than this would only cost memory on a large machine.
