@@ -42,7 +42,12 @@ pub fn in_namespaces(script: &str, directory: &Path, variables: &[(&str, &str)])
     };
     allowed.then(|| {
         let mut shell = Command::new("unshare");
-        shell.args(unshare).args(["sh", "-euc", script]).current_dir(directory).envs(variables.iter().copied());
+        // What a container says stands on stderr.
+        shell
+            .args(unshare)
+            .args(["sh", "-euc", &format!("exec 2>&1\n{script}")])
+            .current_dir(directory)
+            .envs(variables.iter().copied());
         output(shell.env("no_proxy", "*"))
     })
 }
@@ -101,7 +106,8 @@ fn every_manifest_is_valid_and_nothing_is_held_against_it() {
     if !has("kubectl") {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
+    // checkov leaves hidden folders out, and the usual name of such a one begins with a dot.
+    let directory = tempfile::Builder::new().prefix("manifests").tempdir().unwrap();
     for kustomization in KUSTOMIZATIONS {
         let text = rendered(&file("deploy/kubernetes").join(kustomization));
         let path = directory.path().join(format!("{}.yaml", kustomization.replace('/', "-")));
