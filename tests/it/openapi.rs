@@ -147,7 +147,8 @@ async fn an_answer_that_it_does_not_describe_is_noticed() {
         DOCUMENT.answer(&Method::POST, "/api/start_payment", &answer)
     };
     assert_eq!(check(&|_| {}), Ok(()));
-    let changes: [(&str, &dyn Fn(&mut Answer)); 7] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Answer));
+    let changes: [Change<'_>; 7] = [
         ("does not answer 201", &|answer| answer.status = 201),
         ("has no X-Request-Id", &|answer| drop(answer.headers.remove("x-request-id"))),
         ("Cache-Control", &|answer| drop(answer.headers.insert("cache-control", "public".parse().unwrap()))),
