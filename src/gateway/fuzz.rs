@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_client::metrics::counter::Counter;
 use secrecy::SecretString;
 
 use super::error::Error;
@@ -30,8 +29,7 @@ pub fn watched(status: u16, body: &[u8], secret: &str) -> Result<(String, String
 }
 
 fn scrubbed<T>(status: u16, body: &[u8], secret: &str, meaning: fn(Scrubbed) -> Result<T, Error>) -> Result<T, String> {
-    let echoes = Counter::default();
-    let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))], &echoes);
+    let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
     let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body) };
     meaning(answer.scrubbed(&scrubber)).map_err(|error| format!("{error:?}"))
 }
