@@ -15,8 +15,13 @@ const ALLOWED: &[&str] = &["https://shop.example/back"];
 fuzz_target!(|body: &[u8]| {
     let Ok(read) = start::request(body, MOST, "order", ALLOWED) else { return };
     let text = std::str::from_utf8(body).expect("only UTF-8 is read");
+    let other = serde_json::from_str(text);
+    // A number that no float can hold is JSON all the same, and passed on as the text it is: this reader gives up there.
+    if other.as_ref().is_err_and(|error: &serde_json::Error| error.to_string().starts_with("number out of range")) {
+        return;
+    }
     serde_json::from_str::<NoNameTwice>(text).expect("no name stands there twice");
-    let Ok(Value::Object(other)) = serde_json::from_str(text) else { panic!("another reader does not read it") };
+    let Ok(Value::Object(other)) = other else { panic!("another reader does not read it") };
     assert_eq!(other["amount"].as_u64(), Some(read.amount));
     assert!((1..=MOST).contains(&read.amount));
     assert!(other.keys().all(|name| ["amount", "redirect", "order"].contains(&name.as_str())), "{other:?}");
