@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
         match gateway::started(status, body.as_bytes(), SECRET) {
             Ok((code, watch_code, answer)) => {
                 assert!([200, 201].contains(&status));
-                let value = read(&answer);
+                let Some(value) = read(&answer) else { return };
                 assert_eq!((value["code"].as_str(), value["watch_code"].as_str()), (Some(&*code), Some(&*watch_code)));
                 assert!(is_code(&code) && is_code(&watch_code), "{code:?} {watch_code:?}");
             }
@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     } else {
         match gateway::watched(status, body.as_bytes(), SECRET) {
             Ok((status, answer, tag)) => {
-                let value = read(&answer);
+                let Some(value) = read(&answer) else { return };
                 assert_eq!(value["status"].as_str(), Some(&*status));
                 assert!(value["amount"].is_number());
                 let again = gateway::watched(200, answer.as_bytes(), SECRET);
@@ -38,11 +38,17 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn read(answer: &str) -> Value {
+/// `None`: a number that no float can hold is JSON all the same, and passed on as the text it is; this reader gives up.
+fn read(answer: &str) -> Option<Value> {
     no_secret(answer);
-    let value: Value = serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
-    walk(&value);
-    value
+    match serde_json::from_str(answer) {
+        Ok(value) => {
+            walk(&value);
+            Some(value)
+        }
+        Err(error) if error.to_string().starts_with("number out of range") => None,
+        Err(error) => panic!("{error}: {answer}"),
+    }
 }
 
 fn walk(value: &Value) {
