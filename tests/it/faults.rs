@@ -325,12 +325,17 @@ async fn what_stands_around_an_answer_is_no_part_of_it() {
     ] {
         let gateway = Gateway::new(move |_, _| act.clone()).await;
         let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
-        for _ in 0..2 {
+        // A connection that was used a moment ago may not be back in the pool yet.
+        for starts in 1..=100 {
             let answer = start_at(api, ORDER).await;
             assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{answer:?}");
             assert!(!format!("{answer:?}").contains("pay_evil"), "{answer:?}");
+            assert_eq!(gateway.requests().len(), starts);
+            if gateway.connections() < starts {
+                break;
+            }
         }
-        assert_eq!((gateway.connections(), gateway.requests().len()), (1, 2), "the connection goes on");
+        assert!(gateway.connections() < gateway.requests().len(), "a connection goes on after such an answer");
     }
 }
 
