@@ -182,6 +182,10 @@ enum Stage {
 
 /// Each of them costs a socket for as long as a refusal lingers.
 const MAX_TOLD: usize = 512;
+/// Longest that what there is for the other side waits to be read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the system keeps for one that does not read; it doubles this (socket(7)), and would take megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
 
 impl Server {
     /// A server that serves nothing yet.
@@ -204,6 +208,9 @@ impl Server {
         S::Future: Send,
         S::Error: Into<BoxError>,
     {
+        if let Err(error) = prepare(&listener) {
+            tracing::warn!(%error, "connections keep the system's own limits");
+        }
         let server = self.clone();
         let mut stage = self.stage.subscribe();
         // One task a listener: accepting waits for nothing else.
@@ -246,9 +253,6 @@ impl Server {
         S::Future: Send,
         S::Error: Into<BoxError>,
     {
-        if let Either::Left(tcp) = &stream {
-            let _ = tcp.set_nodelay(true);
-        }
         let verdicts = Verdicts::default();
         let caller = Caller::default();
         let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), caller.hung_up.clone());
@@ -322,6 +326,19 @@ impl Server {
         self.connections.close();
         self.connections.wait().await;
     }
+}
+
+/// What every connection inherits from its listener (tcp(7)). The gate sees only who lets the system's buffers fill up:
+/// that the little in them is read is for the system to see to. A Unix socket has no such options, and needs none but
+/// the timer: what one of its callers does not read is at most 208 KiB, and stays in the caller's own buffer.
+fn prepare(listener: &Listener) -> io::Result<()> {
+    let Either::Left(tcp) = listener else { return Ok(()) };
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
+    Ok(())
 }
 
 /// The next connection.

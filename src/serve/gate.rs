@@ -8,7 +8,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,15 +15,13 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{self, Framing};
-use super::{Limits, Refusal, Verdicts};
+use super::{Limits, Refusal, Verdicts, WRITE_TIMEOUT};
 use crate::clock;
 
 /// How much is read from the socket at once.
 const READ: usize = 4096;
 /// Longest line that gives the size of a chunk.
 const MAX_CHUNK_LINE: usize = 256;
-/// Longest that an answer waits for the other side to read on.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket behind the gate.
 pub(super) struct Gate<S> {
@@ -41,7 +38,7 @@ pub(super) struct Gate<S> {
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
-    /// Runs while the other side reads nothing of what there is for it.
+    /// Runs from when something had to wait for the other side to read until all that there is has been taken.
     unread: Option<Pin<Box<Sleep>>>,
     /// Cancelled when the other side closes its sending half.
     hung_up: CancellationToken,
@@ -193,15 +190,17 @@ impl<S> Gate<S> {
         !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// An error once the other side has read nothing for so long.
+    /// An error once the other side has been too slow. That it reads a little now and then does not help it: the time
+    /// runs until everything is out ([`poll_flush`](AsyncWrite::poll_flush)).
     fn unless_unread<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.unread = None;
+        if written.is_ready() && self.unread.is_none() {
             return written;
         }
         let timer = self.unread.get_or_insert_with(|| Box::pin(clock::sleep(WRITE_TIMEOUT)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => written,
+        }
     }
 
     /// The connection ends here, with an answer.
@@ -366,6 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
+        self.unread = None;
         // After an answer hyper does not read again before there is something to read: the timer of an idle connection
         // has to be started here.
         let _ = self.poll_timer(cx);
