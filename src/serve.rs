@@ -260,13 +260,20 @@ impl Server {
         let requests = self.requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = requests.token();
-            let verdict = verdicts.lock().unwrap_or_else(PoisonError::into_inner).front().copied().flatten();
+            let (verdict, has_sent_more) = {
+                let verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+                (verdicts.front().copied().flatten(), verdicts.len() > 1)
+            };
             request.extensions_mut().insert(caller.clone());
             if let Some(refusal) = verdict {
                 request.extensions_mut().insert(refusal);
             }
             let (service, answering) = (service.clone(), Answering(verdicts.clone()));
             Box::pin(async move {
+                if has_sent_more {
+                    // Many requests at once would be answered in one go, and every other connection would wait for it.
+                    tokio::task::yield_now().await;
+                }
                 // Made in here: one that is moved in has its room twice, where it came in and where it is awaited.
                 let answer = service.oneshot(request).await.map_err(|error| Cut(error.into()));
                 drop(busy);
