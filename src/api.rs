@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use self::document::Document;
 pub(crate) use self::door::Tokens;
 use self::events::Events;
 use self::problem::{Problem, Word};
@@ -120,6 +121,7 @@ struct Inner {
     body_timeout: Duration,
     max_wait: Duration,
     draining: CancellationToken,
+    document: Document,
     refused: Family<Refused, Counter>,
 }
 
@@ -202,6 +204,7 @@ impl Api {
             body_timeout: config.body_timeout,
             max_wait,
             draining: CancellationToken::new(),
+            document: Document::default(),
             refused: Family::default(),
         }))
     }
@@ -323,7 +326,7 @@ impl Inner {
             (Route::Payments, &Method::GET) => {
                 payments::payments(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
             }
-            (Route::Document, &Method::GET) => document::document(&self.starter),
+            (Route::Document, &Method::GET) => self.document.answer(&self.starter),
             (Route::Start | Route::Redeliver, _) => Err(refuse(Problem::method_not_allowed("POST"))),
             (Route::Watch | Route::Events | Route::Payments | Route::Deliveries | Route::Document, _) => {
                 Err(refuse(Problem::method_not_allowed("GET")))

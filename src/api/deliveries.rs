@@ -24,7 +24,7 @@ pub(super) async fn redeliver(store: &Store, id: &str) -> Result<Response<Body>,
     let delivery = store.redeliver(id).await;
     let unknown =
         || Problem::new(Word::NotFound, "There is no delivery of that id (any more): GET /deliveries lists them.");
-    delivery.map(|delivery| page::json(shown(&delivery))).ok_or_else(unknown)
+    delivery.map(|delivery| page::json(Json::Object(shown(&delivery)).to_string())).ok_or_else(unknown)
 }
 
 fn shown(delivery: &Delivery) -> Object {

@@ -1,19 +1,20 @@
 //! Lists in pages: what is asked for, and how a page is answered.
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
 use super::problem::{Problem, Word};
-use crate::json::{Json, Object};
+use crate::json::Json;
 use crate::payment::Status;
 use crate::serve::{self, Body};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// An object, as an answer.
-pub(super) fn json(object: Object) -> Response<Body> {
-    let mut response = Response::new(serve::full(Json::Object(object).to_string()));
+/// JSON, as an answer.
+pub(super) fn json(text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(serve::full(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -30,7 +31,7 @@ pub(super) fn page<T>(
     found.truncate(limit);
     let next = found.last().filter(|_| more).map_or(Json::null(), |last| Json::Text(number(last).to_string()));
     let shown = Json::Array(found.iter().map(show).collect());
-    json(vec![(name.to_owned(), shown), ("next".to_owned(), next)])
+    json(Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string())
 }
 
 /// Which page.
