@@ -230,6 +230,9 @@ impl Api {
     {
         tower::service_fn(move |request| {
             let api = self.clone();
+            // Each future that it goes through has room for it twice, where it came in and where it is kept: of a pointer
+            // that is little, and as many wait as may be connected.
+            let request = Box::new(request);
             async move { Ok(api.0.answer(request).await) }
         })
     }
@@ -237,7 +240,7 @@ impl Api {
 
 impl Inner {
     /// One request: what every answer has, and its line in the log.
-    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    async fn answer<B>(&self, request: Box<Request<B>>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
     {
@@ -273,7 +276,7 @@ impl Inner {
         response
     }
 
-    async fn route<B>(&self, route: Route, request: Request<B>, id: &str) -> Result<Response<Body>, Problem>
+    async fn route<B>(&self, route: Route, request: Box<Request<B>>, id: &str) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
     {
@@ -348,7 +351,7 @@ impl Inner {
     }
 
     /// The whole body, within its size and time.
-    async fn read<B>(&self, body: B) -> Result<Bytes, Problem>
+    async fn read<B>(&self, body: B) -> Result<Vec<u8>, Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
@@ -359,8 +362,8 @@ impl Inner {
         if body.size_hint().lower() > self.max_body_bytes as u64 {
             return Err(too_large());
         }
-        match clock::timeout(self.body_timeout, Limited::new(body, self.max_body_bytes).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+        match clock::timeout(self.body_timeout, copied(Limited::new(body, self.max_body_bytes))).await {
+            Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Problem::new(
                 Word::BadRequest,
@@ -369,6 +372,16 @@ impl Inner {
             Err(_) => Err(Problem::new(Word::RequestTimeout, "The body did not come in time (listen.body_timeout).")),
         }
     }
+}
+
+/// All of a body, copied: its pieces, if they were kept, would each hold on to the whole buffer that they came in, and a
+/// body that comes byte by byte would cost many times its size.
+async fn copied(mut body: impl HttpBody<Data = Bytes, Error = BoxError> + Unpin) -> Result<Vec<u8>, BoxError> {
+    let mut copy = Vec::new();
+    while let Some(frame) = body.frame().await {
+        copy.extend_from_slice(frame?.data_ref().map_or(&[], Bytes::as_ref));
+    }
+    Ok(copy)
 }
 
 /// The caller's, if it is one that can stand in a log line as it is; else a new one.
