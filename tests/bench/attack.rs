@@ -1,9 +1,10 @@
-//! What it costs when somebody means harm: connections that never come to an end.
+//! What it costs when somebody means harm: connections that never come to an end, and callers who are slow on purpose.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::process::{self, Sidecar};
 use crate::{SETTLE, load, table};
@@ -11,6 +12,10 @@ use crate::{SETTLE, load, table};
 const CONNECTIONS: usize = 4000;
 /// What else needs a file descriptor, in this process or in the sidecar.
 const OTHER_FILES: usize = 200;
+/// How long starts are measured while nobody means harm.
+const SIEGE: Duration = Duration::from_secs(3);
+/// Who is still there then stays.
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// The settings of a sidecar that has patience with everybody, so that its memory can be looked at.
 const PATIENT: [(&str, &str); 5] = [
@@ -59,6 +64,64 @@ pub(crate) async fn memory(pinned: bool) {
             table::row("  of each byte that was sent", &format!("{}.{} bytes", tenths / 10, tenths % 10), "< 10 bytes");
         }
     }
+}
+
+/// How long a start takes while 500 are slow with a head, 300 with a body and 300 read nothing, and when those are gone;
+/// all limits are the defaults.
+pub(crate) async fn siege(pinned: bool) {
+    table::head("a start while 1,100 callers are slow on purpose");
+    let (_sandbox, gateway) = process::sandbox();
+    let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", "error")], pinned);
+    let files = sidecar.process.open_files();
+    let quiet = starts(&sidecar, async || tokio::time::sleep(SIEGE).await).await;
+    let mut slow = open(sidecar.api, 500, b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\n").await;
+    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    slow.extend(open(sidecar.api, 300, format!("{head}Content-Length: 16000\r\n\r\n").as_bytes()).await);
+    for i in 0..300 {
+        // Half of them ask for the largest answer that there is, half for one of the smallest.
+        let requests = load::get(["/openapi.json", "/nowhere"][i % 2]).repeat(100);
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(2048).expect("a size");
+        let stream = socket.connect(sidecar.api).await.expect("it listens");
+        stream.writable().await.expect("it reads");
+        let _ = stream.try_write(&requests);
+        slow.push(stream);
+    }
+    let began = Instant::now();
+    let siege = starts(&sidecar, async || {
+        while sidecar.process.open_files() > files + 8 && began.elapsed() < GIVE_UP {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let siege = siege.await;
+    let gone = began.elapsed();
+    drop(slow);
+    for (what, mut times) in [("nobody is slow", quiet), ("1,100 are slow", siege)] {
+        times.sort();
+        let at = |share: usize| format!("{:.1} ms", times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3);
+        table::row(&format!("{what}: half of {} starts", times.len()), &at(50), "");
+        table::row(&format!("{what}: the slowest"), &at(100), "< 100 ms");
+    }
+    table::row("all of them gone after", &format!("{:.1} s", gone.as_secs_f64()), "< 12 s");
+}
+
+/// Starts one after the other, a hundred a second at most, until that is over.
+async fn starts(sidecar: &Sidecar, until: impl AsyncFnOnce()) -> Vec<Duration> {
+    let mut stream = load::connect(sidecar.api).await;
+    let mut times = Vec::new();
+    let start = async {
+        loop {
+            let asked = Instant::now();
+            load::ask(&mut stream, &load::start(), |_| {}).await;
+            times.push(asked.elapsed());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = start => {}
+        () = until() => {}
+    }
+    times
 }
 
 /// Its memory when it has read all that came, however busy the machine is.

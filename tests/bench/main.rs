@@ -1,6 +1,6 @@
-//! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what a
-//! connection costs that never comes to an end. It prints, and asserts nothing about speed: a number is for the machine
-//! that it was measured on.
+//! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what it
+//! costs when somebody means harm. It prints, and asserts nothing about speed: a number is for the machine that it was
+//! measured on.
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program beside the crate")]
 
 mod attack;
@@ -45,6 +45,7 @@ fn main() {
     }
     if only_attack {
         println!("{cores}");
+        runtime.block_on(attack::siege(pinned));
         runtime.block_on(attack::memory(pinned));
         return;
     }
@@ -54,6 +55,7 @@ fn main() {
     runtime.block_on(tracked::measure(pinned));
     runtime.block_on(waiting::measure(pinned));
     runtime.block_on(waiting::latency(pinned));
+    runtime.block_on(attack::siege(pinned));
     runtime.block_on(attack::memory(pinned));
 }
 

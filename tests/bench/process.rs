@@ -48,6 +48,11 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
+    /// Files and sockets that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).expect("root may look").count()
+    }
+
     /// Time on a core so far, in the program and in the kernel on its behalf, of all threads that still are. Not from
     /// `stat`: that is sampled every hundredth of a second, and work shorter than that mostly goes unseen.
     pub(crate) fn cpu_time(&self) -> Duration {
