@@ -37,7 +37,7 @@ use self::document::Document;
 pub(crate) use self::door::Tokens;
 use self::events::Events;
 use self::problem::{Problem, Word};
-use self::seats::Seats;
+use self::seats::{Kind, Seats};
 use self::waiting::Interruption;
 use self::watch::Question;
 use crate::file::Watched;
@@ -306,7 +306,7 @@ impl Inner {
                 if !question.wants_stream() {
                     return watch::watch(&self.board, &question, &self.seats, &interruption).await;
                 }
-                let seat = self.seats.take("stream").map_err(refuse)?;
+                let seat = self.seats.take(&Kind::STREAM).map_err(refuse)?;
                 Ok(watch::stream(&self.board, &question, id, interruption, seat).await)
             }
             (Route::Events | Route::Payments | Route::Deliveries, &Method::GET) | (Route::Redeliver, &Method::POST)
@@ -322,7 +322,7 @@ impl Inner {
                 deliveries::redeliver(&self.store, id).await.map_err(refuse)
             }
             (Route::Events, &Method::GET) => {
-                let seat = self.seats.take("events").map_err(refuse)?;
+                let seat = self.seats.take(&Kind::EVENTS).map_err(refuse)?;
                 let feed = self.board.feed(watch::last_event(request.headers()));
                 Ok(stream::response(Events(feed), self.interruption(&request), seat))
             }

@@ -41,6 +41,12 @@ pub(crate) struct Pusher {
     _task: AbortOnDropHandle<()>,
 }
 
+/// How a try may end.
+const DELIVERED: &str = "delivered";
+const RETRY: &str = "retry";
+const GIVEN_UP: &str = "given_up";
+const GONE: &str = "gone";
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     outcome: &'static str,
@@ -50,6 +56,9 @@ impl Pusher {
     /// Starts posting.
     pub(crate) fn new(store: Arc<Store>, courier: Courier, airport: Airport) -> Self {
         let outcomes = Family::default();
+        for outcome in [DELIVERED, RETRY, GIVEN_UP, GONE] {
+            drop(outcomes.get_or_create(&Ended { outcome }));
+        }
         let post = Arc::new(Post { store, courier, outcomes: outcomes.clone() });
         // One task for all messages; each try is a flight of its own.
         let task = tokio::spawn(run(post, airport));
@@ -104,12 +113,12 @@ impl Post {
             Posted::Delivered => {
                 tracing::info!(id, kind, tries, "webhook delivered");
                 (delivery.state, delivery.last_error) = (State::Delivered(now), None);
-                "delivered"
+                DELIVERED
             }
             Posted::Gone => {
                 tracing::warn!(id, kind, tries, "the app does not want this webhook (410)");
                 (delivery.state, delivery.last_error) = (State::Failed(now), Some("status 410".to_owned()));
-                "gone"
+                GONE
             }
             Posted::Failed { why, retry_after } => {
                 let age = Duration::try_from(clock::wall().duration_since(delivery.created_at)).unwrap_or_default();
@@ -118,7 +127,7 @@ impl Post {
                 tracing::warn!(id, kind, tries, why, in_seconds, "webhook not delivered");
                 delivery.state = wait.map_or(State::Failed(now), |wait| State::Due(now + wait));
                 delivery.last_error = Some(why);
-                if wait.is_some() { "retry" } else { "given_up" }
+                if wait.is_some() { RETRY } else { GIVEN_UP }
             }
         };
         self.outcomes.get_or_create(&Ended { outcome }).inc();

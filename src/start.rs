@@ -265,6 +265,9 @@ struct Ended {
     outcome: &'static str,
 }
 
+/// The outcome of a start that has a payment.
+const ACCEPTED: &str = "accepted";
+
 struct Metrics {
     starts: Family<Ended, Counter>,
     duration: Histogram,
@@ -273,18 +276,20 @@ struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self {
-            starts: Family::default(),
-            duration: Histogram::new(telemetry::LATENCY_BUCKETS),
-            rate_limited: Counter::default(),
+        let starts = Family::default();
+        let failed = [Outcome::Rejected, Outcome::NotSent, Outcome::Unknown].map(Outcome::label);
+        for outcome in [ACCEPTED].into_iter().chain(failed) {
+            // There from the beginning: of a series that appears with its first event, that event is no increase.
+            drop(starts.get_or_create(&Ended { outcome }));
         }
+        Self { starts, duration: Histogram::new(telemetry::LATENCY_BUCKETS), rate_limited: Counter::default() }
     }
 }
 
 impl Metrics {
     fn observe(&self, took: Duration, result: &Result<Arc<str>, Error>) {
         let outcome = match result {
-            Ok(_) => "accepted",
+            Ok(_) => ACCEPTED,
             Err(error) => error.outcome().label(),
         };
         if let Err(Error::RateLimited { .. }) = result {

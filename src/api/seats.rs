@@ -18,8 +18,14 @@ pub(super) struct Seats {
 
 /// Who waits, from a closed set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
+pub(super) struct Kind {
     kind: &'static str,
+}
+
+impl Kind {
+    pub(super) const LONG_POLL: Self = Self { kind: "long_poll" };
+    pub(super) const STREAM: Self = Self { kind: "stream" };
+    pub(super) const EVENTS: Self = Self { kind: "events" };
 }
 
 /// Taken until it is dropped.
@@ -31,16 +37,20 @@ pub(super) struct Seat {
 impl Seats {
     pub(super) fn new(connections: usize) -> Self {
         let seats = (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(seats)), taken: Family::default() }
+        let taken = Family::default();
+        for kind in [Kind::LONG_POLL, Kind::STREAM, Kind::EVENTS] {
+            drop(taken.get_or_create(&kind));
+        }
+        Self { free: Arc::new(Semaphore::new(seats)), taken }
     }
 
     /// Takes one.
     ///
     /// # Errors
     /// When none is free.
-    pub(super) fn take(&self, kind: &'static str) -> Result<Seat, Problem> {
+    pub(super) fn take(&self, kind: &Kind) -> Result<Seat, Problem> {
         let permit = self.free.clone().try_acquire_owned().map_err(|_| Problem::no_seat())?;
-        let taken = self.taken.get_or_create(&Kind { kind }).clone();
+        let taken = self.taken.get_or_create(kind).clone();
         taken.inc();
         Ok(Seat { taken, _permit: permit })
     }

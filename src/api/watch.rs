@@ -8,7 +8,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use super::problem::{Problem, Word};
-use super::seats::{Seat, Seats};
+use super::seats::{Kind, Seat, Seats};
 use super::stream::{Source, event, response};
 use super::waiting::Interruption;
 use crate::clock::{self, Instant};
@@ -163,7 +163,7 @@ async fn wait_for_change(
         let follower = match &mut waiting {
             Some((follower, _)) => follower,
             None => {
-                let seat = seats.take("long_poll")?;
+                let seat = seats.take(&Kind::LONG_POLL)?;
                 let (follower, _) = waiting.insert((board.follow(code), seat));
                 // What changed since the answer is told now.
                 answer = follower.now().unwrap_or(answer);

@@ -121,6 +121,10 @@ impl Fact {
 
 impl Shelf {
     pub(super) fn new(room: usize, ttl: Duration, tells: bool) -> Self {
+        let tracked = Family::default();
+        for status in [Status::Created, Status::Completed] {
+            drop(tracked.get_or_create(&ByStatus { status: status.label() }));
+        }
         Self {
             room,
             tells,
@@ -137,7 +141,7 @@ impl Shelf {
             numbers: Numbers::default(),
             gone: Vec::new(),
             position: watch::Sender::new(0),
-            tracked: Family::default(),
+            tracked,
             let_go: Counter::default(),
         }
     }

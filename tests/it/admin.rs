@@ -39,6 +39,27 @@ async fn busy() -> (Program, Program, SocketAddr, SocketAddr, Vec<String>) {
 }
 
 #[tokio::test]
+async fn what_is_counted_is_there_before_it_first_happens() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let settings = [("WEBHOOK__URL", "http://127.0.0.1:1/"), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
+    let (_sidecar, _, admin) = Program::sidecar("http://127.0.0.1:1", &settings).await;
+    let metrics = get_at(admin, "/metrics").await.body;
+    for (name, label, values) in [
+        ("starts_total", "outcome", ["accepted", "rejected", "not_sent", "unknown"].as_slice()),
+        ("waiters", "kind", &["long_poll", "stream", "events"]),
+        ("payments_tracked", "status", &["created", "completed"]),
+        ("webhook_deliveries_total", "outcome", &["delivered", "retry", "given_up", "gone"]),
+    ] {
+        for value in values {
+            let line = format!("tillgate_{name}{{{label}=\"{value}\"}} 0");
+            assert!(metrics.lines().any(|other| other == line), "no {line} in {metrics}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_probes_answer() {
     let (_sandbox, _sidecar, _, admin, _) = busy().await;
     for path in PAGES {
