@@ -118,7 +118,7 @@ enum Deliveries {
 #[derive(Args)]
 struct ConfigFile {
     /// The configuration file [default: ./tillgate.toml, else /etc/tillgate/tillgate.toml, else variables alone]
-    #[arg(long = "config", value_name = "FILE")]
+    #[arg(long = "config", value_name = "FILE", global = true)]
     path: Option<PathBuf>,
 }
 

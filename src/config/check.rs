@@ -197,25 +197,31 @@ impl Reading {
     fn check_webhook(&mut self, config: &Config) -> Option<Option<Courier>> {
         const FILE: &str = "webhook.secret_file";
         let mend = "write one key a line, for example with: tillgate webhook-secret";
-        if self.faults.iter().any(|fault| fault.key == "webhook.url") {
-            return None;
-        }
-        match (&config.webhook.url, &config.webhook.secret_file) {
-            (None, None) => Some(None),
-            (None, Some(_)) => {
+        let is_bad = |key| self.faults.iter().any(|fault| fault.key == key);
+        let (url_is_bad, file_is_bad) = (is_bad("webhook.url"), is_bad(FILE));
+        match (config.webhook.url.is_some() || url_is_bad, &config.webhook.secret_file) {
+            (false, None) => (!file_is_bad).then_some(None),
+            (false, Some(_)) => {
                 let place = self.place(FILE);
                 self.fault(FILE, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
                 None
             }
-            (Some(_), None) => {
-                let place = self.unset(FILE);
-                self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
+            (true, None) => {
+                if !file_is_bad {
+                    let place = self.unset(FILE);
+                    self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
+                }
                 None
             }
-            (Some(url), Some(path)) => match Watched::open(&path.0, Keys::parse) {
+            (true, Some(path)) => match Watched::open(&path.0, Keys::parse) {
                 Ok(file) if file.get().is_some() => {
                     let network = Network::new(None, None, config.gateway.connect_timeout).ok()?;
-                    Some(Some(Courier::new(url.clone(), Arc::new(file), network, config.webhook.timeout)))
+                    Some(Some(Courier::new(
+                        config.webhook.url.clone()?,
+                        Arc::new(file),
+                        network,
+                        config.webhook.timeout,
+                    )))
                 }
                 other => {
                     let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());

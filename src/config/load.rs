@@ -156,6 +156,8 @@ impl Reading {
             };
             if !self.defaults.contains_key(&key) {
                 self.unknown(&key, origin);
+            } else if name != name.to_uppercase() {
+                self.fault(&key, origin, "it is not in upper case", format!("write it {}", name.to_uppercase()));
             } else if value.is_empty() {
                 // Unset, so that a template may leave it empty.
             } else if key == SECRET {
@@ -194,7 +196,7 @@ impl Reading {
         let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
         let mut known: Vec<String> = self.defaults.keys().cloned().collect();
         let mut key = key.to_owned();
-        if !known.iter().any(|other| section(other) == section(&key)) {
+        if !key.starts_with('.') && !known.iter().any(|other| section(other) == section(&key)) {
             known = known.iter().map(|other| section(other)).collect();
             key = section(&key);
         }
@@ -205,15 +207,22 @@ impl Reading {
         self.fault(&key, place, what, mend);
     }
 
-    /// The configuration of all values that fit; the others are faults. Each is tried alone over the defaults, so that
-    /// every one that does not fit is told: a parser stops at the first.
+    /// The configuration of all values that fit; the others are faults. Each is tried alone over the defaults, and each
+    /// item of a list too, so that every one that does not fit is told: a parser stops at the first.
     pub(super) fn extract(&mut self) -> Config {
         let defaults = figment(&self.defaults);
         let mut all = defaults.clone();
         for (key, (value, origin)) in self.found.clone() {
-            match defaults.clone().merge(One(&key, &value)).extract::<Config>() {
-                Ok(_) => all = all.merge(One(&key, &value)),
-                Err(error) => self.fault(&key, origin, what_of(&error.kind), mend_of(&key)),
+            let wrong_with =
+                |value: &Value| defaults.clone().merge(One(&key, value)).extract::<Config>().err().map(|it| it.kind);
+            let Some(wrong) = wrong_with(&value) else {
+                all = all.merge(One(&key, &value));
+                continue;
+            };
+            let items = value.as_array().unwrap_or_default().iter();
+            let of_items: Vec<_> = items.filter_map(|item| wrong_with(&Value::from(vec![item.clone()]))).collect();
+            for kind in if of_items.is_empty() { vec![wrong] } else { of_items } {
+                self.fault(&key, &origin, what_of(&kind), mend_of(&key));
             }
         }
         all.extract().unwrap_or_default()

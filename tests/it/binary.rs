@@ -207,7 +207,7 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let pem = directory.path().join("no.pem");
     fs::write(&pem, "no certificate").unwrap();
     type Variables<'a> = &'a [(&'a str, &'a str)];
-    let cases: [(Variables<'_>, &[&str]); 17] = [
+    let cases: [(Variables<'_>, &[&str]); 22] = [
         (&[("TILLGATE_MERCHANT__SECRET_FILE", file)], &["merchant.secret", "secret_file"]),
         (&[("TILLGATE_MERCHANT__SECRET", "your_token_here")], &["placeholder", "/dev/api"]),
         (&[("TILLGATE_MERCHANT__SECRET", "with space in it")], &["merchant.secret", "white space"]),
@@ -228,6 +228,17 @@ async fn faults_that_no_value_shows_alone_are_told() {
         (&[("TILLGATE_START__QUEUE_FOR", "2")], &["start.queue_for", "2s"]),
         (&[("TILLGATE_START__FORWARD_FIELDS", "[\"merchant_secret\"]")], &["start.forward_fields"]),
         (&[("TILLGATE_LOG__LEVEL", "inof")], &["log.level", "info"]),
+        (&[("TILLGATE_gateway__url", "https://pay.example")], &["gateway.url", "write it TILLGATE_GATEWAY__URL"]),
+        (&[("TILLGATE___X", "1")], &["error: .x: there is no such key"]),
+        (
+            &[("TILLGATE_REDIRECT__ALLOWED", r#"["ftp://one", "https://two.example", "three"]"#)],
+            &["2 faults", "\"ftp://one\" is not", "\"three\" is not"],
+        ),
+        (
+            &[("TILLGATE_WEBHOOK__URL", "nonsense"), ("TILLGATE_WEBHOOK__SECRET_FILE", "/nowhere/keys")],
+            &["2 faults", "webhook.url", "/nowhere/keys", "missing"],
+        ),
+        (&[("TILLGATE_WEBHOOK__URL", "nonsense")], &["2 faults", "webhook.url", "webhook.secret_file"]),
     ];
     for (variables, parts) in cases {
         let (code, said) = check_with(variables).await;
@@ -241,6 +252,17 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let (code, said) = check(&format!("[merchant]\nsecret = \"{SECRET}\"\n"), &[]).await;
     assert_eq!(code, 2);
     says(&said, &["gateway.url", "required"]);
+}
+
+#[tokio::test]
+async fn the_configuration_may_be_named_before_or_after_what_is_to_be_done_with_it() {
+    for arguments in
+        [["deliveries", "--config", "/nowhere/it", "list"], ["deliveries", "list", "--config", "/nowhere/it"]]
+    {
+        let (code, _, err) = run(&arguments, &[]).await;
+        assert_eq!(code, 2, "{err}");
+        says(&err, &["/nowhere/it", "cannot be read"]);
+    }
 }
 
 #[tokio::test]
