@@ -41,7 +41,7 @@ const CACHE: usize = 1 << 20;
 const BATCH: usize = 256;
 /// While several callers start payments, the writer waits so long for the next of them: a fast disk would get a write
 /// for each otherwise.
-const GAP: Duration = Duration::from_micros(200);
+const GAP: Duration = Duration::from_micros(500);
 /// How often a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
