@@ -12,6 +12,7 @@ mod file;
 pub mod fuzz;
 mod journal;
 mod known;
+mod lists;
 mod outbox;
 mod place;
 mod row;
@@ -37,7 +38,7 @@ pub(crate) use self::place::Place;
 use self::shelf::{Fact, Shelf};
 pub(crate) use self::shown::shown;
 use crate::clock::{self, Instant};
-use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, Status, WatchCode};
+use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
 use crate::{random, text};
 
 /// `[store]`
@@ -213,44 +214,6 @@ impl Store {
         self.shelf().pinned.remove(code);
     }
 
-    /// Open payments that were started after that one, in the order of their start, at most so many.
-    pub(crate) fn open_after(&self, number: u64, limit: usize) -> Vec<Known> {
-        let shelf = self.shelf();
-        shelf.open.range(number + 1..).take(limit).map(|(_, tracked)| shelf.known(tracked)).collect()
-    }
-
-    /// Payments that were started before that one, the newest first, at most so many; of that status, if one is given.
-    pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
-        let shelf = self.shelf();
-        let mut open = shelf.open.range(..number).rev().map(|(_, tracked)| tracked).peekable();
-        let mut closed = shelf.closed.range(..number).rev().map(|(_, tracked)| tracked).peekable();
-        let all = std::iter::from_fn(|| match (open.peek(), closed.peek()) {
-            (Some(a), Some(b)) if a.number < b.number => closed.next(),
-            (None, _) => closed.next(),
-            _ => open.next(),
-        });
-        let of_status = |known: &Known| {
-            let (_, seen) = known;
-            status.is_none_or(|status| seen.as_ref().map_or(&Status::Created, |seen| &seen.report.status) == status)
-        };
-        all.map(|tracked| shelf.known(tracked)).filter(of_status).take(limit).collect()
-    }
-
-    /// How many payments are open in each of these groups: up to the first age, from there up to the second, and so
-    /// on; the rest comes last.
-    pub(crate) fn open_by_age<const N: usize>(&self, ages: [Duration; N]) -> ([usize; N], usize) {
-        let now = clock::now();
-        let (mut groups, mut rest) = ([0; N], 0);
-        for tracked in self.shelf().open.values() {
-            let age = now - tracked.since;
-            match ages.iter().position(|limit| age < *limit) {
-                Some(group) => groups[group] += 1,
-                None => rest += 1,
-            }
-        }
-        (groups, rest)
-    }
-
     /// Names the journal: positions mean nothing in another.
     pub(crate) fn run(&self) -> &str {
         &self.run
@@ -308,11 +271,6 @@ impl Store {
         };
         let _ = kept.done().await;
         Some(delivery)
-    }
-
-    /// Messages before that one, the newest first, at most so many.
-    pub(crate) fn deliveries_before(&self, number: u64, limit: usize) -> Vec<Arc<Delivery>> {
-        self.shelf().outbox.before(number).take(limit).cloned().collect()
     }
 
     /// Forgets what has had its time.

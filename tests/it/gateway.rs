@@ -6,14 +6,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use hyper::Method;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{Program, Wire, call, get_at, run, start_at, until};
-use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told};
+use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told};
 
 #[tokio::test]
 async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() {
@@ -96,28 +94,6 @@ async fn a_gateway_that_never_finishes_its_tls_is_unreachable() {
     let settings = [("GATEWAY__CONNECT_TIMEOUT", "200ms"), ("GATEWAY__RETRIES", "1")];
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
     assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
-}
-
-/// A certificate authority as PEM, and a server with a certificate of it for this name.
-fn tls(name: &str) -> (String, TlsAcceptor) {
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca = parameters.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(parameters, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )
-        .unwrap();
-    (ca.pem(), TlsAcceptor::from(Arc::new(server)))
 }
 
 #[tokio::test]

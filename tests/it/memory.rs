@@ -5,9 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
-use std::sync::Arc;
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -16,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
 use crate::harness::{Program, Wire, get_at, has, start_at, until};
+use crate::scripted::tls;
 
 const ORDER: &str = r#"{"amount":1000}"#;
 /// Not closed to us, as it is without this.
@@ -99,20 +98,7 @@ async fn after_ten_thousand_starts_its_memory_has_the_secret_once() {
 
 /// A gateway behind TLS that says in each answer what it was sent, and its authority as PEM.
 async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let names = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = names.self_signed(&key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )
-        .unwrap();
-    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let (authority, tls) = tls("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let serve = async move {
@@ -137,7 +123,7 @@ async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
             });
         }
     };
-    (url, certificate.pem(), AbortOnDropHandle::new(tokio::spawn(serve)))
+    (url, authority, AbortOnDropHandle::new(tokio::spawn(serve)))
 }
 
 #[tokio::test]
