@@ -4,18 +4,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::harness::{Block, Sidecar, Stream, get, settles};
+use crate::paused::{MANY, pass};
 
-/// Starts as many as a test wants.
-const MANY: [(&str, &str); 2] = [("start.rate", "1000000"), ("start.burst", "100000")];
 /// Changes that can be resumed from.
 const REACH: usize = 4096;
-
-async fn pass(seconds: f64) {
-    sleep(Duration::from_secs_f64(seconds)).await;
-}
 
 /// Opens the stream, up to where its events begin.
 async fn open(sidecar: &Sidecar, last_event_id: Option<&str>) -> Stream {

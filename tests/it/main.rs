@@ -34,6 +34,7 @@ mod memory;
 mod merchants;
 mod openapi;
 mod openapi_tools;
+mod paused;
 mod payments;
 mod problems;
 mod push;

@@ -9,13 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::harness::{Sidecar, Stream, get, settles};
-
-/// Starts as many as a test wants.
-const MANY: [(&str, &str); 2] = [("start.rate", "1000000"), ("start.burst", "100000")];
-
-async fn pass(seconds: f64) {
-    sleep(Duration::from_secs_f64(seconds)).await;
-}
+use crate::paused::{MANY, pass};
 
 /// The stream of one payment, its first state read.
 async fn stream_of(sidecar: &Sidecar, watch_code: &str) -> Stream {

@@ -11,33 +11,7 @@ use hyper::Method;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Answer, Block, Program, Sidecar, Stream, address_of, call, get, get_at, settles, start_at};
-
-const HOUR: Duration = Duration::from_secs(3600);
-/// A payment that somebody streams is asked for this often at least.
-const POLL: Duration = Duration::from_secs(2);
-/// Timers go off at whole milliseconds.
-const SLACK: Duration = Duration::from_millis(10);
-
-fn seconds(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds)
-}
-
-/// In paused time: nobody waits.
-async fn pass(time: f64) {
-    sleep(seconds(time)).await;
-}
-
-/// What this gives, and how long it took.
-async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
-    let began = Instant::now();
-    let result = what.await;
-    (result, began.elapsed())
-}
-
-#[track_caller]
-fn assert_about(took: Duration, expected: f64) {
-    assert!(took >= seconds(expected) && took < seconds(expected) + SLACK, "{took:?} instead of {expected} s");
-}
+use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
 /// A stream of this payment, after its beginning.
 async fn open(sidecar: &Sidecar, watch_code: &str) -> Stream {
@@ -430,22 +404,6 @@ async fn a_code_that_nobody_heard_of_is_one_problem_and_the_end() {
     drop(stream);
     sidecar.end().await;
 }
-
-/// What a gateway may do wrong that may pass.
-const FAILURES: [&str; 12] = [
-    "status=500",
-    "status=503,retry-after=3",
-    "status=429",
-    "status=429,retry-after=3",
-    "status=401",
-    "status=404",
-    "reset",
-    "truncate",
-    "hang",
-    "not-json",
-    "missing-field",
-    "redirect",
-];
 
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_at_the_gateway_is_no_event_and_may_pass() {

@@ -8,21 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::harness::{Answer, Sidecar, get, settles};
-
-const HOUR: Duration = Duration::from_secs(3600);
-/// A payment that somebody waits for is asked for this often at least.
-const POLL: Duration = Duration::from_secs(2);
-/// Timers go off at whole milliseconds.
-const SLACK: Duration = Duration::from_millis(10);
-
-fn seconds(seconds: f64) -> Duration {
-    Duration::from_secs_f64(seconds)
-}
-
-/// In paused time: nobody waits.
-async fn pass(time: f64) {
-    sleep(seconds(time)).await;
-}
+use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
 /// `GET /watch/{code}?{query}` with these headers.
 async fn wait_with(sidecar: &Sidecar, code: &str, query: &str, headers: &[(&'static str, &str)]) -> Answer {
@@ -43,13 +29,6 @@ async fn wait_from(sidecar: &Sidecar, code: &str, query: &str, tag: &str) -> Ans
     wait_with(sidecar, code, query, &[("if-none-match", tag)]).await
 }
 
-/// What this gives, and how long it took.
-async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
-    let began = Instant::now();
-    let result = what.await;
-    (result, began.elapsed())
-}
-
 /// The same, while that is done after so many seconds.
 async fn timed_while<T>(what: impl Future<Output = T>, after: f64, act: impl FnOnce()) -> (T, Duration) {
     let act = async {
@@ -64,11 +43,6 @@ async fn assert_waits(what: &mut (impl Future<Output = Answer> + Unpin), time: f
     if let Ok(answer) = timeout(seconds(time), what).await {
         panic!("it does not wait: {answer:?}");
     }
-}
-
-#[track_caller]
-fn assert_about(took: Duration, expected: f64) {
-    assert!(took >= seconds(expected) && took < seconds(expected) + SLACK, "{took:?} instead of {expected} s");
 }
 
 #[track_caller]
@@ -430,22 +404,6 @@ async fn nobody_waits_for_a_code_that_the_gateway_does_not_know() {
     assert_eq!(sidecar.gateway_watches(), 5);
     sidecar.end().await;
 }
-
-/// What a gateway may do wrong that may pass.
-const FAILURES: [&str; 12] = [
-    "status=500",
-    "status=503,retry-after=3",
-    "status=429",
-    "status=429,retry-after=3",
-    "status=401",
-    "status=404",
-    "reset",
-    "truncate",
-    "hang",
-    "not-json",
-    "missing-field",
-    "redirect",
-];
 
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_at_the_gateway_during_a_wait_may_pass() {
