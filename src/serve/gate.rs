@@ -23,6 +23,9 @@ const READ: usize = 4096;
 /// Longest line that gives the size of a chunk.
 const MAX_CHUNK_LINE: usize = 256;
 
+/// What the other side has to take of what waits for it, or all of it, within [`WRITE_TIMEOUT`].
+const ENOUGH: usize = 64 * 1024;
+
 /// A socket behind the gate.
 pub(super) struct Gate<S> {
     socket: S,
@@ -38,8 +41,8 @@ pub(super) struct Gate<S> {
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
-    /// Runs from when something had to wait for the other side to read until all that there is has been taken.
-    unread: Option<Pin<Box<Sleep>>>,
+    /// Runs while something waits for the other side to read, beside how much that has taken meanwhile.
+    unread: Option<(Pin<Box<Sleep>>, usize)>,
     /// Cancelled when the other side closes its sending half.
     hung_up: CancellationToken,
     /// No request has come yet.
@@ -190,13 +193,19 @@ impl<S> Gate<S> {
         !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// An error once the other side has been too slow. That it reads a little now and then does not help it: the time
-    /// runs until everything is out ([`poll_flush`](AsyncWrite::poll_flush)).
-    fn unless_unread<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// An error once the other side has been too slow: it has to take [`ENOUGH`], or all that there is, before the time
+    /// starts anew, so that a byte now and then does not help it.
+    fn unless_unread(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(bytes)), Some((_, taken))) = (&written, &mut self.unread) {
+            *taken += bytes;
+            if *taken >= ENOUGH {
+                self.unread = None;
+            }
+        }
         if written.is_ready() && self.unread.is_none() {
             return written;
         }
-        let timer = self.unread.get_or_insert_with(|| Box::pin(clock::sleep(WRITE_TIMEOUT)));
+        let (timer, _) = self.unread.get_or_insert_with(|| (Box::pin(clock::sleep(WRITE_TIMEOUT)), 0));
         match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => written,
@@ -375,5 +384,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Writes an answer of that size to one who reads so much every second; says how long that took.
+    async fn write(size: usize, each_second: usize) -> io::Result<Duration> {
+        let (near, mut far): (DuplexStream, _) = duplex(1024);
+        let limits = Limits { max_connections: 1, header_timeout: HOUR, idle_timeout: HOUR };
+        let mut gate = Gate::new(near, limits, None, Verdicts::default(), CancellationToken::new());
+        let reader = tokio::spawn(async move {
+            let mut bytes = vec![0; each_second];
+            while far.read_exact(&mut bytes).await.is_ok() {
+                clock::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let began = clock::now();
+        let written = async {
+            gate.write_all(&vec![b'x'; size]).await?;
+            gate.flush().await
+        };
+        let written = written.await;
+        drop(gate);
+        reader.await?;
+        written.map(|()| clock::now() - began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_gets_all_of_it() {
+        // Eight kibibytes a second are enough, for as long as it takes.
+        let took = write(8 * 1024 * 100, 8 * 1024).await.expect("all of it");
+        assert!(took > Duration::from_secs(90), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_a_little_now_and_then_is_cut_off() {
+        let error = write(1 << 20, 1024).await.expect_err("it is cut off");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -115,7 +115,7 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
     let mut deaf = Vec::new();
     for i in 0..READERS {
         let mut stream = narrow(api).await;
-        stream.write_all([watch, small][i % 2].repeat(40).as_bytes()).await.unwrap();
+        stream.write_all([watch, small, watch][i % 3].repeat(40).as_bytes()).await.unwrap();
         deaf.push(stream);
     }
     assert!(sidecar.open_files() > quiet + READERS, "they are in");
@@ -126,6 +126,10 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
             for (stream, drip) in &mut dripping {
                 // Those whose time is over are told so, or cut off.
                 let _ = stream.try_write(drip.as_bytes());
+            }
+            for stream in deaf.iter().skip(2).step_by(3) {
+                // It helps nobody to read a byte now and then.
+                let _ = stream.try_read(&mut [0]);
             }
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
