@@ -112,7 +112,7 @@ impl Caller {
     }
 
     /// Returns when the other side has closed its sending half: it has hung up, or says so for whatever reason. One
-    /// that sends the next request already is not looked at.
+    /// that sends very much beforehand is not looked at.
     pub(crate) async fn hung_up(&self) {
         self.hung_up.cancelled().await;
     }

@@ -338,17 +338,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
 
 impl<S: AsyncRead + Unpin> Gate<S> {
     /// While a request is being answered hyper does not read, and would not notice that the caller has hung up: so the
-    /// next bytes are read here. One read of them is enough, whatever it is.
+    /// next bytes are read here, as many as one read may bring.
     fn read_ahead(&mut self, cx: &mut Context<'_>) {
-        if !matches!(self.state, State::Head) || !self.raw.is_empty() || !self.is_answering() {
-            return;
-        }
-        let mut bytes = [0; READ];
-        let mut read = ReadBuf::new(&mut bytes);
-        match Pin::new(&mut self.socket).poll_read(cx, &mut read) {
-            Poll::Ready(Ok(())) if !read.filled().is_empty() => self.take_in(read.filled()),
-            Poll::Ready(_) => self.hung_up.cancel(),
-            Poll::Pending => {}
+        while matches!(self.state, State::Head) && self.raw.len() < READ && self.is_answering() {
+            let mut bytes = [0; READ];
+            let mut read = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => self.take_in(read.filled()),
+                Poll::Ready(_) => return self.hung_up.cancel(),
+                Poll::Pending => return,
+            }
         }
     }
 }

@@ -84,12 +84,17 @@ async fn a_thousand_who_wait_and_two_hundred_who_stream_hear_of_it_from_one_poll
 async fn who_hangs_up_is_not_waited_for() {
     let (_sandbox, _url, _sidecar, api, admin, _code, watch_code) = with_payment(&[]).await;
     let mut gone = Vec::new();
-    for _ in 0..10 {
-        gone.push(ask(api, &format!("/watch/{watch_code}?wait=60"), "").await);
-        gone.push(ask(api, &format!("/watch/{watch_code}"), STREAM).await);
+    // Some send more beforehand, as one does who reuses the connection.
+    for more in ["", "\r\n", "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /no"].repeat(5) {
+        for (path, headers) in [(format!("/watch/{watch_code}?wait=60"), ""), (format!("/watch/{watch_code}"), STREAM)]
+        {
+            let mut wire = ask(api, &path, headers).await;
+            wire.send(more).await;
+            gone.push(wire);
+        }
     }
-    until_waiting(admin, "long_poll", 10).await;
-    until_waiting(admin, "stream", 10).await;
+    until_waiting(admin, "long_poll", 20).await;
+    until_waiting(admin, "stream", 20).await;
     drop(gone);
     until_waiting(admin, "long_poll", 0).await;
     until_waiting(admin, "stream", 0).await;
