@@ -153,21 +153,19 @@ fn spellings(c: char, text: &[u8]) -> [Option<usize>; 4] {
     let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
     let utf8 = c.encode_utf8(&mut utf8).as_bytes();
     let units = c.encode_utf16(&mut utf16);
-    let json_units = units.iter().enumerate().all(|(i, unit)| match text.get(6 * i..6 * i + 6) {
-        Some([b'\\', b'u', digits @ ..]) => hex(digits) == Some(u32::from(*unit)),
-        _ => false,
+    // How long the byte is there, as it is or as a URL has it.
+    let byte = |at: usize, byte: u8| match text.get(at..)? {
+        [b'%', high, low, ..] if hex(&[*high, *low]) == Some(u32::from(byte)) => Some(3),
+        [first, ..] => (*first == byte).then_some(1),
+        [] => None,
+    };
+    let bytes = |at: usize, all: &[u8]| all.iter().try_fold(at, |at, it| Some(at + byte(at, *it)?));
+    let json_units = units.iter().try_fold(0, |at, unit| {
+        let digits = bytes(at, b"\\u")?;
+        (hex(text.get(digits..digits + 4)?) == Some(u32::from(*unit))).then_some(digits + 4)
     });
-    let percent_bytes = utf8.iter().enumerate().all(|(i, byte)| match text.get(3 * i..3 * i + 3) {
-        Some([b'%', digits @ ..]) => hex(digits) == Some(u32::from(*byte)),
-        _ => false,
-    });
-    let json_short = matches!(c, '"' | '\\' | '/') && text.starts_with(b"\\") && text[1..].starts_with(utf8);
-    [
-        text.starts_with(utf8).then_some(utf8.len()),
-        json_short.then_some(2),
-        json_units.then_some(6 * units.len()),
-        percent_bytes.then_some(3 * utf8.len()),
-    ]
+    let json_short = bytes(0, b"\\").filter(|_| matches!(c, '"' | '\\' | '/')).and_then(|at| bytes(at, utf8));
+    [text.starts_with(utf8).then_some(utf8.len()), json_short, json_units, bytes(0, utf8)]
 }
 
 /// What base64 makes of it in either alphabet, wherever it starts in what is encoded: the characters that depend on it
@@ -236,6 +234,15 @@ mod tests {
         assert!(scrubber.has_found());
     }
 
+    /// As the query of a URL has it.
+    fn percent_of(text: &str) -> String {
+        let coded = |byte: u8| match byte.is_ascii_alphanumeric() {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        };
+        text.bytes().map(coded).collect()
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -269,6 +276,8 @@ mod tests {
                 format!("{before}{}{after}", &*hex(secret.as_bytes())),
                 format!("{before}{}", hex(json::quoted(&plain).as_bytes()).to_uppercase()),
                 format!("0x{}", hex(plain.as_bytes()).replace('b', "B")),
+                percent_of(&json::quoted(&plain)),
+                percent_of(&plain.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>()),
             ];
             for form in forms {
                 let clean = needles.take_out(&form);
