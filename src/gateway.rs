@@ -190,7 +190,7 @@ impl Gateway {
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
         let request = wire::get(&self.url, &format!("/watch/{code}"));
-        self.exchange("watch", request, deadline, None, wire::report).await
+        self.exchange("watch", request, deadline, None, |answer| wire::report(code, answer)).await
     }
 
     /// A new call's tries.
@@ -240,7 +240,7 @@ impl Gateway {
         request: Request<Full<Bytes>>,
         deadline: Instant,
         sent: Option<&Arc<SecretString>>,
-        meaning: fn(wire::Scrubbed) -> Result<T, Error>,
+        meaning: impl FnOnce(wire::Scrubbed) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;

@@ -24,11 +24,17 @@ pub fn started(status: u16, body: &[u8], secret: &str) -> Result<(String, String
 /// # Errors
 /// All that a caller is told instead.
 pub fn watched(status: u16, body: &[u8], secret: &str) -> Result<(String, String, [u8; 16]), String> {
-    let report = scrubbed(status, body, secret, wire::report)?;
+    let code = "watch_1".parse().map_err(|_| "a code")?;
+    let report = scrubbed(status, body, secret, |answer| wire::report(&code, answer))?;
     Ok((report.status.to_string(), report.body.to_string(), report.fingerprint.0))
 }
 
-fn scrubbed<T>(status: u16, body: &[u8], secret: &str, meaning: fn(Scrubbed) -> Result<T, Error>) -> Result<T, String> {
+fn scrubbed<T>(
+    status: u16,
+    body: &[u8],
+    secret: &str,
+    meaning: impl FnOnce(Scrubbed) -> Result<T, Error>,
+) -> Result<T, String> {
     let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
     let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body) };
     meaning(answer.scrubbed(&scrubber)).map_err(|error| format!("{error:?}"))

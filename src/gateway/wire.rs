@@ -14,7 +14,7 @@ use super::{BadAnswer, BaseUrl, Error, Started};
 use crate::client::{Transport, TransportError};
 use crate::clock::{self, Instant};
 use crate::json::{self, Json, Object};
-use crate::payment::{Report, Status};
+use crate::payment::{Report, Status, WatchCode};
 
 /// As much of what the gateway says as a person is shown.
 const MAX_MESSAGE: usize = 200;
@@ -146,8 +146,8 @@ pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
     Ok(Started { code, watch_code, answer: object })
 }
 
-/// What the answer to a watch means.
-pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
+/// What the answer to a watch of that code means.
+pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error> {
     let said = answer.said;
     let object = match said.status {
         Some(200) => answer.object.map_err(|why| no_object(why, &said))?,
@@ -157,6 +157,11 @@ pub(super) fn report(answer: Scrubbed) -> Result<Report, Error> {
         _ => return Err(unexpected(said)),
     };
     let field = |name| json::get(&object, name);
+    // The guide's answer names none; one that does must not be another payment's, told on a connection that has got out
+    // of step.
+    if field("watch_code").is_some_and(|other| other.as_text() != Some(&code.to_string())) {
+        return Err(Error::bad_answer("the gateway's answer is about another payment", said));
+    }
     let (Some(status), Some(Json::Literal(amount))) = (field("status").and_then(Json::as_text), field("amount")) else {
         return Err(Error::bad_answer("status or amount is missing in the gateway's answer, or malformed", said));
     };

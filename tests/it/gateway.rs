@@ -585,6 +585,9 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
         (r#"{"status":"completed","amount":1,"completed_at":5}"#, 502),
         (r#"{"status":"completed","amount":1,"merchant":null}"#, 502),
         (r#"{"status":"completed","amount":1,"created_at":1}"#, 502),
+        (r#"{"status":"completed","amount":1,"watch_code":"of-another-payment"}"#, 502),
+        (r#"{"status":"completed","amount":1,"watch_code":7}"#, 502),
+        (r#"{"status":"completed","amount":1,"watch_code":"of-case-12"}"#, 200),
         (r#"{"status":"on_hold","amount":1,"completed_at":null}"#, 200),
         (r#"{"status":"completed","amount":1}"#, 200),
     ];
@@ -598,7 +601,7 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
 #[tokio::test]
 async fn fields_of_the_gateway_with_the_names_of_ours_do_not_take_their_place() {
     let told =
-        WATCHED.replacen('{', r#"{"code":"pay_evil","watch_code":"watch_evil","started_at":1,"last_polled_at":2,"#, 1);
+        WATCHED.replacen('{', r#"{"code":"pay_evil","watch_code":"watch_1","started_at":1,"last_polled_at":2,"#, 1);
     let gateway = Gateway::new(move |_, request| match good(request) {
         Act::Say(_) if request.starts_with("GET") => Act::Say(answer(200, &told)),
         other => other,
