@@ -257,7 +257,7 @@ impl From<gateway::Error> for Problem {
                 "The gateway did not answer within gateway.timeout.".to_owned(),
                 None,
             ),
-            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, format!("{bad}."), None),
+            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, sentence(&bad.to_string()), None),
             Error::Busy(_, wait) => (
                 Word::GatewayBusy,
                 "The gateway limits its callers: try again after Retry-After.".to_owned(),
@@ -279,4 +279,11 @@ impl From<gateway::Error> for Problem {
         };
         Self { outcome, retry_after, gateway: said, ..Self::new(word, detail) }
     }
+}
+
+/// With a capital at its beginning and a mark at its end.
+fn sentence(words: &str) -> String {
+    let mut rest = words.chars();
+    let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}{}", rest.as_str(), if words.ends_with('?') { "" } else { "." })
 }
