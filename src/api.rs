@@ -36,6 +36,7 @@ use tower::Service;
 use self::document::Document;
 pub(crate) use self::door::Tokens;
 use self::events::Events;
+use self::page::Pages;
 use self::problem::{Problem, Word};
 use self::seats::{Kind, Seats};
 use self::waiting::Interruption;
@@ -121,6 +122,7 @@ struct Inner {
     body_timeout: Duration,
     max_wait: Duration,
     draining: CancellationToken,
+    pages: Pages,
     document: Document,
     refused: Family<Refused, Counter>,
 }
@@ -204,6 +206,7 @@ impl Api {
             body_timeout: config.body_timeout,
             max_wait,
             draining: CancellationToken::new(),
+            pages: Pages::new(),
             document: Document::default(),
             refused: Family::default(),
         }))
@@ -315,7 +318,8 @@ impl Inner {
                 Err(refuse(Problem::token_required()))
             }
             (Route::Deliveries, &Method::GET) => {
-                deliveries::deliveries(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
+                deliveries::deliveries(&self.store, &self.pages, request.uri().query().unwrap_or_default())
+                    .map_err(refuse)
             }
             (Route::Redeliver, &Method::POST) => {
                 let id = redelivered(request.uri().path()).unwrap_or_default();
@@ -327,7 +331,7 @@ impl Inner {
                 Ok(stream::response(Events(feed), self.interruption(&request), seat))
             }
             (Route::Payments, &Method::GET) => {
-                payments::payments(&self.store, request.uri().query().unwrap_or_default()).map_err(refuse)
+                payments::payments(&self.store, &self.pages, request.uri().query().unwrap_or_default()).map_err(refuse)
             }
             (Route::Document, &Method::GET) => self.document.answer(&self.starter),
             (Route::Start | Route::Redeliver, _) => Err(refuse(Problem::method_not_allowed("POST"))),

@@ -106,7 +106,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Deliveries {
-    /// List them, the newest first
+    /// List them, the newest first: id, type, watch code, state, made at, tries, next try at, last error
     List,
     /// Post one again
     Redeliver {

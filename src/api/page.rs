@@ -1,8 +1,11 @@
 //! Lists in pages: what is asked for, and how a page is answered.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Problem, Word};
 use crate::json::Json;
@@ -12,6 +15,24 @@ use crate::serve::{self, Body};
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
+/// Pages that are made, or not yet read to their end: each may have hundreds of kilobytes.
+const AT_ONCE: usize = 16;
+
+/// Room for pages.
+pub(super) struct Pages(Arc<Semaphore>);
+
+/// A page that keeps its room until it has been read.
+struct Page {
+    text: String,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
 /// JSON, as an answer.
 pub(super) fn json(text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(serve::full(text));
@@ -19,19 +40,33 @@ pub(super) fn json(text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// A page of `found`, which has one more than the page if there are more; `number` and `show` tell of each.
-pub(super) fn page<T>(
-    name: &str,
-    mut found: Vec<T>,
-    limit: usize,
-    number: impl Fn(&T) -> u64,
-    show: impl Fn(&T) -> Json,
-) -> Response<Body> {
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map_or(Json::null(), |last| Json::Text(number(last).to_string()));
-    let shown = Json::Array(found.iter().map(show).collect());
-    json(Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string())
+impl Pages {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+
+    /// A page of what `find` finds, which is asked for one more than the page has, to tell if there are more; `number`
+    /// and `show` tell of each.
+    ///
+    /// # Errors
+    /// When too many are being read.
+    pub(super) fn page<T>(
+        &self,
+        name: &str,
+        limit: usize,
+        find: impl FnOnce(usize) -> Vec<T>,
+        number: impl Fn(&T) -> u64,
+        show: impl Fn(&T) -> Json,
+    ) -> Result<Response<Body>, Problem> {
+        let room = self.0.clone().try_acquire_owned().map_err(|_| Problem::too_many_lists())?;
+        let mut found = find(limit + 1);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map_or(Json::null(), |last| Json::Text(number(last).to_string()));
+        let shown = Json::Array(found.iter().map(show).collect());
+        let text = Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string();
+        Ok(json(Bytes::from_owner(Page { text, _room: room })))
+    }
 }
 
 /// Which page.

@@ -2,7 +2,7 @@
 
 use hyper::Response;
 
-use super::page::{self, Query};
+use super::page::{Pages, Query};
 use super::problem::Problem;
 use crate::clock;
 use crate::json::{self, Json};
@@ -10,10 +10,10 @@ use crate::serve::Body;
 use crate::store::{self, Known, Store};
 
 /// One page of what was started here, the newest first.
-pub(super) fn payments(store: &Store, query: &str) -> Result<Response<Body>, Problem> {
+pub(super) fn payments(store: &Store, pages: &Pages, query: &str) -> Result<Response<Body>, Problem> {
     let Query { status, limit, after } = Query::parse(query, &["status", "limit", "after"])?;
-    let found = store.before(after, status.as_ref(), limit + 1);
-    Ok(page::page("payments", found, limit, |(tracked, _)| tracked.number, shown))
+    let find = |most| store.before(after, status.as_ref(), most);
+    pages.page("payments", limit, find, |(tracked, _)| tracked.number, shown)
 }
 
 fn shown((tracked, seen): &Known) -> Json {

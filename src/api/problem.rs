@@ -58,6 +58,12 @@ impl Problem {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Overloaded, detail) }
     }
 
+    /// As many lists are being read as there may be.
+    pub(super) fn too_many_lists() -> Self {
+        let detail = "Too many lists are being read at once: ask again when one of yours has been read to its end.";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Overloaded, detail) }
+    }
+
     pub(super) fn unauthorized() -> Self {
         Self::new(Word::Unauthorized, "Send Authorization: Bearer TOKEN with one of the tokens in listen.token_file.")
     }

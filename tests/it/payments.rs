@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::harness::{Answer, Sidecar, get};
-
-/// Starts as many as a test wants.
-const MANY: [(&str, &str); 2] = [("start.rate", "1000000"), ("start.burst", "100000")];
+use crate::paused::MANY;
 
 async fn page(sidecar: &Sidecar, query: &str) -> Answer {
     let answer = sidecar.api(get(&format!("/payments{query}"))).await;
@@ -40,6 +38,30 @@ fn is_time(value: &Value) -> bool {
     let seconds = shape.strip_suffix('Z').unwrap_or_default();
     let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
     seconds == "0000-00-00T00:00:00" && !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0')
+}
+
+#[tokio::test]
+async fn lists_that_nobody_reads_take_a_bounded_room() {
+    let sidecar = Sidecar::dev(&[]);
+    let mut unread = Vec::new();
+    let refused = loop {
+        let list = ["/payments", "/deliveries"][unread.len() % 2];
+        let answer = sidecar.stream_of(get(list)).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        unread.push(answer);
+        assert!(unread.len() < 1000, "there is no end of room");
+    };
+    assert_eq!((refused.status, refused.headers["retry-after"].as_bytes()), (503, b"1".as_slice()));
+    let refused = sidecar.api(get("/payments")).await;
+    assert_eq!((refused.text("error"), &refused.json()["retryable"]), ("overloaded", &json!(true)), "{refused:?}");
+    // What is no list goes on.
+    sidecar.started().await;
+    unread.pop();
+    page(&sidecar, "").await;
+    drop(unread);
+    sidecar.end().await;
 }
 
 #[tokio::test]

@@ -957,7 +957,10 @@ async fn deliveries_are_listed_the_newest_first_page_by_page() {
     for delivery in &all {
         let mut fields: Vec<_> = delivery.as_object().unwrap().keys().collect();
         fields.sort_unstable();
-        assert_eq!(fields, ["created_at", "id", "last_error", "next_try_at", "state", "tries", "type"]);
+        assert_eq!(
+            fields,
+            ["code", "created_at", "id", "last_error", "next_try_at", "state", "tries", "type", "watch_code"]
+        );
         time(&delivery["created_at"]);
         assert!(delivery["id"].as_str().unwrap().starts_with("msg_"));
     }
