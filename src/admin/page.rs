@@ -57,6 +57,7 @@ pub(super) fn html(status: &Status, hour: &Hour) -> String {
         calls = tables::calls(&status.gateway),
         polls = tables::polls(&status.polls),
         starts = tables::starts(&status.starts),
+        webhooks = tables::webhooks(status.webhooks.as_ref()),
         refused = tables::refused(&status.refused),
     )
 }

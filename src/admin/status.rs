@@ -29,6 +29,8 @@ pub(super) struct Status {
     pub(super) polls: Polls,
     pub(super) starts: Starts,
     pub(super) refused: Counts,
+    /// `null` where the app is not to be told.
+    pub(super) webhooks: Option<Webhooks>,
     pub(super) gateway: Gateway,
     pub(super) secret: Secret,
     pub(super) hardening: Hardening,
@@ -73,6 +75,14 @@ pub(super) struct Polls {
 pub(super) struct Starts {
     pub(super) by_outcome: Counts,
     pub(super) rate_limited: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Webhooks {
+    /// Messages that the app has not taken yet.
+    pub(super) pending: u64,
+    /// Tries, by how they ended.
+    pub(super) tries: Counts,
 }
 
 #[derive(Serialize)]
@@ -136,6 +146,7 @@ impl Status {
                 rate_limited: whole(samples.total("tillgate_rate_limited_total")),
             },
             refused: Counts::of(samples, "tillgate_refused_total", "error", &[]),
+            webhooks: Webhooks::new(samples),
             gateway: Gateway::new(admin, samples),
             secret: Secret::new(samples),
             hardening: Hardening::now(),
@@ -175,6 +186,21 @@ impl Polls {
         let saved = samples.total("tillgate_polls_saved_total");
         let saved_share = (made + saved > 0.0).then(|| saved / (made + saved));
         Self { made: whole(made), saved: whole(saved), saved_share }
+    }
+}
+
+impl Webhooks {
+    fn new(samples: &Samples) -> Option<Self> {
+        const PENDING: &str = "tillgate_webhooks_pending";
+        samples.iter().any(|sample| sample.series == PENDING).then(|| Self {
+            pending: whole(samples.total(PENDING)),
+            tries: Counts::of(
+                samples,
+                "tillgate_webhook_deliveries_total",
+                "outcome",
+                &["delivered", "retry", "given_up", "gone"],
+            ),
+        })
     }
 }
 

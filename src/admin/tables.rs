@@ -1,6 +1,6 @@
 //! The counts one by one. Every function gives the rows of a table, as HTML.
 
-use super::status::{AgeGroup, Calls, Counts, Gateway, Payments, Polls, Starts};
+use super::status::{AgeGroup, Calls, Counts, Gateway, Payments, Polls, Starts, Webhooks};
 use super::words::{age, count, latency, percent, plain};
 use crate::html::text;
 
@@ -59,6 +59,14 @@ pub(super) fn polls(polls: &Polls) -> String {
 
 pub(super) fn starts(starts: &Starts) -> String {
     counts(&starts.by_outcome) + &row("refused by start.rate", &cell(starts.rate_limited))
+}
+
+/// Messages to the app.
+pub(super) fn webhooks(webhooks: Option<&Webhooks>) -> String {
+    match webhooks {
+        None => row("not configured", ""),
+        Some(Webhooks { pending, tries }) => row("waiting to be taken", &cell(*pending)) + &counts(tries),
+    }
 }
 
 /// The most frequent first, by the words that callers see.

@@ -45,6 +45,9 @@ async fn what_is_counted_is_there_before_it_first_happens() {
     std::fs::write(&keys, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let settings = [("WEBHOOK__URL", "http://127.0.0.1:1/"), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
     let (_sidecar, _, admin) = Program::sidecar("http://127.0.0.1:1", &settings).await;
+    let tries = json!({ "delivered": 0, "retry": 0, "given_up": 0, "gone": 0 });
+    assert_eq!(get_at(admin, "/status").await.json()["webhooks"], json!({ "pending": 0, "tries": tries }));
+    assert!(get_at(admin, "/").await.body.contains("waiting to be taken"));
     let metrics = get_at(admin, "/metrics").await.body;
     for (name, label, values) in [
         ("starts_total", "outcome", ["accepted", "rejected", "not_sent", "unknown"].as_slice()),
@@ -364,6 +367,7 @@ async fn status_and_the_page_tell_what_happened() {
     assert_eq!(status["polls"], json!({ "made": 3, "saved": 1, "saved_share": 0.25 }));
     let outcomes = json!({ "accepted": 3, "rejected": 0, "not_sent": 0, "unknown": 1 });
     assert_eq!(status["starts"], json!({ "by_outcome": outcomes, "rate_limited": 0 }));
+    assert_eq!(status["webhooks"], json!(null));
     assert_eq!(status["refused"], json!({ "invalid_amount": 1, "gateway_bad_answer": 1 }));
     assert_eq!(status["gateway"]["start"]["by_outcome"], json!({ "ok": 3, "bad_answer": 1 }));
     assert_eq!(status["gateway"]["watch"]["by_outcome"], json!({ "ok": 3 }));
