@@ -106,7 +106,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Deliveries {
-    /// List them, the newest first: id, type, watch code, state, made at, tries, next try at, last error
+    /// List them, the newest first: id, type, state, made at, tries, next try at, last error, watch code
     List,
     /// Post one again
     Redeliver {

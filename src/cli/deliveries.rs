@@ -85,6 +85,6 @@ fn show(delivery: &str) -> String {
         Some(Json::Literal(literal)) if &**literal != "null" => literal.to_string(),
         _ => "-".to_owned(),
     };
-    let fields = ["id", "type", "watch_code", "state", "created_at", "tries", "next_try_at", "last_error"].map(field);
+    let fields = ["id", "type", "state", "created_at", "tries", "next_try_at", "last_error", "watch_code"].map(field);
     format!("{}\n", fields.join("  "))
 }
