@@ -8,6 +8,7 @@ pub mod fuzz;
 mod gate;
 mod passed;
 mod socket_file;
+mod unread;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

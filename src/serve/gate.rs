@@ -15,16 +15,14 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{self, Framing};
-use super::{Limits, Refusal, Verdicts, WRITE_TIMEOUT};
+use super::unread::Unread;
+use super::{Limits, Refusal, Verdicts};
 use crate::clock;
 
 /// How much is read from the socket at once.
 const READ: usize = 4096;
 /// Longest line that gives the size of a chunk.
 const MAX_CHUNK_LINE: usize = 256;
-
-/// What the other side has to take of what waits for it, or all of it, within [`WRITE_TIMEOUT`].
-const ENOUGH: usize = 64 * 1024;
 
 /// A socket behind the gate.
 pub(super) struct Gate<S> {
@@ -41,8 +39,7 @@ pub(super) struct Gate<S> {
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
-    /// Runs while something waits for the other side to read, beside how much that has taken meanwhile.
-    unread: Option<(Pin<Box<Sleep>>, usize)>,
+    unread: Unread,
     /// Cancelled when the other side closes its sending half.
     hung_up: CancellationToken,
     /// No request has come yet.
@@ -93,7 +90,7 @@ impl<S> Gate<S> {
             refused,
             broken: None,
             timer: None,
-            unread: None,
+            unread: Unread::default(),
             hung_up,
             first: true,
             forgiven: false,
@@ -191,25 +188,6 @@ impl<S> Gate<S> {
     /// Whether a request is being answered.
     fn is_answering(&self) -> bool {
         !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// An error once the other side has been too slow: it has to take [`ENOUGH`], or all that there is, before the time
-    /// starts anew, so that a byte now and then does not help it.
-    fn unless_unread(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let (Poll::Ready(Ok(bytes)), Some((_, taken))) = (&written, &mut self.unread) {
-            *taken += bytes;
-            if *taken >= ENOUGH {
-                self.unread = None;
-            }
-        }
-        if written.is_ready() && self.unread.is_none() {
-            return written;
-        }
-        let (timer, _) = self.unread.get_or_insert_with(|| (Box::pin(clock::sleep(WRITE_TIMEOUT)), 0));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => written,
-        }
     }
 
     /// The connection ends here, with an answer.
@@ -355,7 +333,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.unless_unread(cx, written)
+        self.unread.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -364,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.unless_unread(cx, written)
+        self.unread.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -373,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
-        self.unread = None;
+        self.unread = Unread::default();
         // After an answer hyper does not read again before there is something to read: the timer of an idle connection
         // has to be started here.
         let _ = self.poll_timer(cx);
@@ -383,51 +361,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    /// Writes an answer of that size to one who reads so much every second; says how long that took.
-    async fn write(size: usize, each_second: usize) -> io::Result<Duration> {
-        let (near, mut far): (DuplexStream, _) = duplex(1024);
-        let limits = Limits { max_connections: 1, header_timeout: HOUR, idle_timeout: HOUR };
-        let mut gate = Gate::new(near, limits, None, Verdicts::default(), CancellationToken::new());
-        let reader = tokio::spawn(async move {
-            let mut bytes = vec![0; each_second];
-            while far.read_exact(&mut bytes).await.is_ok() {
-                clock::sleep(Duration::from_secs(1)).await;
-            }
-        });
-        let began = clock::now();
-        let written = async {
-            gate.write_all(&vec![b'x'; size]).await?;
-            gate.flush().await
-        };
-        let written = written.await;
-        drop(gate);
-        reader.await?;
-        written.map(|()| clock::now() - began)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_reads_slowly_gets_all_of_it() {
-        // Eight kibibytes a second are enough, for as long as it takes.
-        let took = write(8 * 1024 * 100, 8 * 1024).await.expect("all of it");
-        assert!(took > Duration::from_secs(90), "{took:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_reads_a_little_now_and_then_is_cut_off() {
-        let error = write(1 << 20, 1024).await.expect_err("it is cut off");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
