@@ -6,7 +6,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /dev/shm
 umount /sys/fs/cgroup/unified 2>/dev/null || true # crun takes cgroups of version 1 or 2, not of both
 
-mkdir -p "$STORE/bin" "$STORE/networks"
+mkdir -p "$STORE/bin" "$STORE/networks" "$STORE/target"
 export PATH="$STORE/bin:$CHECKERS:$PATH"
 export CONTAINERS_STORAGE_CONF="$STORE/storage.conf" CONTAINERS_CONF="$STORE/containers.conf" BUILDAH_ISOLATION=chroot
 cat > "$CONTAINERS_STORAGE_CONF" <<END
@@ -31,7 +31,8 @@ podman rm --all --force > /dev/null 2>&1 || podman rm --all --force > /dev/null 
 podman volume prune --force > /dev/null
 
 # Nothing can be pulled, so others stand in. For Alpine's Rust: an image with nothing in it, over which this machine's own
-# toolchain and the crates that it has are laid while it builds.
+# toolchain and the crates that it has are laid while it builds. What it builds stays outside the image's layers, of which
+# vfs keeps each as a whole copy.
 if ! podman image exists localhost/builder; then
   base=$(mktemp -d)
   mkdir -p "$base/tmp" "$base/usr" "$base/toolchain" "$base/cargo/registry" "$base/etc/alternatives"
@@ -59,7 +60,7 @@ case \$1 in
   build)
     shift
     exec podman build --format docker -v /usr:/usr:ro -v /etc/alternatives:/etc/alternatives:ro \
-      -v "$sysroot:/toolchain:ro" -v "${CARGO_HOME:-$HOME/.cargo}/registry:/cargo/registry:ro" \
+      -v "$STORE/target:/build/target" -v "$sysroot:/toolchain:ro" -v "${CARGO_HOME:-$HOME/.cargo}/registry:/cargo/registry:ro" \
       --build-arg BUILDER=localhost/builder --build-arg CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu \
       --build-arg RUSTFLAGS='-C target-feature=+crt-static' "\$@" ;;
   *) exec podman "\$@" ;;

@@ -17,6 +17,7 @@ CONTAINER
 . "$SOURCE/tests/deploy/checks.sh"
 COMPOSE
 shop=http://localhost:8080
+curl -s --retry 20 --retry-delay 1 --retry-all-errors "$shop/"
 pay_url=$(curl -s -o /dev/null -w '%{redirect_url}' -X POST $shop/buy)
 echo "the payer goes to $pay_url"
 code=${pay_url#*/pay/} order=${pay_url##*thanks%2F}
