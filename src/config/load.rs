@@ -241,6 +241,7 @@ fn what_of(kind: &Kind) -> String {
             };
             format!("found {found}, expected {expected}")
         }
+        Kind::UnknownVariant(found, expected) => format!("found {found:?}, expected one of {}", expected.join(", ")),
         other => other.to_string(),
     }
 }
