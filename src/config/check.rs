@@ -183,6 +183,12 @@ impl Reading {
                     None
                 }
             },
+            (None, Some(path)) if could_be_the_secret(path) => {
+                let place = self.place(FILE);
+                let what = "no file has that name, and it could be the secret itself, so it is not shown here";
+                self.fault(FILE, place, what, "give the path of the file that holds the secret");
+                None
+            }
             (None, Some(path)) => match Secret::file(path) {
                 Ok(secret) => Some(secret),
                 Err(what) => {
@@ -283,4 +289,10 @@ impl Reading {
             }
         }
     }
+}
+
+/// Long, and neither a path nor the name of a file that is there: logs would repeat it until that file comes.
+fn could_be_the_secret(FilePath(path): &FilePath) -> bool {
+    let text = path.to_string_lossy();
+    text.len() >= 16 && !text.contains(['/', '.']) && !path.exists()
 }

@@ -412,6 +412,17 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
 }
 
 #[tokio::test]
+async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
+    for command in ["check", "run"] {
+        let variables = [("TILLGATE_GATEWAY__URL", NOBODY), ("TILLGATE_MERCHANT__SECRET_FILE", SECRET)];
+        let (code, out, err) = run(&[command], &variables).await;
+        assert_eq!(code, 2);
+        says(&err, &["1 fault", "merchant.secret_file", "TILLGATE_MERCHANT__SECRET_FILE", "the path of the file"]);
+        assert!(!(out + &err).contains(SECRET));
+    }
+}
+
+#[tokio::test]
 async fn the_tour_walks_all_steps_of_the_guide() {
     let (code, out, err) = run(&["dev", "--tour"], &[]).await;
     assert_eq!(code, 0, "{out}{err}");
