@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::environment::Environment;
 pub(crate) use self::explain::Explained;
 pub(crate) use self::load::{Source, load};
-pub(crate) use self::reach::{Reach, admin_address, reach};
+pub(crate) use self::reach::{Reach, admin_address, authorization, reach};
 use crate::api::Tokens;
 use crate::client::Network;
 use crate::courier::Courier;

@@ -6,7 +6,7 @@ use super::dev::Places;
 
 /// The whole of it; `app` is the program that runs beside it.
 pub(super) fn banner(places: &Places, app: Option<&OsString>, color: bool) -> String {
-    let Places { api, admin, sandbox } = places;
+    let Places { api, admin, sandbox, token_file } = places;
     let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let (bold, quiet) = (|text: &str| paint("1", text), |text: &str| paint("2", text));
     // As wide as the widest, so that what they say stands below each other.
@@ -21,6 +21,10 @@ pub(super) fn banner(places: &Places, app: Option<&OsString>, color: bool) -> St
         let app = app.display().to_string().escape_debug().to_string();
         parts += &place("App", &app, "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"");
     }
+    let token = token_file.as_ref().map_or_else(String::new, |file| {
+        let file = file.to_string().replace('\'', r"'\''");
+        format!(r#" -H "Authorization: Bearer $(grep -m 1 . '{file}')""#)
+    });
     format!(
         r#"
   {title} {version} · dev: a sandbox gateway, no money moves
@@ -29,13 +33,13 @@ pub(super) fn banner(places: &Places, app: Option<&OsString>, color: bool) -> St
   Paste these one after the other, in another terminal:
 
   {start}
-  P=$(curl -s {api}/api/start_payment -H 'Content-Type: application/json' -d '{{"amount": 1000, "redirect": "{sandbox}/"}}'); echo "$P"
+  P=$(curl -s {api}/api/start_payment{token} -H 'Content-Type: application/json' -d '{{"amount": 1000, "redirect": "{sandbox}/"}}'); echo "$P"
 
   {pay}
   echo "$P" | sed 's/.*"pay_url":"\([^"]*\)".*/\1/'
 
   {watch}
-  curl -s {api}/watch/$(echo "$P" | sed 's/.*"watch_code":"\([^"]*\)".*/\1/'); echo
+  curl -s{token} {api}/watch/$(echo "$P" | sed 's/.*"watch_code":"\([^"]*\)".*/\1/'); echo
 
   {end}
 "#,

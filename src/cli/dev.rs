@@ -14,6 +14,7 @@ use crate::manager::Manager;
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::serve::Address;
 use crate::signal::{Signal, Signals};
+use crate::text::FilePath;
 
 /// Where the parts of a running `dev` are.
 pub(super) struct Places {
@@ -23,6 +24,8 @@ pub(super) struct Places {
     pub(super) admin: String,
     /// The sandbox gateway.
     pub(super) sandbox: String,
+    /// Whose first line callers of the API have to show, if that was asked for.
+    pub(super) token_file: Option<FilePath>,
 }
 
 /// Runs until asked to end; with `tour`, until the tour is over; with a command, until that app has ended.
@@ -34,10 +37,11 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
     };
-    let places = Places {
+    let mut places = Places {
         api: format!("http://{}", api.address.reachable()),
         admin: format!("http://{}", admin.address.reachable()),
         sandbox: format!("http://{}", sandbox.address.reachable()),
+        token_file: None,
     };
     let mut given = vec![("gateway.url", places.sandbox.as_str()), ("gateway.public_url", "")];
     if tour {
@@ -52,6 +56,11 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
+    places.token_file.clone_from(&loaded.config.listen.token_file);
+    let authorization = match config::authorization(places.token_file.as_ref()) {
+        Ok(authorization) => authorization,
+        Err(faults) => return tell(&faults),
+    };
     serve_sandbox(sandbox, &Sandbox::new(Options::default()));
     let app = match App::build(loaded, Behind::Network, true) {
         Ok(app) => app,
@@ -61,7 +70,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     if tour {
         return tokio::select! {
             _ = app.run(api.into(), admin, &mut signals, &manager) => Exit::Failed,
-            walked = tour::walk(&places) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
+            walked = tour::walk(&places, authorization.as_deref()) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
         };
     }
     let color = std::io::stdout().is_terminal() && environment.wants_color();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, LOCATION};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use hyper::{Method, Request, StatusCode};
 
 use super::answer;
@@ -14,28 +14,28 @@ use crate::clock;
 use crate::json::{self, Json};
 use crate::serve::BoxError;
 
-/// Walks all steps.
+/// Walks all steps; with `authorization` where the API wants that.
 ///
 /// # Errors
 /// The first answer that is not what the step promises.
-pub(super) async fn walk(places: &Places) -> Result<(), BoxError> {
+pub(super) async fn walk(places: &Places, authorization: Option<&str>) -> Result<(), BoxError> {
     let Places { api, sandbox, .. } = places;
     step(
         "Step 0 - The merchant secret: the operator gets it from the gateway and gives it to tillgate, not to the app",
     );
-    show(Method::GET, &format!("{sandbox}/dev/api"), "").await?;
+    show(Method::GET, &format!("{sandbox}/dev/api"), "", None).await?;
 
     step("Step 1 - Start a payment: the app sends an amount, tillgate adds the secret");
     let order = format!(r#"{{"amount": 1000, "redirect": "{sandbox}/"}}"#);
-    let started = show(Method::POST, &format!("{api}/api/start_payment"), &order).await?;
+    let started = show(Method::POST, &format!("{api}/api/start_payment"), &order, authorization).await?;
     let (pay_url, watch_code) = (field(&started, "pay_url")?, field(&started, "watch_code")?);
     let watch_url = format!("{api}/watch/{watch_code}");
-    expect(&show(Method::GET, &watch_url, "").await?, "created")?;
+    expect(&show(Method::GET, &watch_url, "", authorization).await?, "created")?;
 
     step("Step 2 - The payer opens pay_url, and clicks Pay; the gateway sends them back to the redirect");
-    show(Method::GET, &pay_url, "").await?;
+    show(Method::GET, &pay_url, "", None).await?;
     let (page, query) = pay_url.split_once('?').unwrap_or((&pay_url, ""));
-    let paid = show(Method::POST, page, query).await?;
+    let paid = show(Method::POST, page, query, None).await?;
     if paid.status != StatusCode::SEE_OTHER {
         return Err("the pay page did not send the payer back".into());
     }
@@ -43,7 +43,7 @@ pub(super) async fn walk(places: &Places) -> Result<(), BoxError> {
     step("Step 3 - Watch: the app asks as often as it likes, tillgate asks the gateway once for everyone");
     let mut left = 50;
     loop {
-        let watched = client::call(request(Method::GET, &watch_url, "")?).await?;
+        let watched = client::call(request(Method::GET, &watch_url, "", authorization)?).await?;
         if left == 0 || expect(&watched, "completed").is_ok() {
             print(&Method::GET, &watch_url, "", &watched);
             expect(&watched, "completed")?;
@@ -54,7 +54,7 @@ pub(super) async fn walk(places: &Places) -> Result<(), BoxError> {
     }
 
     step("Step 4 - Done: the payment stands in the merchant's portal");
-    show(Method::GET, &format!("{sandbox}/"), "").await?;
+    show(Method::GET, &format!("{sandbox}/"), "", None).await?;
     answer("\nThat was the whole guide, and no app has seen the secret.");
     Ok(())
 }
@@ -63,8 +63,8 @@ fn step(title: &str) {
     answer(&format!("\n{title}\n"));
 }
 
-async fn show(method: Method, url: &str, body: &str) -> Result<Answer, BoxError> {
-    let received = client::call(request(method.clone(), url, body)?).await?;
+async fn show(method: Method, url: &str, body: &str, authorization: Option<&str>) -> Result<Answer, BoxError> {
+    let received = client::call(request(method.clone(), url, body, authorization)?).await?;
     print(&method, url, body, &received);
     if received.status.is_client_error() || received.status.is_server_error() {
         return Err(format!("{method} {url} failed").into());
@@ -72,11 +72,19 @@ async fn show(method: Method, url: &str, body: &str) -> Result<Answer, BoxError>
     Ok(received)
 }
 
-fn request(method: Method, url: &str, body: &str) -> Result<Request<Full<Bytes>>, BoxError> {
+fn request(
+    method: Method,
+    url: &str,
+    body: &str,
+    authorization: Option<&str>,
+) -> Result<Request<Full<Bytes>>, BoxError> {
     let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
     let mut request = Request::builder().method(method).uri(url);
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, kind);
+    }
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
     }
     Ok(request.body(Full::from(body.to_owned()))?)
 }

@@ -7,6 +7,7 @@ use super::load::Reading;
 use super::{Config, Fault};
 use crate::file;
 use crate::serve::{Address, Entrance};
+use crate::text::FilePath;
 
 /// Where the admin listener of a running sidecar is, as far as this configuration tells: other faults do not matter.
 pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Fault>> {
@@ -33,7 +34,12 @@ pub(crate) fn reach(path: Option<&Path>, environment: &Environment) -> Result<Re
         let mend = "say where it listens: TILLGATE_LISTEN__ADDRESS=unix:/run/tillgate/api.sock tillgate …".to_owned();
         return Err(vec![Fault { key: "listen.address".to_owned(), place: entrance.to_string(), what, mend }]);
     }
-    let Some(file) = listen.token_file else { return Ok(Reach { entrance, token: None }) };
+    Ok(Reach { token: authorization(listen.token_file.as_ref())?, entrance })
+}
+
+/// The `Authorization` of a caller who has the first of the tokens.
+pub(crate) fn authorization(token_file: Option<&FilePath>) -> Result<Option<String>, Vec<Fault>> {
+    let Some(file) = token_file else { return Ok(None) };
     let fault = |what: String| {
         let (key, mend) = ("listen.token_file".to_owned(), "run this as a user who may read it".to_owned());
         vec![Fault { key, place: file.to_string(), what, mend }]
@@ -41,7 +47,7 @@ pub(crate) fn reach(path: Option<&Path>, environment: &Environment) -> Result<Re
     let bytes = file::read(&file.0).map_err(|error| fault(error.to_string()))?;
     let tokens = String::from_utf8_lossy(&bytes);
     let token = tokens.lines().find(|line| !line.is_empty()).ok_or_else(|| fault("it is empty".to_owned()))?;
-    Ok(Reach { entrance, token: Some(format!("Bearer {}", token.trim_end())) })
+    Ok(Some(format!("Bearer {}", token.trim_end())))
 }
 
 /// A configuration of which only the keys that begin so need to be right.

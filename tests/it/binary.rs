@@ -447,14 +447,31 @@ async fn the_tour_walks_all_steps_of_the_guide() {
 
 #[tokio::test]
 async fn dev_prints_lines_to_paste_that_work() {
-    let mut dev =
-        Program::start(&["dev"], &[("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"), ("TILLGATE_GATEWAY__URL", "")]);
+    lines_to_paste_work(&[("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"), ("TILLGATE_GATEWAY__URL", "")]).await;
+}
+
+#[tokio::test]
+async fn dev_shows_the_token_that_it_is_told_to_want() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("the shop's tokens");
+    fs::write(&file, "\na_token_of_this_test\nanother\n").unwrap();
+    let variables = [("TILLGATE_LISTEN__TOKEN_FILE", file.to_str().unwrap())];
+    let banner = lines_to_paste_work(&variables).await;
+    assert!(!banner.contains("a_token_of_this_test"), "{banner}");
+    let (code, out, err) = run(&["dev", "--tour"], &variables).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(!(out + &err).contains("a_token_of_this_test"));
+}
+
+/// Starts `dev` and does what its banner says, which is what it gives.
+async fn lines_to_paste_work(variables: &[(&str, &str)]) -> String {
+    let mut dev = Program::start(&["dev"], variables);
     let mut banner = String::new();
     while !banner.contains("Ctrl-C") {
         banner.push_str(&dev.stdout_line().await);
         banner.push('\n');
     }
-    says(&banner, &["API", "Admin", "Gateway", "curl -s http://localhost:"]);
+    says(&banner, &["API", "Admin", "Gateway", "curl -s", " http://localhost:"]);
     if has("curl") && has("sh") {
         let lines: Vec<_> =
             banner.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
@@ -472,6 +489,7 @@ async fn dev_prints_lines_to_paste_that_work() {
     }
     dev.signal("INT");
     assert_eq!(dev.end().await.0, 0);
+    banner
 }
 
 /// A sidecar in front of a sandbox whose starts take a while, and a start that has reached it.
