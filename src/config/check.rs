@@ -294,5 +294,5 @@ impl Reading {
 /// Long, and neither a path nor the name of a file that is there: logs would repeat it until that file comes.
 fn could_be_the_secret(FilePath(path): &FilePath) -> bool {
     let text = path.to_string_lossy();
-    text.len() >= 16 && !text.contains(['/', '.']) && !path.exists()
+    text.len() >= 20 && !text.contains(['/', '.']) && !path.exists()
 }
