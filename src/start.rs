@@ -220,6 +220,7 @@ impl Inner {
         let Request { amount, redirect, extra } = request;
         self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
         self.store.has_room().map_err(|NotKept| Error::NotKept { sent: false })?;
+        let _starting = self.store.starting();
         let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
         let pay_url = self.gateway.pay_url(&code, redirect.as_ref());
         let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url)).to_string().into();

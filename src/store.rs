@@ -29,8 +29,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::answers::Answer;
 use self::counted::Counted;
-pub(crate) use self::file::CannotOpen;
 use self::file::File;
+pub(crate) use self::file::{CannotOpen, Starting};
 pub(crate) use self::journal::{Change, OutOfReach};
 pub(crate) use self::known::{Known, Record, Seen, Settled, Tracked};
 pub(crate) use self::outbox::{Delivery, Kind, State};
@@ -111,6 +111,11 @@ impl Store {
     /// When the last try to write something failed.
     pub(crate) fn has_room(&self) -> Result<(), NotKept> {
         if self.file.as_ref().is_none_or(File::has_room) { Ok(()) } else { Err(NotKept) }
+    }
+
+    /// Says that a start is under way, for as long as this is held: those that end together are written together.
+    pub(crate) fn starting(&self) -> Option<Starting> {
+        self.file.as_ref().map(File::starting)
     }
 
     /// A payment was started; `answer` is what was asked for and answered under a key. When this returns it is kept,

@@ -20,7 +20,7 @@ use super::backend::Backend;
 use super::journal::{self, Change};
 use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
 use super::shelf::{Fact, Gone, Shelf};
-use crate::random;
+use crate::{clock, random};
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
 type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
@@ -39,9 +39,9 @@ const BALLAST: &[u8] = b"ballast";
 const CACHE: usize = 1 << 20;
 /// Facts that are written at once.
 const BATCH: usize = 256;
-/// While several callers start payments, the writer waits so long for the next of them: a fast disk would get a write
-/// for each otherwise.
-const GAP: Duration = Duration::from_micros(500);
+/// While other payments are being started, the writer waits at most so long for them: a fast disk would get a write for
+/// each otherwise.
+const WINDOW: Duration = Duration::from_millis(3);
 /// How often a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -68,7 +68,12 @@ pub(super) struct File {
     writer: Sender<Message>,
     has_room: Arc<AtomicBool>,
     broken: CancellationToken,
+    /// Held by each start that is under way, and by this and the writer.
+    starting: Arc<()>,
 }
+
+/// A start that is under way: the writer waits a moment for what comes of it.
+pub(crate) struct Starting(#[expect(dead_code, reason = "it is counted")] Arc<()>);
 
 enum Message {
     Keep(Fact, oneshot::Sender<Result<(), NotKept>>),
@@ -211,6 +216,11 @@ impl File {
         self.has_room.load(Ordering::Relaxed)
     }
 
+    /// To be held until what was started is kept, or nothing was.
+    pub(super) fn starting(&self) -> Starting {
+        Starting(self.starting.clone())
+    }
+
     /// Writes this down after everything before it.
     pub(super) fn keep(&self, fact: Fact) -> oneshot::Receiver<Result<(), NotKept>> {
         let (done, kept) = oneshot::channel();
@@ -237,28 +247,27 @@ impl Opened {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let room = has_room.clone();
+        let starting = Arc::new(());
+        let others = starting.clone();
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room))).is_err() {
+            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &others))).is_err() {
                 end.cancel();
             }
         });
-        File { writer, has_room, broken }
+        File { writer, has_room, broken, starting }
     }
 
-    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool) {
+    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool, starting: &Arc<()>) {
         // True, and not written down yet.
         let mut late = Vec::new();
-        let mut gap = Duration::ZERO;
         loop {
             let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let (facts, closing) = match next(messages, wait, gap) {
+            let (facts, closing) = match next(messages, wait, || Arc::strong_count(starting).saturating_sub(2)) {
                 Some(batch) => batch,
                 None => return,
             };
-            // Whoever was written together comes back together: those are waited for, and one alone never waits.
-            gap = if facts.len() > 1 { GAP } else { Duration::ZERO };
             let gone = mem::take(&mut lock(shelf).gone);
             let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
             match self.write(all, &gone) {
@@ -358,21 +367,31 @@ impl Opened {
 
 type Facts = Vec<(Fact, oneshot::Sender<Result<(), NotKept>>)>;
 
-/// What has come in, with no longer gap than that between two; at least after so long; and who waits for the end, if this is all. `None`: nobody is there.
-fn next(messages: &Receiver<Message>, wait: Duration, gap: Duration) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
-    let mut facts = Vec::new();
+/// What has come in, at least after `wait`; and who waits for the end, if this is all. `None`: nobody is there.
+/// One who starts alone never waits for others, and nobody waits for them longer than the window.
+fn next(
+    messages: &Receiver<Message>,
+    wait: Duration,
+    starting: impl Fn() -> usize,
+) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
+    let (mut facts, mut starts) = (Vec::new(), 0);
     let mut message = match messages.recv_timeout(wait) {
         Ok(message) => Some(message),
         Err(RecvTimeoutError::Timeout) => None,
         Err(RecvTimeoutError::Disconnected) => return None,
     };
+    let deadline = clock::now() + WINDOW;
     while let Some(next) = message.take() {
         match next {
-            Message::Keep(fact, done) => facts.push((fact, done)),
+            Message::Keep(fact, done) => {
+                starts += usize::from(matches!(fact, Fact::Started { .. }));
+                facts.push((fact, done));
+            }
             Message::Close(done) => return Some((facts, Some(done))),
         }
         if facts.len() < BATCH {
-            message = messages.recv_timeout(gap).ok();
+            let patience = if starting() > starts { deadline - clock::now() } else { Duration::ZERO };
+            message = messages.recv_timeout(patience).ok();
         }
     }
     Some((facts, None))
