@@ -6,6 +6,7 @@
 
 mod answers;
 mod backend;
+mod batch;
 mod counted;
 mod file;
 #[cfg(fuzzing)]
@@ -28,9 +29,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::answers::Answer;
+pub(crate) use self::batch::Starting;
 use self::counted::Counted;
+pub(crate) use self::file::CannotOpen;
 use self::file::File;
-pub(crate) use self::file::{CannotOpen, Starting};
 pub(crate) use self::journal::{Change, OutOfReach};
 pub(crate) use self::known::{Known, Record, Seen, Settled, Tracked};
 pub(crate) use self::outbox::{Delivery, Kind, State};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::NotKept;
 use super::backend::Backend;
+use super::batch::{Batch, Message, Starting, Starts};
 use super::journal::{self, Change};
 use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
 use super::shelf::{Fact, Gone, Shelf};
-use crate::{clock, random};
+use crate::random;
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
 type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
@@ -37,11 +38,6 @@ const BALLAST: &[u8] = b"ballast";
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
-/// Facts that are written at once.
-const BATCH: usize = 256;
-/// While other payments are being started, the writer waits at most so long for them: a fast disk would get a write for
-/// each otherwise.
-const WINDOW: Duration = Duration::from_millis(3);
 /// How often a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -68,16 +64,7 @@ pub(super) struct File {
     writer: Sender<Message>,
     has_room: Arc<AtomicBool>,
     broken: CancellationToken,
-    /// Held by each start that is under way, and by this and the writer.
-    starting: Arc<()>,
-}
-
-/// A start that is under way: the writer waits a moment for what comes of it.
-pub(crate) struct Starting(#[expect(dead_code, reason = "it is counted")] Arc<()>);
-
-enum Message {
-    Keep(Fact, oneshot::Sender<Result<(), NotKept>>),
-    Close(oneshot::Sender<()>),
+    starts: Starts,
 }
 
 /// A file that is open, and read.
@@ -218,7 +205,7 @@ impl File {
 
     /// To be held until what was started is kept, or nothing was.
     pub(super) fn starting(&self) -> Starting {
-        Starting(self.starting.clone())
+        self.starts.one_more()
     }
 
     /// Writes this down after everything before it.
@@ -247,27 +234,24 @@ impl Opened {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let room = has_room.clone();
-        let starting = Arc::new(());
-        let others = starting.clone();
+        let starts = Starts::default();
+        let under_way = starts.clone();
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &others))).is_err() {
+            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &under_way))).is_err() {
                 end.cancel();
             }
         });
-        File { writer, has_room, broken, starting }
+        File { writer, has_room, broken, starts }
     }
 
-    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool, starting: &Arc<()>) {
+    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool, under_way: &Starts) {
         // True, and not written down yet.
         let mut late = Vec::new();
         loop {
             let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let (facts, closing) = match next(messages, wait, || Arc::strong_count(starting).saturating_sub(2)) {
-                Some(batch) => batch,
-                None => return,
-            };
+            let Some(Batch { facts, closing }) = Batch::next(messages, wait, under_way) else { return };
             let gone = mem::take(&mut lock(shelf).gone);
             let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
             match self.write(all, &gone) {
@@ -363,38 +347,6 @@ impl Opened {
         }
         Ok(transaction.commit()?)
     }
-}
-
-type Facts = Vec<(Fact, oneshot::Sender<Result<(), NotKept>>)>;
-
-/// What has come in, at least after `wait`; and who waits for the end, if this is all. `None`: nobody is there.
-/// One who starts alone never waits for others, and nobody waits for them longer than the window.
-fn next(
-    messages: &Receiver<Message>,
-    wait: Duration,
-    starting: impl Fn() -> usize,
-) -> Option<(Facts, Option<oneshot::Sender<()>>)> {
-    let (mut facts, mut starts) = (Vec::new(), 0);
-    let mut message = match messages.recv_timeout(wait) {
-        Ok(message) => Some(message),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => return None,
-    };
-    let deadline = clock::now() + WINDOW;
-    while let Some(next) = message.take() {
-        match next {
-            Message::Keep(fact, done) => {
-                starts += usize::from(matches!(fact, Fact::Started { .. }));
-                facts.push((fact, done));
-            }
-            Message::Close(done) => return Some((facts, Some(done))),
-        }
-        if facts.len() < BATCH {
-            let patience = if starting() > starts { deadline - clock::now() } else { Duration::ZERO };
-            message = messages.recv_timeout(patience).ok();
-        }
-    }
-    Some((facts, None))
 }
 
 fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
