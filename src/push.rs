@@ -121,8 +121,7 @@ impl Post {
                 GONE
             }
             Posted::Failed { why, retry_after } => {
-                let age = Duration::try_from(clock::wall().duration_since(delivery.created_at)).unwrap_or_default();
-                let wait = next_try(delivery.tries, age, retry_after, random::fraction());
+                let wait = next_try(delivery.tries, now - delivery.since, retry_after, random::fraction());
                 let in_seconds = wait.map(|wait| wait.as_secs());
                 tracing::warn!(id, kind, tries, why, in_seconds, "webhook not delivered");
                 delivery.state = wait.map_or(State::Failed(now), |wait| State::Due(now + wait));

@@ -321,7 +321,8 @@ impl Store {
     ) -> Option<Arc<Delivery>> {
         let compose = self.compose?;
         shelf.numbers.delivery += 1;
-        let created_at = clock::wall_at(clock::now());
+        let since = clock::now();
+        let created_at = clock::wall_at(since);
         Some(Arc::new(Delivery {
             number: shelf.numbers.delivery,
             id: format!("msg_{}", random::token(24)),
@@ -329,9 +330,10 @@ impl Store {
             kind,
             body: compose(kind, tracked, report, created_at).into(),
             created_at,
+            since,
             tries: 0,
             last_error: None,
-            state: State::Due(clock::now()),
+            state: State::Due(since),
         }))
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Delivery {
     /// What is posted: the same bytes for every try.
     pub(crate) body: Arc<str>,
     pub(crate) created_at: Timestamp,
+    /// The same moment, for its age.
+    pub(crate) since: Instant,
     pub(crate) tries: u32,
     /// Why the last try was none, in a word.
     pub(crate) last_error: Option<String>,

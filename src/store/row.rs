@@ -59,12 +59,12 @@ impl PaymentRow {
             amount: Amount::new(self.amount),
         };
         let started_at = time(self.started_at)?;
-        let tracked = Arc::new(Tracked { number, payment, since: moment(started_at), started_at });
+        let tracked = Arc::new(Tracked { number, payment, since: past(started_at), started_at });
         let seen = match self.report {
             None => None,
             Some(body) => {
                 let asked = time(self.asked_at.ok_or(Unreadable)?)?;
-                Some(Seen { report: Arc::new(report(body)?), asked: moment(asked) })
+                Some(Seen { report: Arc::new(report(body)?), asked: past(asked) })
             }
         };
         Ok(Record { tracked: Some(tracked), seen, polling_ended: self.polling_ended })
@@ -104,7 +104,7 @@ impl AnswerRow {
 
     pub(super) fn read(self, key: &str) -> Result<Answer, Unreadable> {
         let key = crate::payment::IdempotencyKey::stored(key).ok_or(Unreadable)?;
-        let since = moment(time(self.since)?);
+        let since = past(time(self.since)?);
         Ok(Answer { key, request: Fingerprint(self.request), body: self.body.into(), since })
     }
 }
@@ -141,8 +141,8 @@ impl DeliveryRow {
     }
 
     pub(super) fn read(self, number: u64) -> Result<Delivery, Unreadable> {
-        let at = moment(time(self.at)?);
-        let state = [State::Due(at), State::Delivered(at), State::Failed(at)];
+        let (at, created_at) = (time(self.at)?, time(self.created_at)?);
+        let state = [State::Due(moment(at)), State::Delivered(past(at)), State::Failed(past(at))];
         let kind = [Kind::Completed, Kind::PollingEnded];
         Ok(Delivery {
             number,
@@ -150,7 +150,8 @@ impl DeliveryRow {
             payment: self.payment,
             kind: kind.into_iter().find(|kind| kind.label() == self.kind).ok_or(Unreadable)?,
             body: self.body.into(),
-            created_at: time(self.created_at)?,
+            since: past(created_at),
+            created_at,
             tries: self.tries,
             last_error: self.last_error,
             state: state.into_iter().find(|state| state.label() == self.state).ok_or(Unreadable)?,
@@ -186,12 +187,16 @@ fn time(milliseconds: i64) -> Result<Timestamp, Unreadable> {
     Timestamp::from_millisecond(milliseconds).map_err(|_| Unreadable)
 }
 
-/// That moment on the steady clock. A wall clock that was set back meanwhile makes nothing younger than now.
+/// That moment on the steady clock; of those to come none later than [`LATEST`].
 fn moment(time: Timestamp) -> Instant {
     let (now, wall) = (clock::now(), clock::wall());
     match Duration::try_from(wall.duration_since(time)) {
         Ok(ago) => now.checked_sub(ago).unwrap_or(now),
-        // In the future: a message that is due later.
         Err(_) => now + Duration::try_from(time.duration_since(wall)).unwrap_or_default().min(LATEST),
     }
+}
+
+/// The same of what has been: a wall clock that was set back meanwhile makes nothing younger than now.
+fn past(time: Timestamp) -> Instant {
+    moment(time).min(clock::now())
 }

@@ -2,6 +2,7 @@
 //! caller is told what may have happened, in time, and nothing grows.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Program, call, get_at, skip, start_at, until};
+use crate::harness::{Program, call, get_at, pay_at, skip, start_at, until};
 use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told};
 
 /// A gateway that does the same until told otherwise, and a way to tell it.
@@ -544,6 +545,44 @@ fn year(line: &str) -> i32 {
     line["timestamp"].as_str().unwrap()[..4].parse().unwrap()
 }
 
+/// The wall clock of a process is what this file says.
+fn by_clock<'a>(library: &'a str, clock: &'a Path) -> [(&'a str, &'a str); 4] {
+    [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]
+}
+
+/// A machine that does not know the time when it starts: what was written before is of the future.
+#[tokio::test]
+async fn a_clock_that_is_set_back_between_two_runs_stops_no_poll() {
+    let Some(library) = faketime() else {
+        skip("libfaketime is not installed");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let clock = directory.path().join("clock");
+    let others = by_clock(&library, &clock);
+    let store = format!("file:{}", directory.path().join("store").display());
+    let (_sandbox, url) = Program::sandbox(&[]).await;
+    let settings = [("STORE__URL", store.as_str()), ("WATCH__FRESH_FOR", "1ms")];
+    std::fs::write(&clock, "+0d").unwrap();
+    let (sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+    let payments = [start_at(api, ORDER).await, start_at(api, ORDER).await];
+    for payment in &payments {
+        assert_eq!(get_at(api, &format!("/watch/{}", payment.text("watch_code"))).await.text("status"), "created");
+        pay_at(&url, payment.text("code")).await;
+    }
+    sidecar.kill().await;
+    std::fs::write(&clock, "-2h").unwrap();
+    let (_sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+    let [asked, waited_for] = payments.map(|payment| format!("/watch/{}", payment.text("watch_code")));
+    assert_eq!(get_at(api, &asked).await.text("status"), "completed");
+    assert_eq!(get_at(api, &format!("{waited_for}?wait=20")).await.text("status"), "completed");
+}
+
 #[tokio::test]
 async fn a_clock_that_jumps_years_takes_nothing_with_it() {
     let Some(library) = faketime() else {
@@ -553,12 +592,7 @@ async fn a_clock_that_jumps_years_takes_nothing_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let clock = directory.path().join("clock");
     std::fs::write(&clock, "+0d").unwrap();
-    let others = [
-        ("LD_PRELOAD", library.as_str()),
-        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
+    let others = by_clock(&library, &clock);
     let store = format!("file:{}", directory.path().join("store").display());
     let (_sandbox, url) = Program::sandbox(&[]).await;
     let settings = [("STORE__URL", store.as_str()), ("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
