@@ -90,7 +90,9 @@ impl App {
         let compose = courier.is_some().then_some(push::compose as Compose);
         let place = config.store.url.clone().unwrap_or(Place::Memory);
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
-        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose)?);
+        let ready = Ready::default();
+        drop(ready.latch("draining"));
+        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose, &ready)?);
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
         let board = Board::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
@@ -102,9 +104,6 @@ impl App {
         let max_wait = config.watch.max_wait;
         let api = Api::new(&config.listen, max_wait, starter, board.clone(), store.clone(), tokens.clone(), lists);
         api.register(&mut registry);
-        let ready = Ready::default();
-        drop(ready.latch("draining"));
-        drop(ready.latch("store"));
         let latch = Some(ready.latch("secret"));
         let mut others: Vec<Arc<dyn Look>> = vec![network];
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));

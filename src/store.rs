@@ -41,6 +41,7 @@ use self::shelf::{Fact, Shelf};
 pub(crate) use self::shown::shown;
 use crate::clock::{self, Instant};
 use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
+use crate::ready::Ready;
 use crate::{random, text};
 
 /// `[store]`
@@ -84,7 +85,8 @@ pub(crate) struct NotKept;
 
 impl Store {
     /// Opens it, with room for so many watch codes. Answers under a key, and finished payments, are kept for `ttl`.
-    /// With `compose` the app is told what happens.
+    /// With `compose` the app is told what happens. `ready` has a check of this room's, which fails while nothing can be
+    /// written.
     ///
     /// # Errors
     /// When a file cannot be used. It is left as it is.
@@ -93,7 +95,9 @@ impl Store {
         room: usize,
         ttl: Duration,
         compose: Option<Compose>,
+        ready: &Ready,
     ) -> Result<Self, CannotOpen> {
+        drop(ready.latch("store"));
         let mut shelf = Shelf::new(room, ttl, compose.is_some());
         let position = shelf.position.subscribe();
         let (file, run, shelf) = match place {
@@ -101,7 +105,7 @@ impl Store {
             Place::Directory(directory) => {
                 let (opened, run) = file::open(directory, &mut shelf)?;
                 let shelf = Arc::new(Mutex::new(shelf));
-                (Some(opened.serve(shelf.clone())), run, shelf)
+                (Some(opened.serve(shelf.clone(), ready.clone())), run, shelf)
             }
         };
         Ok(Self { run, ttl, shelf, file, compose, position })

@@ -22,6 +22,7 @@ use super::journal::{self, Change};
 use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
 use super::shelf::{Fact, Gone, Shelf};
 use crate::random;
+use crate::ready::Ready;
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
 type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
@@ -229,8 +230,8 @@ impl File {
 }
 
 impl Opened {
-    /// Starts the writer: a thread of its own, because writing blocks.
-    pub(super) fn serve(self, shelf: Arc<Mutex<Shelf>>) -> File {
+    /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
+    pub(super) fn serve(self, shelf: Arc<Mutex<Shelf>>, ready: Ready) -> File {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let room = has_room.clone();
@@ -239,16 +240,24 @@ impl Opened {
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &under_way))).is_err() {
+            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &under_way, &ready))).is_err() {
                 end.cancel();
             }
         });
         File { writer, has_room, broken, starts }
     }
 
-    fn run(mut self, messages: &Receiver<Message>, shelf: &Mutex<Shelf>, has_room: &AtomicBool, under_way: &Starts) {
+    fn run(
+        mut self,
+        messages: &Receiver<Message>,
+        shelf: &Mutex<Shelf>,
+        has_room: &AtomicBool,
+        under_way: &Starts,
+        ready: &Ready,
+    ) {
         // True, and not written down yet.
         let mut late = Vec::new();
+        let mut latch = None;
         loop {
             let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
             let Some(Batch { facts, closing }) = Batch::next(messages, wait, under_way) else { return };
@@ -256,11 +265,12 @@ impl Opened {
             let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
             match self.write(all, &gone) {
                 Ok(()) => {
-                    if !has_room.swap(true, Ordering::Relaxed) {
+                    if latch.take().is_some() {
+                        has_room.store(true, Ordering::Relaxed);
                         tracing::info!("the store can be written again");
                     }
                     let mut shelf = lock(shelf);
-                    late.drain(..).for_each(|fact| shelf.apply(fact));
+                    late.drain(..).for_each(|fact| shelf.apply_late(fact));
                     for (fact, done) in facts {
                         shelf.apply(fact);
                         // Nobody may be waiting any more.
@@ -274,8 +284,10 @@ impl Opened {
                         mem::forget(self.database.take());
                         return;
                     }
-                    if has_room.swap(false, Ordering::Relaxed) {
+                    if latch.is_none() {
+                        has_room.store(false, Ordering::Relaxed);
                         tracing::error!(%error, "the store cannot be written: starts are refused until it can");
+                        latch = Some(ready.latch("store"));
                     }
                     self.database = None;
                     let mut shelf = lock(shelf);

@@ -193,6 +193,13 @@ impl Shelf {
         }
     }
 
+    /// It has been written by now. A message is where it belongs since then: it may even be on its way again.
+    pub(super) fn apply_late(&mut self, fact: Fact) {
+        if !matches!(fact, Fact::Delivery(_)) {
+            self.apply(fact);
+        }
+    }
+
     /// An answer that is nothing new, or about a payment that was not started here: nothing of it has to survive.
     pub(super) fn settle(&mut self, code: &WatchCode, report: Arc<Report>, asked: Instant) -> Settled {
         let is_new = !self.records.contains_key(code);

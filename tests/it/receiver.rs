@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 /// What it does with a message.
@@ -15,6 +16,9 @@ pub enum Mood {
     Take,
     Refuse,
     HangUp,
+    /// The first two of these, but not before it is let to.
+    TakeLater,
+    RefuseLater,
 }
 
 /// One try of a message.
@@ -30,6 +34,7 @@ pub struct Message {
 pub struct Receiver {
     address: SocketAddr,
     messages: Arc<Mutex<Vec<Message>>>,
+    let_go: Arc<Semaphore>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -40,18 +45,25 @@ impl Receiver {
         let address = listener.local_addr().unwrap();
         let messages = Arc::new(Mutex::new(Vec::new()));
         let (kept, mood) = (messages.clone(), Arc::new(Mutex::new(mood)));
+        let let_go = Arc::new(Semaphore::new(0));
+        let gate = let_go.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, kept.clone(), mood.clone()));
+                tokio::spawn(serve(stream, kept.clone(), mood.clone(), gate.clone()));
             }
         });
-        Self { address, messages, _task: AbortOnDropHandle::new(task) }
+        Self { address, messages, let_go, _task: AbortOnDropHandle::new(task) }
     }
 
     /// What `webhook.url` is to be.
     pub fn url(&self) -> String {
         format!("http://{}/payment-events", self.address)
+    }
+
+    /// Lets one go that is held back.
+    pub fn let_one_go(&self) {
+        self.let_go.add_permits(1);
     }
 
     /// Every try so far.
@@ -91,6 +103,7 @@ async fn serve(
     mut stream: TcpStream,
     messages: Arc<Mutex<Vec<Message>>>,
     mood: Arc<Mutex<impl FnMut(usize) -> Mood>>,
+    let_go: Arc<Semaphore>,
 ) -> Option<()> {
     let mut read = Vec::new();
     // Whoever posts may be killed in the middle: half a message is none.
@@ -113,12 +126,17 @@ async fn serve(
         let mut messages = messages.lock().unwrap();
         let before = messages.iter().filter(|message| message.id == id && !message.taken).count();
         let mood = (mood.lock().unwrap())(before);
-        messages.push(Message { id, body, taken: mood == Mood::Take });
+        messages.push(Message { id, body, taken: matches!(mood, Mood::Take | Mood::TakeLater) });
         mood
     };
+    if matches!(mood, Mood::TakeLater | Mood::RefuseLater) {
+        let_go.acquire().await.unwrap().forget();
+    }
     let answer = match mood {
-        Mood::Take => "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-        Mood::Refuse => "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        Mood::Take | Mood::TakeLater => "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+        Mood::Refuse | Mood::RefuseLater => {
+            "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        }
         Mood::HangUp => return None,
     };
     stream.write_all(answer.as_bytes()).await.ok()

@@ -483,6 +483,46 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_in_the_air_when_there_is_room_again_is_posted_once() {
+    let place = Place::new();
+    fs::create_dir(&place.store).unwrap();
+    let Some(mount) = Mount::new(&place.store) else {
+        skip("a tmpfs cannot be mounted here");
+        return;
+    };
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let receiver = Receiver::new(|before| if before == 0 { Mood::RefuseLater } else { Mood::TakeLater }).await;
+    let (sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
+    let admin = sidecar.last_addresses().1;
+    let first = started(api, "first").await;
+    pay_at(&gateway, first.text("code")).await;
+    let tries = async |count: usize| until("a try", async || (receiver.messages().len() == count).then_some(())).await;
+    tries(1).await;
+
+    let filler = mount.fill();
+    // What the file has already may be used up first.
+    let mut number = 0;
+    while start(api, &format!("key-{number}")).await.expect("it lives").status == 200 {
+        number += 1;
+    }
+    let ready = async || call(admin, Method::GET, "/readyz?verbose", &[], "").await;
+    let unready = ready().await;
+    assert!(unready.status == 503 && unready.body.contains("[-]store"), "{unready:?}");
+    receiver.let_one_go();
+    tries(2).await;
+    fs::remove_file(filler).unwrap();
+    until("a start", async || start(api, "room").await.filter(|answer| answer.status == 200)).await;
+    assert_eq!(ready().await.status, 200);
+    receiver.let_one_go();
+    until("it is delivered", async || {
+        let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "").await.json();
+        (deliveries["deliveries"][0]["state"] == "delivered").then_some(())
+    })
+    .await;
+    assert_eq!(receiver.messages().len(), 2);
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_directory_is_refused() {
     let place = Place::new();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
