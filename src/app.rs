@@ -23,7 +23,7 @@ use crate::manager::{Manager, State};
 use crate::push::{self, Pusher};
 use crate::ready::{Latch, Ready};
 use crate::sandbox::Sandbox;
-use crate::serve::{Address, Limits, Server};
+use crate::serve::{self, Address, Limits, Server};
 use crate::signal::{Signal, Signals};
 use crate::start::{Allowed, Starter};
 use crate::store::{CannotOpen, Compose, Place, Store};
@@ -79,7 +79,8 @@ impl App {
     /// When the store cannot be opened.
     pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
         let lists = dev || loaded.is_unix();
-        let Loaded { config, gateway_url, secret, tokens, network, courier, passed: _, explained: _ } = loaded;
+        let Loaded { mut config, gateway_url, secret, tokens, network, courier, passed: _, explained: _ } = loaded;
+        config.listen.max_connections = serve::room_for(config.listen.max_connections);
         let mut registry = telemetry::registry();
         let airport = Airport::default();
         let transport: Arc<dyn Transport> = match behind {

@@ -2,6 +2,7 @@
 
 mod address;
 mod entrance;
+mod files;
 mod form;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -38,6 +39,7 @@ use tower::{Service, ServiceExt};
 
 pub(crate) use self::address::Address;
 pub(crate) use self::entrance::Entrance;
+pub(crate) use self::files::room_for;
 use self::gate::Gate;
 pub(crate) use self::passed::Passed;
 pub(crate) use self::socket_file::SocketFile;

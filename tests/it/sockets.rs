@@ -6,7 +6,7 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Program, Wire, calls, get_at, skip, start_at, until};
+use crate::harness::{Answer, Program, Wire, calls, get_at, has, skip, start_at, until};
 
 /// What follows every bad request in the same write: it must never be taken for a request.
 const GOOD: &str = "GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -631,6 +631,40 @@ async fn over_max_connections_one_is_told_so_and_probes_are_still_answered() {
     }
     open.pop();
     until("a place again", async || (get_at(api, &format!("/watch/{code}")).await.status == 200).then_some(())).await;
+}
+
+/// Where the system allows few open files it takes as many connections as there is room for, and says so.
+#[tokio::test]
+async fn connections_leave_files_for_the_rest() {
+    if !has("prlimit") {
+        return;
+    }
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let settings = [("LISTEN__HEADER_TIMEOUT", "10m"), ("LISTEN__MAX_CONNECTIONS", "3000")];
+    for (files, connections, says) in [("100:5000", 3000, false), ("400:400", 100, true)] {
+        let under = ["prlimit", &format!("--nofile={files}"), "--"];
+        let mut sidecar = Program::launch(&under, &gateway, &settings, &[]);
+        if says {
+            let line = sidecar.log_line("max_connections").await;
+            assert!(line.contains(&format!("{connections} connections are taken")), "{line}");
+        }
+        let (api, admin) = sidecar.addresses().await;
+        let mut silent = Vec::new();
+        for _ in 0..connections.min(300) {
+            silent.push(TcpStream::connect(api).await.unwrap());
+        }
+        if says {
+            let refused = until("it is full", async || {
+                let answer = get_at(api, "/watch/x").await;
+                (answer.status == 503).then_some(answer)
+            })
+            .await;
+            assert_eq!(refused.text("error"), "overloaded");
+        } else {
+            assert_eq!(start_at(api, ORDER).await.status, 200);
+        }
+        assert_eq!(get_at(admin, "/readyz").await.status, 200);
+    }
 }
 
 #[tokio::test]
