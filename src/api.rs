@@ -257,7 +257,7 @@ impl Inner {
         let (mut response, error, outcome, detail) = match result {
             Ok(response) => (response, None, None, None),
             Err(problem) => {
-                let problem = if route == Route::Start { problem } else { problem.without_outcome() };
+                let problem = problem.of(route);
                 let (word, outcome) = (problem.word.text(), problem.outcome_label());
                 self.refused.get_or_create(&Refused { error: word }).inc();
                 let detail = problem.is_ours_or_the_gateways().then(|| problem.detail.clone());

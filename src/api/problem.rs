@@ -8,6 +8,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, W
 use hyper::{Response, StatusCode};
 
 pub(super) use self::word::Word;
+use super::Route;
 use crate::clock;
 use crate::gateway::{self, Outcome};
 use crate::json::quoted;
@@ -72,9 +73,16 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(Word::MethodNotAllowed, format!("Use {allow} here.")) }
     }
 
-    /// Nothing was to be started.
-    pub(super) fn without_outcome(self) -> Self {
-        Self { outcome: None, ..self }
+    /// Of this route: whether a payment was started is told only where one was to be, and there what it means.
+    pub(super) fn of(mut self, route: Route) -> Self {
+        match (route, self.outcome) {
+            (Route::Start, Some(Outcome::Unknown)) => self.detail.push_str(
+                " It is not known whether the gateway started a payment, but nobody has the code of it, so nobody can pay it: starting again is safe.",
+            ),
+            (Route::Start, _) => {}
+            _ => self.outcome = None,
+        }
+        self
     }
 
     /// The connection ends with this answer: what else comes on it cannot be told from the rest of this request.
@@ -194,7 +202,7 @@ impl From<BadRequest> for Problem {
 impl From<start::Error> for Problem {
     fn from(error: start::Error) -> Self {
         let outcome = Some(error.outcome());
-        let mut problem = match error {
+        let problem = match error {
             start::Error::RateLimited { retry_after } => {
                 let detail =
                     "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
@@ -218,11 +226,6 @@ impl From<start::Error> for Problem {
             start::Error::Gateway(error) => error.into(),
             start::Error::Crashed => Self::new(Word::Internal, "This is a bug in tillgate."),
         };
-        if outcome == Some(Outcome::Unknown) {
-            problem.detail.push_str(
-                " It is not known whether the gateway started a payment, but nobody has the code of it, so nobody can pay it: starting again is safe.",
-            );
-        }
         Self { outcome, ..problem }
     }
 }

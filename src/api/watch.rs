@@ -7,6 +7,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
+use super::Route;
 use super::problem::{Problem, Word};
 use super::seats::{Kind, Seat, Seats};
 use super::stream::{Source, event, response};
@@ -273,7 +274,7 @@ impl Changes {
     /// The last event of a payment that there is not.
     fn end(&mut self, error: Error) -> String {
         self.over = true;
-        let problem = Problem::from(error).without_outcome().body(&self.request_id);
+        let problem = Problem::from(error).of(Route::Watch).body(&self.request_id);
         // An `EventSource` comes back whatever it is told: not every second.
         format!("event: problem\nretry: 60000\ndata: {problem}\n\n")
     }
