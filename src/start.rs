@@ -222,7 +222,8 @@ impl Inner {
         self.store.has_room().map_err(|NotKept| Error::NotKept { sent: false })?;
         let _starting = self.store.starting();
         let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
-        let pay_url = self.gateway.pay_url(&code, redirect.as_ref());
+        let redirect = redirect.as_ref().or(self.bounds.allowed.default_url());
+        let pay_url = self.gateway.pay_url(&code, redirect);
         let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url)).to_string().into();
         let payment = Payment { code: code.clone(), watch_code, amount };
         let answer = key.map(|(key, request)| (key, request, body.clone()));

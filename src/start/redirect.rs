@@ -37,8 +37,8 @@ impl Allowed {
         Self { prefixes, default, loopback }
     }
 
-    pub(super) fn default_url(&self) -> Option<Url> {
-        self.default.clone()
+    pub(super) fn default_url(&self) -> Option<&Url> {
+        self.default.as_ref()
     }
 
     /// Reads a redirect, and compares what was read: two readers of one text must not differ.

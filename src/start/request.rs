@@ -17,7 +17,7 @@ const SECRET: &str = "merchant_secret";
 pub(crate) struct Request {
     /// Within bounds.
     pub(crate) amount: Amount,
-    /// Allowed, and as it was read: not as it was written.
+    /// Allowed, and as it was read: not as it was written. `None`: the default, whatever that is by the time.
     pub(crate) redirect: Option<Url>,
     /// Fields that the operator forwards.
     pub(crate) extra: Object,
@@ -56,7 +56,7 @@ pub(crate) struct Bounds {
     pub(crate) max: Amount,
     /// Names of fields that are passed on.
     pub(crate) forward: Vec<String>,
-    allowed: Allowed,
+    pub(super) allowed: Allowed,
 }
 
 impl Bounds {
@@ -99,8 +99,11 @@ impl Request {
             .filter(|amount| (bounds.min..=bounds.max).contains(amount))
             .ok_or(BadRequest::InvalidAmount { min: bounds.min, max: bounds.max })?;
         let redirect = match json::get(&object, "redirect").filter(|redirect| !redirect.is_null()) {
-            None => bounds.allowed.default_url(),
-            Some(Json::Text(text)) => Some(bounds.allowed.parse(text).map_err(BadRequest::RedirectNotAllowed)?),
+            None => None,
+            Some(Json::Text(text)) => {
+                let url = bounds.allowed.parse(text).map_err(BadRequest::RedirectNotAllowed)?;
+                (bounds.allowed.default_url() != Some(&url)).then_some(url)
+            }
             Some(_) => return Err(BadRequest::RedirectNotAllowed("redirect must be a URL as text, or null.")),
         };
         let extra = object.into_iter().filter(|(name, _)| forwarded(name)).collect();

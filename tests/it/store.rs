@@ -522,6 +522,19 @@ async fn a_message_that_is_in_the_air_when_there_is_room_again_is_posted_once() 
     assert_eq!(receiver.messages().len(), 2);
 }
 
+/// Who did not name one is answered again with the payment that has the old one.
+#[tokio::test]
+async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_of_a_repeated_one() {
+    let (place, mut revealed) = (Place::new(), Revealed::default());
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    for default in ["", "https://shop.example/a", "https://shop.example/b"] {
+        let (sidecar, api) = place.sidecar(&gateway, &[("REDIRECT__DEFAULT", default)]).await;
+        revealed.check(api).await;
+        revealed.add(&format!("with {default:?}"), &started(api, &format!("with {default:?}")).await);
+        sidecar.kill().await;
+    }
+}
+
 #[tokio::test]
 async fn a_second_process_on_the_same_directory_is_refused() {
     let place = Place::new();
