@@ -32,7 +32,7 @@ use crate::watch::Board;
 
 /// How often the files are looked at; what is new is taken at the second look.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the store forgets what has had its time.
+/// How often the store forgets what has had its time; more often where that is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often a secret that is still missing is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
@@ -152,7 +152,7 @@ impl App {
             () = asked_to_end => {}
             () = files.keep_looking(&reload) => {}
             () = admin_door.keep_history() => {}
-            () = keep_sweeping(&store) => {}
+            () = keep_sweeping(&store, config.start.idempotency_ttl) => {}
             () = store.broken() => return End::Broken,
         }
         let _draining = ready.latch("draining");
@@ -190,10 +190,10 @@ const ADMIN_LIMITS: Limits =
     Limits { max_connections: 64, header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(120) };
 
 /// Forgets, now and then, what has had its time. Never returns.
-async fn keep_sweeping(store: &Store) {
+async fn keep_sweeping(store: &Store, ttl: Duration) {
     loop {
         store.sweep();
-        clock::sleep(SWEEP_EVERY).await;
+        clock::sleep(SWEEP_EVERY.min(ttl / 4)).await;
     }
 }
 

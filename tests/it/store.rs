@@ -536,6 +536,18 @@ async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_o
 }
 
 #[tokio::test]
+async fn what_is_finished_is_listed_for_the_time_to_live() {
+    let place = Place::new();
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api) = place.sidecar(&gateway, &[("START__IDEMPOTENCY_TTL", "1s")]).await;
+    let [finished, open] = [started(api, "finished").await, started(api, "open").await];
+    pay_at(&gateway, finished.text("code")).await;
+    assert_eq!(watch(api, finished.text("watch_code")).await.text("status"), "completed");
+    let left = until("it is gone", async || Some(listed(api).await).filter(|listed| listed.len() == 1)).await;
+    assert!(left.contains_key(open.text("code")), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_directory_is_refused() {
     let place = Place::new();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
