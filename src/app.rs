@@ -107,8 +107,15 @@ impl App {
         api.register(&mut registry);
         let latch = Some(ready.latch("secret"));
         let mut others: Vec<Arc<dyn Look>> = vec![network];
+        if let Some(tokens) = &tokens {
+            let failures = tokens.failures.clone();
+            registry.register("token_reload_failures", "Looks at the token file that found nothing usable", failures);
+        }
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));
         others.extend(courier.as_ref().map(Courier::keys));
+        if let Some(courier) = &courier {
+            courier.register(&mut registry);
+        }
         let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, airport.clone()));
         if let Some(pusher) = &pusher {
             pusher.register(&mut registry);

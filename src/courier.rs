@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
+use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -99,6 +100,12 @@ impl Courier {
     /// The file of the keys, to look at for changes.
     pub(crate) fn keys(&self) -> Arc<dyn Look> {
         self.keys.clone()
+    }
+
+    /// Adds this room's metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let failures = self.keys.failures.clone();
+        registry.register("webhook_key_reload_failures", "Looks at the key file that found nothing usable", failures);
     }
 
     /// Posts it, once.

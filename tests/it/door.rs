@@ -609,7 +609,13 @@ async fn two_hundred_bad_files_end_nothing_and_take_nothings_place() {
         }
     }
     let metrics = get_at(admin, "/metrics").await.body;
-    assert!(!metrics.contains("\ntillgate_secret_reload_failures_total 0\n"), "what is bad is counted");
+    for name in ["secret", "token"] {
+        let none = format!("\ntillgate_{name}_reload_failures_total 0\n");
+        assert!(
+            metrics.contains(&none[..none.len() - 2]) && !metrics.contains(&none),
+            "what is bad is counted: {name}"
+        );
+    }
     assert_eq!(get_at(admin, "/readyz").await.status, 200);
     // And what is good again is taken.
     std::fs::write(&tokens, "another-token\n").unwrap();
