@@ -78,7 +78,8 @@ impl History {
         let minute = |point: &Point| (point.at - self.began).as_secs() / 60;
         let present = minute(&now);
         let place = |point: &Point| {
-            let ago = usize::try_from(present - minute(point)).ok()?;
+            // A point may be kept between this one's being taken and the lock.
+            let ago = usize::try_from(present.checked_sub(minute(point))?).ok()?;
             (MINUTES - 1).checked_sub(ago)
         };
         let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
