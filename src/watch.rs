@@ -277,13 +277,12 @@ impl Inner {
         self.airport.launch(async move {
             let (began, in_background) = (clock::now(), turn.is_some());
             // A crash is an end too: whoever waits for this payment must not wait in vain.
-            let result = AssertUnwindSafe(this.poll(&code, turn, has_answer)).catch_unwind().await;
-            let result = result.unwrap_or(Err(Error::Crashed));
-            // What is new is kept first; then everybody hears of it.
-            let result = match result {
-                Ok(polled) => Ok(this.store.settle(&code, polled.report, polled.asked).await),
-                Err(error) => Err(error),
+            let settled = async {
+                let polled = this.poll(&code, turn, has_answer).await?;
+                // What is new is kept first; then everybody hears of it.
+                Ok(this.store.settle(&code, polled.report, polled.asked).await)
             };
+            let result = AssertUnwindSafe(settled).catch_unwind().await.unwrap_or(Err(Error::Crashed));
             this.land(&code, began, in_background, result)
         })
     }
