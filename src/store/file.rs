@@ -83,8 +83,9 @@ pub(super) struct Opened {
 pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, String), CannotOpen> {
     let system = |error| CannotOpen::System(directory.to_owned(), error);
     match fs::DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(system(error)),
-        _ => {}
+        Ok(()) => sync_parent(directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(system(error)),
     }
     let claim = private().create(true).truncate(false).open(directory.join("lock")).map_err(system)?;
     match claim.try_lock() {
@@ -126,6 +127,12 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
+}
+
+/// Makes the name of a new directory durable, which is in the one above it; if we may look into that one.
+fn sync_parent(directory: &Path) {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let _ = fs::File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
 }
 
 /// Makes an empty store. It gets its name when it is whole, so that no crash leaves half of one.
