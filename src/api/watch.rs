@@ -187,6 +187,9 @@ async fn wait_for_change(
     Ok(answer?)
 }
 
+/// So long the gateway is waited for to say whether there is anything to stream.
+const HEAD_WITHIN: Duration = Duration::from_secs(1);
+
 /// Every state of this payment from now on, until the final one.
 pub(super) async fn stream(
     board: &Board,
@@ -200,8 +203,9 @@ pub(super) async fn stream(
         // another sidecar has told may be news here.
         let known = match board.last(question.code).filter(|known| known.report.status.is_final()) {
             Some(known) => Some(known),
+            // The head of a stream comes at once, however long the gateway takes.
             None => tokio::select! {
-                known = board.ask(question.code, false) => known.ok(),
+                known = clock::timeout(HEAD_WITHIN, board.ask(question.code, false)) => known.ok().and_then(Result::ok),
                 _ = interruption.comes() => None,
             },
         };

@@ -306,6 +306,21 @@ async fn whoever_has_the_final_state_is_told_that_there_is_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_opened_again_begins_although_the_gateway_says_nothing() {
+    let sidecar = Sidecar::with(&[("gateway.timeout", "60s")]);
+    let (code, watch_code) = sidecar.started().await;
+    sidecar.faults(&["watch:hang,count=1"]);
+    let path = format!("/watch/{watch_code}");
+    let (mut stream, took) = timed(sidecar.stream(&path, Some("an-older-state"))).await;
+    assert_eq!(stream.status, 200);
+    assert_about(took, 1.0);
+    sidecar.pay(&code);
+    told(&mut stream, "completed", 120.0).await;
+    ended(&mut stream).await;
+    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_has_the_final_state_is_told_so_by_a_sidecar_that_has_an_older_one() {
     let sidecar = Sidecar::with(&[("watch.max_tracked", "1")]);
     let (code, watch_code) = sidecar.started().await;
