@@ -157,6 +157,12 @@ impl Reading {
         }
     }
 
+    /// Where a file is named, and that name if it can be shown.
+    fn named(&self, path: &FilePath, key: &str) -> String {
+        let place = self.place(key);
+        if could_be_a_secret(path) { place } else { format!("{path}, named in {place}") }
+    }
+
     fn check_secret(&mut self, config: &Config) -> Option<Secret> {
         const FILE: &str = "merchant.secret_file";
         match (&self.secret, &config.merchant.secret_file) {
@@ -183,7 +189,7 @@ impl Reading {
                     None
                 }
             },
-            (None, Some(path)) if could_be_the_secret(path) => {
+            (None, Some(path)) if could_be_a_secret(path) => {
                 let place = self.place(FILE);
                 let what = "no file has that name, and it could be the secret itself, so it is not shown here";
                 self.fault(FILE, place, what, "give the path of the file that holds the secret");
@@ -192,7 +198,7 @@ impl Reading {
             (None, Some(path)) => match Secret::file(path) {
                 Ok(secret) => Some(secret),
                 Err(what) => {
-                    let place = format!("{path}, named in {}", self.place(FILE));
+                    let place = self.named(path, FILE);
                     self.fault(FILE, place, what, "put the secret, and nothing else, into that file");
                     None
                 }
@@ -231,7 +237,7 @@ impl Reading {
                 }
                 other => {
                     let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
-                    let place = format!("{path}, named in {}", self.place(FILE));
+                    let place = self.named(path, FILE);
                     self.fault(FILE, place, what, mend);
                     None
                 }
@@ -283,7 +289,7 @@ impl Reading {
             Ok(file) if file.get().is_some() => Some(Some(Arc::new(file))),
             other => {
                 let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
-                let place = format!("{path}, named in {}", self.place(FILE));
+                let place = self.named(path, FILE);
                 self.fault(FILE, place, what, "write one token a line, for example with: openssl rand -hex 32");
                 None
             }
@@ -291,8 +297,10 @@ impl Reading {
     }
 }
 
-/// Long, and neither a path nor the name of a file that is there: logs would repeat it until that file comes.
-fn could_be_the_secret(FilePath(path): &FilePath) -> bool {
+/// A key for webhooks; or long, and neither a path nor the name of a file that is there. Logs would repeat it until that
+/// file comes.
+fn could_be_a_secret(FilePath(path): &FilePath) -> bool {
     let text = path.to_string_lossy();
-    text.len() >= 20 && !text.contains(['/', '.']) && !path.exists()
+    let looks_like_one = text.len() >= 20 && !text.contains(['/', '.']) || text.starts_with("whsec_");
+    looks_like_one && !path.exists()
 }

@@ -420,6 +420,16 @@ async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
         says(&err, &["1 fault", "merchant.secret_file", "TILLGATE_MERCHANT__SECRET_FILE", "the path of the file"]);
         assert!(!(out + &err).contains(SECRET));
     }
+    let key = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAx/zQ1Njc4OWFiY2RlZg==";
+    for variables in [
+        &[("TILLGATE_LISTEN__TOKEN_FILE", SECRET)][..],
+        &[("TILLGATE_WEBHOOK__URL", "https://shop.example/"), ("TILLGATE_WEBHOOK__SECRET_FILE", key)],
+    ] {
+        let (code, said) = check_with(variables).await;
+        assert_eq!(code, 2);
+        says(&said, &["1 fault", "_file", "missing"]);
+        assert!(!said.contains(SECRET) && !said.contains(key), "{said}");
+    }
 }
 
 #[tokio::test]
