@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::environment::{Environment, PREFIX};
+use super::environment::{Environment, variable_of};
 use super::explain::Explained;
 use super::load::{Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
@@ -72,7 +72,7 @@ impl Reading {
 
     /// Where a value that is not set could be set.
     fn unset(&self, key: &str) -> String {
-        let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+        let variable = variable_of(key);
         match &self.file {
             Some(path) => format!("not set in {}, and {variable} is not set", path.display()),
             None => format!("there is no configuration file, and {variable} is not set"),

@@ -11,7 +11,12 @@ use socket2::Socket;
 use crate::manager::Manager;
 use crate::serve::Passed;
 
-pub(super) const PREFIX: &str = "TILLGATE_";
+const PREFIX: &str = "TILLGATE_";
+
+/// The variable of that key.
+pub(super) fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
 
 /// The variables that this process was started with, and the sockets that they tell of.
 pub(crate) struct Environment {

@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use secrecy::SecretString;
 use toml_edit::ImDocument;
 
-use super::environment::Environment;
+use super::environment::{Environment, variable_of};
 use super::explain::Origin;
 use super::{Config, Fault, Loaded};
 use crate::file;
@@ -119,7 +119,7 @@ impl Reading {
                     true => {
                         self.fault(section, place, "it is a section", format!("write [{section}] on a line of its own"))
                     }
-                    false => self.unknown(section, place),
+                    false => self.unknown(section, place, str::to_owned),
                 }
                 continue;
             };
@@ -141,7 +141,7 @@ impl Reading {
                         None => self.fault(&key, origin, "a section where a value belongs", mend_of(&key)),
                     }
                 } else {
-                    self.unknown(&key, origin);
+                    self.unknown(&key, origin, str::to_owned);
                 }
             }
         }
@@ -155,7 +155,10 @@ impl Reading {
                 continue;
             };
             if !self.defaults.contains_key(&key) {
-                self.unknown(&key, origin);
+                self.unknown(&key, origin, |known| match known.contains('.') {
+                    true => format!("{known} ({})", variable_of(known)),
+                    false => known.to_owned(),
+                });
             } else if name != name.to_uppercase() {
                 self.fault(&key, origin, "it is not in upper case", format!("write it {}", name.to_uppercase()));
             } else if value.is_empty() {
@@ -191,8 +194,8 @@ impl Reading {
         self.found.remove("merchant.secret_file");
     }
 
-    /// A key, or a section, that there is not: with the nearest one that there is.
-    fn unknown(&mut self, key: &str, place: impl ToString) {
+    /// A key, or a section, that there is not: with the nearest one that there is, `written` as it has to be there.
+    fn unknown(&mut self, key: &str, place: impl ToString, written: fn(&str) -> String) {
         let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
         let mut known: Vec<String> = self.defaults.keys().cloned().collect();
         let mut key = key.to_owned();
@@ -201,7 +204,7 @@ impl Reading {
             key = section(&key);
         }
         let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, &key));
-        let nearest = nearest.map_or("", String::as_str);
+        let nearest = nearest.map_or_else(String::new, |nearest| written(nearest));
         let what = if key.contains('.') { "there is no such key" } else { "there is no such section" };
         let mend = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
         self.fault(&key, place, what, mend);

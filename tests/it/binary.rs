@@ -207,7 +207,7 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let pem = directory.path().join("no.pem");
     fs::write(&pem, "no certificate").unwrap();
     type Variables<'a> = &'a [(&'a str, &'a str)];
-    let cases: [(Variables<'_>, &[&str]); 23] = [
+    let cases: [(Variables<'_>, &[&str]); 24] = [
         (&[("TILLGATE_MERCHANT__SECRET_FILE", file)], &["merchant.secret", "secret_file"]),
         (&[("TILLGATE_MERCHANT__SECRET", "your_token_here")], &["placeholder", "/dev/api"]),
         (&[("TILLGATE_MERCHANT__SECRET", "with space in it")], &["merchant.secret", "white space"]),
@@ -231,6 +231,10 @@ async fn faults_that_no_value_shows_alone_are_told() {
         (&[("TILLGATE_LOG__FORMAT", "jsn")], &["log.format", "found \"jsn\", expected one of auto, text, json"]),
         (&[("TILLGATE_gateway__url", "https://pay.example")], &["gateway.url", "write it TILLGATE_GATEWAY__URL"]),
         (&[("TILLGATE___X", "1")], &["error: .x: there is no such key"]),
+        (
+            &[("TILLGATE_GATEWAY__ULR", "1")],
+            &["gateway.ulr: there is no such key", "did you mean gateway.url (TILLGATE_GATEWAY__URL)?"],
+        ),
         (
             &[("TILLGATE_REDIRECT__ALLOWED", r#"["ftp://one", "https://two.example", "three"]"#)],
             &["2 faults", "\"ftp://one\" is not", "\"three\" is not"],
