@@ -42,11 +42,11 @@ pub(super) fn too_long(bytes: &[u8]) -> Refusal {
     if line > MAX_TARGET { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
 }
 
-/// What hyper gets in the place of a bad head: a good one, for the same method and target if these can be read, so that
-/// the service can say what was not done.
+/// What hyper gets in the place of a bad head: a good one, for the same method, target and request id if these can be
+/// read, so that the service can say what was not done, and the caller finds it in the log.
 pub(super) fn stand_in(head: &[u8]) -> String {
-    // Only what is there however the bytes were cut: not what follows the line, nor what came beyond the limit.
-    let head = &head[..head.len().min(MAX_HEAD)];
+    // Only what is there however the bytes were cut: not what follows the head, nor what came beyond the limit.
+    let head = &head[..end_of_head(head).unwrap_or(head.len()).min(MAX_HEAD)];
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next();
     let line = line.and_then(|line| std::str::from_utf8(line).ok());
     let mut words = line.unwrap_or_default().split(' ');
@@ -54,7 +54,16 @@ pub(super) fn stand_in(head: &[u8]) -> String {
         (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => (method, target),
         _ => ("GET", "/"),
     };
-    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    let id = request_id(head).map_or_else(String::new, |id| format!("X-Request-Id: {id}\r\n"));
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{id}\r\n")
+}
+
+/// The one that is there, if it is of visible ASCII and all there.
+fn request_id(head: &[u8]) -> Option<&str> {
+    let lines = head.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r\n"));
+    let fields = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
+    let mut ids = fields.filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, id)| id.trim());
+    ids.next().filter(|id| ids.next().is_none() && id.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 /// A path with an optional query, as a request has it.

@@ -738,9 +738,9 @@ async fn a_start_that_is_refused_for_its_form_says_that_nothing_was_sent() {
     ] {
         for (line, outcome) in [("POST /api/start_payment", "not_sent"), ("GET /watch/x", "")] {
             let mut wire = Wire::open(api).await;
-            wire.send(format!("{line} HTTP/1.1\r\n{fields}\r\n")).await;
+            wire.send(format!("{line} HTTP/1.1\r\nX-Request-Id: mine-1\r\n{fields}\r\n")).await;
             let answer = wire.answer().await;
-            assert_eq!(answer.status, status, "{answer:?}");
+            assert_eq!((answer.status, answer.header("x-request-id")), (status, "mine-1"), "{answer:?}");
             assert_eq!(answer.json()["outcome"].as_str().unwrap_or_default(), outcome, "{answer:?}");
         }
     }
