@@ -760,7 +760,7 @@ async fn an_app_that_is_dead_delays_neither_starts_nor_polls() {
 #[tokio::test]
 async fn within_a_payment_the_second_message_comes_after_the_first_was_taken() {
     let app = App::new(|post| match (post.kind().as_str(), post.tries) {
-        ("payment.polling_ended", 1) => Say::Status(500, ""),
+        ("payment.polling_ended", 1) => Say::Status(500, "Retry-After: 4\r\n"),
         ("payment.polling_ended", _) => Say::Late(Duration::from_millis(200), 200),
         _ => OK,
     })

@@ -430,14 +430,14 @@ async fn a_caller_who_waits_for_100_continue_gets_it_only_where_the_body_is_want
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "300ms")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let answers = Wire::open(api).await.answers().await;
     assert!(answers.iter().all(|answer| answer.status == 408) && answers.len() < 2, "{answers:?}");
 }
 
 #[tokio::test]
 async fn half_a_head_gets_408_however_slowly_it_still_comes() {
-    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "500ms")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let mut wire = Wire::open(api).await;
     wire.send("GET /watch/x HTTP/1.1\r\nHost: loc").await;
     let answer = wire.answer().await;
@@ -467,7 +467,7 @@ async fn half_a_head_gets_408_however_slowly_it_still_comes() {
 
 #[tokio::test]
 async fn the_second_head_of_a_connection_has_its_time_limit_too() {
-    let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "300ms")]).await;
+    let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let mut wire = Wire::open(api).await;
     wire.send(format!("GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /wat")).await;
     assert_eq!(wire.answer().await.status, 200);
@@ -528,8 +528,8 @@ async fn an_idle_kept_alive_connection_is_closed_without_a_byte() {
 #[tokio::test]
 async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
     let settings =
-        [("LISTEN__IDLE_TIMEOUT", "200ms"), ("LISTEN__HEADER_TIMEOUT", "200ms"), ("LISTEN__BODY_TIMEOUT", "200ms")];
-    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=1s"]).await;
+        [("LISTEN__IDLE_TIMEOUT", "1s"), ("LISTEN__HEADER_TIMEOUT", "1s"), ("LISTEN__BODY_TIMEOUT", "1s")];
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=3s"]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
     let mut wire = Wire::open(api).await;
     wire.send(format!("{POST}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len())).await;
