@@ -30,7 +30,6 @@ pub(crate) use self::feed::Feed;
 use self::follow::Followed;
 pub(crate) use self::follow::Follower;
 use self::schedule::{Failing, Trouble};
-use self::tell::Amount;
 use crate::clock::{self, Instant};
 use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
@@ -104,6 +103,8 @@ struct Inner {
     polls_saved: Counter,
     /// Answers that name another amount than was started.
     amount_mismatches: Counter,
+    /// Answers with a status that the guide does not know.
+    unknown_statuses: Counter,
 }
 
 /// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
@@ -145,6 +146,7 @@ impl Board {
             bell: Notify::new(),
             polls_saved: Counter::default(),
             amount_mismatches: Counter::default(),
+            unknown_statuses: Counter::default(),
         });
         // One task for all payments.
         let scheduler = tokio::spawn(schedule::run(inner.clone()));
@@ -231,6 +233,8 @@ impl Board {
         registry.register("polls_saved", "Answers to watches that took no call of their own to the gateway", saved);
         let mismatches = self.inner.amount_mismatches.clone();
         registry.register("amount_mismatch", "Payments that the gateway tells another amount of", mismatches);
+        let unknown = self.inner.unknown_statuses.clone();
+        registry.register("unknown_status", "Changes to a status that the gateway's guide does not know", unknown);
     }
 }
 
@@ -316,9 +320,9 @@ impl Inner {
         plan.in_background -= usize::from(in_background);
         let landed = match result {
             Ok(Settled { seen, before }) => {
-                if tell::tell(&before, &seen) == Amount::Another {
-                    self.amount_mismatches.inc();
-                }
+                let odd = tell::tell(&before, &seen);
+                self.amount_mismatches.inc_by(odd.amount.into());
+                self.unknown_statuses.inc_by(odd.status.into());
                 plan.unknown.remove(code);
                 Ok(seen)
             }

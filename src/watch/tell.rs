@@ -6,37 +6,38 @@ use crate::json::{self, Json};
 use crate::payment::{Report, Status};
 use crate::store::{Record, Seen};
 
-/// The amount that an answer names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Amount {
-    /// Nothing to tell of it.
-    Fine,
-    /// Another than was started, and than the answer before this one named.
-    Another,
+/// What is odd about an answer, and was not about the one before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Odd {
+    /// It names another amount than was started.
+    pub(super) amount: bool,
+    /// The guide does not know its status.
+    pub(super) status: bool,
 }
 
 /// One line for each change of a status, and for each answer that should not be.
-pub(super) fn tell(before: &Record, seen: &Seen) -> Amount {
+pub(super) fn tell(before: &Record, seen: &Seen) -> Odd {
+    let mut odd = Odd::default();
     if before.seen.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &seen.report)) {
-        return Amount::Fine;
+        return odd;
     }
     let status = &seen.report.status;
     let last = before.seen.as_ref().map(|seen| &seen.report.status);
     let payment = before.tracked.as_ref().map(|tracked| &tracked.payment);
     let code = payment.map(|payment| payment.code.to_string());
-    let mut named = Amount::Fine;
     if let Some(payment) = payment {
         let (asked, told) = (payment.amount.to_string(), amount(&seen.report));
         if told != asked && before.seen.as_ref().is_none_or(|before| amount(&before.report) != told) {
             tracing::warn!(code, asked, told = shortened(&told), "the gateway tells another amount than was started");
-            named = Amount::Another;
+            odd.amount = true;
         }
     }
     if last == Some(status) {
-        return named;
+        return odd;
     }
     tracing::info!(code, from = last.map(Status::label), to = status.label(), "payment status");
     if let Status::Other(word) = status {
+        odd.status = true;
         let status = shortened(word);
         tracing::warn!(
             code,
@@ -44,7 +45,7 @@ pub(super) fn tell(before: &Record, seen: &Seen) -> Amount {
             "the gateway gave a status that its guide does not know; it is passed on as it is"
         );
     }
-    named
+    odd
 }
 
 /// As much of it as a line of the log bears.

@@ -526,8 +526,7 @@ async fn with_running_start(
 #[tokio::test]
 async fn a_terminated_sidecar_finishes_what_runs_and_refuses_what_comes() {
     for signal in ["TERM", "INT"] {
-        let (_sandbox, sidecar, api, admin, mut idle, mut running) =
-            with_running_start("start:delay=4s", &[]).await;
+        let (_sandbox, sidecar, api, admin, mut idle, mut running) = with_running_start("start:delay=4s", &[]).await;
         assert_eq!(get_at(admin, "/readyz").await.status, 200);
         sidecar.signal(signal);
         until("unready", async || (get_at(admin, "/readyz").await.status == 503).then_some(())).await;

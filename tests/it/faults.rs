@@ -419,6 +419,33 @@ async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() 
 }
 
 #[tokio::test]
+async fn a_status_that_the_guide_does_not_know_is_passed_on_counted_and_logged_once() {
+    let told = Arc::new(Mutex::new("on-hold".to_owned()));
+    let current = told.clone();
+    let gateway = Gateway::new(move |_, request| match good(request) {
+        Act::Say(_) if request.starts_with("GET") => {
+            Act::Say(answer(200, &WATCHED.replace("\"created\"", &format!("{:?}", current.lock().unwrap()))))
+        }
+        other => other,
+    })
+    .await;
+    let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    for (says, count) in [("created", 0), ("on-hold", 1), ("on-hold", 1), ("created", 1), ("lost", 2), ("completed", 2)]
+    {
+        says.clone_into(&mut told.lock().unwrap());
+        assert_eq!(get_at(api, "/watch/watch_1").await.text("status"), says);
+        let metrics = get_at(admin, "/metrics").await.body;
+        assert!(metrics.contains(&format!("\ntillgate_unknown_status_total {count}\n")), "{says}: {metrics}");
+    }
+    sidecar.signal("TERM");
+    let (_, _, log) = sidecar.end().await;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("a status that its guide does not know")).collect();
+    assert!(lines.len() == 2 && lines[0].contains("on-hold") && lines[1].contains("lost"), "{log}");
+}
+
+#[tokio::test]
 async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_sends() {
     let gateway = Gateway::new(|_, request| good(request)).await;
     let (_sidecar, api, _) =

@@ -527,8 +527,7 @@ async fn an_idle_kept_alive_connection_is_closed_without_a_byte() {
 
 #[tokio::test]
 async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
-    let settings =
-        [("LISTEN__IDLE_TIMEOUT", "1s"), ("LISTEN__HEADER_TIMEOUT", "1s"), ("LISTEN__BODY_TIMEOUT", "1s")];
+    let settings = [("LISTEN__IDLE_TIMEOUT", "1s"), ("LISTEN__HEADER_TIMEOUT", "1s"), ("LISTEN__BODY_TIMEOUT", "1s")];
     let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=3s"]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
     let mut wire = Wire::open(api).await;
