@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 
 use super::dev::Places;
+use crate::text::FilePath;
 
-/// The whole of it; `app` is the program that runs beside it.
-pub(super) fn banner(places: &Places, app: Option<&OsString>, color: bool) -> String {
-    let Places { api, admin, sandbox, token_file } = places;
+/// The whole of it; `app` is the program that runs beside it, and callers show a token of `token_file`.
+pub(super) fn banner(places: &Places, token_file: Option<&FilePath>, app: Option<&OsString>, color: bool) -> String {
+    let Places { api, admin, sandbox } = places;
     let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let (bold, quiet) = (|text: &str| paint("1", text), |text: &str| paint("2", text));
     // As wide as the widest, so that what they say stands below each other.
@@ -21,8 +22,10 @@ pub(super) fn banner(places: &Places, app: Option<&OsString>, color: bool) -> St
         let app = app.display().to_string().escape_debug().to_string();
         parts += &place("App", &app, "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"");
     }
-    let token = token_file.as_ref().map_or_else(String::new, |file| {
-        let file = file.to_string().replace('\'', r"'\''");
+    let token = token_file.map_or_else(String::new, |FilePath(file)| {
+        // Another terminal may be in another directory.
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let file = file.display().to_string().replace('\'', r"'\''");
         format!(r#" -H "Authorization: Bearer $(grep -m 1 . '{file}')""#)
     });
     format!(

@@ -14,7 +14,6 @@ use crate::manager::Manager;
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::serve::Address;
 use crate::signal::{Signal, Signals};
-use crate::text::FilePath;
 
 /// Where the parts of a running `dev` are.
 pub(super) struct Places {
@@ -24,8 +23,6 @@ pub(super) struct Places {
     pub(super) admin: String,
     /// The sandbox gateway.
     pub(super) sandbox: String,
-    /// Whose first line callers of the API have to show, if that was asked for.
-    pub(super) token_file: Option<FilePath>,
 }
 
 /// Runs until asked to end; with `tour`, until the tour is over; with a command, until that app has ended.
@@ -37,11 +34,10 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
     };
-    let mut places = Places {
+    let places = Places {
         api: format!("http://{}", api.address.reachable()),
         admin: format!("http://{}", admin.address.reachable()),
         sandbox: format!("http://{}", sandbox.address.reachable()),
-        token_file: None,
     };
     let mut given = vec![("gateway.url", places.sandbox.as_str()), ("gateway.public_url", "")];
     if tour {
@@ -56,11 +52,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    places.token_file.clone_from(&loaded.config.listen.token_file);
-    let authorization = match config::authorization(places.token_file.as_ref()) {
-        Ok(authorization) => authorization,
-        Err(faults) => return tell(&faults),
-    };
+    let token_file = loaded.config.listen.token_file.clone();
     serve_sandbox(sandbox, &Sandbox::new(Options::default()));
     let app = match App::build(loaded, Behind::Network, true) {
         Ok(app) => app,
@@ -68,6 +60,10 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     };
     let manager = Manager::default();
     if tour {
+        let authorization = match config::authorization(token_file.as_ref()) {
+            Ok(authorization) => authorization,
+            Err(faults) => return tell(&faults),
+        };
         return tokio::select! {
             _ = app.run(api.into(), admin, &mut signals, &manager) => Exit::Failed,
             walked = tour::walk(&places, authorization.as_deref()) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
@@ -75,7 +71,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     }
     let color = std::io::stdout().is_terminal() && environment.wants_color();
     if command.is_empty() {
-        answer(&banner(&places, None, color));
+        answer(&banner(&places, token_file.as_ref(), None, color));
         return match app.run(api.into(), admin, &mut signals, &manager).await {
             End::Drained => Exit::Fine,
             End::Forced | End::Broken => Exit::Failed,
@@ -90,7 +86,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
             return Exit::Usage;
         }
     };
-    answer(&banner(&places, command.first(), color));
+    answer(&banner(&places, token_file.as_ref(), command.first(), color));
     let (pass, mut passed) = Signals::passed();
     let mut exit = None;
     let attended = async {
