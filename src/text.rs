@@ -30,6 +30,16 @@ where
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) std::path::PathBuf);
 
+impl FilePath {
+    /// A key for webhooks; or long, and neither a path nor the name of a file that is there: what was meant to be in the
+    /// file may have been put in the place of its path, and logs would repeat it until that file comes.
+    pub(crate) fn could_be_a_secret(&self) -> bool {
+        let text = self.to_string();
+        let looks_like_one = text.len() >= 20 && !text.contains(['/', '.']) || text.starts_with("whsec_");
+        looks_like_one && !self.0.exists()
+    }
+}
+
 impl Display for FilePath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.display().fmt(f)

@@ -160,7 +160,7 @@ impl Reading {
     /// Where a file is named, and that name if it can be shown.
     fn named(&self, path: &FilePath, key: &str) -> String {
         let place = self.place(key);
-        if could_be_a_secret(path) { place } else { format!("{path}, named in {place}") }
+        if path.could_be_a_secret() { place } else { format!("{path}, named in {place}") }
     }
 
     fn check_secret(&mut self, config: &Config) -> Option<Secret> {
@@ -189,7 +189,7 @@ impl Reading {
                     None
                 }
             },
-            (None, Some(path)) if could_be_a_secret(path) => {
+            (None, Some(path)) if path.could_be_a_secret() => {
                 let place = self.place(FILE);
                 let what = "no file has that name, and it could be the secret itself, so it is not shown here";
                 self.fault(FILE, place, what, "give the path of the file that holds the secret");
@@ -295,12 +295,4 @@ impl Reading {
             }
         }
     }
-}
-
-/// A key for webhooks; or long, and neither a path nor the name of a file that is there. Logs would repeat it until that
-/// file comes.
-fn could_be_a_secret(FilePath(path): &FilePath) -> bool {
-    let text = path.to_string_lossy();
-    let looks_like_one = text.len() >= 20 && !text.contains(['/', '.']) || text.starts_with("whsec_");
-    looks_like_one && !path.exists()
 }

@@ -42,7 +42,9 @@ pub(crate) fn authorization(token_file: Option<&FilePath>) -> Result<Option<Stri
     let Some(file) = token_file else { return Ok(None) };
     let fault = |what: String| {
         let (key, mend) = ("listen.token_file".to_owned(), "run this as a user who may read it".to_owned());
-        vec![Fault { key, place: file.to_string(), what, mend }]
+        let place =
+            if file.could_be_a_secret() { "a file whose name is not shown".to_owned() } else { file.to_string() };
+        vec![Fault { key, place, what, mend }]
     };
     let bytes = file::read(&file.0).map_err(|error| fault(error.to_string()))?;
     let tokens = String::from_utf8_lossy(&bytes);

@@ -434,6 +434,10 @@ async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
         says(&said, &["1 fault", "_file", "missing"]);
         assert!(!said.contains(SECRET) && !said.contains(key), "{said}");
     }
+    let (code, out, err) = run(&["deliveries"], &[("TILLGATE_LISTEN__TOKEN_FILE", SECRET)]).await;
+    assert_eq!(code, 2, "{err}");
+    says(&err, &["listen.token_file"]);
+    assert!(!(out + &err).contains(SECRET));
 }
 
 #[tokio::test]
