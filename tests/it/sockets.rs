@@ -639,8 +639,8 @@ async fn connections_leave_files_for_the_rest() {
         return;
     }
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let settings = [("LISTEN__HEADER_TIMEOUT", "10m"), ("LISTEN__MAX_CONNECTIONS", "3000")];
-    for (files, connections, says) in [("100:5000", 3000, false), ("400:400", 100, true)] {
+    let settings = [("LISTEN__HEADER_TIMEOUT", "10m"), ("LISTEN__MAX_CONNECTIONS", "900")];
+    for (files, connections, says) in [("100:2000", 900, false), ("400:400", 100, true)] {
         let under = ["prlimit", &format!("--nofile={files}"), "--"];
         let mut sidecar = Program::launch(&under, &gateway, &settings, &[]);
         if says {

@@ -414,14 +414,22 @@ impl Drop for Mount {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_starts_until_there_is_room() {
+/// A place whose store has 2 MiB to itself.
+fn small_place() -> Option<(Place, Mount)> {
     let place = Place::new();
     fs::create_dir(&place.store).unwrap();
-    let Some(mount) = Mount::new(&place.store) else {
-        skip("a tmpfs cannot be mounted here");
-        return;
-    };
+    match Mount::new(&place.store) {
+        Some(mount) => Some((place, mount)),
+        None => {
+            skip("a tmpfs cannot be mounted here");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_starts_until_there_is_room() {
+    let Some((place, mount)) = small_place() else { return };
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let mut revealed = Revealed::default();
     let (sidecar, api) = place.sidecar(&gateway, &[]).await;
@@ -484,12 +492,7 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
 
 #[tokio::test]
 async fn a_message_that_is_in_the_air_when_there_is_room_again_is_posted_once() {
-    let place = Place::new();
-    fs::create_dir(&place.store).unwrap();
-    let Some(mount) = Mount::new(&place.store) else {
-        skip("a tmpfs cannot be mounted here");
-        return;
-    };
+    let Some((place, mount)) = small_place() else { return };
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let receiver = Receiver::new(|before| if before == 0 { Mood::RefuseLater } else { Mood::TakeLater }).await;
     let (sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
