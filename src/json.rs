@@ -3,6 +3,7 @@
 //! `serde_json::Value` would turn `1e2` into `100.0`, drop the digits of long numbers and take the last of two equal
 //! keys in silence, and with money none of that may happen.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Write};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -99,7 +100,8 @@ impl Json {
         }
     }
 
-    /// Calls `change` on every text and name, and on every literal (which it may turn into a text).
+    /// Calls `change` on every text and name, and on every literal (which it may turn into a text). Of members that come
+    /// to have one name, the first stays.
     pub(crate) fn rewrite(&mut self, change: &mut dyn FnMut(&str) -> Option<String>) {
         match self {
             Self::Literal(literal) => {
@@ -114,11 +116,17 @@ impl Json {
             }
             Self::Array(items) => items.iter_mut().for_each(|item| item.rewrite(change)),
             Self::Object(members) => {
-                for (name, value) in members {
+                let mut renamed = false;
+                for (name, value) in &mut *members {
                     if let Some(changed) = change(name) {
                         *name = changed;
+                        renamed = true;
                     }
                     value.rewrite(change);
+                }
+                if renamed {
+                    let mut seen = HashSet::new();
+                    members.retain(|(name, _)| seen.insert(name.clone()));
                 }
             }
         }
@@ -195,7 +203,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut seen = std::collections::HashSet::new();
+                let mut seen = HashSet::new();
                 let mut members = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
                     if !seen.insert(name.clone()) {

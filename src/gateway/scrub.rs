@@ -236,6 +236,19 @@ mod tests {
         assert!(scrubber.has_found());
     }
 
+    #[test]
+    fn no_name_occurs_twice_when_it_is_out() {
+        let secret = "a-secret-of-18-byt";
+        let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
+        let answer = format!(
+            r#"{{"{secret}":1,"a":[{{"[redacted]":2,"b":3,"{secret}":4}}],"{}":5}}"#,
+            hex(secret.as_bytes()).as_str()
+        );
+        let mut value = Json::Object(json::parse_object(answer.as_bytes()).unwrap());
+        scrubber.scrub(&mut value);
+        assert_eq!(value.to_string(), r#"{"[redacted]":1,"a":[{"[redacted]":2,"b":3}]}"#);
+    }
+
     /// Each of them may be one of the secret's, or the escape of another.
     #[test]
     fn a_secret_of_backslashes_takes_no_longer_than_another() {

@@ -110,22 +110,24 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     // One payment a form: said in texts, names, lists and statuses, then paid.
     let gateway = Gateway::new(move |_, request| {
         let form = |number: usize| serde_json::Value::from(forms()[number % forms().len()].as_str());
+        // Two names that are not the same until the secret is out.
+        let next = |number: usize| form(number + 1);
         let body = match request.split_once("/watch/watch_") {
             None => {
                 let number = starts.fetch_add(1, Ordering::SeqCst);
-                let form = form(number);
+                let (form, next) = (form(number), next(number));
                 format!(
-                    r#"{{"code":"pay_{number}","message":{form},"watch_code":"watch_{number}",{form}:[{{"a":{form}}}]}}"#
+                    r#"{{"code":"pay_{number}","message":{form},"watch_code":"watch_{number}",{form}:[{{"a":{form}}}],{next}:1}}"#
                 )
             }
             Some((_, rest)) => {
                 let number: usize = rest.split(' ').next().unwrap().parse().unwrap();
-                let form = form(number);
+                let (form, next) = (form(number), next(number));
                 // Once each in the place of the status, and then paid.
                 let is_first = asked.lock().unwrap().insert(number);
                 let status = if is_first { form.to_string() } else { "\"completed\"".to_owned() };
                 format!(
-                    r#"{{"status":{status},"amount":1000,"merchant":{form},"created_at":{form},"completed_at":{form},"note":{form},{form}:{form}}}"#
+                    r#"{{"status":{status},"amount":1000,"merchant":{form},"created_at":{form},"completed_at":{form},"note":{form},{form}:{form},{next}:1}}"#
                 )
             }
         };
@@ -187,6 +189,10 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     .await;
     shown.push(String::from_utf8_lossy(&events).into_owned());
     drop(stream);
+    let mut watches = Vec::new();
+    for number in 0..forms().len() {
+        watches.push(call(api, Method::GET, &format!("/watch/watch_{number}"), &headers, "").await.body);
+    }
     let counted = get_at(admin, "/metrics").await.body;
     let counted = counted.lines().find_map(|line| line.strip_prefix("tillgate_secret_echo_total ")).unwrap();
     assert!(counted.parse::<usize>().unwrap() >= 2 * forms().len(), "{counted}");
@@ -205,6 +211,12 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     let kept = contents(&store);
     assert!(kept.windows(10).any(|part| part == b"[redacted]"), "what is kept is found");
     assert_eq!(found(&kept), None, "in the store");
+
+    // All that is kept can be read again.
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    for (number, watched) in watches.into_iter().enumerate() {
+        assert_eq!(call(api, Method::GET, &format!("/watch/watch_{number}"), &headers, "").await.body, watched);
+    }
 }
 
 #[tokio::test]
