@@ -3,7 +3,7 @@
 //! `serde_json::Value` would turn `1e2` into `100.0`, drop the digits of long numbers and take the last of two equal
 //! keys in silence, and with money none of that may happen.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Write};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -100,8 +100,8 @@ impl Json {
         }
     }
 
-    /// Calls `change` on every text and name, and on every literal (which it may turn into a text). Of members that come
-    /// to have one name, the first stays.
+    /// Calls `change` on every text and name, and on every literal (which it may turn into a text). Members that come
+    /// to have the same name are dropped: which of them would stay?
     pub(crate) fn rewrite(&mut self, change: &mut dyn FnMut(&str) -> Option<String>) {
         match self {
             Self::Literal(literal) => {
@@ -125,8 +125,11 @@ impl Json {
                     value.rewrite(change);
                 }
                 if renamed {
-                    let mut seen = HashSet::new();
-                    members.retain(|(name, _)| seen.insert(name.clone()));
+                    let mut names = HashMap::new();
+                    for (name, _) in &*members {
+                        *names.entry(name.clone()).or_insert(0) += 1;
+                    }
+                    members.retain(|(name, _)| names.get(name) == Some(&1));
                 }
             }
         }

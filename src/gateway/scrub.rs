@@ -1,6 +1,8 @@
 //! Takes the secret out of what the gateway says: an answer that echoes the request must not carry it on to callers.
 
 use std::cell::{Cell, OnceCell};
+use std::cmp::Reverse;
+use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +24,8 @@ pub(super) struct Scrubber {
 
 impl Scrubber {
     pub(super) fn new(mut secrets: Vec<Arc<SecretString>>) -> Self {
-        secrets.sort_by_key(Arc::as_ptr);
+        // The longest first: of one that begins with another the rest would be left.
+        secrets.sort_by_key(|secret| (Reverse(secret.expose_secret().len()), Arc::as_ptr(secret)));
         secrets.dedup_by(|a, b| Arc::ptr_eq(a, b));
         Self { secrets, found: Cell::new(false) }
     }
@@ -61,7 +64,7 @@ struct Needles<'a> {
     raw: &'a str,
     /// Few answers have a text in them that could be base64 of it, or hex.
     base64: OnceCell<Vec<Zeroizing<String>>>,
-    hex: OnceCell<[Zeroizing<String>; 2]>,
+    hex: OnceCell<Vec<Zeroizing<String>>>,
 }
 
 impl<'a> Needles<'a> {
@@ -71,19 +74,26 @@ impl<'a> Needles<'a> {
 
     /// The text without it, if it was in there.
     fn take_out(&self, text: &str) -> Option<String> {
-        let mut clean = text.replace(self.raw, REDACTED);
-        // Always onwards: the mark itself may have a (bad) secret in it.
-        let mut done = 0;
-        while let Some(hit) = self.first_in(&clean[done..]) {
-            clean.replace_range(done + hit.start..done + hit.end, REDACTED);
-            done += hit.start + REDACTED.len();
+        let mut hits = Vec::new();
+        for find in [Self::spelled_in, Self::hex_in, Self::base64_in] {
+            let mut done = 0;
+            while let Some(hit) = find(self, &text[done..]) {
+                hits.push(done + hit.start..done + hit.end);
+                done += hit.end;
+            }
         }
-        (clean != text).then_some(clean)
-    }
-
-    fn first_in(&self, text: &str) -> Option<Range<usize>> {
-        let hits = [self.spelled_in(text), self.hex_in(text), self.base64_in(text)];
-        hits.into_iter().flatten().min_by_key(|hit| hit.start)
+        hits.sort_unstable_by_key(|hit| hit.start);
+        let (mut clean, mut done) = (String::new(), 0);
+        for hit in &hits {
+            // Where one form runs into another, both are taken out as one.
+            if hit.start >= done {
+                clean.push_str(&text[done..hit.start]);
+                clean.push_str(REDACTED);
+            }
+            done = done.max(hit.end);
+        }
+        clean.push_str(&text[done..]);
+        (!hits.is_empty()).then_some(clean)
     }
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
@@ -125,16 +135,11 @@ impl<'a> Needles<'a> {
     }
 
     fn base64(&self) -> &[Zeroizing<String>] {
-        self.base64.get_or_init(|| {
-            let mut needles = base64(self.raw.as_bytes());
-            // A request that comes back in base64 has it as JSON wrote it.
-            needles.extend(base64(escaped(self.raw).as_bytes()));
-            needles
-        })
+        self.base64.get_or_init(|| forms(self.raw).iter().flat_map(|form| base64(form.as_bytes())).collect())
     }
 
-    fn hex(&self) -> &[Zeroizing<String>; 2] {
-        self.hex.get_or_init(|| [hex(self.raw.as_bytes()), hex(escaped(self.raw).as_bytes())])
+    fn hex(&self) -> &[Zeroizing<String>] {
+        self.hex.get_or_init(|| forms(self.raw).iter().map(|form| hex(form.as_bytes())).collect())
     }
 }
 
@@ -196,17 +201,29 @@ fn hex(bytes: &[u8]) -> Zeroizing<String> {
     hex
 }
 
-/// As it stands between the quotes of a JSON text, in a wiped buffer of the exact size.
-fn escaped(secret: &str) -> Zeroizing<String> {
-    let extra = secret.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-    let mut escaped = Zeroizing::new(String::with_capacity(secret.len() + extra));
-    for c in secret.chars() {
-        if matches!(c, '"' | '\\') {
-            escaped.push('\\');
+/// As it is, and as it stands between the quotes of a JSON text: a request that comes back encoded has it as JSON wrote
+/// it, PHP with each slash escaped, Python with all that is not ASCII. Each of them once, in wiped buffers.
+fn forms(secret: &str) -> Vec<Zeroizing<String>> {
+    let mut forms = vec![Zeroizing::new(secret.to_owned())];
+    for (slash, ascii) in [(false, false), (true, false), (false, true), (true, true)] {
+        // No escape is longer than six times what it stands for.
+        let mut form = Zeroizing::new(String::with_capacity(6 * secret.len()));
+        for c in secret.chars() {
+            if ascii && !c.is_ascii() {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Into a text: that cannot fail.
+                    let _ = write!(*form, "\\u{unit:04x}");
+                }
+            } else {
+                form.extend((matches!(c, '"' | '\\') || slash && c == '/').then_some('\\'));
+                form.push(c);
+            }
         }
-        escaped.push(c);
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
     }
-    escaped
+    forms
 }
 
 #[cfg(test)]
@@ -246,17 +263,27 @@ mod tests {
         );
         let mut value = Json::Object(json::parse_object(answer.as_bytes()).unwrap());
         scrubber.scrub(&mut value);
-        assert_eq!(value.to_string(), r#"{"[redacted]":1,"a":[{"[redacted]":2,"b":3}]}"#);
+        assert_eq!(value.to_string(), r#"{"a":[{"b":3}]}"#);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_secret_that_begins_with_another_nor_where_two_forms_meet() {
+        let secrets = ["sk_live_abcdef", "sk_live_abcdef_2026-xyz"].map(|secret| Arc::new(SecretString::from(secret)));
+        for _ in 0..20 {
+            // Where they are in memory is no matter.
+            let secrets = secrets.iter().map(|secret| Arc::new((**secret).clone())).collect();
+            assert_eq!(Scrubber::new(secrets).text("<sk_live_abcdef_2026-xyz>".to_owned()), "<[redacted]>");
+        }
+        let secret = "begin:the-rest";
+        let meeting = format!("{}{secret}!", STANDARD_NO_PAD.encode(format!("0{secret}0")));
+        assert_eq!(Needles::of(secret).take_out(&meeting).as_deref(), Some("[redacted]!"));
     }
 
     /// Each of them may be one of the secret's, or the escape of another.
     #[test]
     fn a_secret_of_backslashes_takes_no_longer_than_another() {
         let secret = "\\".repeat(40);
-        assert_eq!(
-            Needles::of(&secret).take_out(&format!("x{}", "\\".repeat(80))).as_deref(),
-            Some("x[redacted][redacted]")
-        );
+        assert_eq!(Needles::of(&secret).take_out(&format!("x{}", "\\".repeat(80))).as_deref(), Some("x[redacted]"));
     }
 
     /// As the query of a URL has it.
@@ -266,6 +293,15 @@ mod tests {
             false => format!("%{byte:02X}"),
         };
         text.bytes().map(coded).collect()
+    }
+
+    /// As Python's JSON has it.
+    fn ascii(text: &str) -> String {
+        let unit = |unit: u16| match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii() => char::from(byte).to_string(),
+            _ => format!("\\u{unit:04x}"),
+        };
+        text.encode_utf16().map(unit).collect()
     }
 
     proptest! {
@@ -295,6 +331,9 @@ mod tests {
                 json::quoted(&plain).replace('/', r"\/"),
                 plain.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect(),
                 STANDARD_NO_PAD.encode(json::quoted(&plain)),
+                STANDARD_NO_PAD.encode(json::quoted(&plain).replace('/', r"\/")),
+                hex(ascii(&json::quoted(&plain)).as_bytes()).to_string(),
+                URL_SAFE_NO_PAD.encode(ascii(&json::quoted(&plain).replace('/', r"\/"))),
                 format!("{before}{percent}{after}"),
                 format!("{before} {}", STANDARD_NO_PAD.encode(&plain)),
                 format!("{}%{after}", URL_SAFE_NO_PAD.encode(&plain)),

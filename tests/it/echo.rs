@@ -43,7 +43,7 @@ fn forms() -> Vec<String> {
         vec![SECRET.to_owned(), quoted(SECRET), quoted(SECRET).replace('/', "\\/"), percent(SECRET), request.clone()];
     forms.push(SECRET.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect());
     forms.push(SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect());
-    for text in [SECRET, &request] {
+    for text in [SECRET, &request, &request.replace('/', "\\/")] {
         for before in ["", "x", "xy"] {
             let text = format!("{before}{text}");
             forms.extend([STANDARD.encode(&text), URL_SAFE.encode(&text)]);
@@ -57,11 +57,12 @@ fn forms() -> Vec<String> {
 /// What must stand nowhere: parts of the forms that the secret alone decides about, long enough to be nothing else.
 fn needles() -> Vec<String> {
     let mut needles = vec![SECRET.to_owned(), quoted(SECRET), percent(SECRET), percent(SECRET).to_lowercase()];
-    for text in [SECRET.to_owned(), quoted(SECRET)] {
-        needles.extend([hex(&text), hex(&text).to_uppercase()]);
+    let texts = [SECRET.to_owned(), quoted(SECRET), quoted(SECRET).replace('/', "\\/")];
+    for text in &texts {
+        needles.extend([hex(text), hex(text).to_uppercase()]);
     }
     for before in ["", "x", "xy"] {
-        for text in [SECRET.to_owned(), quoted(SECRET)] {
+        for text in &texts {
             for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
                 let coded = engine.encode(format!("{before}{text}"));
                 needles.push(coded[4..coded.len() - 4].to_owned());
