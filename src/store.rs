@@ -125,7 +125,8 @@ impl Store {
     }
 
     /// A payment was started; `answer` is what was asked for and answered under a key. When this returns it is kept,
-    /// and only then anybody may hear of it.
+    /// and only then anybody may hear of it. One that the gateway gives a second time (it may have keys of its own) is
+    /// no other payment: what is known of it stays.
     ///
     /// # Errors
     /// When it could not be.
@@ -137,12 +138,17 @@ impl Store {
         let since = clock::now();
         let kept = {
             let mut shelf = self.shelf();
-            shelf.numbers.payment += 1;
-            shelf.numbers.position += 1;
-            let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
-            let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
             let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
-            self.keep(&mut shelf, Fact::Started { tracked, position, answer })
+            if shelf.has(&payment) {
+                let Some(answer) = answer else { return Ok(()) };
+                self.keep(&mut shelf, Fact::Answered(answer))
+            } else {
+                shelf.numbers.payment += 1;
+                shelf.numbers.position += 1;
+                let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
+                let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
+                self.keep(&mut shelf, Fact::Started { tracked, position, answer })
+            }
         };
         kept.done().await
     }

@@ -167,7 +167,10 @@ impl Board {
                 inner.polls_saved.inc();
                 return Ok(answer);
             }
-            let remembered = plan.unknown.get(code).filter(|(since, _)| !force && clock::now() - *since < UNKNOWN_FOR);
+            // It may have been started since.
+            let is_unheard_of = known.tracked.is_none() && !force;
+            let remembered = plan.unknown.get(code).filter(|_| is_unheard_of);
+            let remembered = remembered.filter(|(since, _)| clock::now() - *since < UNKNOWN_FOR);
             if let Some((_, error)) = remembered {
                 inner.polls_saved.inc();
                 return Err(error.clone().into());

@@ -300,7 +300,7 @@ impl Opened {
                     let mut shelf = lock(shelf);
                     shelf.gone.extend(gone);
                     for (fact, done) in facts {
-                        let kept = if matches!(fact, Fact::Started { .. }) {
+                        let kept = if fact.is_refusable() {
                             Err(NotKept)
                         } else {
                             shelf.apply_unwritten(&fact);

@@ -1,6 +1,7 @@
 //! Everything that the store knows, in memory. What must survive goes onto it only when it has been written down.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::journal::{Change, Journal};
 use super::outbox::{Delivery, Outbox};
 use super::{Known, Record, Seen, Settled, Tracked};
 use crate::clock::{self, Instant};
-use crate::payment::{IdempotencyKey, Report, Status, WatchCode};
+use crate::payment::{IdempotencyKey, Payment, Report, Status, WatchCode};
 
 pub(super) struct Shelf {
     room: usize,
@@ -59,6 +60,8 @@ pub(super) struct Numbers {
 pub(super) enum Fact {
     /// A payment was started, and answered under a key.
     Started { tracked: Arc<Tracked>, position: u64, answer: Option<Arc<Answer>> },
+    /// One that was started before was answered under another key: the gateway says that it is the same.
+    Answered(Arc<Answer>),
     /// The gateway told something new about a payment that was started here; the app is to be told of it.
     Told { tracked: Arc<Tracked>, seen: Seen, polling_ended: bool, position: u64, delivery: Option<Arc<Delivery>> },
     /// It is not polled in the background any more; the app is to be told of it.
@@ -87,7 +90,7 @@ impl Fact {
             Self::Started { tracked, .. } => Some((tracked, None, false)),
             Self::Told { tracked, seen, polling_ended, .. } => Some((tracked, Some(seen), *polling_ended)),
             Self::PollingEnded { tracked, seen, .. } => Some((tracked, seen.as_ref(), true)),
-            Self::Delivery(_) => None,
+            Self::Answered(_) | Self::Delivery(_) => None,
         }
     }
 
@@ -96,7 +99,7 @@ impl Fact {
         let (tracked, position, report) = match self {
             Self::Started { tracked, position, .. } => (tracked, *position, None),
             Self::Told { tracked, position, seen, .. } => (tracked, *position, Some(seen.report.clone())),
-            Self::PollingEnded { .. } | Self::Delivery(_) => return None,
+            Self::Answered(_) | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
         };
         Some(Change { position, tracked: tracked.clone(), report })
     }
@@ -105,6 +108,7 @@ impl Fact {
     pub(super) fn answer(&self) -> Option<&Arc<Answer>> {
         match self {
             Self::Started { answer, .. } => answer.as_ref(),
+            Self::Answered(answer) => Some(answer),
             _ => None,
         }
     }
@@ -114,8 +118,13 @@ impl Fact {
         match self {
             Self::Told { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
             Self::Delivery(delivery) => Some(delivery),
-            Self::Started { .. } => None,
+            Self::Started { .. } | Self::Answered(_) => None,
         }
+    }
+
+    /// Whether it is untrue when it cannot be written.
+    pub(super) fn is_refusable(&self) -> bool {
+        matches!(self, Self::Started { .. } | Self::Answered(_))
     }
 }
 
@@ -150,22 +159,10 @@ impl Shelf {
     pub(super) fn apply(&mut self, fact: Fact) {
         match fact {
             Fact::Started { tracked, position, answer } => {
-                let record = self.record(&tracked.payment.watch_code);
-                let before = record.tracked.replace(tracked.clone());
-                let report = record.seen.as_ref().map(|seen| seen.report.clone());
-                if let Some(before) = before {
-                    self.open.remove(&before.number);
-                    self.closed.remove(&before.number);
-                    self.gone.push(Gone::Payment(before.number));
-                }
-                self.file(&tracked, report.as_ref());
-                self.change(Change { position, tracked, report });
-                if let Some(answer) = answer {
-                    // An older row of that key, which has just been written anew, is not to go any more.
-                    self.gone.retain(|gone| !matches!(gone, Gone::Answer(key) if *key == answer.key));
-                    self.answers.add(answer);
-                }
+                self.start(tracked, position);
+                answer.into_iter().for_each(|answer| self.answer(answer));
             }
+            Fact::Answered(answer) => self.answer(answer),
             Fact::Told { tracked, seen, polling_ended: _, position, delivery } => {
                 self.told(&tracked, &seen);
                 self.change(Change { position, tracked, report: Some(seen.report) });
@@ -189,7 +186,7 @@ impl Shelf {
         match fact {
             Fact::Told { tracked, seen, .. } => self.told(tracked, seen),
             Fact::Delivery(delivery) => self.outbox.put(delivery.clone()),
-            Fact::Started { .. } | Fact::PollingEnded { .. } => {}
+            Fact::Started { .. } | Fact::Answered(_) | Fact::PollingEnded { .. } => {}
         }
     }
 
@@ -255,7 +252,10 @@ impl Shelf {
                 self.open.insert(tracked.number, tracked.clone());
             }
         }
-        self.records.insert(tracked.payment.watch_code.clone(), record);
+        // The row of a payment the watch code of which is another's by now may still have been there.
+        if let Some(older) = self.records.insert(tracked.payment.watch_code.clone(), record) {
+            self.displaced(&older);
+        }
     }
 
     /// A message to the app.
@@ -272,9 +272,46 @@ impl Shelf {
         self.sweep();
     }
 
+    /// Whether it was started before.
+    pub(super) fn has(&self, payment: &Payment) -> bool {
+        let tracked = self.records.get(&payment.watch_code).and_then(|record| record.tracked.as_ref());
+        tracked.is_some_and(|tracked| tracked.payment.code == payment.code)
+    }
+
     /// The payment of that number.
     pub(super) fn by_number(&self, number: u64) -> Option<Arc<Tracked>> {
         self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
+    }
+
+    fn start(&mut self, tracked: Arc<Tracked>, position: u64) {
+        if self.has(&tracked.payment) {
+            // Twice at the same moment.
+            self.gone.push(Gone::Payment(tracked.number));
+            return;
+        }
+        // What was heard of the code before says nothing of a payment that begins now, and is written down nowhere.
+        let record = Record { tracked: Some(tracked.clone()), ..Record::default() };
+        self.count(&record, 1);
+        let before = mem::replace(self.record(&tracked.payment.watch_code), record);
+        self.displaced(&before);
+        self.open.insert(tracked.number, tracked.clone());
+        self.change(Change { position, tracked, report: None });
+    }
+
+    /// Another record has the place of this one.
+    fn displaced(&mut self, record: &Record) {
+        self.count(record, -1);
+        if let Some(tracked) = &record.tracked {
+            self.open.remove(&tracked.number);
+            self.closed.remove(&tracked.number);
+            self.gone.push(Gone::Payment(tracked.number));
+        }
+    }
+
+    fn answer(&mut self, answer: Arc<Answer>) {
+        // An older row of that key, which has just been written anew, is not to go any more.
+        self.gone.retain(|gone| !matches!(gone, Gone::Answer(key) if *key == answer.key));
+        self.answers.add(answer);
     }
 
     fn told(&mut self, tracked: &Arc<Tracked>, seen: &Seen) {

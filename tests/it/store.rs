@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -20,6 +21,7 @@ use crate::harness::{
     Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip, until,
 };
 use crate::receiver::{Mood, Receiver};
+use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer};
 
 /// Nothing is lost to its time within a test.
 const LONG: &str = "8000h";
@@ -982,4 +984,117 @@ async fn make_a_fixture() {
     fs::copy(place.file(), fixture.join("store.redb")).unwrap();
     fs::write(fixture.join("answers.json"), serde_json::to_string_pretty(&revealed.0).unwrap() + "\n").unwrap();
     fs::write(fixture.join("pending"), pending.id + "\n").unwrap();
+}
+
+/// What it says of its one payment, and whether it answers at all.
+type Says = Arc<Mutex<Option<&'static str>>>;
+
+/// A gateway that gives the same payment to every start, as one does that has keys of its own.
+async fn of_one_payment(status: &'static str) -> (Gateway, Says) {
+    let says: Says = Arc::new(Mutex::new(Some(status)));
+    let said = says.clone();
+    let gateway = Gateway::new(move |_, request| {
+        let status = *said.lock().unwrap();
+        match status {
+            Some(_) if request.starts_with("POST") => Act::Say(answer(200, STARTED)),
+            Some(status) => Act::Say(answer(200, &WATCHED.replace("created\",", &format!("{status}\",")))),
+            None => Act::Reset,
+        }
+    })
+    .await;
+    (gateway, says)
+}
+
+#[tokio::test]
+async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
+    let (gateway, says) = of_one_payment("completed").await;
+    let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
+    let (sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
+    let mut revealed = Revealed::default();
+    // At the same moment, and one after the other.
+    let (a, b, c) = tokio::join!(started(api, "a"), started(api, "b"), started(api, "c"));
+    for (key, answer) in [("a", a), ("b", b), ("c", c)] {
+        revealed.add(key, &answer);
+    }
+    until("the message", async || (!receiver.messages().is_empty()).then_some(())).await;
+    revealed.add("d", &started(api, "d").await);
+    let pages = async |api| call(api, Method::GET, "/payments", &[TOKEN], "").await.body;
+    let (page, told) = (pages(api).await, watch(api, "watch_1").await);
+    assert_eq!(page.matches("watch_1").count(), 1, "{page}");
+    // It is final, whatever the gateway says or does not.
+    *says.lock().unwrap() = None;
+    sidecar.kill().await;
+    let (sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
+    assert_eq!((pages(api).await, watch(api, "watch_1").await.body), (page.clone(), told.body.clone()));
+    revealed.check(api).await;
+    *says.lock().unwrap() = Some("created");
+    revealed.add("e", &started(api, "e").await);
+    assert_eq!((pages(api).await, watch(api, "watch_1").await.body), (page, told.body));
+    // All that was owed is posted before another one of it could be.
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
+    revealed.check(api).await;
+    let ids: HashSet<_> = receiver.messages().into_iter().map(|message| message.id).collect();
+    assert_eq!(ids.len(), 1, "{:?}", receiver.messages());
+}
+
+#[tokio::test]
+async fn what_was_heard_of_a_code_before_its_start_keeps_no_message_from_the_app() {
+    let (gateway, _) = of_one_payment("completed").await;
+    let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
+    let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
+    assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
+    started(api, "a").await;
+    until("the message", async || receiver.taken("payment.completed").contains("pay_1").then_some(())).await;
+    assert_eq!(listed(api).await, BTreeMap::from([("pay_1".to_owned(), "completed".to_owned())]));
+}
+
+#[tokio::test]
+async fn a_code_that_the_gateway_did_not_know_is_asked_for_at_once_when_it_was_started() {
+    let is_started = AtomicBool::new(false);
+    let gateway = Gateway::new(move |_, request| {
+        if request.starts_with("POST") {
+            is_started.store(true, Ordering::SeqCst);
+            Act::Say(answer(200, STARTED))
+        } else if is_started.load(Ordering::SeqCst) {
+            Act::Say(answer(200, WATCHED))
+        } else {
+            Act::Say(answer(404, "{}"))
+        }
+    })
+    .await;
+    let (_sidecar, api) = Place::new().sidecar(&gateway.url(), &[]).await;
+    let plain = async || call(api, Method::GET, "/watch/watch_1", &[TOKEN], "").await;
+    assert_eq!(plain().await.text("error"), "unknown_watch_code");
+    started(api, "a").await;
+    assert_eq!(plain().await.text("status"), "created");
+}
+
+#[tokio::test]
+async fn a_watch_code_that_becomes_another_payments_is_asked_for_anew() {
+    let starts = AtomicU64::new(0);
+    let gateway = Gateway::new(move |_, request| {
+        if request.starts_with("POST") {
+            let number = starts.fetch_add(1, Ordering::SeqCst) + 1;
+            Act::Say(answer(200, &STARTED.replace("pay_1", &format!("pay_{number}"))))
+        } else if starts.load(Ordering::SeqCst) == 1 {
+            Act::Say(answer(200, &WATCHED.replace("created\",", "completed\",")))
+        } else {
+            Act::Say(answer(200, WATCHED))
+        }
+    })
+    .await;
+    let place = Place::new();
+    let (sidecar, api) = place.sidecar(&gateway.url(), &[]).await;
+    started(api, "a").await;
+    assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
+    started(api, "b").await;
+    let now = BTreeMap::from([("pay_2".to_owned(), "created".to_owned())]);
+    assert_eq!(listed(api).await, now);
+    assert_eq!(watch(api, "watch_1").await.text("status"), "created");
+    sidecar.kill().await;
+    let (_sidecar, api) = place.sidecar(&gateway.url(), &[]).await;
+    assert_eq!(listed(api).await, now);
+    assert_eq!(watch(api, "watch_1").await.text("status"), "created");
 }
