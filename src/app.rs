@@ -273,7 +273,7 @@ impl Files {
         }
         if self.missing_for.as_secs().is_multiple_of(TELL_EVERY.as_secs()) {
             tracing::warn!(
-                "merchant.secret_file is missing or cannot be used: not ready, and every start is answered with secret_unavailable"
+                "merchant.secret_file is missing or cannot be used: not ready, and the gateway is asked nothing: secret_unavailable"
             );
         }
         self.missing_for += LOOK_EVERY;

@@ -184,11 +184,20 @@ impl Gateway {
         self.exchange("start", request, deadline, Some(secret), wire::started).await
     }
 
+    /// Whether there is a secret: without one nothing is asked for.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.secret.now().is_some()
+    }
+
     /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
     ///
     /// # Errors
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
+        // It is not sent, but it could not be taken out of the answer: that is kept, and may be final.
+        if !self.has_secret() {
+            return Err(Error::SecretUnavailable);
+        }
         let request = wire::get(&self.url, &format!("/watch/{code}"));
         self.exchange("watch", request, deadline, None, |answer| wire::report(code, answer)).await
     }

@@ -110,13 +110,9 @@ impl Error {
     /// Asking about another payment would end the same way: it is not about this one.
     pub(crate) fn is_trouble(&self) -> bool {
         match self {
-            Self::SecretUnavailable
-            | Self::Unreachable(_)
-            | Self::Timeout
-            | Self::Busy(..)
-            | Self::RefusedSecret(_) => true,
+            Self::Unreachable(_) | Self::Timeout | Self::Busy(..) | Self::RefusedSecret(_) => true,
             Self::BadAnswer(bad) => bad.broken_off || bad.said.status.is_some_and(|status| status >= 500),
-            Self::Rejected(_) | Self::UnknownCode(_) => false,
+            Self::SecretUnavailable | Self::Rejected(_) | Self::UnknownCode(_) => false,
         }
     }
 

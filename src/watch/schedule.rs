@@ -19,6 +19,9 @@ const ADOPTED_AT_ONCE: usize = 1000;
 /// A look at the clock, should the bell not ring before.
 const FAR_AWAY: Duration = Duration::from_secs(3600);
 
+/// How often the background looks whether there is a secret by now.
+const SECRET_AGAIN: Duration = Duration::from_secs(1);
+
 /// After so long without another failure it is as if there was none.
 const REMEMBERED_FOR: Duration = Duration::from_secs(120);
 
@@ -106,6 +109,7 @@ impl Inner {
         }
         loop {
             let payments_from = match &plan.trouble {
+                _ if !self.gateway.has_secret() => Some(now + SECRET_AGAIN),
                 Trouble { failures: 1.., .. } if plan.in_background > 0 => Some(now + FAR_AWAY),
                 Trouble { until, .. } => *until,
             };
@@ -200,7 +204,7 @@ impl Inner {
             Err(_) => clock::now(),
         };
         let of_the_gateway = match result {
-            Err(Error::Gateway(error)) => Some(error),
+            Err(Error::Gateway(error)) if *error != gateway::Error::SecretUnavailable => Some(error),
             _ => None,
         };
         if result.is_ok() || of_the_gateway.is_some() {

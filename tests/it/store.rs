@@ -1098,3 +1098,46 @@ async fn a_watch_code_that_becomes_another_payments_is_asked_for_anew() {
     assert_eq!(listed(api).await, now);
     assert_eq!(watch(api, "watch_1").await.text("status"), "created");
 }
+
+#[tokio::test]
+async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
+    const SECRET: &str = "canary-that-the-gateway-tells";
+    let says = Arc::new(AtomicBool::new(false));
+    let completed = says.clone();
+    let gateway = Gateway::new(move |_, request| {
+        let status = if completed.load(Ordering::SeqCst) { "completed\"," } else { "created\"," };
+        let watched = WATCHED.replace("\"M\"", &format!("\"{SECRET}\"")).replace("created\",", status);
+        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &watched }))
+    })
+    .await;
+    let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
+    let secret = place.directory.path().join("secret");
+    let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
+    let settings = [
+        ("MERCHANT__SECRET_FILE", secret.to_str().unwrap()),
+        ("WEBHOOK__URL", &url),
+        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+    ];
+    fs::write(&secret, SECRET).unwrap();
+    let (sidecar, api) = place.sidecar(&gateway.url(), &settings).await;
+    started(api, "a").await;
+    sidecar.kill().await;
+    fs::remove_file(&secret).unwrap();
+    says.store(true, Ordering::SeqCst);
+    let before = gateway.requests().len();
+    let (_sidecar, api) = place.sidecar(&gateway.url(), &settings).await;
+    for code in ["watch_1", "unheard_of"] {
+        let path = format!("/watch/{code}");
+        let refused = call(api, Method::GET, &path, &[TOKEN, ("Cache-Control", "no-cache")], "").await;
+        // What was known before is served.
+        assert!(
+            refused.status == 200 && refused.body.contains("[redacted]")
+                || refused.text("error") == "secret_unavailable",
+            "{refused:?}"
+        );
+    }
+    assert_eq!(gateway.requests().len(), before);
+    fs::write(&secret, SECRET).unwrap();
+    let message = until("the message", async || receiver.messages().into_iter().next()).await;
+    assert!(message.body.contains("[redacted]") && !message.body.contains(SECRET), "{message:?}");
+}
