@@ -3,13 +3,26 @@
 use std::sync::Arc;
 
 use hyper::Response;
+use serde::Deserialize;
 
 use super::page::{self, Pages, Query};
 use super::problem::{Problem, Word};
 use crate::clock;
-use crate::json::{self, Json, Object};
+use crate::json::{Json, Object};
 use crate::serve::Body;
 use crate::store::{Delivery, State, Store};
+
+/// Of a message to the app: which payment it is about.
+#[derive(Default, Deserialize)]
+struct Message {
+    data: Subject,
+}
+
+#[derive(Default, Deserialize)]
+struct Subject {
+    code: Option<String>,
+    watch_code: Option<String>,
+}
 
 /// One page of what the app was told, or is to be, the newest first.
 pub(super) fn deliveries(store: &Store, pages: &Pages, query: &str) -> Result<Response<Body>, Problem> {
@@ -33,17 +46,12 @@ fn shown(delivery: &Delivery) -> Object {
         State::Due(at) => text(&clock::wall_at(at).to_string()),
         State::Delivered(_) | State::Failed(_) => Json::null(),
     };
-    // The message says which payment it is about.
-    let message = json::parse_object(delivery.body.as_bytes()).unwrap_or_default();
-    let of_payment = |name| match json::get(&message, "data") {
-        Some(Json::Object(payment)) => json::get(payment, name).cloned().unwrap_or(Json::null()),
-        _ => Json::null(),
-    };
+    let Message { data } = serde_json::from_str(&delivery.body).unwrap_or_default();
     vec![
         ("id".to_owned(), text(&delivery.id)),
         ("type".to_owned(), text(delivery.kind.label())),
-        ("code".to_owned(), of_payment("code")),
-        ("watch_code".to_owned(), of_payment("watch_code")),
+        ("code".to_owned(), data.code.map_or(Json::null(), Json::Text)),
+        ("watch_code".to_owned(), data.watch_code.map_or(Json::null(), Json::Text)),
         ("state".to_owned(), text(delivery.state.label())),
         ("created_at".to_owned(), text(&delivery.created_at.to_string())),
         ("tries".to_owned(), Json::Literal(delivery.tries.to_string().into())),

@@ -1141,3 +1141,20 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     let message = until("the message", async || receiver.messages().into_iter().next()).await;
     assert!(message.body.contains("[redacted]") && !message.body.contains(SECRET), "{message:?}");
 }
+
+#[tokio::test]
+async fn a_message_says_which_payment_it_is_about_however_deep_the_answer_is() {
+    let deep = format!("{}1{}", "[".repeat(15), "]".repeat(15));
+    let watched = WATCHED.replace("created\",", &format!("completed\",\"x\":{deep},"));
+    let gateway = Gateway::new(move |_, request| {
+        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &watched }))
+    })
+    .await;
+    let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
+    let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
+    started(api, "a").await;
+    until("the message", async || receiver.taken("payment.completed").contains("pay_1").then_some(())).await;
+    let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "").await.json();
+    let delivery = &deliveries["deliveries"][0];
+    assert_eq!((&delivery["code"], &delivery["watch_code"]), (&"pay_1".into(), &"watch_1".into()), "{delivery}");
+}
