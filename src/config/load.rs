@@ -207,7 +207,8 @@ impl Reading {
         let nearest = nearest.map_or_else(String::new, |nearest| written(nearest));
         let what = if key.contains('.') { "there is no such key" } else { "there is no such section" };
         let mend = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
-        self.fault(&key, place, what, mend);
+        // A name of no characters is written so.
+        self.fault(if key.is_empty() { "\"\"" } else { &key }, place, what, mend);
     }
 
     /// The configuration of all values that fit; the others are faults. Each is tried alone over the defaults, and each

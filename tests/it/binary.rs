@@ -257,6 +257,9 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let (code, said) = check(&format!("[merchant]\nsecret = \"{SECRET}\"\n"), &[]).await;
     assert_eq!(code, 2);
     says(&said, &["gateway.url", "required"]);
+    let (code, said) = check("'' = 0\n", &[]).await;
+    assert_eq!(code, 2);
+    says(&said, &["error: \"\": there is no such section"]);
 }
 
 #[tokio::test]
