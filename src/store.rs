@@ -20,6 +20,7 @@ mod row;
 mod shelf;
 mod shown;
 
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +126,8 @@ impl Store {
     }
 
     /// A payment was started; `answer` is what was asked for and answered under a key. When this returns it is kept,
-    /// and only then anybody may hear of it. One that the gateway gives a second time (it may have keys of its own) is
-    /// no other payment: what is known of it stays.
+    /// and only then anybody may hear of it. One that the gateway gives a second time is no other payment: what is known
+    /// of it stays.
     ///
     /// # Errors
     /// When it could not be.
@@ -139,16 +140,11 @@ impl Store {
         let kept = {
             let mut shelf = self.shelf();
             let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
-            if shelf.has(&payment) {
-                let Some(answer) = answer else { return Ok(()) };
-                self.keep(&mut shelf, Fact::Answered(answer))
-            } else {
-                shelf.numbers.payment += 1;
-                shelf.numbers.position += 1;
-                let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
-                let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
-                self.keep(&mut shelf, Fact::Started { tracked, position, answer })
-            }
+            shelf.numbers.payment += 1;
+            shelf.numbers.position += 1;
+            let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
+            let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
+            self.keep(&mut shelf, Fact::Started { tracked, position, answer })
         };
         kept.done().await
     }
@@ -175,6 +171,10 @@ impl Store {
         let (settled, kept) = {
             let mut shelf = self.shelf();
             let before = shelf.records.get(code).cloned().unwrap_or_default();
+            if before.tracked.as_ref().is_some_and(|tracked| asked < tracked.since) {
+                // It is about what had this code until then.
+                return Settled { seen: Seen { report, asked }, before };
+            }
             let seen = Seen { report: before.newer(report.clone()), asked };
             let is_news = before.seen.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &seen.report));
             let Some(tracked) = before.tracked.clone().filter(|_| is_news) else {
@@ -348,10 +348,11 @@ impl Store {
     }
 
     /// Writes a fact down, and makes it true. In the order of the calls: the caller holds the shelf.
-    fn keep(&self, shelf: &mut Shelf, fact: Fact) -> Kept {
+    fn keep(&self, shelf: &mut Shelf, mut fact: Fact) -> Kept {
         match &self.file {
             Some(file) => Kept(Some(file.keep(fact))),
             None => {
+                shelf.unite(iter::once(&mut fact));
                 shelf.apply(fact);
                 // There is nothing from which it would have to go.
                 shelf.gone.clear();

@@ -168,8 +168,8 @@ impl Board {
                 return Ok(answer);
             }
             // It may have been started since.
-            let is_unheard_of = known.tracked.is_none() && !force;
-            let remembered = plan.unknown.get(code).filter(|_| is_unheard_of);
+            let may_remember = known.tracked.is_none() && !force;
+            let remembered = plan.unknown.get(code).filter(|_| may_remember);
             let remembered = remembered.filter(|(since, _)| clock::now() - *since < UNKNOWN_FOR);
             if let Some((_, error)) = remembered {
                 inner.polls_saved.inc();
@@ -350,6 +350,7 @@ impl Inner {
         self.bell.notify_one();
         let known = || self.store.get(code).is_some_and(|known| known.seen.is_some());
         if let Err(error) = &landed
+            && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable))
             && (plan.followed.contains_key(code) || known())
         {
             // Once, however many are waiting; who has nothing to fall back on is told, and that is logged there.

@@ -38,22 +38,24 @@ impl Scrubber {
     /// Takes them out of every name and value, raw, or as a text that quotes JSON, a URL, base64 or hex has them. (How
     /// JSON wrote the values themselves is no matter: they are unescaped.)
     pub(super) fn scrub(&self, value: &mut Json) {
-        for secret in &self.secrets {
-            let needles = Needles::of(secret.expose_secret());
-            value.rewrite(&mut |text| self.noted(needles.take_out(text)));
-        }
+        let needles = self.needles();
+        value.rewrite(&mut |text| self.take_out(&needles, text));
     }
 
     /// The text without them.
-    pub(super) fn text(&self, mut text: String) -> String {
-        for secret in &self.secrets {
-            let needles = Needles::of(secret.expose_secret());
-            text = self.noted(needles.take_out(&text)).unwrap_or(text);
-        }
-        text
+    pub(super) fn text(&self, text: String) -> String {
+        self.take_out(&self.needles(), &text).unwrap_or(text)
     }
 
-    fn noted(&self, clean: Option<String>) -> Option<String> {
+    fn needles(&self) -> Vec<Needles<'_>> {
+        self.secrets.iter().map(|secret| Needles::of(secret.expose_secret())).collect()
+    }
+
+    fn take_out(&self, needles: &[Needles<'_>], text: &str) -> Option<String> {
+        let mut clean: Option<String> = None;
+        for needles in needles {
+            clean = needles.take_out(clean.as_deref().unwrap_or(text)).or(clean);
+        }
         self.found.set(self.found.get() || clean.is_some());
         clean
     }
@@ -75,7 +77,7 @@ impl<'a> Needles<'a> {
     /// The text without it, if it was in there.
     fn take_out(&self, text: &str) -> Option<String> {
         let mut hits = Vec::new();
-        for find in [Self::spelled_in, Self::hex_in, Self::base64_in] {
+        for find in [Self::raw_in, Self::spelled_in, Self::hex_in, Self::base64_in] {
             let mut done = 0;
             while let Some(hit) = find(self, &text[done..]) {
                 hits.push(done + hit.start..done + hit.end);
@@ -94,6 +96,11 @@ impl<'a> Needles<'a> {
         }
         clean.push_str(&text[done..]);
         (!hits.is_empty()).then_some(clean)
+    }
+
+    /// Where it stands as it is: what follows may be another, and no part of an escape of its last character.
+    fn raw_in(&self, text: &str) -> Option<Range<usize>> {
+        text.find(self.raw).map(|start| start..start + self.raw.len())
     }
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
@@ -274,6 +281,7 @@ mod tests {
             let secrets = secrets.iter().map(|secret| Arc::new((**secret).clone())).collect();
             assert_eq!(Scrubber::new(secrets).text("<sk_live_abcdef_2026-xyz>".to_owned()), "<[redacted]>");
         }
+        assert_eq!(Needles::of("25abcdef%").take_out("25abcdef%25abcdef%").as_deref(), Some("[redacted]"));
         let secret = "begin:the-rest";
         let meeting = format!("{}{secret}!", STANDARD_NO_PAD.encode(format!("0{secret}0")));
         assert_eq!(Needles::of(secret).take_out(&meeting).as_deref(), Some("[redacted]!"));

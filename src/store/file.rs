@@ -267,8 +267,12 @@ impl Opened {
         let mut latch = None;
         loop {
             let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let Some(Batch { facts, closing }) = Batch::next(messages, wait, under_way) else { return };
-            let gone = mem::take(&mut lock(shelf).gone);
+            let Some(Batch { mut facts, closing }) = Batch::next(messages, wait, under_way) else { return };
+            let gone = {
+                let mut shelf = lock(shelf);
+                shelf.unite(facts.iter_mut().map(|(fact, _)| fact));
+                mem::take(&mut shelf.gone)
+            };
             let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
             match self.write(all, &gone) {
                 Ok(()) => {

@@ -49,6 +49,11 @@ pub(crate) struct Settled {
 pub(crate) type Known = (Arc<Tracked>, Option<Seen>);
 
 impl Record {
+    /// It is of this payment, and not of another that has its watch code by now.
+    pub(super) fn is_of(&self, payment: &Tracked) -> bool {
+        self.tracked.as_ref().is_some_and(|tracked| tracked.number == payment.number)
+    }
+
     /// The gateway need not be asked any more.
     pub(super) fn is_final(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.report.status.is_final())

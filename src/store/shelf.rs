@@ -16,7 +16,7 @@ use super::journal::{Change, Journal};
 use super::outbox::{Delivery, Outbox};
 use super::{Known, Record, Seen, Settled, Tracked};
 use crate::clock::{self, Instant};
-use crate::payment::{IdempotencyKey, Payment, Report, Status, WatchCode};
+use crate::payment::{IdempotencyKey, Report, Status, WatchCode};
 
 pub(super) struct Shelf {
     room: usize,
@@ -60,8 +60,8 @@ pub(super) struct Numbers {
 pub(super) enum Fact {
     /// A payment was started, and answered under a key.
     Started { tracked: Arc<Tracked>, position: u64, answer: Option<Arc<Answer>> },
-    /// One that was started before was answered under another key: the gateway says that it is the same.
-    Answered(Arc<Answer>),
+    /// The gateway has given one again that was started before: answered under another key.
+    Again { answer: Option<Arc<Answer>> },
     /// The gateway told something new about a payment that was started here; the app is to be told of it.
     Told { tracked: Arc<Tracked>, seen: Seen, polling_ended: bool, position: u64, delivery: Option<Arc<Delivery>> },
     /// It is not polled in the background any more; the app is to be told of it.
@@ -90,7 +90,7 @@ impl Fact {
             Self::Started { tracked, .. } => Some((tracked, None, false)),
             Self::Told { tracked, seen, polling_ended, .. } => Some((tracked, Some(seen), *polling_ended)),
             Self::PollingEnded { tracked, seen, .. } => Some((tracked, seen.as_ref(), true)),
-            Self::Answered(_) | Self::Delivery(_) => None,
+            Self::Again { .. } | Self::Delivery(_) => None,
         }
     }
 
@@ -99,7 +99,7 @@ impl Fact {
         let (tracked, position, report) = match self {
             Self::Started { tracked, position, .. } => (tracked, *position, None),
             Self::Told { tracked, position, seen, .. } => (tracked, *position, Some(seen.report.clone())),
-            Self::Answered(_) | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
+            Self::Again { .. } | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
         };
         Some(Change { position, tracked: tracked.clone(), report })
     }
@@ -107,8 +107,7 @@ impl Fact {
     /// What was answered under a key.
     pub(super) fn answer(&self) -> Option<&Arc<Answer>> {
         match self {
-            Self::Started { answer, .. } => answer.as_ref(),
-            Self::Answered(answer) => Some(answer),
+            Self::Started { answer, .. } | Self::Again { answer } => answer.as_ref(),
             _ => None,
         }
     }
@@ -118,13 +117,13 @@ impl Fact {
         match self {
             Self::Told { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
             Self::Delivery(delivery) => Some(delivery),
-            Self::Started { .. } | Self::Answered(_) => None,
+            Self::Started { .. } | Self::Again { .. } => None,
         }
     }
 
     /// Whether it is untrue when it cannot be written.
     pub(super) fn is_refusable(&self) -> bool {
-        matches!(self, Self::Started { .. } | Self::Answered(_))
+        matches!(self, Self::Started { .. } | Self::Again { .. })
     }
 }
 
@@ -155,6 +154,27 @@ impl Shelf {
         }
     }
 
+    /// Of starts that are about to be written: one of a payment that was started before is none. The gateway may have
+    /// keys of its own.
+    pub(super) fn unite<'a>(&self, facts: impl Iterator<Item = &'a mut Fact>) {
+        let mut begun = HashMap::new();
+        for fact in facts {
+            let Fact::Started { tracked, answer, .. } = fact else { continue };
+            let code = &tracked.payment.watch_code;
+            let known = || self.records.get(code).and_then(|record| record.tracked.clone());
+            match begun.get(code).cloned().or_else(known) {
+                Some(before) if before.payment.code == tracked.payment.code => {
+                    if before.payment.amount != tracked.payment.amount {
+                        let code = &tracked.payment.code;
+                        tracing::warn!(%code, "the gateway gives a payment of another amount than was asked for again");
+                    }
+                    *fact = Fact::Again { answer: answer.take() };
+                }
+                _ => drop(begun.insert(code.clone(), tracked.clone())),
+            }
+        }
+    }
+
     /// It has been written down: from here on it is true.
     pub(super) fn apply(&mut self, fact: Fact) {
         match fact {
@@ -162,7 +182,7 @@ impl Shelf {
                 self.start(tracked, position);
                 answer.into_iter().for_each(|answer| self.answer(answer));
             }
-            Fact::Answered(answer) => self.answer(answer),
+            Fact::Again { answer } => answer.into_iter().for_each(|answer| self.answer(answer)),
             Fact::Told { tracked, seen, polling_ended: _, position, delivery } => {
                 self.told(&tracked, &seen);
                 self.change(Change { position, tracked, report: Some(seen.report) });
@@ -171,7 +191,11 @@ impl Shelf {
                 }
             }
             Fact::PollingEnded { tracked, seen: _, delivery } => {
-                self.record(&tracked.payment.watch_code).polling_ended = true;
+                if let Some(record) = self.records.get_mut(&tracked.payment.watch_code)
+                    && record.is_of(&tracked)
+                {
+                    record.polling_ended = true;
+                }
                 if let Some(delivery) = delivery {
                     self.outbox.put(delivery);
                 }
@@ -186,7 +210,7 @@ impl Shelf {
         match fact {
             Fact::Told { tracked, seen, .. } => self.told(tracked, seen),
             Fact::Delivery(delivery) => self.outbox.put(delivery.clone()),
-            Fact::Started { .. } | Fact::Answered(_) | Fact::PollingEnded { .. } => {}
+            Fact::Started { .. } | Fact::Again { .. } | Fact::PollingEnded { .. } => {}
         }
     }
 
@@ -272,24 +296,13 @@ impl Shelf {
         self.sweep();
     }
 
-    /// Whether it was started before.
-    pub(super) fn has(&self, payment: &Payment) -> bool {
-        let tracked = self.records.get(&payment.watch_code).and_then(|record| record.tracked.as_ref());
-        tracked.is_some_and(|tracked| tracked.payment.code == payment.code)
-    }
-
     /// The payment of that number.
     pub(super) fn by_number(&self, number: u64) -> Option<Arc<Tracked>> {
         self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
     }
 
     fn start(&mut self, tracked: Arc<Tracked>, position: u64) {
-        if self.has(&tracked.payment) {
-            // Twice at the same moment.
-            self.gone.push(Gone::Payment(tracked.number));
-            return;
-        }
-        // What was heard of the code before says nothing of a payment that begins now, and is written down nowhere.
+        // What was heard of the code before is written down nowhere, and may be another's: the gateway is asked anew.
         let record = Record { tracked: Some(tracked.clone()), ..Record::default() };
         self.count(&record, 1);
         let before = mem::replace(self.record(&tracked.payment.watch_code), record);
@@ -316,14 +329,17 @@ impl Shelf {
 
     fn told(&mut self, tracked: &Arc<Tracked>, seen: &Seen) {
         let code = &tracked.payment.watch_code;
-        self.record(code).tracked.get_or_insert_with(|| tracked.clone());
+        let record = self.record(code);
+        if record.tracked.is_none() {
+            // Let go while this was being written: its row is there again.
+            record.tracked = Some(tracked.clone());
+            self.gone.retain(|gone| !matches!(gone, Gone::Payment(number) if *number == tracked.number));
+        } else if !record.is_of(tracked) {
+            return;
+        }
         self.see(code, seen.clone());
         self.open.remove(&tracked.number);
-        self.file(tracked, Some(&seen.report));
-    }
-
-    fn file(&mut self, tracked: &Arc<Tracked>, report: Option<&Arc<Report>>) {
-        if report.is_some_and(|report| report.status.is_final()) {
+        if seen.report.status.is_final() {
             if self.closed.insert(tracked.number, tracked.clone()).is_none() {
                 self.finished.push_back((clock::now(), tracked.number));
             }
