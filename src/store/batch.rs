@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::NotKept;
-use super::shelf::Fact;
+use super::fact::Fact;
 use crate::clock;
 
 /// Facts that are written at once.

@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::NotKept;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Starting, Starts};
+use super::fact::{Fact, Gone};
 use super::journal::{self, Change};
 use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
-use super::shelf::{Fact, Gone, Shelf};
+use super::shelf::Shelf;
 use crate::random;
 use crate::ready::Ready;
 
