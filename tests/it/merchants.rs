@@ -581,10 +581,11 @@ async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
     assert!(!town.is_paid(&order).await);
     town.pay(&order).await;
     sidecar.log_line("webhook not delivered").await;
+    // One that passes by itself may be about to say that it is paid: it is not ended here.
     if !kind.passes_by_itself {
         assert!(!town.is_paid(&order).await);
+        shop = town.check(shop).await;
     }
-    shop = town.check(shop).await;
     town.becomes_paid(&order).await;
     town.has_paid(1).await;
     sidecar.signal("TERM");
