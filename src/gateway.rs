@@ -159,7 +159,7 @@ impl Gateway {
     /// # Errors
     /// Each says whether the gateway may have started a payment that nobody has the code of.
     pub(crate) async fn start(&self, order: &Order) -> Result<Started, Error> {
-        let mut tries = self.tries();
+        let mut tries = self.tries()?;
         let mut looked_again = false;
         loop {
             // Read as late as possible, for this try alone.
@@ -184,7 +184,8 @@ impl Gateway {
         self.exchange("start", request, deadline, Some(secret), wire::started).await
     }
 
-    /// Whether there is a secret: without one nothing is asked for.
+    /// Whether there is a secret. Without one nothing is asked for, not even what it is not sent with: it could not be
+    /// taken out of the answer, which is kept, and may be final.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret.now().is_some()
     }
@@ -194,17 +195,18 @@ impl Gateway {
     /// # Errors
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
     pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
-        // It is not sent, but it could not be taken out of the answer: that is kept, and may be final.
-        if !self.has_secret() {
-            return Err(Error::SecretUnavailable);
-        }
         let request = wire::get(&self.url, &format!("/watch/{code}"));
         self.exchange("watch", request, deadline, None, |answer| wire::report(code, answer)).await
     }
 
     /// A new call's tries.
-    pub(crate) fn tries(&self) -> Tries {
-        Tries { left: self.retries, backoff: Duration::from_millis(100), deadline: clock::now() + self.timeout }
+    ///
+    /// # Errors
+    /// `SecretUnavailable` while there is no secret.
+    pub(crate) fn tries(&self) -> Result<Tries, Error> {
+        let deadline = clock::now() + self.timeout;
+        let tries = Tries { left: self.retries, backoff: Duration::from_millis(100), deadline };
+        if self.has_secret() { Ok(tries) } else { Err(Error::SecretUnavailable) }
     }
 
     /// Where the payer of this payment goes.

@@ -3,7 +3,6 @@
 use super::budget::Turn;
 use super::{Error, Inner};
 use crate::clock::{self, Instant};
-use crate::gateway;
 use crate::payment::{Report, WatchCode};
 
 /// What the gateway said, and when the try that it answered left.
@@ -16,11 +15,7 @@ impl Inner {
     /// Asks, again where a second try is worth it: asking changes nothing, so it may be repeated. Each try takes a
     /// turn; the first may be given. `has_answer`: who asks has an old one to fall back on.
     pub(super) async fn poll(&self, code: &WatchCode, turn: Option<Turn>, has_answer: bool) -> Result<Polled, Error> {
-        if !self.gateway.has_secret() {
-            // Without a call, it takes no turn.
-            return Err(gateway::Error::SecretUnavailable.into());
-        }
-        let mut tries = self.gateway.tries();
+        let mut tries = self.gateway.tries()?;
         // Half of the time for the turn, so that the other half is left for the call.
         let half = (tries.deadline - clock::now()) / 2;
         let mut turn = match turn {
