@@ -141,11 +141,11 @@ impl Store {
         let since = clock::now();
         let kept = {
             let mut shelf = self.shelf();
-            let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
             shelf.numbers.payment += 1;
             shelf.numbers.position += 1;
             let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
             let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
+            let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
             self.keep(&mut shelf, Fact::Started { tracked, position, answer })
         };
         kept.done().await

@@ -13,7 +13,7 @@ use crate::payment::IdempotencyKey;
 pub(super) enum Fact {
     /// A payment was started, and answered under a key.
     Started { tracked: Arc<Tracked>, position: u64, answer: Option<Arc<Answer>> },
-    /// The gateway has given one again that was started before: answered under another key.
+    /// The gateway has given one again that was started before; that was answered under another key.
     Again { answer: Option<Arc<Answer>> },
     /// The gateway told something new about a payment that was started here; the app is to be told of it.
     Told { tracked: Arc<Tracked>, seen: Seen, polling_ended: bool, position: u64, delivery: Option<Arc<Delivery>> },

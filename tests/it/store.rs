@@ -1067,7 +1067,8 @@ async fn a_code_that_the_gateway_did_not_know_is_asked_for_at_once_when_it_was_s
         }
     })
     .await;
-    let (_sidecar, api) = Place::new().sidecar(&gateway.url(), &[]).await;
+    let place = Place::new();
+    let (_sidecar, api) = place.sidecar(&gateway.url(), &[]).await;
     let plain = async || call(api, Method::GET, "/watch/watch_1", &[TOKEN], "").await;
     assert_eq!(plain().await.text("error"), "unknown_watch_code");
     started(api, "a").await;
@@ -1124,7 +1125,9 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     fs::write(&secret, SECRET).unwrap();
     let (sidecar, api) = place.sidecar(&gateway.url(), &settings).await;
     started(api, "a").await;
-    sidecar.kill().await;
+    // In peace: nothing that it asked for is on its way any more.
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
     fs::remove_file(&secret).unwrap();
     says.store(true, Ordering::SeqCst);
     let before = gateway.requests().len();
