@@ -15,7 +15,6 @@ use crate::api::Api;
 use crate::client::{Network, Transport};
 use crate::clock;
 use crate::config::{Config, Loaded};
-use crate::courier::Courier;
 use crate::file::{Look, Patience};
 use crate::flight::Airport;
 use crate::gateway::Gateway;
@@ -112,9 +111,9 @@ impl App {
             registry.register("token_reload_failures", "Looks at the token file that found nothing usable", failures);
         }
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));
-        others.extend(courier.as_ref().map(Courier::keys));
         if let Some(courier) = &courier {
             courier.register(&mut registry);
+            others.extend([courier.keys(), courier.network().clone() as Arc<dyn Look>]);
         }
         let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, airport.clone()));
         if let Some(pusher) = &pusher {

@@ -1,55 +1,96 @@
-//! HTTP out: a pool of connections, TLS, nothing else. No redirects are followed, no proxy variables read, no
-//! session keys logged: none of it is built in.
+//! HTTP out: one clean connection for one answer. No redirects are followed, no proxy variables are read, no session keys
+//! are logged: none of it is built in.
 
+mod connect;
+mod exchange;
+mod pool;
+mod proxy;
+mod resolve;
+mod target;
 mod tls;
 mod why;
 
-use std::error::Error as _;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response};
-use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
-use rustls::ClientConfig;
+use prometheus_client::registry::{Registry, Unit};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tower::ServiceExt;
-use tower::timeout::Timeout;
-use tower::util::BoxCloneSyncService;
+use tokio_util::either::Either;
 
+use self::connect::{Connected, Connector};
+use self::exchange::{Exchange, Read};
+use self::pool::{Pool, Ticket};
+pub(crate) use self::proxy::{Proxy, ProxyAuthorization, ProxyUrl};
+pub(crate) use self::target::Target;
 use self::tls::Files;
 pub(crate) use self::tls::{Identity, Roots, chain, key, roots};
 use crate::clock::{self, Instant};
 use crate::file::Patience;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of an answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// The other side as seen from here: a request goes in, the head of an answer comes out. A network or the sandbox
-/// stands behind it.
+/// The other side as seen from here: a request goes in, its answer comes out. A network or the sandbox stands behind it.
 pub(crate) trait Transport: Send + Sync {
-    /// Sends it, once. The body of the answer must be read within the same deadline, by the caller.
-    fn send(&self, request: Request<Full<Bytes>>, deadline: Instant) -> Sending<'_>;
+    /// Sends the request once and reads its answer.
+    fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_>;
 }
 
-/// What [`Transport::send`] gives.
-pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + 'a>>;
+/// What [`Transport::exchange`] returns.
+pub(crate) type Exchanging<'a> = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
+
+/// How one exchange goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// When it is over, the body included.
+    pub(crate) deadline: Instant,
+    /// The largest body that is read.
+    pub(crate) max_bytes: usize,
+    pub(crate) connection: Sharing,
+}
+
+/// Whether other requests go over the same connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// It is opened for this request and closed behind its answer: no other answer can come on it.
+    Own,
+    /// It may have been used before, and may be again. An answer that was sent too late or too often can be taken for
+    /// the answer to this request.
+    Shared,
+}
+
+/// An answer, as far as it came.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// What was read of it.
+    pub(crate) body: Bytes,
+    /// Why that is not all.
+    pub(crate) cut: Option<Cut>,
+    /// The connection that it came on carried nothing else.
+    pub(crate) connection: Sharing,
+}
+
+/// Why an answer is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It is larger than was asked for.
+    TooLarge,
+    /// The connection broke, or it is not clear where the answer ends; says why.
+    Broken(String),
+    /// The deadline passed.
+    TimedOut,
+}
 
 /// Nothing came back.
 #[derive(Debug)]
 pub(crate) enum TransportError {
-    /// Surely no byte reached the other side; says why.
+    /// Surely no byte reached the other side; says which step failed, and why.
     NotSent(String),
     /// The connection broke after some may have.
     Broken(String),
@@ -57,67 +98,97 @@ pub(crate) enum TransportError {
     TimedOut,
 }
 
-/// A pooled connection that has been idle longer is not used again: Node, for one, closes them after five seconds, and
-/// a start that meets a closing connection has an unknown outcome.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-
-/// So long a new connection is listened to.
-const A_MOMENT: Duration = Duration::from_secs(1);
-
-type Connector = BoxCloneSyncService<hyper::Uri, Connection, BoxError>;
-type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-/// The network. Its pool changes when one of the files does that TLS is made of: nothing of the old one is used again.
-pub(crate) struct Network {
-    files: Files,
-    /// For one connection.
-    timeout: Duration,
-    pooled: ArcSwap<Pooled>,
+/// Which section of the configuration a client belongs to: errors name its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Gateway,
+    Webhook,
 }
 
-/// A pool, and what makes its connections.
-struct Pooled {
-    pool: Client<Connector, Full<Bytes>>,
+impl Side {
+    /// The full name of a key of that section.
+    fn key(self, name: &str) -> String {
+        let section = match self {
+            Self::Gateway => "gateway",
+            Self::Webhook => "webhook",
+        };
+        format!("{section}.{name}")
+    }
+}
+
+/// How long a new connection is listened to by [`Network::probe`], and the body of an answer that counts by its head.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// The way to one target over the network.
+pub(crate) struct Network {
+    side: Side,
+    files: Files,
     connector: Connector,
+    pool: Pool,
+}
+
+/// What [`Network::probe`] found.
+pub(crate) struct Probe {
+    /// The addresses of the name that was looked up: the proxy's, where there is one.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The one that was connected to.
+    pub(crate) address: IpAddr,
+    /// The steps to the connection, and how long each took.
+    pub(crate) steps: Vec<(&'static str, Duration)>,
+    /// Only a ClientHello that fits into one packet came through.
+    pub(crate) has_small_hello: bool,
 }
 
 impl Network {
-    /// Over TLS with these roots, as this client. `timeout` is for one connection.
+    /// A client for this target, through the proxy if there is one, over TLS with these roots, as this client.
+    /// `connect_timeout` is for one address.
     ///
     /// # Errors
     /// Says why TLS cannot be had.
-    pub(crate) fn new(roots: Roots, identity: Option<Identity>, timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn new(
+        side: Side,
+        target: Target,
+        proxy: Option<Proxy>,
+        roots: Roots,
+        identity: Option<Identity>,
+        connect_timeout: Duration,
+    ) -> Result<Self, String> {
         let files = Files::new(roots, identity);
-        let pooled = ArcSwap::from_pointee(pool(files.config()?, timeout));
-        Ok(Self { files, timeout, pooled })
+        let connector = Connector::new(side, target, proxy, files.tls()?, connect_timeout);
+        Ok(Self { side, files, connector, pool: Pool::default() })
     }
 
     /// Makes one connection, TLS included, and drops it.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(crate) async fn connect(&self, url: &str) -> Result<(), String> {
-        let uri = url.parse().map_err(|_| "the URL has characters that no request can have")?;
-        let connector = self.pooled.load().connector.clone();
-        let connection = connector.oneshot(uri).await.map_err(|error| why::causes(Some(&*error)))?;
-        if !matches!(connection, MaybeHttpsStream::Https(_)) {
-            return Ok(());
+    /// Says which step failed, and why.
+    pub(crate) async fn probe(&self, deadline: Instant) -> Result<Probe, String> {
+        let connected = self.connector.connect(deadline).await.map_err(|failure| failure.to_string())?;
+        let Connected { mut stream, address, steps, has_small_hello } = connected;
+        if matches!(stream, Either::Right(_)) {
+            // In TLS 1.3 a gateway that wants another certificate of ours says so when we believe that all is well.
+            if let Ok(Err(error)) = clock::timeout(A_MOMENT, stream.read_u8()).await {
+                return Err(format!("TLS: {}", why::causes(self.side, &error)));
+            }
         }
-        // In TLS 1.3 a gateway that wants another certificate of ours says so when we believe that all is well.
-        match clock::timeout(A_MOMENT, TokioIo::new(connection).read_u8()).await {
-            Ok(Err(error)) => Err(why::causes(Some(&error))),
-            Ok(Ok(_)) | Err(_) => Ok(()),
-        }
+        let addresses = self.connector.known_addresses();
+        let steps = steps.into_iter().map(|(step, took)| (step.name(), took)).collect();
+        Ok(Probe { addresses, address: address.ip(), steps, has_small_hello })
     }
 
-    /// Looks at its files. True when something new was taken.
+    /// Looks at its files, and drops idle connections that are too old. True when something new was taken.
     pub(crate) fn look(&self, patience: Patience) -> bool {
+        self.pool.sweep();
+        let authorization = self.connector.proxy().and_then(Proxy::authorization);
+        let has_authorization = authorization.is_some_and(|file| file.look(patience));
         if !self.files.look(patience) {
-            return false;
+            return has_authorization;
         }
-        match self.files.config() {
+        match self.files.tls() {
             Ok(tls) => {
-                self.pooled.store(Arc::new(pool(tls, self.timeout)));
+                self.connector.tls.store(Arc::new(tls));
+                // Nothing of the old one is used again.
+                self.pool.clear();
                 true
             }
             Err(why) => {
@@ -127,46 +198,100 @@ impl Network {
         }
     }
 
-    /// Adds this room's metric.
+    /// Adds this room's metrics. Those of a side are called after it.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let failures = self.files.failures.clone();
-        registry.register("tls_reload_failures", "Looks at the TLS files that found nothing usable", failures);
+        let (connect, tls) = match self.side {
+            Side::Gateway => ("gateway_connect", "tls_reload_failures"),
+            Side::Webhook => ("webhook_connect", "webhook_tls_reload_failures"),
+        };
+        registry.register(tls, "Looks at the TLS files that found nothing usable", failures);
+        if let Some(file) = self.connector.proxy().and_then(Proxy::authorization) {
+            let failures = file.failures.clone();
+            let help = "Looks at the proxy's authorization file that found nothing usable";
+            registry.register("proxy_authorization_reload_failures", help, failures);
+        }
+        let durations = self.connector.durations.clone();
+        registry.register_with_unit(connect, "How long the steps to a connection took", Unit::Seconds, durations);
+    }
+
+    /// Sends a request over a connection of its own, or over one that was used before if there is a clean one, and waits
+    /// for the head of the answer.
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        connection: Sharing,
+        deadline: Instant,
+    ) -> Result<(Exchange, Ticket), TransportError> {
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = path.into();
+        request.headers_mut().insert(HOST, self.connector.target().authority().clone());
+        let known = match connection {
+            Sharing::Own => {
+                request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                None
+            }
+            Sharing::Shared => self.pool.take(),
+        };
+        let (stream, ticket) = match known {
+            Some(known) => known,
+            None => {
+                let ticket = self.pool.ticket();
+                let connected = self.connector.connect(deadline).await;
+                (connected.map_err(|failure| TransportError::NotSent(failure.to_string()))?.stream, ticket)
+            }
+        };
+        let exchange = Exchange::send(stream, request, deadline, self.side).await;
+        match &exchange {
+            Ok(exchange) if exchange.head.status.is_server_error() => self.doubt(),
+            Err(TransportError::Broken(_) | TransportError::TimedOut) => self.doubt(),
+            _ => {}
+        }
+        Ok((exchange?, ticket))
+    }
+
+    /// Posts a request over a connection of its own. The first `max_bytes` of the body are read where the answer is no
+    /// success; a success says all that there is with its head.
+    ///
+    /// # Errors
+    /// Fails if the head of an answer does not come by the deadline.
+    pub(crate) async fn post(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        max_bytes: usize,
+    ) -> Result<Response<Bytes>, TransportError> {
+        let (exchange, _) = self.send(request, Sharing::Own, deadline).await?;
+        if exchange.head.status.is_success() {
+            return Ok(Response::from_parts(exchange.head, Bytes::new()));
+        }
+        let read = exchange.read(max_bytes, deadline.min(clock::now() + A_MOMENT)).await;
+        Ok(Response::from_parts(read.head, read.body))
+    }
+
+    /// Something went wrong at the other side: other idle connections to it are not used again, and its name is looked
+    /// up before the next one is made.
+    fn doubt(&self) {
+        self.pool.clear();
+        self.connector.doubt();
     }
 }
 
 impl Transport for Network {
-    fn send(&self, mut request: Request<Full<Bytes>>, deadline: Instant) -> Sending<'_> {
+    fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_> {
         Box::pin(async move {
-            let pooled = self.pooled.load_full();
-            let connection = capture_connection(&mut request);
-            match clock::timeout_at(deadline, pooled.pool.request(request)).await {
-                Ok(Ok(answer)) => Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync())),
-                Ok(Err(error)) if error.is_connect() || why::is_refused_handshake(&error) => {
-                    Err(TransportError::NotSent(why::causes(error.source())))
-                }
-                Ok(Err(error)) => Err(TransportError::Broken(why::causes(error.source()))),
-                // As long as no connection was chosen for the request, nothing of it can have left.
-                Err(_) if connection.connection_metadata().is_none() => {
-                    Err(TransportError::NotSent("none within gateway.timeout".to_owned()))
-                }
-                Err(_) => Err(TransportError::TimedOut),
+            let Terms { deadline, max_bytes, connection } = terms;
+            let (exchange, ticket) = self.send(request, connection, deadline).await?;
+            let Read { head, body, cut, stream } = match exchange.announces_more_than(max_bytes) {
+                true => exchange.unread(Cut::TooLarge),
+                false => exchange.read(max_bytes, deadline).await,
+            };
+            match (&cut, stream, connection) {
+                (Some(Cut::Broken(_) | Cut::TimedOut), _, _) => self.doubt(),
+                (None, Some(stream), Sharing::Shared) => self.pool.put(stream, ticket),
+                _ => {}
             }
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, cut, connection })
         })
     }
-}
-
-fn pool(tls: ClientConfig, connect_timeout: Duration) -> Pooled {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-    let connector = BoxCloneSyncService::new(Timeout::new(https, connect_timeout));
-    let pool = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(32)
-        // A longer head is no answer, nor is one of more than 100 fields: that is hyper's own limit.
-        .http1_max_buf_size(16 * 1024)
-        .build(connector.clone());
-    Pooled { pool, connector }
 }

@@ -61,8 +61,12 @@ pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
         // More digits than fit are a very long time too.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(Duration::try_from(date.duration_since(wall())).unwrap_or_default())
+    Some(Duration::try_from(parse_http_date(text)?.duration_since(wall())).unwrap_or_default())
+}
+
+/// A date as HTTP writes it (RFC 9110, section 5.6.7); `None` when it cannot be read.
+pub(crate) fn parse_http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
 }
 
 /// Whole seconds, rounded up and at least one: what our own `Retry-After` says.

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, StatusCode, Uri};
+use hyper::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response, StatusCode, Uri};
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub(crate) use self::sign::{Keys, fresh_key};
-use crate::client::{Network, Transport, TransportError};
+use crate::client::{Network, TransportError};
 use crate::clock;
 use crate::file::{Look, Watched};
 use crate::text::{self, FilePath};
@@ -33,11 +34,14 @@ pub(crate) struct Config {
     /// For one try.
     #[serde(with = "clock::text")]
     pub(crate) timeout: Duration,
+    /// PEM roots that take the place of the built-in ones, for https.
+    #[serde(with = "text")]
+    pub(crate) ca_file: Option<FilePath>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { url: None, secret_file: None, timeout: Duration::from_secs(15) }
+        Self { url: None, secret_file: None, timeout: Duration::from_secs(15), ca_file: None }
     }
 }
 
@@ -62,6 +66,13 @@ impl FromStr for Target {
     }
 }
 
+impl Target {
+    /// The URL.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.0
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -83,7 +94,7 @@ pub(crate) enum Posted {
 pub(crate) struct Courier {
     target: Target,
     keys: Arc<Watched<Keys>>,
-    network: Network,
+    network: Arc<Network>,
     timeout: Duration,
 }
 
@@ -93,7 +104,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 impl Courier {
     /// To this target, signing with these keys as they are at the time.
-    pub(crate) fn new(target: Target, keys: Arc<Watched<Keys>>, network: Network, timeout: Duration) -> Self {
+    pub(crate) fn new(target: Target, keys: Arc<Watched<Keys>>, network: Arc<Network>, timeout: Duration) -> Self {
         Self { target, keys, network, timeout }
     }
 
@@ -102,8 +113,14 @@ impl Courier {
         self.keys.clone()
     }
 
+    /// The network to the app, whose files are to be looked at too.
+    pub(crate) fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        self.network.register(registry);
         let failures = self.keys.failures.clone();
         registry.register("webhook_key_reload_failures", "Looks at the key file that found nothing usable", failures);
     }
@@ -127,20 +144,81 @@ impl Courier {
         let Ok(request) = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))) else {
             return failed("the request could not be made");
         };
-        // The head of the answer is all that counts: its body is not read.
-        match self.network.send(request, clock::now() + self.timeout).await {
+        match self.network.post(request, clock::now() + self.timeout, MAX_REASON).await {
             Ok(answer) if answer.status().is_success() => Posted::Delivered,
             Ok(answer) if answer.status() == StatusCode::GONE => Posted::Gone,
             Ok(answer) => {
                 let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 Posted::Failed {
-                    why: format!("status {}", answer.status().as_u16()),
+                    why: reason(&answer, clock::wall()),
                     retry_after: retry_after.and_then(clock::parse_retry_after),
                 }
             }
-            Err(TransportError::NotSent(_)) => failed("no connection"),
-            Err(TransportError::Broken(_)) => failed("the connection broke off"),
-            Err(TransportError::TimedOut) => failed("no answer in time"),
+            Err(TransportError::NotSent(why)) => failed(&format!("no connection: {why}")),
+            Err(TransportError::Broken(why)) => failed(&format!("the connection broke before an answer came: {why}")),
+            Err(TransportError::TimedOut) => failed("no answer within webhook.timeout"),
         }
+    }
+}
+
+/// Most bytes that are read of an answer that is no success.
+const MAX_REASON: usize = 2048;
+/// Most characters of it that are shown.
+const SHOWN: usize = 200;
+/// Clocks that are further apart than this are worth a word: a receiver refuses a signature that is too old.
+const CLOCKS_DIFFER: i64 = 60;
+
+/// What an answer that is no success says about itself: its status, where it points to, its first characters, and how far
+/// its clock is from ours.
+fn reason(answer: &Response<Bytes>, now: Timestamp) -> String {
+    let mut reason = format!("status {}", answer.status().as_u16());
+    let header = |name| answer.headers().get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
+    if let Some(location) = header(LOCATION) {
+        reason.push_str(&format!(", Location {}", shown(&location)));
+    }
+    let body = shown(&String::from_utf8_lossy(answer.body()));
+    if !body.is_empty() {
+        reason.push_str(&format!(": {body}"));
+    }
+    let date = header(DATE).and_then(|date| clock::parse_http_date(&date));
+    let ahead = date.map_or(0, |date| date.as_second() - now.as_second());
+    if ahead.abs() > CLOCKS_DIFFER {
+        let (seconds, which) = (ahead.abs(), if ahead > 0 { "ahead of" } else { "behind" });
+        reason.push_str(&format!(" (the clock there is {seconds} s {which} ours)"));
+    }
+    reason
+}
+
+/// In one line, and not too long. Signing keys that a page of debugging shows are left out.
+fn shown(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| match word.find("whsec_") {
+        Some(at) => format!("{}[redacted]", &word[..at]),
+        None => word.chars().filter(|c| !c.is_control()).collect(),
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_short_line_without_a_key() {
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let answer = |headers: &[(&str, &str)], body: &str| {
+            let mut answer = Response::builder().status(500);
+            for (name, value) in headers {
+                answer = answer.header(*name, *value);
+            }
+            answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+        };
+        assert_eq!(reason(&answer(&[], ""), now), "status 500");
+        let found = reason(&answer(&[("location", "/login")], " no\r\n\tsuch \u{7} key=whsec_abc= here"), now);
+        assert_eq!(found, "status 500, Location /login: no such  key=[redacted] here");
+        let late = reason(&answer(&[("date", "Mon, 31 Dec 2029 23:58:00 GMT")], ""), now);
+        assert_eq!(late, "status 500 (the clock there is 120 s behind ours)");
+        assert_eq!(reason(&answer(&[("date", "Tue, 01 Jan 2030 00:00:59 GMT")], ""), now), "status 500");
+        assert_eq!(reason(&answer(&[], &"ü".repeat(1000)), now).chars().count(), "status 500: ".len() + SHOWN);
     }
 }

@@ -30,7 +30,8 @@ use self::error::BadAnswer;
 pub(crate) use self::error::{Error, Outcome, Said};
 use self::scrub::Scrubber;
 pub(crate) use self::url::BaseUrl;
-use crate::client::Transport;
+pub(crate) use crate::client::Sharing;
+use crate::client::{ProxyUrl, Terms, Transport};
 use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};
@@ -59,7 +60,13 @@ pub(crate) struct Config {
     /// PEM, without a passphrase.
     #[serde(with = "text")]
     pub(crate) client_key_file: Option<FilePath>,
-    /// DNS, TCP and TLS together.
+    /// An HTTP proxy, where that is the only way out.
+    #[serde(with = "text")]
+    pub(crate) proxy: Option<ProxyUrl>,
+    /// What the proxy knows us by: the value of a Proxy-Authorization field.
+    #[serde(with = "text")]
+    pub(crate) proxy_authorization_file: Option<FilePath>,
+    /// TCP and TLS to one address.
     #[serde(with = "clock::text")]
     pub(crate) connect_timeout: Duration,
     /// One start or one poll, with all its repeats.
@@ -80,12 +87,21 @@ impl Default for Config {
             ca_file: None,
             client_cert_file: None,
             client_key_file: None,
-            connect_timeout: Duration::from_secs(2),
+            proxy: None,
+            proxy_authorization_file: None,
+            connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(10),
             retries: 2,
             #[expect(clippy::unwrap_used, reason = "65536 is not zero")]
             max_response_bytes: NonZeroUsize::new(65536).unwrap(),
         }
+    }
+}
+
+impl Config {
+    /// Whether somebody on the way can read what is sent. What is local here is not local to a proxy.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| url.is_exposed() || !url.is_https() && self.proxy.is_some())
     }
 }
 
@@ -181,7 +197,8 @@ impl Gateway {
 
     async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
         let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
-        self.exchange("start", request, deadline, Some(secret), wire::started).await
+        let terms = self.terms(deadline, Sharing::Own);
+        self.exchange("start", request, terms, Some(secret), |answer, _| wire::started(answer)).await
     }
 
     /// Whether there is a secret. Without one nothing is asked for, not even what it is not sent with: it could not be
@@ -194,9 +211,20 @@ impl Gateway {
     ///
     /// # Errors
     /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
-    pub(crate) async fn status(&self, code: &WatchCode, deadline: Instant) -> Result<Report, Error> {
+    pub(crate) async fn status(
+        &self,
+        code: &WatchCode,
+        deadline: Instant,
+        connection: Sharing,
+    ) -> Result<(Report, Sharing), Error> {
         let request = wire::get(&self.url, &format!("/watch/{code}"));
-        self.exchange("watch", request, deadline, None, |answer| wire::report(code, answer)).await
+        let terms = self.terms(deadline, connection);
+        let meaning = |answer, came_on| Ok((wire::report(code, answer)?, came_on));
+        self.exchange("watch", request, terms, None, meaning).await
+    }
+
+    fn terms(&self, deadline: Instant, connection: Sharing) -> Terms {
+        Terms { deadline, max_bytes: self.max_response_bytes, connection }
     }
 
     /// A new call's tries.
@@ -249,17 +277,20 @@ impl Gateway {
         &self,
         operation: &'static str,
         request: Request<Full<Bytes>>,
-        deadline: Instant,
+        terms: Terms,
         sent: Option<&Arc<SecretString>>,
-        meaning: impl FnOnce(wire::Scrubbed) -> Result<T, Error>,
+        meaning: impl FnOnce(wire::Scrubbed, Sharing) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let began = clock::now();
-        let answer = wire::exchange(&*self.transport, request, deadline, self.max_response_bytes).await;
+        let answer = wire::exchange(&*self.transport, request, terms).await;
         // What was sent is looked for in any case, whatever has taken its place meanwhile.
         let secrets = self.secret.ever_held().into_iter().chain(sent.cloned()).collect();
         let scrubber = Scrubber::new(secrets);
         let result = match answer {
-            Ok(answer) => meaning(answer.scrubbed(&scrubber)),
+            Ok(answer) => {
+                let came_on = answer.connection;
+                meaning(answer.scrubbed(&scrubber), came_on)
+            }
             Err(error) => Err(error.map_words(|words| scrubber.text(words))),
         };
         if scrubber.has_found() {

@@ -101,6 +101,8 @@ struct Inner {
     /// Rings when the scheduler should look at the plan again.
     bell: Notify,
     polls_saved: Counter,
+    /// Second answers that were not as the first.
+    unconfirmed: Counter,
     /// Answers that name another amount than was started.
     amount_mismatches: Counter,
     /// Answers with a status that the guide does not know.
@@ -145,6 +147,7 @@ impl Board {
             plan: Mutex::new(Plan { feeds: usize::from(owes), ..Plan::default() }),
             bell: Notify::new(),
             polls_saved: Counter::default(),
+            unconfirmed: Counter::default(),
             amount_mismatches: Counter::default(),
             unknown_statuses: Counter::default(),
         });
@@ -234,6 +237,8 @@ impl Board {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let saved = self.inner.polls_saved.clone();
         registry.register("polls_saved", "Answers to watches that took no call of their own to the gateway", saved);
+        let unconfirmed = self.inner.unconfirmed.clone();
+        registry.register("unconfirmed", "Final answers on a shared connection that were not confirmed", unconfirmed);
         let mismatches = self.inner.amount_mismatches.clone();
         registry.register("amount_mismatch", "Payments that the gateway tells another amount of", mismatches);
         let unknown = self.inner.unknown_statuses.clone();

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tower::ServiceExt;
 
 use super::{App, Behind};
-use crate::client::{Sending, Transport, TransportError};
+use crate::client::{Answer, Cut, Exchanging, Sharing, Terms, Transport, TransportError};
 use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
@@ -92,13 +92,22 @@ async fn whole(answer: Response<Body>) -> Response<Bytes> {
 pub(super) struct Gateway(pub(super) Sandbox);
 
 impl Transport for Gateway {
-    fn send(&self, request: Request<Full<Bytes>>, deadline: clock::Instant) -> Sending<'_> {
+    fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_> {
         Box::pin(async move {
-            match clock::timeout_at(deadline, self.0.answer(request)).await {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(reset)) => Err(TransportError::Broken(reset.to_string())),
-                Err(_) => Err(TransportError::TimedOut),
-            }
+            let answer = match clock::timeout_at(terms.deadline, self.0.answer(request)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(reset)) => return Err(TransportError::Broken(reset.to_string())),
+                Err(_) => return Err(TransportError::TimedOut),
+            };
+            let (head, body) = answer.into_parts();
+            let (body, cut) = match clock::timeout_at(terms.deadline, body.collect()).await {
+                Ok(Ok(body)) => (body.to_bytes(), None),
+                Ok(Err(error)) => (Bytes::new(), Some(Cut::Broken(error.to_string()))),
+                Err(_) => (Bytes::new(), Some(Cut::TimedOut)),
+            };
+            let cut = if body.len() > terms.max_bytes { Some(Cut::TooLarge) } else { cut };
+            // There is no connection that could be shared.
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, cut, connection: Sharing::Own })
         })
     }
 }

@@ -1,11 +1,12 @@
 //! `tillgate check`
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Exit, answer, complain, tell};
 use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
-use crate::gateway::{BaseUrl, Gateway};
+use crate::gateway::Gateway;
 use crate::{clock, start};
 
 /// Prints the configuration, or everything that is wrong with it; goes online when asked to.
@@ -15,7 +16,7 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
         Err(faults) => return tell(&faults),
     };
     answer(&loaded.explained.to_string());
-    if online && let Err(why) = connect(&loaded.network, &loaded.gateway_url, loaded.config.gateway.timeout).await {
+    if online && let Err(why) = connect(&loaded).await {
         complain(&why);
         return Exit::Failed;
     }
@@ -27,18 +28,41 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
     Exit::Fine
 }
 
-async fn connect(network: &Network, url: &BaseUrl, timeout: std::time::Duration) -> Result<(), String> {
-    let (host, port) = url.host_and_port();
-    let lookup = clock::timeout(timeout, tokio::net::lookup_host((host.as_str(), port))).await;
-    let addresses: Vec<String> = match lookup {
-        Ok(Ok(addresses)) => addresses.map(|address| address.ip().to_string()).collect(),
-        Ok(Err(error)) => return Err(format!("gateway.url: {host} cannot be looked up: {error}")),
-        Err(_) => return Err(format!("gateway.url: looking up {host} took longer than gateway.timeout")),
-    };
-    answer(&format!("online: {host} is {}", addresses.join(", ")));
-    network.connect(&url.to_string()).await.map_err(|why| format!("gateway.url: no connection to {url}: {why}"))?;
-    let how = if url.is_https() { "and TLS with it works" } else { "over plain http" };
-    answer(&format!("online: {host}:{port} takes connections, {how}"));
+/// Makes a connection to the gateway, and to the app where it is told by webhook.
+async fn connect(loaded: &Loaded) -> Result<(), String> {
+    let gateway = &loaded.config.gateway;
+    let through = gateway.proxy.as_ref().map(|proxy| format!("{proxy} (gateway.proxy)"));
+    probe("gateway.url", &loaded.gateway_url.to_string(), through, &loaded.network, gateway.timeout).await?;
+    if let (Some(courier), Some(url)) = (&loaded.courier, &loaded.config.webhook.url) {
+        let timeout = loaded.config.webhook.timeout;
+        probe("webhook.url", &url.to_string(), None, courier.network(), timeout).await?;
+    }
+    Ok(())
+}
+
+async fn probe(
+    key: &str,
+    url: &str,
+    through: Option<String>,
+    network: &Network,
+    timeout: Duration,
+) -> Result<(), String> {
+    let probe = network.probe(clock::now() + timeout).await;
+    let probe = probe.map_err(|why| format!("{key}: no connection to {url}: {why}"))?;
+    let addresses: Vec<_> = probe.addresses.iter().map(ToString::to_string).collect();
+    let host = through.as_deref().unwrap_or(url);
+    answer(&format!("online: {host} is {}; {} answers", addresses.join(", "), probe.address));
+    let steps = probe.steps.iter().map(|(step, took)| format!("{step} {:.1} ms", took.as_secs_f64() * 1000.0));
+    let steps = steps.collect::<Vec<_>>().join(", ");
+    let is_tls = probe.steps.iter().any(|(step, _)| *step == "TLS");
+    let how = if is_tls { "and TLS with it works" } else { "over plain http" };
+    answer(&format!("online: {key} takes connections, {how} ({steps})"));
+    if probe.has_small_hello {
+        answer(
+            "online: something on the way drops a TLS hello that does not fit into one packet, so a small one is sent, \
+             without a key share that is safe from quantum computers: have that firewall mended",
+        );
+    }
     Ok(())
 }
 

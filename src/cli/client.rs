@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::HeaderMap;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::Connect;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::UnixStream;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock;
 use crate::serve::BoxError;
@@ -24,28 +24,40 @@ pub(super) struct Answer {
 
 /// Sends one request over a connection of its own.
 pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
-    exchange(Client::builder(TokioExecutor::new()).build_http(), request).await
+    let uri = request.uri();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let stream = within(TcpStream::connect((host, uri.port_u16().unwrap_or(80)))).await??;
+    exchange(stream, request).await
 }
 
 /// The same over the socket at this path.
 pub(super) async fn call_unix(path: &Path, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
-    let path = path.to_owned();
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        Box::pin(async move { UnixStream::connect(path).await.map(TokioIo::new) })
-    });
-    exchange(Client::builder(TokioExecutor::new()).build(connector), request).await
+    exchange(within(UnixStream::connect(path)).await??, request).await
 }
 
-async fn exchange<C>(client: Client<C, Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Answer, BoxError>
-where
-    C: Connect + Clone + Send + Sync + 'static,
-{
-    let exchange = async {
-        let (head, body) = client.request(request).await?.into_parts();
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Answer, BoxError> {
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::try_from(authority.as_str())?;
+        request.headers_mut().entry(HOST).or_insert(host);
+    }
+    if let Some(path) = request.uri().path_and_query() {
+        *request.uri_mut() = path.clone().into();
+    }
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async move {
+        let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, 1 << 20).collect().await?.to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
-    clock::timeout(Duration::from_secs(15), exchange).await?
+    // The connection ends when nothing more can be sent on it; its errors reach the exchange.
+    let (answer, _) = within(async { tokio::join!(exchange, connection) }).await?;
+    answer
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> Result<T, BoxError> {
+    Ok(clock::timeout(Duration::from_secs(15), work).await?)
 }

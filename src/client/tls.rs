@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
-use rustls::client::ResolvesClientCert;
-use rustls::crypto::aws_lc_rs;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroize;
 
+use super::connect::Tls;
 use crate::file::{Patience, Watched};
 
 /// Whom we believe: the built-in roots, unless there is a file of others.
@@ -97,15 +99,27 @@ impl Files {
     }
 
     /// TLS as the files have it now. Session keys are logged nowhere: rustls does so only where it is told to.
-    pub(super) fn config(&self) -> Result<ClientConfig, String> {
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub(super) fn tls(&self) -> Result<Tls, String> {
         let roots = match &self.roots {
-            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-            Some(file) => file.get().map(|roots| (*roots).clone()).ok_or("there are no roots")?,
+            None => Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+            Some(file) => file.get().ok_or("there are no roots")?,
         };
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let full = self.config(aws_lc_rs::default_provider(), &roots)?;
+        let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+        let mut small = self.config(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }, &roots)?;
+        // A ticket may be as large as the key share that was left out.
+        small.resumption = Resumption::disabled();
+        Ok(Tls { full: Arc::new(full), small: Arc::new(small) })
+    }
+
+    fn config(&self, provider: CryptoProvider, roots: &Arc<RootCertStore>) -> Result<ClientConfig, String> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
+            .with_root_certificates(roots.clone());
         let Some(identity) = self.identity.as_ref().and_then(|identity| identity.good.load_full()) else {
             return Ok(builder.with_no_client_auth());
         };

@@ -4,21 +4,19 @@ use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
-use tower::timeout::error::Elapsed;
+
+use super::Side;
 
 /// Names of a certificate that are told: it may have thousands.
 const MAX_NAMES: usize = 3;
 
-/// What went wrong, with all its causes: the outermost alone says "client error (Connect)".
-pub(super) fn causes(error: Option<&(dyn Error + 'static)>) -> String {
+/// What went wrong, with all its causes: the outermost alone says "connection error".
+pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in chain(error) {
         // What TLS says of it says it all.
         if let Some(tls) = of_tls(error) {
-            return words(tls);
-        }
-        if error.is::<Elapsed>() {
-            return "none within gateway.connect_timeout".to_owned();
+            return words(side, tls);
         }
         let line = error.to_string();
         if !text.ends_with(&line) {
@@ -26,16 +24,21 @@ pub(super) fn causes(error: Option<&(dyn Error + 'static)>) -> String {
             text.push_str(&line);
         }
     }
-    if text.is_empty() { "it says no more".to_owned() } else { text }
+    text
 }
 
 /// The other side ended the handshake because of our certificate. In TLS 1.3 ours is looked at when we have begun to
 /// send already: what left is thrown away unread with the connection (RFC 8446, sections 4.4.2.4 and 6.2).
 pub(super) fn is_refused_handshake(error: &(dyn Error + 'static)) -> bool {
-    chain(Some(error)).filter_map(of_tls).any(|error| match error {
+    chain(error).filter_map(of_tls).any(|error| match error {
         rustls::Error::AlertReceived(alert) => is_about_our_certificate(*alert),
         _ => false,
     })
+}
+
+/// It is TLS that failed, not the connection below it.
+pub(super) fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| of_tls(error).is_some())
 }
 
 fn is_about_our_certificate(alert: AlertDescription) -> bool {
@@ -55,8 +58,8 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
     )
 }
 
-fn chain<'a>(error: Option<&'a (dyn Error + 'static)>) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(error, |&error| error.source())
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// An I/O error does not name what it carries as its source, and may carry another.
@@ -67,54 +70,67 @@ fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     }
 }
 
-fn words(error: &rustls::Error) -> String {
+fn words(side: Side, error: &rustls::Error) -> String {
     use rustls::Error as Tls;
-    match error {
-        Tls::InvalidCertificate(error) => of_certificate(error),
-        Tls::AlertReceived(AlertDescription::ProtocolVersion)
-        | Tls::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+    match (error, side) {
+        (Tls::InvalidCertificate(error), _) => of_certificate(side, error),
+        (
+            Tls::AlertReceived(AlertDescription::ProtocolVersion)
+            | Tls::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ),
+            _,
         ) => "it speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
-        Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+        (Tls::AlertReceived(AlertDescription::CertificateRequired), Side::Gateway) => {
             "it asks for a client certificate: set gateway.client_cert_file and gateway.client_key_file".to_owned()
         }
-        Tls::AlertReceived(alert) if is_about_our_certificate(*alert) => {
+        (Tls::AlertReceived(AlertDescription::CertificateRequired), Side::Webhook) => {
+            "it asks for a client certificate: webhooks are signed, and have none".to_owned()
+        }
+        (Tls::AlertReceived(alert), Side::Gateway) if is_about_our_certificate(*alert) => {
             format!("it refuses the client certificate (gateway.client_cert_file): TLS alert {alert:?}")
         }
-        Tls::AlertReceived(alert @ AlertDescription::HandshakeFailure) => {
+        (Tls::AlertReceived(alert @ AlertDescription::HandshakeFailure), Side::Gateway) => {
             format!("it refuses the handshake (does it ask for gateway.client_cert_file?): TLS alert {alert:?}")
         }
-        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => "what answers there does not speak TLS".to_owned(),
-        other => other.to_string(),
+        (Tls::InvalidMessage(InvalidMessage::InvalidContentType), _) => {
+            "what answers there does not speak TLS".to_owned()
+        }
+        (other, _) => other.to_string(),
     }
 }
 
-fn of_certificate(error: &CertificateError) -> String {
+fn of_certificate(side: Side, error: &CertificateError) -> String {
+    let (url, ca_file) = (side.key("url"), side.key("ca_file"));
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "its certificate has expired: it must be renewed there, unless the clock of this machine is wrong".to_owned()
+            "its certificate has expired: it must be renewed there, unless the clock of this machine is wrong"
+                .to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: check the clock of this machine".to_owned()
         }
-        CertificateError::UnknownIssuer => {
-            "its certificate is signed by an authority that is not known here, or by itself: name a PEM file with the root of it in gateway.ca_file".to_owned()
-        }
-        CertificateError::BadSignature => {
-            "its certificate names an authority that is known here, but is signed with another key: check gateway.ca_file".to_owned()
-        }
+        CertificateError::UnknownIssuer => format!(
+            "its certificate is signed by an authority that is not known here, or by itself: name a PEM file with the root of it in {ca_file}"
+        ),
+        CertificateError::BadSignature => format!(
+            "its certificate names an authority that is known here, but is signed with another key: check {ca_file}"
+        ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
             if presented.is_empty() {
-                return format!("its certificate names no host (subjectAltName; a name in CN does not count), so it is not one for {expected}");
+                return format!(
+                    "its certificate names no host (subjectAltName; a name in CN does not count), so it is not one for {expected}"
+                );
             }
             let names: Vec<_> = presented.iter().take(MAX_NAMES).map(|name| bare(name)).collect();
             let more = if presented.len() > MAX_NAMES { " and others" } else { "" };
-            format!("its certificate is not one for {expected}, but for {}{more}: check gateway.url", names.join(", "))
+            format!("its certificate is not one for {expected}, but for {}{more}: check {url}", names.join(", "))
         }
-        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
-            "its certificate is that of an authority (or signed by itself): it needs one of its own, whose root gateway.ca_file may name".to_owned()
-        }
+        CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => format!(
+            "its certificate is that of an authority (or signed by itself): it needs one of its own, whose root {ca_file} may name"
+        ),
         other => format!("its certificate cannot be accepted: {other}"),
     }
 }

@@ -7,7 +7,7 @@ use super::explain::Explained;
 use super::load::{Reading, SECRET, mend_of};
 use super::{Config, Fault, Loaded};
 use crate::api::Tokens;
-use crate::client::{self, Identity, Network};
+use crate::client::{self, Identity, Network, Proxy, ProxyAuthorization, Side, Target};
 use crate::courier::{Courier, Keys};
 use crate::file::Watched;
 use crate::gateway::{self, BaseUrl};
@@ -30,7 +30,7 @@ impl Reading {
         let secret = self.check_secret(&config);
         let passed = self.check_entrance(&config, environment);
         let tokens = self.check_tokens(&config, passed.as_ref());
-        let network = self.check_network(&config.gateway);
+        let network = self.check_network(&config.gateway, gateway_url.as_ref());
         if config.start.min_amount > config.start.max_amount {
             let place = self.place("start.min_amount");
             self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
@@ -89,7 +89,7 @@ impl Reading {
             self.fault(KEY, place, "it is required", mend_of(KEY));
             return None;
         };
-        if url.is_exposed() && !config.gateway.allow_plain_http {
+        if config.gateway.is_exposed() && !config.gateway.allow_plain_http {
             let place = self.place(KEY);
             let what = "over plain http everyone on the way to the gateway can read the merchant secret and take the merchant's money";
             let mend = "use https://; or accept that risk with this line in [gateway]: allow_plain_http = true";
@@ -98,47 +98,86 @@ impl Reading {
         Some(url.clone())
     }
 
-    fn check_network(&mut self, config: &gateway::Config) -> Option<Arc<Network>> {
-        let [of_roots, of_chain, of_key] = ["gateway.ca_file", "gateway.client_cert_file", "gateway.client_key_file"];
-        let gateway::Config { ca_file, client_cert_file, client_key_file, .. } = config;
-        for (one, other, is_alone) in [
-            (of_chain, of_key, client_cert_file.is_some() && client_key_file.is_none()),
-            (of_key, of_chain, client_key_file.is_some() && client_cert_file.is_none()),
-        ] {
-            if is_alone && !self.faults.iter().any(|fault| fault.key == other) {
-                let place = self.unset(other);
-                self.fault(other, place, format!("{one} is set, and this is not"), "set both, or neither");
-            }
-        }
+    fn check_network(&mut self, config: &gateway::Config, url: Option<&BaseUrl>) -> Option<Arc<Network>> {
+        const ROOTS: &str = "gateway.ca_file";
         let mend = "give a file with the gateway's root certificate as PEM";
-        let roots = self.open_tls_file(of_roots, ca_file.as_ref(), client::roots, mend);
-        let mend = "give a file with the certificate that the gateway knows tillgate by, as PEM";
-        let chain = self.open_tls_file(of_chain, client_cert_file.as_ref(), client::chain, mend);
-        let mend = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
-        let key = self.open_tls_file(of_key, client_key_file.as_ref(), client::key, mend);
-        let identity = match (chain?, key?) {
-            (Some(chain), Some(key)) => match Identity::new(chain, key) {
-                Ok(identity) => Some(identity),
-                Err(what) => {
-                    let place = self.place(of_key);
-                    self.fault(of_key, place, what, mend);
-                    return None;
-                }
-            },
-            _ => None,
+        let roots = self.open_file(ROOTS, config.ca_file.as_ref(), client::roots, mend);
+        let identity = self.check_identity(config);
+        let proxy = self.check_proxy(config);
+        let target = match Target::new(url?.uri()) {
+            Ok(target) => target,
+            Err(what) => {
+                let place = self.place("gateway.url");
+                self.fault("gateway.url", place, what, mend_of("gateway.url"));
+                return None;
+            }
         };
-        match Network::new(roots?, identity, config.connect_timeout) {
+        match Network::new(Side::Gateway, target, proxy?, roots?, identity?, config.connect_timeout) {
             Ok(network) => Some(Arc::new(network)),
             Err(what) => {
-                let place = self.place(of_roots);
-                self.fault(of_roots, place, what, mend_of(of_roots));
+                let place = self.place(ROOTS);
+                self.fault(ROOTS, place, what, mend_of(ROOTS));
                 None
             }
         }
     }
 
+    fn check_identity(&mut self, config: &gateway::Config) -> Option<Option<Identity>> {
+        let [of_chain, of_key] = ["gateway.client_cert_file", "gateway.client_key_file"];
+        let gateway::Config { client_cert_file, client_key_file, .. } = config;
+        for (one, other, is_alone) in [
+            (of_chain, of_key, client_cert_file.is_some() && client_key_file.is_none()),
+            (of_key, of_chain, client_key_file.is_some() && client_cert_file.is_none()),
+        ] {
+            if is_alone {
+                self.is_alone(one, other, "set both, or neither");
+            }
+        }
+        let mend = "give a file with the certificate that the gateway knows tillgate by, as PEM";
+        let chain = self.open_file(of_chain, client_cert_file.as_ref(), client::chain, mend);
+        let mend = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
+        let key = self.open_file(of_key, client_key_file.as_ref(), client::key, mend);
+        let (Some(chain), Some(key)) = (chain?, key?) else { return Some(None) };
+        match Identity::new(chain, key) {
+            Ok(identity) => Some(Some(identity)),
+            Err(what) => {
+                let place = self.place(of_key);
+                self.fault(of_key, place, what, mend);
+                None
+            }
+        }
+    }
+
+    fn check_proxy(&mut self, config: &gateway::Config) -> Option<Option<Proxy>> {
+        const KEY: &str = "gateway.proxy";
+        const FILE: &str = "gateway.proxy_authorization_file";
+        if config.proxy_authorization_file.is_some() && config.proxy.is_none() {
+            self.is_alone(FILE, KEY, "set gateway.proxy too, or remove it");
+        }
+        let mend = "write one line into that file, the value of a Proxy-Authorization field: Basic, a space, and USER:PASSWORD in base64";
+        let path = config.proxy_authorization_file.as_ref();
+        let authorization = self.open_file(FILE, path, ProxyAuthorization::parse, mend)?;
+        let Some(url) = &config.proxy else { return Some(None) };
+        match Proxy::new(url, authorization) {
+            Ok(proxy) => Some(Some(proxy)),
+            Err(what) => {
+                let place = self.place(KEY);
+                self.fault(KEY, place, what, mend_of(KEY));
+                None
+            }
+        }
+    }
+
+    /// A key is set that needs another, which is not.
+    fn is_alone(&mut self, key: &str, other: &str, mend: &str) {
+        if !self.faults.iter().any(|fault| fault.key == other) {
+            let place = self.unset(other);
+            self.fault(other, place, format!("{key} is set, and this is not"), mend);
+        }
+    }
+
     /// Reads one of the files, if it is named: it must be there, and good.
-    fn open_tls_file<T: 'static>(
+    fn open_file<T: 'static>(
         &mut self,
         key: &str,
         path: Option<&FilePath>,
@@ -150,7 +189,7 @@ impl Reading {
             Ok(file) if file.get().is_some() => Some(Some(file)),
             other => {
                 let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
-                let place = format!("{path}, named in {}", self.place(key));
+                let place = self.named(path, key);
                 self.fault(key, place, what, mend);
                 None
             }
@@ -207,41 +246,37 @@ impl Reading {
     }
 
     fn check_webhook(&mut self, config: &Config) -> Option<Option<Courier>> {
+        const URL: &str = "webhook.url";
         const FILE: &str = "webhook.secret_file";
-        let mend = "write one key a line, for example with: tillgate webhook-secret";
+        const ROOTS: &str = "webhook.ca_file";
+        let webhook = &config.webhook;
         let is_bad = |key| self.faults.iter().any(|fault| fault.key == key);
-        let (url_is_bad, file_is_bad) = (is_bad("webhook.url"), is_bad(FILE));
-        match (config.webhook.url.is_some() || url_is_bad, &config.webhook.secret_file) {
-            (false, None) => (!file_is_bad).then_some(None),
-            (false, Some(_)) => {
-                let place = self.place(FILE);
-                self.fault(FILE, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
+        let (url_is_bad, file_is_bad) = (is_bad(URL), is_bad(FILE));
+        let has_url = webhook.url.is_some() || url_is_bad;
+        for (key, is_set) in [(FILE, webhook.secret_file.is_some()), (ROOTS, webhook.ca_file.is_some())] {
+            if is_set && !has_url {
+                let place = self.place(key);
+                self.fault(key, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
+            }
+        }
+        let mend = "write one key a line, for example with: tillgate webhook-secret";
+        if has_url && webhook.secret_file.is_none() && !file_is_bad {
+            let place = self.unset(FILE);
+            self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
+        }
+        let keys = self.open_file(FILE, webhook.secret_file.as_ref().filter(|_| has_url), Keys::parse, mend);
+        let mend = "give a file with the root certificate of the app's server as PEM";
+        let roots = self.open_file(ROOTS, webhook.ca_file.as_ref(), client::roots, mend)?;
+        let Some(url) = &webhook.url else { return (!has_url && !file_is_bad).then_some(None) };
+        let network = Target::new(url.uri())
+            .and_then(|target| Network::new(Side::Webhook, target, None, roots, None, config.gateway.connect_timeout));
+        match network {
+            Ok(network) => Some(Some(Courier::new(url.clone(), Arc::new(keys??), Arc::new(network), webhook.timeout))),
+            Err(what) => {
+                let place = self.place(URL);
+                self.fault(URL, place, what, mend_of(URL));
                 None
             }
-            (true, None) => {
-                if !file_is_bad {
-                    let place = self.unset(FILE);
-                    self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
-                }
-                None
-            }
-            (true, Some(path)) => match Watched::open(&path.0, Keys::parse) {
-                Ok(file) if file.get().is_some() => {
-                    let network = Network::new(None, None, config.gateway.connect_timeout).ok()?;
-                    Some(Some(Courier::new(
-                        config.webhook.url.clone()?,
-                        Arc::new(file),
-                        network,
-                        config.webhook.timeout,
-                    )))
-                }
-                other => {
-                    let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
-                    let place = self.named(path, FILE);
-                    self.fault(FILE, place, what, mend);
-                    None
-                }
-            },
         }
     }
 

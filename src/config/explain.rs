@@ -74,15 +74,20 @@ impl Explained {
 }
 
 fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
-    let key = &config.gateway.client_key_file;
-    let files = [&config.merchant.secret_file, &config.listen.token_file, &config.webhook.secret_file, key];
+    let files = [
+        &config.merchant.secret_file,
+        &config.listen.token_file,
+        &config.webhook.secret_file,
+        &config.gateway.client_key_file,
+        &config.gateway.proxy_authorization_file,
+    ];
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
     if let Some(Entrance::Unix(path)) = &config.listen.address {
         warnings.extend(SocketFile::too_open(path));
     }
-    if config.gateway.url.as_ref().is_some_and(|url| url.is_exposed()) {
+    if config.gateway.is_exposed() {
         warnings.push(
             "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
         );

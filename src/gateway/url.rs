@@ -7,7 +7,10 @@ use url::{Host, Url};
 
 /// An http(s) URL without query, fragment and credentials, and without a slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BaseUrl(Url);
+pub(crate) struct BaseUrl {
+    url: Url,
+    uri: hyper::Uri,
+}
 
 impl FromStr for BaseUrl {
     type Err = String;
@@ -28,40 +31,37 @@ impl FromStr for BaseUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
         }
-        if url.as_str().parse::<hyper::Uri>().is_err() {
-            return Err("the URL has characters that no request can have".to_owned());
-        }
-        Ok(Self(url))
+        let uri = url.as_str().parse().map_err(|_| "the URL has characters that no request can have")?;
+        Ok(Self { url, uri })
     }
 }
 
 impl Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
+        f.write_str(self.url.as_str().trim_end_matches('/'))
     }
 }
 
 impl BaseUrl {
     /// What goes over it can be read on the way: http to another machine.
-    pub(crate) fn is_exposed(&self) -> bool {
-        let loopback = match self.0.host() {
+    pub(super) fn is_exposed(&self) -> bool {
+        let loopback = match self.url.host() {
             // Not the names below it: what they mean is up to the resolver.
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(ip)) => ip.is_loopback(),
             Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
             None => false,
         };
-        self.0.scheme() == "http" && !loopback
+        self.url.scheme() == "http" && !loopback
     }
 
-    /// Its host and port, to look up and connect to.
-    pub(crate) fn host_and_port(&self) -> (String, u16) {
-        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, self.0.port_or_known_default().unwrap_or(443))
+    /// The same, as requests have it.
+    pub(crate) fn uri(&self) -> &hyper::Uri {
+        &self.uri
     }
 
     /// It speaks TLS.
-    pub(crate) fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+    pub(super) fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
     }
 }

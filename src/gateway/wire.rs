@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Body as _;
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 
 use super::error::Said;
 use super::scrub::Scrubber;
 use super::{BadAnswer, BaseUrl, Error, Started};
-use crate::client::{Transport, TransportError};
-use crate::clock::{self, Instant};
+use crate::client::{Cut, Sharing, Terms, Transport, TransportError};
+use crate::clock;
 use crate::json::{self, Json, Object};
 use crate::payment::{Report, Status, WatchCode};
 
@@ -24,6 +23,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
+    pub(super) connection: Sharing,
 }
 
 /// A whole answer that the secret was taken out of: the only kind that is read.
@@ -54,48 +54,35 @@ pub(super) fn get(base: &BaseUrl, path: &str) -> Request<Full<Bytes>> {
     request
 }
 
-/// Sends the request and reads the answer whole, within the deadline and the size.
+/// Sends the request and reads the answer whole, within the terms.
 pub(super) async fn exchange(
     transport: &dyn Transport,
     request: Request<Full<Bytes>>,
-    deadline: Instant,
-    max_bytes: usize,
+    terms: Terms,
 ) -> Result<Answer, Error> {
-    let answer = transport.send(request, deadline).await.map_err(|error| match error {
+    let answer = transport.exchange(request, terms).await.map_err(|error| match error {
         TransportError::NotSent(why) => Error::Unreachable(why),
         TransportError::Broken(why) => broken_off(None, &why),
         TransportError::TimedOut => Error::Timeout,
     })?;
-    let status = answer.status().as_u16();
+    let status = answer.status;
     let said = || Said { status: Some(status), message: None };
-    if answer.headers().get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+    if answer.headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Error::bad_answer("the gateway sent an encoded answer that nobody asked for", said()));
     }
-    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(clock::parse_retry_after);
-    let mut body = answer.into_body();
-    let too_large = || {
-        let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
-        Error::bad_answer(what, said())
-    };
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Err(too_large());
-    }
-    let mut bytes = BytesMut::new();
-    let read = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| broken_off(Some(status), &error.to_string()))?;
-            if let Ok(data) = frame.into_data() {
-                if bytes.len() + data.len() > max_bytes {
-                    return Err(too_large());
-                }
-                bytes.extend_from_slice(&data);
-            }
+    match answer.cut {
+        None => {}
+        Some(Cut::TimedOut) => return Err(Error::Timeout),
+        Some(Cut::Broken(why)) => return Err(broken_off(Some(status), &why)),
+        Some(Cut::TooLarge) => {
+            let max_bytes = terms.max_bytes;
+            let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
+            return Err(Error::bad_answer(what, said()));
         }
-        Ok(())
-    };
-    clock::timeout_at(deadline, read).await.map_err(|_| Error::Timeout)??;
-    Ok(Answer { status, retry_after, body: bytes.freeze() })
+    }
+    let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(clock::parse_retry_after);
+    Ok(Answer { status, retry_after, body: answer.body, connection: answer.connection })
 }
 
 fn broken_off(status: Option<u16>, why: &str) -> Error {

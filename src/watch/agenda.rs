@@ -11,12 +11,15 @@ use crate::payment::WatchCode;
 
 /// Everything that waits for a turn.
 ///
-/// In this order: callers about whose payment nothing is known, callers who have an old answer to fall back on,
-/// payments that are due and waited for, other payments that are due. A group that was passed over three times comes
-/// next, so that nobody starves.
+/// In this order: second questions about a payment that is said to be final, callers about whose payment nothing is
+/// known, callers who have an old answer to fall back on, payments that are due and waited for, other payments that are
+/// due. A group that was passed over three times comes next, so that nobody starves; a second question goes ahead even of
+/// these, which starves nobody, since each has had a turn of another group before it.
 #[derive(Default)]
 pub(super) struct Agenda {
     /// First come, first served.
+    confirming: VecDeque<oneshot::Sender<Turn>>,
+    /// Likewise.
     callers: [VecDeque<oneshot::Sender<Turn>>; 2],
     /// Payments that somebody waits for, and the others.
     payments: [Payments; 2],
@@ -26,6 +29,17 @@ pub(super) struct Agenda {
 /// Payments by how often they are asked for: the logarithm of the interval. A row is in the order of being due.
 #[derive(Default)]
 struct Payments(BTreeMap<u32, BTreeSet<(Instant, WatchCode)>>);
+
+/// Which row a caller stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// It asks for the second time about a payment that is said to be final.
+    Confirms,
+    /// Nothing is known of its payment.
+    HasNothing,
+    /// It has an old answer to fall back on.
+    HasAnswer,
+}
 
 /// Where a payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +62,14 @@ pub(super) enum Next {
 const PASSED_OVER_AT_MOST: u8 = 3;
 
 impl Agenda {
-    /// A caller waits for a turn. `has_answer`: an old one, to fall back on.
-    pub(super) fn add_caller(&mut self, has_answer: bool) -> oneshot::Receiver<Turn> {
+    /// A caller waits for a turn.
+    pub(super) fn add_caller(&mut self, rank: Rank) -> oneshot::Receiver<Turn> {
         let (caller, turn) = oneshot::channel();
-        self.callers[usize::from(has_answer)].push_back(caller);
+        match rank {
+            Rank::Confirms => self.confirming.push_back(caller),
+            Rank::HasNothing => self.callers[0].push_back(caller),
+            Rank::HasAnswer => self.callers[1].push_back(caller),
+        }
         turn
     }
 
@@ -81,10 +99,13 @@ impl Agenda {
             Some(payments_from.map_or(due, |from| due.max(from)))
         });
         // Callers whose time was over are no turn: they count for nobody's patience.
-        for row in &mut self.callers {
+        for row in self.callers.iter_mut().chain([&mut self.confirming]) {
             while row.front().is_some_and(oneshot::Sender::is_closed) {
                 row.pop_front();
             }
+        }
+        if let Some(caller) = self.confirming.pop_front() {
+            return Next::Caller(caller);
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let wants = [!self.callers[0].is_empty(), !self.callers[1].is_empty(), is_due(due[0]), is_due(due[1])];
@@ -138,9 +159,9 @@ mod tests {
     fn callers_who_have_gone_hold_nobody_up() {
         let (mut agenda, now) = (Agenda::default(), clock::now());
         for _ in 0..1000 {
-            drop(agenda.add_caller(false));
+            drop(agenda.add_caller(Rank::HasNothing));
         }
-        let alive = agenda.add_caller(false);
+        let alive = agenda.add_caller(Rank::HasNothing);
         for i in 0..10 {
             let code = format!("code-{i}").parse().unwrap();
             let _ = agenda.add(code, true, now, Duration::from_secs(1));

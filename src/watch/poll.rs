@@ -1,8 +1,12 @@
 //! One question to the gateway, within the budget.
 
+use std::time::Duration;
+
+use super::agenda::Rank;
 use super::budget::Turn;
 use super::{Error, Inner};
 use crate::clock::{self, Instant};
+use crate::gateway::Sharing;
 use crate::payment::{Report, WatchCode};
 
 /// What the gateway said, and when the try that it answered left.
@@ -11,34 +15,69 @@ pub(super) struct Polled {
     pub(super) asked: Instant,
 }
 
+/// Longest that a second question waits for its turn, which is ahead of all others: a second after the end of the first
+/// there is one.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
+
 impl Inner {
-    /// Asks, again where a second try is worth it: asking changes nothing, so it may be repeated. Each try takes a
-    /// turn; the first may be given. `has_answer`: who asks has an old one to fall back on.
+    /// Asks for the status of a payment. A final one counts only when it came on a connection of its own: on a shared one
+    /// it may have been the answer to another question, and nothing that is final is ever asked again. So it is asked for
+    /// a second time at once, and what the second answer says is what counts.
+    ///
+    /// The first turn may be given. `has_answer`: who asks has an old one to fall back on.
     pub(super) async fn poll(&self, code: &WatchCode, turn: Option<Turn>, has_answer: bool) -> Result<Polled, Error> {
+        let rank = if has_answer { Rank::HasAnswer } else { Rank::HasNothing };
+        let (first, came_on) = self.poll_on(code, Sharing::Shared, turn, rank).await?;
+        if came_on == Sharing::Own || !first.report.status.is_final() {
+            return Ok(first);
+        }
+        let turn = self.turn(Rank::Confirms, clock::now() + CONFIRMED_WITHIN).await.ok_or(Error::NoTurn)?;
+        let (second, _) = self.poll_on(code, Sharing::Own, Some(turn), Rank::Confirms).await?;
+        if second.report.fingerprint != first.report.fingerprint {
+            self.unconfirmed.inc();
+            let (first, second) = (first.report.status.label(), second.report.status.label());
+            tracing::error!(
+                first,
+                second,
+                "the gateway gave two answers about one payment: what came on a connection of its own counts (is there a proxy before it that mixes answers up?)"
+            );
+        }
+        Ok(second)
+    }
+
+    /// Asks over such a connection, again where a second try is worth it: asking changes nothing, so it may be repeated.
+    /// Each try takes a turn.
+    async fn poll_on(
+        &self,
+        code: &WatchCode,
+        connection: Sharing,
+        turn: Option<Turn>,
+        rank: Rank,
+    ) -> Result<(Polled, Sharing), Error> {
         let mut tries = self.gateway.tries()?;
         // Half of the time for the turn, so that the other half is left for the call.
         let half = (tries.deadline - clock::now()) / 2;
         let mut turn = match turn {
             Some(turn) => turn,
-            None => self.turn(has_answer, tries.deadline - half).await.ok_or(Error::NoTurn)?,
+            None => self.turn(rank, tries.deadline - half).await.ok_or(Error::NoTurn)?,
         };
         loop {
             let asked = clock::now();
-            let result = self.gateway.status(code, tries.deadline).await;
+            let result = self.gateway.status(code, tries.deadline, connection).await;
             drop(turn);
             let error = match result {
-                Ok(report) => return Ok(Polled { report, asked }),
+                Ok((report, came_on)) => return Ok((Polled { report, asked }, came_on)),
                 Err(error) if error.is_worth_another_try() => error,
                 Err(error) => return Err(error.into()),
             };
             tries.again_after(error.clone()).await?;
             // No turn for a repeat: then the failure that made it necessary is what there is to tell.
-            turn = self.turn(has_answer, tries.deadline).await.ok_or(error)?;
+            turn = self.turn(rank, tries.deadline).await.ok_or(error)?;
         }
     }
 
-    async fn turn(&self, has_answer: bool, deadline: Instant) -> Option<Turn> {
-        let turn = self.plan().agenda.add_caller(has_answer);
+    async fn turn(&self, rank: Rank, deadline: Instant) -> Option<Turn> {
+        let turn = self.plan().agenda.add_caller(rank);
         self.bell.notify_one();
         clock::timeout_at(deadline, turn).await.ok()?.ok()
     }

@@ -41,7 +41,7 @@ const WORDS: [(&str, &[&str]); 11] = [
     // The writer of the store blocks.
     ("thread::spawn", &["store/file.rs"]),
     ("tokio::spawn", &["serve.rs", "watch.rs", "push.rs"]),
-    ("spawn_blocking", &["secret.rs", "app.rs"]),
+    ("spawn_blocking", &["secret.rs", "app.rs", "client/resolve.rs"]),
     ("env::var", &["config/environment.rs"]),
     // It reads variables too.
     ("ListenFd", &["config/environment.rs"]),

@@ -24,8 +24,12 @@ pub const WATCHED: &str =
 pub enum Act {
     /// Writes this; the connection goes on.
     Say(Vec<u8>),
+    /// Writes this, and after a while the other, which nobody asked for; the connection goes on.
+    SayTwice(Vec<u8>, Duration, Vec<u8>),
     /// Writes this and ends the connection in order.
     SayAndEnd(Vec<u8>),
+    /// The same, but ends it only after a while.
+    SayAndEndLater(Vec<u8>, Duration),
     /// Writes this and is gone: over TLS without saying that this was all.
     SayAndVanish(Vec<u8>),
     /// Ends the connection with a reset.
@@ -77,7 +81,16 @@ impl Gateway {
 
     /// `act` is told the number of the request, from 0, and the request.
     pub async fn with_tls(tls: Option<TlsAcceptor>, act: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", tls, act).await
+    }
+
+    /// The same at this address.
+    pub async fn at(
+        address: &str,
+        tls: Option<TlsAcceptor>,
+        act: impl Fn(usize, &str) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let gateway = Self {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
@@ -166,12 +179,33 @@ async fn talk(
             }
         };
         match act(&String::from_utf8(request).unwrap()) {
-            Act::Say(answer) => stream.write_all(&answer).await.unwrap(),
+            // Whoever asked may have had enough of it.
+            Act::Say(answer) => {
+                if stream.write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
             Act::Late(time, answer) => {
                 tokio::time::sleep(time).await;
                 if stream.write_all(&answer).await.is_err() {
                     return;
                 }
+            }
+            Act::SayTwice(answer, time, other) => {
+                if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(time).await;
+                if stream.write_all(&other).await.is_err() || stream.flush().await.is_err() {
+                    return;
+                }
+            }
+            Act::SayAndEndLater(answer, time) => {
+                let _ = stream.write_all(&answer).await;
+                let _ = stream.flush().await;
+                tokio::time::sleep(time).await;
+                let _ = stream.shutdown().await;
+                return;
             }
             Act::SayAndEnd(answer) => {
                 let _ = stream.write_all(&answer).await;

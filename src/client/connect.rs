@@ -1,0 +1,329 @@
+//! One connection: the name, the addresses, the proxy, TLS.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::select_ok;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use super::Side;
+use super::proxy::Proxy;
+use super::resolve::Resolver;
+use super::target::Target;
+use super::why;
+use crate::clock::{self, Instant};
+
+/// A connection to the other side.
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// From the beginning of one attempt to that of the next (RFC 8305, section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// How long a name whose firewall wants a small ClientHello is given one at once.
+const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
+
+/// In seconds: from a hosts file to a name server that times out.
+const STEP_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0];
+
+/// Two ways to say hello, for the same roots and the same certificate of ours.
+pub(super) struct Tls {
+    /// With a key share that is safe from quantum computers. It does not fit into one packet.
+    pub(super) full: Arc<ClientConfig>,
+    /// Fits into one packet: some firewalls drop what does not.
+    pub(super) small: Arc<ClientConfig>,
+}
+
+/// What a connection is made of, in the order of coming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Dns,
+    Tcp,
+    Proxy,
+    Tls,
+}
+
+impl Step {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// As an operator reads it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "DNS",
+            Self::Tcp => "TCP",
+            Self::Proxy => "proxy",
+            Self::Tls => "TLS",
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct Failure {
+    step: Step,
+    why: String,
+    /// The other side said nothing to our hello: a smaller one may get through.
+    is_unheard: bool,
+}
+
+impl Failure {
+    fn new(step: Step, why: impl Into<String>) -> Self {
+        Self { step, why: why.into(), is_unheard: false }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step.name(), self.why)
+    }
+}
+
+/// A connection, and how it came about.
+pub(super) struct Connected {
+    pub(super) stream: Stream,
+    /// Where it leads to, be it to the proxy.
+    pub(super) address: SocketAddr,
+    /// Its steps, and how long each took.
+    pub(super) steps: Vec<(Step, Duration)>,
+    /// A full ClientHello would not have come through.
+    pub(super) has_small_hello: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StepLabel {
+    step: &'static str,
+}
+
+/// Makes connections to one target.
+pub(super) struct Connector {
+    side: Side,
+    target: Target,
+    proxy: Option<Proxy>,
+    /// Of the proxy's name, where there is one.
+    resolver: Resolver,
+    pub(super) tls: ArcSwap<Tls>,
+    /// For one address, TLS included.
+    timeout: Duration,
+    memory: Mutex<Memory>,
+    pub(super) durations: Family<StepLabel, Histogram, fn() -> Histogram>,
+}
+
+/// What the last connections taught.
+#[derive(Default)]
+struct Memory {
+    /// The address of the last good connection.
+    address: Option<IpAddr>,
+    small_hello_until: Option<Instant>,
+}
+
+impl Connector {
+    /// `timeout` is for one address.
+    pub(super) fn new(side: Side, target: Target, proxy: Option<Proxy>, tls: Tls, timeout: Duration) -> Self {
+        let resolver = Resolver::new(proxy.as_ref().map_or(&target, Proxy::target).host());
+        let durations = Family::new_with_constructor((|| Histogram::new(STEP_BUCKETS)) as fn() -> _);
+        for step in [Step::Dns, Step::Proxy, Step::Tcp, Step::Tls] {
+            drop(durations.get_or_create(&StepLabel { step: step.label() }));
+        }
+        let memory = Mutex::default();
+        Self { side, target, proxy, resolver, tls: ArcSwap::from_pointee(tls), timeout, memory, durations }
+    }
+
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The addresses that are known of the name that is looked up.
+    pub(super) fn known_addresses(&self) -> Vec<IpAddr> {
+        self.resolver.known_addresses()
+    }
+
+    /// Makes a connection. All addresses of the name are tried, the next one 250 ms after the last.
+    ///
+    /// # Errors
+    /// Fails if no address gives one by the deadline. Nothing of a request has left then.
+    pub(super) async fn connect(&self, deadline: Instant) -> Result<Connected, Failure> {
+        let began = clock::now();
+        let none_in_time = || Failure::new(Step::Dns, format!("no answer within {}", self.side.key("timeout")));
+        let addresses = match clock::timeout_at(deadline, self.resolver.addresses()).await {
+            Ok(found) => found.map_err(|why| Failure::new(Step::Dns, why)),
+            Err(_) => Err(none_in_time()),
+        };
+        let took = clock::now() - began;
+        let has_looked_up = !matches!(addresses, Ok((_, false)));
+        if has_looked_up {
+            self.observe(Step::Dns, took);
+        }
+        let (addresses, _) = addresses?;
+        let connected = self.race(addresses, deadline).await;
+        match connected {
+            Ok(mut connected) => {
+                self.memory().address = Some(connected.address.ip());
+                connected.steps.insert(0, (Step::Dns, took));
+                Ok(connected)
+            }
+            Err(failure) => {
+                self.doubt();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Something is wrong at the address in use: the next connection looks the name up, and begins with no favourite.
+    pub(super) fn doubt(&self) {
+        self.memory().address = None;
+        self.resolver.doubt();
+    }
+
+    /// The addresses one after the other, without waiting for one to fail; the first connection wins.
+    async fn race(&self, mut addresses: Vec<IpAddr>, deadline: Instant) -> Result<Connected, Failure> {
+        if let Some(i) = self.memory().address.and_then(|last| addresses.iter().position(|ip| *ip == last)) {
+            addresses[..=i].rotate_right(1);
+        }
+        let port = self.proxy.as_ref().map_or(&self.target, Proxy::target).port();
+        let mut waiting = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
+        let mut attempts = FuturesUnordered::new();
+        let mut furthest = Failure::new(Step::Dns, "the name has no address");
+        loop {
+            let next = waiting.next();
+            let is_last = next.is_none();
+            attempts.extend(next.map(|address| self.attempt(address, deadline)));
+            let next_at = clock::now() + ATTEMPT_DELAY;
+            loop {
+                tokio::select! {
+                    attempt = attempts.next() => match attempt {
+                        Some(Ok(connected)) => return Ok(connected),
+                        Some(Err(failure)) => {
+                            // Of several, the one that came furthest says most.
+                            if failure.step >= furthest.step {
+                                furthest = failure;
+                            }
+                            if !is_last {
+                                break;
+                            }
+                        }
+                        None if is_last => return Err(furthest),
+                        None => break,
+                    },
+                    () = clock::sleep_until(next_at), if !is_last => break,
+                }
+            }
+        }
+    }
+
+    /// One address. While a full hello goes unheard, or when it went, a small one is tried beside it.
+    async fn attempt(&self, address: SocketAddr, deadline: Instant) -> Result<Connected, Failure> {
+        let own = clock::now() + self.timeout;
+        let deadline = deadline.min(own);
+        if self.target.server_name().is_none() || self.is_small_hello_known() {
+            return self.once(address, true, deadline, own).await;
+        }
+        let mut full = self.once(address, false, deadline, own).boxed();
+        let heard = clock::timeout(self.timeout / 2, &mut full).await;
+        let small = async {
+            let connected = self.once(address, true, deadline, own).await?;
+            self.memory().small_hello_until = Some(clock::now() + SMALL_HELLO_FOR);
+            Ok(connected)
+        };
+        match heard {
+            Ok(Err(failure)) if failure.is_unheard => small.await.map_err(|_: Failure| failure),
+            Ok(settled) => settled,
+            Err(_) => select_ok([full, small.boxed()]).await.map(|(connected, _)| connected),
+        }
+    }
+
+    async fn once(
+        &self,
+        address: SocketAddr,
+        small: bool,
+        deadline: Instant,
+        own: Instant,
+    ) -> Result<Connected, Failure> {
+        let mut steps = Vec::with_capacity(4);
+        let key = if deadline < own { self.side.key("timeout") } else { "gateway.connect_timeout".to_owned() };
+        let late = |step| Failure::new(step, format!("no answer from {address} within {key}"));
+        let tcp = self.timed(&mut steps, Step::Tcp, deadline, TcpStream::connect(address)).await;
+        let mut tcp = match tcp {
+            Some(Ok(tcp)) => tcp,
+            Some(Err(error)) => {
+                return Err(Failure::new(Step::Tcp, format!("{address}: {}", why::causes(self.side, &error))));
+            }
+            None => return Err(late(Step::Tcp)),
+        };
+        // Without it small writes wait for acknowledgements; a connection that cannot be told so works all the same.
+        let _ = tcp.set_nodelay(true);
+        if let Some(proxy) = &self.proxy {
+            let to = self.target.host_and_port();
+            match self.timed(&mut steps, Step::Proxy, deadline, proxy.connect(&mut tcp, &to)).await {
+                Some(Ok(())) => {}
+                Some(Err(why)) => return Err(Failure::new(Step::Proxy, format!("{address}: {why}"))),
+                None => return Err(late(Step::Proxy)),
+            }
+        }
+        let Some(name) = self.target.server_name() else {
+            return Ok(Connected { stream: Either::Left(tcp), address, steps, has_small_hello: false });
+        };
+        let config = {
+            let tls = self.tls.load();
+            if small { tls.small.clone() } else { tls.full.clone() }
+        };
+        let handshake = TlsConnector::from(config).connect(name.clone(), tcp);
+        match self.timed(&mut steps, Step::Tls, deadline, handshake).await {
+            Some(Ok(tls)) => {
+                Ok(Connected { stream: Either::Right(Box::new(tls)), address, steps, has_small_hello: small })
+            }
+            Some(Err(error)) => {
+                let is_unheard = !why::is_of_tls(&error);
+                Err(Failure { is_unheard, ..Failure::new(Step::Tls, why::causes(self.side, &error)) })
+            }
+            None => Err(Failure { is_unheard: true, ..late(Step::Tls) }),
+        }
+    }
+
+    /// Takes the time of a step, however it ends. `None`: the deadline passed.
+    async fn timed<T>(
+        &self,
+        steps: &mut Vec<(Step, Duration)>,
+        step: Step,
+        deadline: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let began = clock::now();
+        let done = clock::timeout_at(deadline, work).await.ok();
+        let took = clock::now() - began;
+        self.observe(step, took);
+        steps.push((step, took));
+        done
+    }
+
+    fn observe(&self, step: Step, took: Duration) {
+        self.durations.get_or_create(&StepLabel { step: step.label() }).observe(took.as_secs_f64());
+    }
+
+    fn is_small_hello_known(&self) -> bool {
+        self.memory().small_hello_until.is_some_and(|until| clock::now() < until)
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

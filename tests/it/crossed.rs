@@ -1,0 +1,312 @@
+//! An answer that nobody asked for is never the answer to another question: whatever a gateway, or a confused proxy
+//! before it, writes behind an answer, nobody is shown another payment's codes, and nothing becomes final by it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::{Answer, Program, call, get_at, start_at, until};
+use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
+
+const COMPLETED: &str = r#"{"status":"completed","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":"2030-01-01 00:01:00"}"#;
+
+/// No limit of ours slows these tests down.
+const FAST: [(&str, &str); 5] = [
+    ("START__RATE", "100000"),
+    ("START__BURST", "100000"),
+    ("WATCH__POLL_RATE", "10000"),
+    ("WATCH__FRESH_FOR", "1ms"),
+    ("WATCH__MAX_POLL_INTERVAL", "50ms"),
+];
+
+/// How long a stranger's answer takes to come behind the real one, differently each time.
+fn delay(number: usize) -> Duration {
+    Duration::from_millis(number as u64 % 11)
+}
+
+/// The amount in a start, which tells one from the other.
+fn amount_of(request: &str) -> &str {
+    request.split_once("\"amount\":").unwrap().1.split(['}', ',']).next().unwrap()
+}
+
+fn has_own_connection(request: &str) -> bool {
+    request.to_ascii_lowercase().contains("\r\nconnection: close\r\n")
+}
+
+/// The lines of a sidecar's metrics that begin so, as one number.
+async fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
+    let metrics = get_at(admin, "/metrics").await.body;
+    let values =
+        metrics.lines().filter_map(|line| line.strip_prefix(name)?.split_whitespace().next_back()?.parse::<u64>().ok());
+    values.sum()
+}
+
+/// Asks for the status, whatever is in memory.
+async fn ask(api: std::net::SocketAddr, code: &str) -> Answer {
+    call(api, Method::GET, &format!("/watch/{code}"), &[("cache-control", "no-cache")], "").await
+}
+
+/// A sidecar in front of a gateway that says `created` to each question about a payment, and some time later, on the same
+/// connection, what nobody asked for.
+async fn nothing_becomes_completed(tls: Option<&str>) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = FAST.to_vec();
+    let ca_file = directory.path().join("ca.pem").to_str().unwrap().to_owned();
+    let acceptor = tls.map(|name| {
+        let (ca, acceptor) = crate::scripted::tls(name);
+        std::fs::write(&ca_file, ca).unwrap();
+        settings.push(("GATEWAY__CA_FILE", &ca_file));
+        acceptor
+    });
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let gateway = Gateway::with_tls(acceptor, move |number, request| {
+        if request.starts_with("POST") {
+            let amount = amount_of(request);
+            let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+            return Act::Say(answer(200, &started));
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        Act::SayTwice(answer(200, WATCHED), delay(number), answer(200, COMPLETED))
+    })
+    .await;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://localhost:{}", gateway.address.port());
+    let url = if tls.is_some() { url } else { gateway.url() };
+    let (_sidecar, api, admin) = Program::sidecar(&url, &settings).await;
+    for amount in 1..=40 {
+        let started = start_at(api, &format!(r#"{{"amount":{amount}}}"#)).await;
+        assert_eq!(started.status, 200, "{started:?}");
+    }
+    let rounds = (0..8).map(|lane| async move {
+        for round in 0..40 {
+            let code = format!("watch_{}", 1 + (lane * 7 + round) % 40);
+            let answer = ask(api, &code).await;
+            assert_eq!((answer.status, answer.text("status")), (200, "created"), "{answer:?}");
+        }
+    });
+    futures_util::future::join_all(rounds).await;
+    assert!(asked.load(Ordering::SeqCst) >= 320, "the gateway was asked");
+    assert_eq!(metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await, 0);
+}
+
+#[tokio::test]
+async fn a_status_that_nobody_asked_for_makes_nothing_completed() {
+    nothing_becomes_completed(None).await;
+}
+
+#[tokio::test]
+async fn a_status_that_nobody_asked_for_makes_nothing_completed_over_tls() {
+    nothing_becomes_completed(Some("localhost")).await;
+}
+
+#[tokio::test]
+async fn codes_that_nobody_asked_for_are_nobodys() {
+    let gateway = Gateway::new(|number, request| {
+        let amount = amount_of(request);
+        let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+        let strangers = r#"{"code":"pay_stranger","message":"m","watch_code":"watch_stranger"}"#;
+        Act::SayTwice(answer(200, &started), delay(number), answer(200, strangers))
+    })
+    .await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
+    let lanes = (0..4).map(|lane| async move {
+        for round in 0..50 {
+            let amount = 1000 * (lane + 1) + round;
+            let started = start_at(api, &format!(r#"{{"amount":{amount}}}"#)).await;
+            assert_eq!((started.status, started.text("code")), (200, &*format!("pay_{amount}")), "{started:?}");
+        }
+    });
+    futures_util::future::join_all(lanes).await;
+    assert_eq!(gateway.connections(), gateway.requests().len(), "each start has a connection of its own");
+    assert!(gateway.requests().iter().all(|request| has_own_connection(request)));
+}
+
+#[tokio::test]
+async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
+    let agrees = Arc::new(AtomicBool::new(false));
+    let of_gateway = agrees.clone();
+    let gateway = Gateway::new(move |_, request| {
+        if request.starts_with("POST") {
+            return Act::Say(answer(200, STARTED));
+        }
+        let is_completed = !has_own_connection(request) || of_gateway.load(Ordering::SeqCst);
+        Act::Say(answer(200, if is_completed { COMPLETED } else { WATCHED }))
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("file:{}", directory.path().join("store").display());
+    let settings = [&FAST[..], &[("STORE__URL", &store)]].concat();
+    let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
+    for _ in 0..3 {
+        let answer = ask(api, "watch_1").await;
+        assert_eq!((answer.status, answer.text("status")), (200, "created"), "{answer:?}");
+    }
+    assert_eq!(metric(admin, "tillgate_unconfirmed_total").await, 3);
+    assert_eq!(metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await, 0);
+    sidecar.log_line("two answers about one payment").await;
+    // Nothing of it was kept.
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    assert_eq!(ask(api, "watch_1").await.text("status"), "created");
+    agrees.store(true, Ordering::SeqCst);
+    let answer = ask(api, "watch_1").await;
+    assert_eq!((answer.status, answer.text("status")), (200, "completed"), "{answer:?}");
+    let asked = gateway.requests().len();
+    assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
+    assert_eq!(gateway.requests().len(), asked, "final is never asked again");
+}
+
+#[tokio::test]
+async fn a_second_question_that_fails_is_a_failure_and_the_next_call_asks_again() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let of_gateway = failing.clone();
+    let gateway = Gateway::new(move |_, request| match request {
+        _ if request.starts_with("POST") => Act::Say(answer(200, STARTED)),
+        _ if has_own_connection(request) && of_gateway.load(Ordering::SeqCst) => Act::Say(answer(500, "{}")),
+        _ => Act::Say(answer(200, COMPLETED)),
+    })
+    .await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
+    assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
+    assert_eq!(told(&ask(api, "watch_1").await), as_told(502, "gateway_bad_answer", ""));
+    failing.store(false, Ordering::SeqCst);
+    assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
+}
+
+#[tokio::test]
+async fn a_second_question_finds_its_turn_also_where_there_is_one_a_second() {
+    let gateway = Gateway::new(|_, _| Act::Say(answer(200, COMPLETED))).await;
+    let settings = [("WATCH__POLL_RATE", "1"), ("GATEWAY__TIMEOUT", "1s")];
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    let answer = ask(api, "watch_1").await;
+    assert_eq!((answer.status, answer.text("status")), (200, "completed"), "{answer:?}");
+    assert_eq!(gateway.requests().len(), 2);
+}
+
+/// An app that writes a second answer behind each, on connections that it never closes by itself; the ids it has read.
+async fn app_that_answers_twice() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let of_app = heard.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let heard = of_app.clone();
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
+                    let text = String::from_utf8_lossy(&read).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let field = |name: &str| {
+                        let line =
+                            head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(str::to_owned));
+                        line.unwrap_or_default().trim().to_owned()
+                    };
+                    if body.len() < field("content-length:").parse().unwrap() {
+                        continue;
+                    }
+                    heard.lock().unwrap().push(field("webhook-id:"));
+                    read.clear();
+                    let number = heard.lock().unwrap().len();
+                    let _ = stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await;
+                    tokio::time::sleep(delay(number)).await;
+                    let _ = stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    (url, heard)
+}
+
+#[tokio::test]
+async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
+    const PAYMENTS: usize = 60;
+    let (url, heard) = app_that_answers_twice().await;
+    let gateway = Gateway::new(|_, request| {
+        if request.starts_with("POST") {
+            let amount = amount_of(request);
+            let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+            return Act::Say(answer(200, &started));
+        }
+        Act::Say(answer(200, COMPLETED))
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let keys = key_file(directory.path());
+    let settings = [&FAST[..], &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", &keys)]].concat();
+    let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    for amount in 1..=PAYMENTS {
+        assert_eq!(start_at(api, &format!(r#"{{"amount":{amount}}}"#)).await.status, 200);
+    }
+    until("all are delivered", async || {
+        let delivered = metric(admin, "tillgate_webhook_deliveries_total{outcome=\"delivered\"}").await;
+        (delivered == PAYMENTS as u64).then_some(())
+    })
+    .await;
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard.iter().collect::<HashSet<_>>().len(), PAYMENTS, "each was read");
+    assert_eq!(heard.len(), PAYMENTS, "once");
+}
+
+fn key_file(directory: &Path) -> String {
+    let path = directory.join("keys");
+    std::fs::write(&path, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_gateway_that_closes_behind_its_answers_costs_no_start_and_no_watch() {
+    for pause in [0, 50, 200] {
+        let pause = Duration::from_millis(pause);
+        let gateway = Gateway::new(move |_, request| {
+            let text = if request.starts_with("POST") { STARTED } else { WATCHED };
+            // It does not say that it will.
+            Act::SayAndEndLater(answer_with(200, "Connection: keep-alive\r\n", text), pause)
+        })
+        .await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
+        for _ in 0..25 {
+            // Timed to its closing: the next question leaves at about the moment when the connection ends.
+            let answer = start_at(api, r#"{"amount":1000}"#).await;
+            assert_eq!(answer.status, 200, "{pause:?}: {answer:?}");
+            let answer = ask(api, "watch_1").await;
+            assert_eq!((answer.status, answer.text("status")), (200, "created"), "{pause:?}: {answer:?}");
+            tokio::time::sleep(pause / 2).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn polls_share_a_connection_and_after_a_failure_none_is_used_again() {
+    let failing = Arc::new(AtomicBool::new(false));
+    let of_gateway = failing.clone();
+    let gateway = Gateway::new(move |_, _| match of_gateway.load(Ordering::SeqCst) {
+        true => Act::Say(answer(500, "{}")),
+        false => Act::Say(answer(200, WATCHED)),
+    })
+    .await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
+    for _ in 0..10 {
+        assert_eq!(ask(api, "watch_1").await.status, 200);
+    }
+    assert_eq!(gateway.connections(), 1, "one after the other, they share one");
+    let together = (0..8).map(|i| async move { ask(api, &format!("watch_{i}")).await });
+    futures_util::future::join_all(together).await;
+    let used = gateway.connections();
+    failing.store(true, Ordering::SeqCst);
+    assert_eq!(told(&ask(api, "watch_new").await), as_told(502, "gateway_bad_answer", ""));
+    failing.store(false, Ordering::SeqCst);
+    assert_eq!(gateway.connections(), used, "the failure came on one of them");
+    assert_eq!(ask(api, "watch_1").await.status, 200);
+    assert_eq!(gateway.connections(), used + 1, "and none of them was used after it");
+}
