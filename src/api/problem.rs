@@ -111,11 +111,12 @@ impl Problem {
     pub(super) fn body(&self, request_id: &str) -> String {
         let (word, status, title) = self.word.row();
         let mut body = format!(
-            r#"{{"type":"urn:tillgate:error:{word}","title":{},"status":{status},"detail":{},"error":"{word}","source":"{}","retryable":{}"#,
-            quoted(title),
+            r#"{{"error":"{word}","detail":{},"status":{status},"type":"urn:tillgate:error:{word}","title":{},"source":"{}","retryable":{},"request_id":{}"#,
             quoted(&self.detail),
+            quoted(title),
             self.word.source(),
             self.word.retryable(),
+            quoted(request_id),
         );
         if let Some(outcome) = self.outcome {
             body.push_str(&format!(r#","outcome":"{}""#, outcome.label()));
@@ -126,7 +127,7 @@ impl Problem {
         if let Some(message) = &self.gateway.message {
             body.push_str(&format!(r#","gateway_message":{}"#, quoted(message)));
         }
-        body.push_str(&format!(r#","request_id":{}}}"#, quoted(request_id)));
+        body.push('}');
         body
     }
 

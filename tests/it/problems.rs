@@ -28,6 +28,7 @@ fn assert_problem(answer: &Answer, of: &str, expected: Expected) {
     assert_eq!((answer.status, answer.text("error")), (expected.status, expected.error), "{of}: {answer:?}");
     assert_eq!(json["status"], expected.status, "{of}");
     assert_eq!(json["type"], format!("urn:tillgate:error:{}", expected.error), "{of}");
+    assert_in_order(answer, of);
     assert_eq!(json["source"], expected.source, "{of}");
     assert_eq!(json["retryable"], expected.retryable, "{of}");
     assert_eq!(json.get("outcome").and_then(|outcome| outcome.as_str()), expected.outcome, "{of}");
@@ -41,6 +42,27 @@ fn assert_problem(answer: &Answer, of: &str, expected: Expected) {
     if expected.outcome == Some("unknown") {
         assert!(answer.text("detail").contains("starting again is safe"), "{of}: {answer:?}");
     }
+}
+
+/// What a reader wants to know first stands first.
+fn assert_in_order(answer: &Answer, of: &str) {
+    const ORDER: [&str; 11] = [
+        "error",
+        "detail",
+        "status",
+        "type",
+        "title",
+        "source",
+        "retryable",
+        "request_id",
+        "outcome",
+        "gateway_status",
+        "gateway_message",
+    ];
+    let at = ORDER.map(|name| answer.body.find(&format!("{}\"{name}\":", if name == "error" { '{' } else { ',' })));
+    let at: Vec<_> = at.into_iter().flatten().collect();
+    assert_eq!(at.len(), answer.json().as_object().unwrap().len(), "{of}: {answer:?}");
+    assert!(at.is_sorted(), "{of}: {answer:?}");
 }
 
 /// What the gateway said is told, where it said anything.
