@@ -5,6 +5,7 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod inject;
+mod read;
 mod scrub;
 mod url;
 mod wire;

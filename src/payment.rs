@@ -1,8 +1,12 @@
 //! The words: what a payment is made of. Wrong values of these types do not exist.
 
+mod decimal;
+
 use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::sync::Arc;
+
+pub(crate) use self::decimal::Decimal;
 
 /// An amount in the gateway's unit, passed through: this program knows no currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

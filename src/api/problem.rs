@@ -273,8 +273,9 @@ impl From<gateway::Error> for Problem {
                 "The gateway limits its callers: try again after Retry-After.".to_owned(),
                 Some(wait.unwrap_or(Duration::from_secs(1)).min(LONGEST)),
             ),
-            Error::Rejected(_) => {
-                (Word::GatewayRejected, "The gateway refuses this payment: see gateway_message.".to_owned(), None)
+            Error::Rejected(said) => {
+                let why = if said.message.is_some() { ": see gateway_message" } else { ", and does not say why" };
+                (Word::GatewayRejected, format!("The gateway refuses this payment{why}."), None)
             }
             Error::RefusedSecret(_) => (
                 Word::GatewayRefusedSecret,

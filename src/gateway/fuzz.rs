@@ -36,6 +36,6 @@ fn scrubbed<T>(
     meaning: impl FnOnce(Scrubbed) -> Result<T, Error>,
 ) -> Result<T, String> {
     let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
-    let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body) };
+    let answer = Answer { status, retry_after: None, content_type: None, body: Bytes::copy_from_slice(body) };
     meaning(answer.scrubbed(&scrubber)).map_err(|error| format!("{error:?}"))
 }

@@ -103,10 +103,12 @@ impl<'a> Needles<'a> {
         text.find(self.raw).map(|start| start..start + self.raw.len())
     }
 
-    /// Where it stands with whatever characters of it escaped as JSON or a URL does it.
+    /// Where it stands with whatever characters of it escaped as JSON or a URL does it, or lost because they were written
+    /// in an encoding that is not UTF-8.
     fn spelled_in(&self, text: &str) -> Option<Range<usize>> {
         let first = self.raw.bytes().next()?;
-        let may_start = |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%');
+        // The last one: of U+FFFD.
+        let may_start = |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%' | 0xef);
         text.bytes().enumerate().filter(may_start).find_map(|(start, _)| {
             // Where the characters so far can end: a backslash may be one of the secret's, or an escape for it.
             let mut ends = vec![start];
@@ -161,8 +163,9 @@ fn runs(text: &str, least: usize, is_in: impl Fn(char) -> bool) -> impl Iterator
     runs.filter(move |run| run.len() >= least)
 }
 
-/// How many bytes at the start of the text spell this character: as it is, and with each kind of escape.
-fn spellings(c: char, text: &[u8]) -> [Option<usize>; 4] {
+/// How many bytes at the start of the text spell this character: as it is, with each kind of escape, and as what is left
+/// of a byte that is not UTF-8.
+fn spellings(c: char, text: &[u8]) -> [Option<usize>; 5] {
     let hex = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     let (mut utf8, mut utf16) = ([0; 4], [0; 2]);
     let utf8 = c.encode_utf8(&mut utf8).as_bytes();
@@ -179,7 +182,8 @@ fn spellings(c: char, text: &[u8]) -> [Option<usize>; 4] {
         (hex(text.get(digits..digits + 4)?) == Some(u32::from(*unit))).then_some(digits + 4)
     });
     let json_short = bytes(0, b"\\").filter(|_| matches!(c, '"' | '\\' | '/')).and_then(|at| bytes(at, utf8));
-    [text.starts_with(utf8).then_some(utf8.len()), json_short, json_units, bytes(0, utf8)]
+    let lost = (!c.is_ascii() && text.starts_with("\u{fffd}".as_bytes())).then_some(3);
+    [text.starts_with(utf8).then_some(utf8.len()), json_short, json_units, bytes(0, utf8), lost]
 }
 
 /// What base64 makes of it in either alphabet, wherever it starts in what is encoded: the characters that depend on it
@@ -285,6 +289,16 @@ mod tests {
         let secret = "begin:the-rest";
         let meeting = format!("{}{secret}!", STANDARD_NO_PAD.encode(format!("0{secret}0")));
         assert_eq!(Needles::of(secret).take_out(&meeting).as_deref(), Some("[redacted]!"));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_secret_in_another_encoding() {
+        let latin = |secret: &str| secret.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<_>>();
+        for secret in ["gr\u{fc}\u{df}e-key", "\u{e9}t\u{e9}-2026-key", "the-key-of-caf\u{e9}"] {
+            let text = String::from_utf8_lossy(&latin(&format!("<{secret}>"))).into_owned();
+            assert_eq!(Needles::of(secret).take_out(&text).as_deref(), Some("<[redacted]>"), "{text}");
+            assert!(Needles::of(secret).take_out(&"\u{fffd}".repeat(20)).is_none());
+        }
     }
 
     /// Each of them may be one of the secret's, or the escape of another.

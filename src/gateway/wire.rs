@@ -8,20 +8,19 @@ use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_A
 use hyper::{Method, Request};
 
 use super::error::Said;
+use super::read::{self, Fields, Reading};
 use super::scrub::Scrubber;
 use super::{BadAnswer, BaseUrl, Error, Started};
 use crate::client::{Cut, Sharing, Terms, Transport, TransportError};
 use crate::clock;
-use crate::json::{self, Json, Object};
-use crate::payment::{Report, Status, WatchCode};
-
-/// As much of what the gateway says as a person is shown.
-const MAX_MESSAGE: usize = 200;
+use crate::json::{self, Json};
+use crate::payment::{Decimal, Report, Status, WatchCode};
 
 /// A whole answer.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
+    pub(super) content_type: Option<String>,
     pub(super) body: Bytes,
     pub(super) connection: Sharing,
 }
@@ -30,7 +29,7 @@ pub(super) struct Answer {
 pub(super) struct Scrubbed {
     said: Said,
     retry_after: Option<Duration>,
-    object: Result<Object, &'static str>,
+    fields: Result<Fields, &'static str>,
 }
 
 /// A POST with exactly these headers: nothing that our caller sent in one is ever passed on.
@@ -66,23 +65,34 @@ pub(super) async fn exchange(
         TransportError::TimedOut => Error::Timeout,
     })?;
     let status = answer.status;
-    let said = || Said { status: Some(status), message: None };
-    if answer.headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
-        return Err(Error::bad_answer("the gateway sent an encoded answer that nobody asked for", said()));
-    }
-    match answer.cut {
-        None => {}
+    let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let retry_after = header(RETRY_AFTER).and_then(clock::parse_retry_after);
+    let content_type = header(CONTENT_TYPE).map(str::to_owned);
+    let unreadable = match answer.cut {
         Some(Cut::TimedOut) => return Err(Error::Timeout),
         Some(Cut::Broken(why)) => return Err(broken_off(Some(status), &why)),
         Some(Cut::TooLarge) => {
             let max_bytes = terms.max_bytes;
-            let what = format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)");
-            return Err(Error::bad_answer(what, said()));
+            Some(format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)"))
         }
-    }
-    let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(clock::parse_retry_after);
-    Ok(Answer { status, retry_after, body: answer.body, connection: answer.connection })
+        None if answer.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) => None,
+        None => Some("the gateway sent an encoded answer that nobody asked for".to_owned()),
+    };
+    let body = match unreadable {
+        None => answer.body,
+        Some(what) if (200..300).contains(&status) => {
+            return Err(Error::bad_answer(what, Said { status: Some(status), message: None }));
+        }
+        // A refusal says what it means by its status.
+        Some(_) => Bytes::new(),
+    };
+    Ok(Answer { status, retry_after, content_type, body, connection: answer.connection })
+}
+
+/// Whether a `Content-Encoding` names no coding but `identity`.
+fn is_identity(codings: &HeaderValue) -> bool {
+    let is_none = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    codings.to_str().is_ok_and(|codings| codings.split(',').map(str::trim).all(is_none))
 }
 
 fn broken_off(status: Option<u16>, why: &str) -> Error {
@@ -93,84 +103,82 @@ fn broken_off(status: Option<u16>, why: &str) -> Error {
 impl Answer {
     /// Takes the secret out.
     pub(super) fn scrubbed(self, scrubber: &Scrubber) -> Scrubbed {
-        let object = json::parse_object(&self.body).map(|object| {
-            let mut value = Json::Object(object);
-            scrubber.scrub(&mut value);
-            match value {
-                Json::Object(object) => object,
-                _ => Object::new(),
-            }
-        });
-        let message = match &object {
-            Ok(object) => ["message", "error", "detail"].iter().find_map(|name| json::get(object, name)?.as_text()),
-            Err(_) => None,
-        };
-        let message = message.map(|message| {
-            // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it
-            // in two, and half of it would not be found: shortened last.
-            let message: String = message.chars().filter(|c| !c.is_control()).collect();
-            scrubber.text(message).chars().take(MAX_MESSAGE).collect()
-        });
-        Scrubbed { said: Said { status: Some(self.status), message }, retry_after: self.retry_after, object }
+        let Self { status, retry_after, content_type, body, connection: _ } = self;
+        let Reading { fields, message } = read::read(status, content_type.as_deref(), &body, scrubber);
+        Scrubbed { said: Said { status: Some(status), message }, retry_after, fields }
+    }
+}
+
+impl Scrubbed {
+    /// The fields of an answer that says yes.
+    fn into_fields(self) -> Result<(Fields, Said), Error> {
+        match self.fields {
+            Ok(fields) => Ok((fields, self.said)),
+            Err(why) => Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), self.said)),
+        }
+    }
+
+    /// An answer that says no, in a way that means the same for a start and for a watch.
+    fn into_refusal(self) -> Error {
+        let Self { said, retry_after, .. } = self;
+        match said.status {
+            Some(401 | 403) => Error::RefusedSecret(said),
+            Some(429) => Error::Busy(said, retry_after),
+            _ => unexpected(said),
+        }
     }
 }
 
 /// What the answer to a start means.
 pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
-    let said = answer.said;
-    let object = match said.status {
-        Some(200 | 201) => answer.object.map_err(|why| no_object(why, &said))?,
-        Some(400 | 422) => return Err(Error::Rejected(said)),
-        Some(401 | 403) => return Err(Error::RefusedSecret(said)),
-        Some(429) => return Err(Error::Busy(said, answer.retry_after)),
-        _ => return Err(unexpected(said)),
+    let (fields, said) = match answer.said.status {
+        Some(200 | 201 | 203) => answer.into_fields()?,
+        Some(400 | 422) => return Err(Error::Rejected(answer.said)),
+        _ => return Err(answer.into_refusal()),
     };
-    let text = |name| json::get(&object, name).and_then(Json::as_text);
-    let (code, watch_code) = (text("code").map(str::parse), text("watch_code").map(str::parse));
+    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, said.clone()));
+    let code = field("code")?.and_then(Json::as_text).map(str::parse);
+    let watch_code = field("watch_code")?.and_then(Json::as_text).map(str::parse);
     let (Some(Ok(code)), Some(Ok(watch_code))) = (code, watch_code) else {
         return Err(Error::bad_answer("code or watch_code is missing in the gateway's answer, or malformed", said));
     };
-    Ok(Started { code, watch_code, answer: object })
+    Ok(Started { code, watch_code, answer: fields.into_object() })
 }
 
 /// What the answer to a watch of that code means.
 pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error> {
-    let said = answer.said;
-    let object = match said.status {
-        Some(200) => answer.object.map_err(|why| no_object(why, &said))?,
-        Some(404) => return Err(Error::UnknownCode(said)),
-        Some(401 | 403) => return Err(Error::RefusedSecret(said)),
-        Some(429) => return Err(Error::Busy(said, answer.retry_after)),
-        _ => return Err(unexpected(said)),
+    let (fields, said) = match answer.said.status {
+        Some(200 | 203) => answer.into_fields()?,
+        Some(404) => return Err(Error::UnknownCode(answer.said)),
+        _ => return Err(answer.into_refusal()),
     };
-    let field = |name| json::get(&object, name);
+    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, said.clone()));
     // The guide's answer names none; one that does must not be another payment's, told on a connection that has got out
     // of step.
-    if field("watch_code").is_some_and(|other| other.as_text() != Some(&code.to_string())) {
+    let other = field("watch_code")?.filter(|other| !other.is_null());
+    if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {
         return Err(Error::bad_answer("the gateway's answer is about another payment", said));
     }
-    let (Some(status), Some(Json::Literal(amount))) = (field("status").and_then(Json::as_text), field("amount")) else {
-        return Err(Error::bad_answer("status or amount is missing in the gateway's answer, or malformed", said));
+    let status = field("status")?.and_then(Json::as_text).filter(|status| !status.is_empty()).map(Status::from);
+    let Some(status) = status else {
+        return Err(Error::bad_answer("status is missing in the gateway's answer, or malformed", said));
     };
-    // What an app acts on must be there; the rest may be missing, but not be something else than the guide says.
-    let is_text_or_absent = |name| field(name).is_none_or(|value| value.as_text().is_some());
-    let completed_at_ok = is_text_or_absent("completed_at") || field("completed_at").is_some_and(Json::is_null);
-    let number = amount.starts_with(|c: char| c.is_ascii_digit());
-    if status.is_empty()
-        || !number
-        || !completed_at_ok
-        || !["merchant", "created_at"].into_iter().all(is_text_or_absent)
-    {
-        return Err(Error::bad_answer("a field of the gateway's answer is malformed", said));
+    if !field("amount")?.is_none_or(is_amount) {
+        return Err(Error::bad_answer("amount is malformed in the gateway's answer", said));
     }
-    let status = Status::from(status);
-    let body = Json::Object(object).canonical().to_string();
+    // Whatever the other fields are, they must not keep the status from an app.
+    let body = Json::Object(fields.into_object()).canonical().to_string();
     let fingerprint = json::fingerprint(&body);
     Ok(Report { status, body: body.into(), fingerprint })
 }
 
-fn no_object(why: &str, said: &Said) -> Error {
-    Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), said.clone())
+/// A number, or a text that is one; null stands for none.
+fn is_amount(value: &Json) -> bool {
+    match value {
+        Json::Literal(number) => value.is_null() || Decimal::parse(number).is_some(),
+        Json::Text(number) => Decimal::parse(number).is_some(),
+        Json::Array(_) | Json::Object(_) => false,
+    }
 }
 
 fn unexpected(said: Said) -> Error {

@@ -14,7 +14,9 @@ pub(crate) fn shown(tracked: &Tracked, report: Option<&Report>) -> Object {
         }
     };
     default("status", Json::Text(Status::Created.to_string()));
-    default("amount", Json::Literal(tracked.payment.amount.to_string().into()));
+    // Once the gateway has answered its amount is its own: where it tells none, none is made up.
+    let amount = report.map_or_else(|| Json::Literal(tracked.payment.amount.to_string().into()), |_| Json::null());
+    default("amount", amount);
     for name in ["merchant", "created_at", "completed_at"] {
         default(name, Json::null());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::json::{self, Json};
-use crate::payment::{Report, Status};
+use crate::payment::{Decimal, Report, Status};
 use crate::store::{Record, Seen};
 
 /// What is odd about an answer, and was not about the one before it.
@@ -17,21 +17,13 @@ pub(super) struct Odd {
 
 /// One line for each change of a status, and for each answer that should not be.
 pub(super) fn tell(before: &Record, seen: &Seen) -> Odd {
-    let mut odd = Odd::default();
     if before.seen.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &seen.report)) {
-        return odd;
+        return Odd::default();
     }
     let status = &seen.report.status;
     let last = before.seen.as_ref().map(|seen| &seen.report.status);
-    let payment = before.tracked.as_ref().map(|tracked| &tracked.payment);
-    let code = payment.map(|payment| payment.code.to_string());
-    if let Some(payment) = payment {
-        let (asked, told) = (payment.amount.to_string(), amount(&seen.report));
-        if told != asked && before.seen.as_ref().is_none_or(|before| amount(&before.report) != told) {
-            tracing::warn!(code, asked, told = shortened(&told), "the gateway tells another amount than was started");
-            odd.amount = true;
-        }
-    }
+    let code = before.tracked.as_ref().map(|tracked| tracked.payment.code.to_string());
+    let mut odd = Odd { amount: tell_amount(before, seen, code.as_deref()), status: false };
     if last == Some(status) {
         return odd;
     }
@@ -48,13 +40,37 @@ pub(super) fn tell(before: &Record, seen: &Seen) -> Odd {
     odd
 }
 
+/// Whether it names another amount than was started, and the answer before it did not name the same. Amounts are
+/// compared by value.
+fn tell_amount(before: &Record, seen: &Seen, code: Option<&str>) -> bool {
+    let last = before.seen.as_ref().map(|seen| amount(&seen.report));
+    let Some(told) = amount(&seen.report) else {
+        if last != Some(None) {
+            tracing::warn!(code, "the gateway tells no amount; the answer is passed on as it is");
+        }
+        return false;
+    };
+    let Some(tracked) = &before.tracked else { return false };
+    let asked = tracked.payment.amount.to_string();
+    let is_told = |other: &str| told == other || Decimal::parse(&told) == Decimal::parse(other);
+    if is_told(&asked) || last.flatten().is_some_and(|last| is_told(&last)) {
+        return false;
+    }
+    tracing::warn!(code, asked, told = shortened(&told), "the gateway tells another amount than was started");
+    true
+}
+
 /// As much of it as a line of the log bears.
 fn shortened(text: &str) -> &str {
     text.char_indices().nth(100).map_or(text, |(end, _)| &text[..end])
 }
 
-/// The amount that the gateway names, as the text it was: read when it is wanted, not kept for each payment.
-fn amount(report: &Report) -> String {
+/// The amount that the gateway names, as the number that it wrote: read when it is wanted, not kept for each payment.
+fn amount(report: &Report) -> Option<String> {
     let object = json::parse_object(report.body.as_bytes()).unwrap_or_default();
-    json::get(&object, "amount").map(Json::to_string).unwrap_or_default()
+    match json::get(&object, "amount")? {
+        value if value.is_null() => None,
+        Json::Text(number) => Some(number.clone()),
+        number => Some(number.to_string()),
+    }
 }

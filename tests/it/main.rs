@@ -40,6 +40,7 @@ mod paused;
 mod payments;
 mod problems;
 mod push;
+mod reading;
 mod receiver;
 mod rotation;
 mod sandbox;

@@ -1,0 +1,186 @@
+//! What the body of an answer says: its fields, and its words for people.
+
+use super::scrub::Scrubber;
+use crate::json::{self, Json, Lenient, Object};
+
+/// As much of what the gateway says as a person is shown.
+const MAX_MESSAGE: usize = 200;
+
+/// Where a refusal has its words for people, in the order in which they are looked for.
+const MESSAGES: [&str; 3] = ["message", "error", "detail"];
+
+/// A body that the secret was taken out of.
+pub(super) struct Reading {
+    /// Its fields, or why it has none.
+    pub(super) fields: Result<Fields, &'static str>,
+    /// Its words for people.
+    pub(super) message: Option<String>,
+}
+
+/// The fields of an object.
+pub(super) struct Fields {
+    object: Object,
+    /// The names that occurred more than once.
+    repeated: Vec<String>,
+}
+
+impl Fields {
+    /// A field that is acted on.
+    ///
+    /// # Errors
+    /// If it occurs more than once: which of them counts would be a guess.
+    pub(super) fn once(&self, name: &str) -> Result<Option<&Json>, String> {
+        if self.repeated.iter().any(|repeated| repeated == name) {
+            return Err(format!("{name} occurs twice in the gateway's answer"));
+        }
+        Ok(json::get(&self.object, name))
+    }
+
+    /// All of them, each name once.
+    pub(super) fn into_object(self) -> Object {
+        self.object
+    }
+}
+
+/// Reads the body of an answer with that status leniently, and takes the secret out of all that is read.
+pub(super) fn read(status: u16, content_type: Option<&str>, body: &[u8], scrubber: &Scrubber) -> Reading {
+    let parsed = json::parse_lenient(body).map(|Lenient { mut value, repeated }| {
+        scrubber.scrub(&mut value);
+        (value, repeated)
+    });
+    let (fields, message) = match parsed {
+        Ok((Json::Object(object), repeated)) => {
+            let message = message_in(&object).map(str::to_owned);
+            (Ok(Fields { object, repeated }), message)
+        }
+        // A yes that cannot be used may have the code of a payment anywhere in it, and nobody may be told of that.
+        other if (200..300).contains(&status) => (Err(other.err().unwrap_or(json::NO_OBJECT)), None),
+        Ok((Json::Text(text), _)) => (Err(json::NO_OBJECT), Some(text)),
+        other => {
+            let message = plain_text(content_type, body).map(|text| scrubber.text(text));
+            (Err(other.err().unwrap_or(json::NO_OBJECT)), message)
+        }
+    };
+    Reading { fields, message: message.and_then(|message| shown(&message, scrubber)) }
+}
+
+/// The first words for people in an object.
+fn message_in(object: &Object) -> Option<&str> {
+    let named = MESSAGES.iter().find_map(|name| words(json::get(object, name)?));
+    named.or_else(|| match json::get(object, "errors")? {
+        Json::Array(errors) => errors.iter().find_map(words),
+        // By field, each with one message or a list of them.
+        errors @ Json::Object(fields) => words(errors).or_else(|| {
+            fields.iter().find_map(|(_, messages)| match messages {
+                Json::Array(messages) => messages.iter().find_map(words),
+                message => words(message),
+            })
+        }),
+        error => words(error),
+    })
+}
+
+/// The text, or that of an object.
+fn words(value: &Json) -> Option<&str> {
+    match value {
+        Json::Object(object) => MESSAGES.iter().find_map(|name| text(json::get(object, name)?)),
+        value => text(value),
+    }
+}
+
+/// A text that has something to read in it.
+fn text(value: &Json) -> Option<&str> {
+    value.as_text().filter(|text| text.contains(|c: char| !c.is_control() && !c.is_whitespace()))
+}
+
+/// A body that is no JSON, if it is meant to be read by a person as it is.
+fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
+    let text = json::decode_lenient(body);
+    let kind = content_type.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    let is_plain = kind.eq_ignore_ascii_case("text/plain") || kind.is_empty() && !text.trim_start().starts_with('<');
+    is_plain.then(|| text.into_owned())
+}
+
+/// The message as a person is shown it: one short line.
+fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
+    // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it in two,
+    // and half of it would not be found: shortened last.
+    let message: String = message.chars().filter(|c| !c.is_control()).collect();
+    let message: String = scrubber.text(message).trim().chars().take(MAX_MESSAGE).collect();
+    (!message.is_empty()).then_some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(body: &str, content_type: Option<&str>) -> Option<String> {
+        read(422, content_type, body.as_bytes(), &Scrubber::new(Vec::new())).message
+    }
+
+    #[test]
+    fn a_message_is_found_wherever_refusals_have_one() {
+        for body in [
+            r#"{"message":"m"}"#,
+            r#"{"error":"m"}"#,
+            r#"{"detail":"m"}"#,
+            r#"{"detail":"no","error":"no","message":"m"}"#,
+            r#"{"message":"","error":{"code":7,"message":"m"}}"#,
+            r#"{"message":7,"error":{"detail":"m"}}"#,
+            r#"{"error":{"error":"m"},"detail":"no"}"#,
+            r#"{"errors":["m","no"]}"#,
+            r#"{"errors":[{"status":"422","detail":"m"}]}"#,
+            r#"{"errors":[null,{"code":1},{"message":"m"}]}"#,
+            r#"{"errors":{"amount":["m","no"],"other":["no"]}}"#,
+            r#"{"errors":{"amount":"m"}}"#,
+            r#"{"errors":{"amount":[],"other":{"message":"m"}}}"#,
+            r#"{"errors":{"code":7,"message":"m"}}"#,
+            r#"{"errors":"m"}"#,
+            r#"{"errors":["no"],"message":"m"}"#,
+            r#""m""#,
+            "{\"message\":\" \\u0007m\\n\"}",
+        ] {
+            for content_type in [None, Some("application/json"), Some("text/plain")] {
+                assert_eq!(message(body, content_type).as_deref(), Some("m"), "{body} {content_type:?}");
+            }
+        }
+        for body in [
+            "{}",
+            "",
+            r#"{"message":null,"error":{"message":{"message":"too deep"}},"errors":[]}"#,
+            r#"{"message":" \t","errors":{"code":7}}"#,
+            r#"{"title":"no","data":{"message":"no"}}"#,
+        ] {
+            assert_eq!(message(body, None), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_a_message_if_a_person_is_meant_to_read_it() {
+        for (body, content_type, expected) in [
+            ("Unknown merchant\r\n", Some("text/plain"), Some("Unknown merchant")),
+            ("Unknown merchant", Some("Text/Plain; charset=iso-8859-1"), Some("Unknown merchant")),
+            ("Unknown merchant", None, Some("Unknown merchant")),
+            ("Unknown merchant", Some(""), Some("Unknown merchant")),
+            ("42", Some("text/plain"), Some("42")),
+            ("\u{feff}no", Some("text/plain"), Some("no")),
+            ("<p>no", Some("text/plain"), Some("<p>no")),
+            ("\n <p>no", None, None),
+            ("Unknown merchant", Some("text/html"), None),
+            ("Unknown merchant", Some("application/json"), None),
+            (" \r\n", Some("text/plain"), None),
+        ] {
+            assert_eq!(message(body, content_type).as_deref(), expected, "{body:?} {content_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_yes_that_cannot_be_read_says_nothing() {
+        for body in [r#"{"code":"pay_1","watch_c"#, r#"[{"code":"pay_1"}]"#, r#""pay_1""#, "code=pay_1"] {
+            for (status, content_type) in [(200, None), (201, Some("text/plain")), (299, Some("application/json"))] {
+                let reading = read(status, content_type, body.as_bytes(), &Scrubber::new(Vec::new()));
+                assert!(reading.fields.is_err() && reading.message.is_none(), "{status} {body}");
+            }
+        }
+    }
+}
