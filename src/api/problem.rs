@@ -250,9 +250,8 @@ impl From<watch::Error> for Problem {
 impl From<gateway::Error> for Problem {
     fn from(error: gateway::Error) -> Self {
         use gateway::Error;
-        /// A gateway that wants longer than this wants something else.
-        const LONGEST: Duration = Duration::from_secs(300);
         let (outcome, said) = (Some(error.outcome()), error.said().cloned().unwrap_or_default());
+        let asked_for = error.retry_after();
         let (word, detail, retry_after) = match error {
             Error::SecretUnavailable => (
                 Word::SecretUnavailable,
@@ -267,11 +266,11 @@ impl From<gateway::Error> for Problem {
                 "The gateway did not answer within gateway.timeout.".to_owned(),
                 None,
             ),
-            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, sentence(&bad.to_string()), None),
-            Error::Busy(_, wait) => (
+            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, sentence(&bad.to_string()), asked_for),
+            Error::Busy(..) => (
                 Word::GatewayBusy,
                 "The gateway limits its callers: try again after Retry-After.".to_owned(),
-                Some(wait.unwrap_or(Duration::from_secs(1)).min(LONGEST)),
+                Some(asked_for.unwrap_or(Duration::from_secs(1))),
             ),
             Error::Rejected(said) => {
                 let why = if said.message.is_some() { ": see gateway_message" } else { ", and does not say why" };

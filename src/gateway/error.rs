@@ -61,12 +61,14 @@ pub(crate) struct BadAnswer {
     pub(crate) said: Said,
     /// The connection broke off: a call that may be made twice may be worth a second try.
     pub(crate) broken_off: bool,
+    /// How much patience it asks for, if it does.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Error {
     /// An answer that cannot be used, and what it said.
     pub(super) fn bad_answer(what: impl Into<String>, said: Said) -> Self {
-        Self::BadAnswer(BadAnswer { what: what.into(), said, broken_off: false })
+        Self::BadAnswer(BadAnswer { what: what.into(), said, broken_off: false, retry_after: None })
     }
 
     /// Its own words changed: those that quote what the other side wrote, be it a certificate.
@@ -111,15 +113,21 @@ impl Error {
     pub(crate) fn is_trouble(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Timeout | Self::Busy(..) | Self::RefusedSecret(_) => true,
-            Self::BadAnswer(bad) => bad.broken_off || bad.said.status.is_some_and(|status| status >= 500),
+            // A firewall says 403 to every question.
+            Self::BadAnswer(bad) => {
+                bad.broken_off || bad.said.status.is_some_and(|status| status == 403 || status >= 500)
+            }
             Self::SecretUnavailable | Self::Rejected(_) | Self::UnknownCode(_) => false,
         }
     }
 
-    /// How much patience the gateway asks for.
+    /// How much patience the gateway asks for, at most five minutes.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
+        /// A gateway that asks for more wants something else.
+        const LONGEST: Duration = Duration::from_secs(300);
         match self {
-            Self::Busy(_, wait) => *wait,
+            Self::Busy(_, wait) => wait.map(|wait| wait.min(LONGEST)),
+            Self::BadAnswer(bad) => bad.retry_after.map(|wait| wait.min(LONGEST)),
             _ => None,
         }
     }

@@ -97,7 +97,7 @@ fn is_identity(codings: &HeaderValue) -> bool {
 
 fn broken_off(status: Option<u16>, why: &str) -> Error {
     let what = format!("the connection to the gateway broke off before the answer was whole: {why}");
-    Error::BadAnswer(BadAnswer { what, said: Said { status, message: None }, broken_off: true })
+    Error::BadAnswer(BadAnswer { what, said: Said { status, message: None }, broken_off: true, retry_after: None })
 }
 
 impl Answer {
@@ -120,11 +120,13 @@ impl Scrubbed {
 
     /// An answer that says no, in a way that means the same for a start and for a watch.
     fn into_refusal(self) -> Error {
-        let Self { said, retry_after, .. } = self;
+        let Self { said, retry_after, fields } = self;
         match said.status {
-            Some(401 | 403) => Error::RefusedSecret(said),
+            Some(401) => Error::RefusedSecret(said),
+            // What stands in front of a gateway answers with a page.
+            Some(403) if fields.is_ok() => Error::RefusedSecret(said),
             Some(429) => Error::Busy(said, retry_after),
-            _ => unexpected(said),
+            _ => unexpected(said, retry_after),
         }
     }
 }
@@ -181,12 +183,16 @@ fn is_amount(value: &Json) -> bool {
     }
 }
 
-fn unexpected(said: Said) -> Error {
+fn unexpected(said: Said, retry_after: Option<Duration>) -> Error {
     let what = match said.status {
         Some(300..400) => "the gateway answered with a redirect, which is never followed: is gateway.url right?",
+        Some(403) => {
+            "the answer is a 403 without a JSON object: a firewall or proxy in front of the gateway probably gave it"
+        }
         Some(400..500) => "the gateway does not know this request: is gateway.url right?",
         Some(500..) => "the gateway failed",
         _ => "the gateway gave an answer that its guide does not know",
     };
-    Error::bad_answer(what, said)
+    let retry_after = retry_after.filter(|_| said.status == Some(503));
+    Error::BadAnswer(BadAnswer { what: what.to_owned(), said, broken_off: false, retry_after })
 }

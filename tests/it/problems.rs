@@ -220,19 +220,24 @@ async fn a_code_that_nobody_heard_of_is_not_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_gateway_says_how_long_but_no_longer_than_five_minutes() {
+async fn a_busy_or_failing_gateway_says_how_long_but_no_longer_than_five_minutes() {
     for (fault, seconds) in [
+        ("status=429", "1"),
         ("status=429,retry-after=1", "1"),
         ("status=429,retry-after=7", "7"),
         ("status=429,retry-after=300", "300"),
         ("status=429,retry-after=301", "300"),
         ("status=429,retry-after=18446744073709551615", "300"),
+        ("status=503", ""),
+        ("status=503,retry-after=7", "7"),
+        ("status=503,retry-after=301", "300"),
     ] {
+        let error = if fault.starts_with("status=429") { "gateway_busy" } else { "gateway_bad_answer" };
         let sidecar = Sidecar::new();
         let (_, code) = sidecar.started().await;
         sidecar.faults(&[&format!("start:{fault}"), &format!("watch:{fault}")]);
         for answer in [sidecar.start(r#"{"amount":1000}"#).await, sidecar.watch(&code).await] {
-            assert_eq!((answer.text("error"), answer.header("retry-after")), ("gateway_busy", seconds), "{fault}");
+            assert_eq!((answer.text("error"), answer.header("retry-after")), (error, seconds), "{fault}");
         }
         sidecar.end().await;
     }

@@ -317,6 +317,46 @@ async fn what_a_transforming_proxy_passes_on_is_good() {
 }
 
 #[tokio::test]
+async fn a_gateway_refuses_the_secret_and_a_page_that_says_403_does_not() {
+    let mut talk = Talk::new(&[]).await;
+    let page = "<html><h1>403 Forbidden</h1>nginx</html>";
+    for (name, bytes) in [
+        ("401 as JSON", answer(401, r#"{"message":"m"}"#)),
+        ("401 as a page", bare(401, "Content-Type: text/html\r\n", page)),
+        ("401 and nothing", bare(401, "", "")),
+        ("403 as JSON", answer(403, r#"{"message":"m"}"#)),
+        ("403 as an empty object", answer(403, "{}")),
+        ("403 as JSON, badly written", json(403, b"\xef\xbb\xbf{\"message\":\"m\xfc\"}")),
+        ("403 as JSON that is called something else", bare(403, "Content-Type: text/html\r\n", "{}")),
+    ] {
+        let started = talk.start(bytes.clone()).await;
+        assert_eq!(told(&started), as_told(502, "gateway_refused_secret", "rejected"), "{name}: {started:?}");
+        let watched = talk.watch(bytes).await;
+        assert_eq!(told(&watched), as_told(502, "gateway_refused_secret", ""), "{name}: {watched:?}");
+    }
+    for (name, bytes) in [
+        ("a page", bare(403, "Content-Type: text/html\r\n", page)),
+        ("a page that is called JSON", answer(403, page)),
+        ("a page without a type", bare(403, "", page)),
+        ("nothing", bare(403, "", "")),
+        ("a text", bare(403, "Content-Type: text/plain\r\n", "error code: 1020")),
+        ("a list", answer(403, r#"[{"message":"m"}]"#)),
+        ("a text as JSON", answer(403, r#""no""#)),
+    ] {
+        let started = talk.start(bytes.clone()).await;
+        assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{name}: {started:?}");
+        let watched = talk.watch(bytes).await;
+        assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{name}: {watched:?}");
+        for answer in [started, watched] {
+            let detail = answer.text("detail");
+            assert!(detail.contains("firewall or proxy in front of the gateway"), "{name}: {detail}");
+            assert_eq!(answer.json()["gateway_status"], 403, "{name}");
+            assert!(!answer.body.contains("nginx"), "{name}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_gateway_says_of_a_refusal_is_found_wherever_it_stands() {
     let text = |status, body: &str| bare(status, "Content-Type: text/plain\r\n", body);
     let long = "a".repeat(300);
@@ -362,6 +402,46 @@ async fn what_the_gateway_says_of_a_refusal_is_found_wherever_it_stands() {
         assert_eq!(problem.get("gateway_message").and_then(|said| said.as_str()), message, "{name}: {answer:?}");
         // Nobody is sent to look for what is not there.
         assert_eq!(answer.text("detail").contains("gateway_message"), message.is_some(), "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_patience_that_a_failing_gateway_asks_for_is_passed_on_within_a_bound() {
+    let mut talk = Talk::new(&[]).await;
+    let in_a_while = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(100);
+    let in_a_while = in_a_while.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    for (asked, least, most) in [
+        ("7", 7, 7),
+        ("0", 1, 1),
+        ("300", 300, 300),
+        ("86400", 300, 300),
+        ("99999999999999999999", 300, 300),
+        ("Fri, 01 Jan 2900 00:00:00 GMT", 300, 300),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 1, 1),
+        // However slow this machine is.
+        (&*in_a_while, 10, 100),
+    ] {
+        for (status, error) in [(503, "gateway_bad_answer"), (429, "gateway_busy")] {
+            let bytes = answer_with(status, &format!("Retry-After: {asked}\r\n"), "{}");
+            for answer in [talk.start(bytes.clone()).await, talk.watch(bytes).await] {
+                assert_eq!(answer.text("error"), error, "{asked}: {answer:?}");
+                let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
+                assert!((least..=most).contains(&seconds), "{status} {asked}: {answer:?}");
+            }
+        }
+    }
+    // What it does not ask for is not made up, and of other failures it means something else.
+    for (status, header) in
+        [(503, ""), (503, "Retry-After: soon\r\n"), (500, "Retry-After: 7\r\n"), (301, "Retry-After: 7\r\n")]
+    {
+        let bytes = answer_with(status, header, "{}");
+        for answer in [talk.start(bytes.clone()).await, talk.watch(bytes).await] {
+            assert_eq!(
+                (answer.text("error"), answer.header("retry-after")),
+                ("gateway_bad_answer", ""),
+                "{status} {header}"
+            );
+        }
     }
 }
 

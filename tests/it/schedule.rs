@@ -388,39 +388,69 @@ async fn a_gateway_in_trouble_is_left_alone_and_comes_back_by_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_asks_for_patience_gets_it() {
-    let sidecar = Sidecar::dev(&MANY);
-    for _ in 0..20 {
-        sidecar.started().await;
+    for status in [429, 503] {
+        let sidecar = Sidecar::dev(&MANY);
+        for _ in 0..20 {
+            sidecar.started().await;
+        }
+        let feed = feed(&sidecar).await;
+        pass(5.0).await;
+        sidecar.faults(&[&format!("watch:status={status},retry-after=30")]);
+        // Those that were under way together.
+        pass(2.0).await;
+        let arrivals = arrivals(&sidecar, 400).await;
+        // Thirty seconds and soon a minute: what it asks for, or what its failures add up to.
+        assert!((6..=14).contains(&arrivals.len()), "{status}: {}", arrivals.len());
+        assert_distances(&arrivals, 30.0, 60.0 * 1.1);
+        drop(feed);
+        sidecar.end().await;
     }
-    let feed = feed(&sidecar).await;
-    pass(5.0).await;
-    sidecar.faults(&["watch:status=429,retry-after=30"]);
-    // Those that were under way together.
-    pass(2.0).await;
-    let arrivals = arrivals(&sidecar, 400).await;
-    // Thirty seconds and soon a minute: what it asks for, or what its failures add up to.
-    assert!((6..=14).contains(&arrivals.len()), "{}", arrivals.len());
-    assert_distances(&arrivals, 30.0, 60.0 * 1.1);
-    drop(feed);
-    sidecar.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_patience_is_longer_than_five_minutes_and_who_has_no_answer_asks_all_the_same() {
+    for status in [429, 503] {
+        let sidecar = Sidecar::dev(&MANY);
+        let (_, known) = sidecar.started().await;
+        let feed = feed(&sidecar).await;
+        pass(5.0).await;
+        sidecar.faults(&[&format!("watch:status={status},retry-after=86400")]);
+        pass(2.0).await;
+        assert_eq!(calls_in(&sidecar, 290.0).await, 0, "{status}");
+        let (_, new) = sidecar.started().await;
+        let before = sidecar.gateway_watches();
+        let answer = sidecar.watch(&new).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (if status == 429 { 503 } else { 502 }, "300"));
+        assert_eq!(sidecar.gateway_watches(), before + 1, "{status}");
+        // That answer asked for patience once more.
+        let calls = calls_in(&sidecar, 340.0).await;
+        assert!((1..=2).contains(&calls), "{status}: {calls}");
+        sidecar.faults(&[]);
+        pass(340.0).await;
+        assert_eq!(sidecar.watch(&known).await.status, 200, "{status}");
+        drop(feed);
+        sidecar.end().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn patience_that_is_asked_for_in_the_middle_of_a_pause_is_given_too() {
-    let sidecar = Sidecar::dev(&MANY);
-    let (_, code) = sidecar.started().await;
-    let feed = feed(&sidecar).await;
-    pass(5.0).await;
-    // The background pauses for a second or a little more, and meanwhile somebody asks.
-    sidecar.faults(&["watch:status=500,count=1"]);
-    let before = sidecar.gateway_watches();
-    settles_in(async || sidecar.gateway_watches() > before).await;
-    pass(0.3).await;
-    sidecar.faults(&["watch:status=429,retry-after=60"]);
-    assert_eq!(sidecar.watch_with(&code, "cache-control", "no-cache").await.status, 200);
-    assert_eq!(calls_in(&sidecar, 59.0).await, 0);
-    drop(feed);
-    sidecar.end().await;
+    for status in [429, 503] {
+        let sidecar = Sidecar::dev(&MANY);
+        let (_, code) = sidecar.started().await;
+        let feed = feed(&sidecar).await;
+        pass(5.0).await;
+        // The background pauses for a second or a little more, and meanwhile somebody asks.
+        sidecar.faults(&["watch:status=500,count=1"]);
+        let before = sidecar.gateway_watches();
+        settles_in(async || sidecar.gateway_watches() > before).await;
+        pass(0.3).await;
+        sidecar.faults(&[&format!("watch:status={status},retry-after=60")]);
+        assert_eq!(sidecar.watch_with(&code, "cache-control", "no-cache").await.status, 200);
+        assert_eq!(calls_in(&sidecar, 59.0).await, 0, "{status}");
+        drop(feed);
+        sidecar.end().await;
+    }
 }
 
 /// Lets time pass in small steps until this holds.
