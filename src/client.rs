@@ -5,6 +5,7 @@ mod connect;
 mod exchange;
 mod pool;
 mod proxy;
+mod race;
 mod resolve;
 mod target;
 mod tls;

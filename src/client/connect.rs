@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use futures_util::future::select_ok;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -19,6 +18,7 @@ use tokio_util::either::Either;
 
 use super::Side;
 use super::proxy::Proxy;
+use super::race::race;
 use super::resolve::Resolver;
 use super::target::Target;
 use super::why;
@@ -27,8 +27,6 @@ use crate::clock::{self, Instant};
 /// A connection to the other side.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// From the beginning of one attempt to that of the next (RFC 8305, section 5).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// How long a name whose firewall wants a small ClientHello is given one at once.
 const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
 
@@ -173,17 +171,23 @@ impl Connector {
         if has_looked_up {
             self.observe(Step::Dns, took);
         }
-        let (addresses, _) = addresses?;
-        let connected = self.race(addresses, deadline).await;
-        match connected {
+        let (mut addresses, _) = addresses?;
+        if let Some(i) = self.memory().address.and_then(|last| addresses.iter().position(|ip| *ip == last)) {
+            addresses[..=i].rotate_right(1);
+        }
+        let port = self.proxy.as_ref().map_or(&self.target, Proxy::target).port();
+        let attempt = |ip| self.attempt(SocketAddr::new(ip, port), deadline);
+        match race(addresses, attempt).await {
             Ok(mut connected) => {
                 self.memory().address = Some(connected.address.ip());
                 connected.steps.insert(0, (Step::Dns, took));
                 Ok(connected)
             }
-            Err(failure) => {
+            Err(failures) => {
                 self.doubt();
-                Err(failure)
+                // The one that came furthest says most.
+                let furthest = failures.into_iter().max_by_key(|failure| failure.step);
+                Err(furthest.unwrap_or_else(|| Failure::new(Step::Dns, "the name has no address")))
             }
         }
     }
@@ -192,42 +196,6 @@ impl Connector {
     pub(super) fn doubt(&self) {
         self.memory().address = None;
         self.resolver.doubt();
-    }
-
-    /// The addresses one after the other, without waiting for one to fail; the first connection wins.
-    async fn race(&self, mut addresses: Vec<IpAddr>, deadline: Instant) -> Result<Connected, Failure> {
-        if let Some(i) = self.memory().address.and_then(|last| addresses.iter().position(|ip| *ip == last)) {
-            addresses[..=i].rotate_right(1);
-        }
-        let port = self.proxy.as_ref().map_or(&self.target, Proxy::target).port();
-        let mut waiting = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
-        let mut attempts = FuturesUnordered::new();
-        let mut furthest = Failure::new(Step::Dns, "the name has no address");
-        loop {
-            let next = waiting.next();
-            let is_last = next.is_none();
-            attempts.extend(next.map(|address| self.attempt(address, deadline)));
-            let next_at = clock::now() + ATTEMPT_DELAY;
-            loop {
-                tokio::select! {
-                    attempt = attempts.next() => match attempt {
-                        Some(Ok(connected)) => return Ok(connected),
-                        Some(Err(failure)) => {
-                            // Of several, the one that came furthest says most.
-                            if failure.step >= furthest.step {
-                                furthest = failure;
-                            }
-                            if !is_last {
-                                break;
-                            }
-                        }
-                        None if is_last => return Err(furthest),
-                        None => break,
-                    },
-                    () = clock::sleep_until(next_at), if !is_last => break,
-                }
-            }
-        }
     }
 
     /// One address. While a full hello goes unheard, or when it went, a small one is tried beside it.

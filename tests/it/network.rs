@@ -432,6 +432,39 @@ async fn a_firewall_that_wants_the_hello_in_one_packet_gets_it_so() {
     }
 }
 
+#[tokio::test]
+async fn starts_resume_the_session_of_those_before_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, acceptor) = scripted::tls("localhost");
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, ca).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let seen = kinds.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            seen.lock().unwrap().push(stream.get_ref().1.handshake_kind());
+            let mut read = Vec::new();
+            while !String::from_utf8_lossy(&read).contains("\"amount\"") {
+                stream.read_buf(&mut read).await.unwrap();
+            }
+            stream.write_all(&answer(200, STARTED)).await.unwrap();
+            // It ends the connection only when the other side has.
+            while stream.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
+        }
+    });
+    let (_sidecar, api, _) = Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.to_str().unwrap())]).await;
+    for _ in 0..4 {
+        assert_eq!(start_at(api, ORDER).await.status, 200);
+    }
+    let resumed = Some(rustls::HandshakeKind::Resumed);
+    let kinds = kinds.lock().unwrap().clone();
+    assert!(kinds.len() == 4 && kinds[1..].iter().all(|kind| *kind == resumed), "{kinds:?}");
+}
+
 /// What a proxy does with a CONNECT.
 #[derive(Clone)]
 enum Does {
