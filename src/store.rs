@@ -8,6 +8,7 @@ mod answers;
 mod backend;
 mod batch;
 mod counted;
+mod deliveries;
 mod fact;
 mod file;
 #[cfg(fuzzing)]
@@ -20,6 +21,7 @@ mod place;
 mod row;
 mod shelf;
 mod shown;
+mod tables;
 
 use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +30,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use self::answers::Answer;
 pub(crate) use self::batch::Starting;
@@ -254,42 +256,6 @@ impl Store {
     /// When the journal does not reach back so far.
     pub(crate) fn changes_after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
         self.shelf().journal.after(position, limit)
-    }
-
-    /// Takes out a message that may be posted at this moment; else says when the next may be.
-    pub(crate) fn take_due(&self) -> Result<Arc<Delivery>, Option<Instant>> {
-        let mut shelf = self.shelf();
-        shelf.outbox.take_due(clock::now()).ok_or_else(|| shelf.outbox.next_due())
-    }
-
-    /// Rings when there may be more to post than [`Self::take_due`] told.
-    pub(crate) fn owes_more(&self) -> Arc<Notify> {
-        self.shelf().outbox.more.clone()
-    }
-
-    /// It has been posted, well or not: this is what it is now.
-    pub(crate) async fn posted(&self, delivery: Delivery) {
-        let kept = {
-            let mut shelf = self.shelf();
-            self.keep(&mut shelf, Fact::Delivery(Arc::new(delivery)))
-        };
-        let _ = kept.done().await;
-    }
-
-    /// Puts the message of that id in front of all again, unless it is being posted at this moment.
-    pub(crate) async fn redeliver(&self, id: &str) -> Option<Arc<Delivery>> {
-        let (delivery, kept) = {
-            let mut shelf = self.shelf();
-            let delivery = shelf.outbox.by_id(id)?.clone();
-            if shelf.outbox.is_out(delivery.number) {
-                return Some(delivery);
-            }
-            shelf.outbox.hold(&delivery);
-            let delivery = Arc::new(Delivery { state: State::Due(clock::now()), ..(*delivery).clone() });
-            (delivery.clone(), self.keep(&mut shelf, Fact::Delivery(delivery)))
-        };
-        let _ = kept.done().await;
-        Some(delivery)
     }
 
     /// Forgets what has had its time.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -19,24 +19,9 @@ use super::NotKept;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Starting, Starts};
 use super::fact::{Fact, Gone};
-use super::journal::{self, Change};
-use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
 use super::shelf::Shelf;
-use crate::random;
+use super::tables;
 use crate::ready::Ready;
-
-/// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
-type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
-const META: Table<'_> = TableDefinition::new("meta");
-const PAYMENTS: Table<'_> = TableDefinition::new("payments");
-const CHANGES: Table<'_> = TableDefinition::new("changes");
-const ANSWERS: Table<'_> = TableDefinition::new("answers");
-const DELIVERIES: Table<'_> = TableDefinition::new("deliveries");
-const TABLES: [Table<'_>; 5] = [META, PAYMENTS, CHANGES, ANSWERS, DELIVERIES];
-/// Names the journal of this file.
-const RUN: &[u8] = b"run";
-/// Takes room, and means nothing.
-const BALLAST: &[u8] = b"ballast";
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
@@ -109,7 +94,7 @@ pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, Strin
             redb::Error::Io(error) if !is_damage(&error) => CannotOpen::System(path.clone(), error),
             error => damaged(&error),
         })?;
-        let run = load(&database, shelf).map_err(|error| damaged(&error))?;
+        let run = tables::load(&database, shelf).map_err(|error| damaged(&error))?;
         Ok((database, run))
     };
     // redb panics at some kinds of damage.
@@ -141,15 +126,7 @@ fn create(directory: &Path, path: &Path) -> Result<(), CannotOpen> {
     let system = |error| CannotOpen::System(directory.to_owned(), error);
     let unfinished = directory.join("store.redb.new");
     private().create(true).truncate(true).open(&unfinished).map_err(system)?;
-    let made = database(&unfinished, &CancellationToken::new()).and_then(|database| {
-        let transaction = database.begin_write()?;
-        for table in TABLES {
-            transaction.open_table(table)?;
-        }
-        transaction.open_table(META)?.insert(RUN, &*row::bytes(&random::token(8)))?;
-        transaction.commit()?;
-        Ok(())
-    });
+    let made = database(&unfinished, &CancellationToken::new()).and_then(|database| tables::create(&database));
     made.map_err(|error| system(io::Error::other(error)))?;
     fs::rename(&unfinished, path).and_then(|()| fs::File::open(directory)?.sync_all()).map_err(system)
 }
@@ -157,53 +134,6 @@ fn create(directory: &Path, path: &Path) -> Result<(), CannotOpen> {
 fn database(path: &Path, broken: &CancellationToken) -> Result<Database, redb::Error> {
     let backend = Backend { file: private().open(path)?, broken: broken.clone() };
     Ok(Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create_with_backend(backend)?)
-}
-
-fn load(database: &Database, shelf: &mut Shelf) -> Result<String, BoxError> {
-    let transaction = database.begin_read()?;
-    let run = transaction.open_table(META)?.get(RUN)?.ok_or("it has no name")?;
-    let run = row::read(run.value())?;
-    for entry in transaction.open_table(PAYMENTS)?.iter()? {
-        let (key, value) = entry?;
-        let number = number(key.value())?;
-        shelf.restore(row::read::<PaymentRow>(value.value())?.read(number)?);
-    }
-    let changes = transaction.open_table(CHANGES)?;
-    if let Some((first, _)) = changes.first()? {
-        shelf.journal.begin_after(number(first.value())? - 1);
-    }
-    for entry in changes.iter()? {
-        let (key, value) = entry?;
-        let position = number(key.value())?;
-        let change = row::read::<ChangeRow>(value.value())?;
-        // Its number is not given to another one while something speaks of it.
-        shelf.numbers.payment = shelf.numbers.payment.max(change.payment);
-        match shelf.by_number(change.payment) {
-            Some(tracked) => shelf.change(Change { position, tracked, report: change.report()? }),
-            // That payment is not kept any more: nothing before this can be told without a gap.
-            None => shelf.journal.begin_after(position),
-        }
-    }
-    let mut answers = Vec::new();
-    for entry in transaction.open_table(ANSWERS)?.iter()? {
-        let (key, value) = entry?;
-        let key = std::str::from_utf8(key.value())?;
-        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key)?));
-    }
-    answers.sort_by_key(|answer| answer.since);
-    answers.into_iter().for_each(|answer| shelf.answers.add(answer));
-    for entry in transaction.open_table(DELIVERIES)?.iter()? {
-        let (key, value) = entry?;
-        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?)?);
-    }
-    shelf.restored();
-    Ok(run)
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-fn number(key: &[u8]) -> Result<u64, BoxError> {
-    Ok(u64::from_be_bytes(key.try_into()?))
 }
 
 impl File {
@@ -332,43 +262,11 @@ impl Opened {
             none => none.insert(database(&self.path, &self.broken)?),
         };
         let transaction = database.begin_write()?;
-        {
-            if !is_open {
-                // There is room only if this finds some: a start must not be sent to find that out.
-                transaction.open_table(META)?.insert(BALLAST, &[0; 64 * 1024][..])?;
-            }
-            let mut payments = transaction.open_table(PAYMENTS)?;
-            let mut changes = transaction.open_table(CHANGES)?;
-            let mut answers = transaction.open_table(ANSWERS)?;
-            let mut deliveries = transaction.open_table(DELIVERIES)?;
-            for gone in gone {
-                match gone {
-                    Gone::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
-                    Gone::Answer(key) => answers.remove(key.to_string().as_bytes())?,
-                    Gone::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
-                };
-            }
-            for fact in facts {
-                if let Some((tracked, seen, polling_ended)) = fact.payment() {
-                    let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended));
-                    payments.insert(&tracked.number.to_be_bytes()[..], &*row)?;
-                }
-                if let Some(Change { position, tracked, report }) = fact.change() {
-                    let row = row::bytes(&ChangeRow::new(&tracked, report.as_deref()));
-                    changes.insert(&position.to_be_bytes()[..], &*row)?;
-                    let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
-                    // All of them: a position that was never written would leave its predecessor behind.
-                    changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
-                }
-                if let Some(answer) = fact.answer() {
-                    answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer)))?;
-                }
-                if let Some(delivery) = fact.delivery() {
-                    let row = row::bytes(&DeliveryRow::new(delivery));
-                    deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
-                }
-            }
+        if !is_open {
+            // There is room only if this finds some: a start must not be sent to find that out.
+            tables::take_room(&transaction)?;
         }
+        tables::write(&transaction, facts, gone)?;
         Ok(transaction.commit()?)
     }
 }

@@ -1,0 +1,129 @@
+//! What stands in a store's file: the tables, how they are read when it is opened, and how facts are written into them.
+
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::fact::{Fact, Gone};
+use super::journal::{self, Change};
+use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
+use super::shelf::Shelf;
+use crate::random;
+
+/// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
+type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+const META: Table<'_> = TableDefinition::new("meta");
+const PAYMENTS: Table<'_> = TableDefinition::new("payments");
+const CHANGES: Table<'_> = TableDefinition::new("changes");
+const ANSWERS: Table<'_> = TableDefinition::new("answers");
+const DELIVERIES: Table<'_> = TableDefinition::new("deliveries");
+const TABLES: [Table<'_>; 5] = [META, PAYMENTS, CHANGES, ANSWERS, DELIVERIES];
+/// Names the journal of this file.
+const RUN: &[u8] = b"run";
+/// Takes room, and means nothing.
+const BALLAST: &[u8] = b"ballast";
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes the tables of a new store.
+pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    for table in TABLES {
+        transaction.open_table(table)?;
+    }
+    transaction.open_table(META)?.insert(RUN, &*row::bytes(&random::token(8)))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Puts everything onto the shelf; gives the name of the journal.
+pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<String, BoxError> {
+    let transaction = database.begin_read()?;
+    let run = transaction.open_table(META)?.get(RUN)?.ok_or("it has no name")?;
+    let run = row::read(run.value())?;
+    for entry in transaction.open_table(PAYMENTS)?.iter()? {
+        let (key, value) = entry?;
+        let number = number(key.value())?;
+        shelf.restore(row::read::<PaymentRow>(value.value())?.read(number)?);
+    }
+    let changes = transaction.open_table(CHANGES)?;
+    if let Some((first, _)) = changes.first()? {
+        shelf.journal.begin_after(number(first.value())? - 1);
+    }
+    for entry in changes.iter()? {
+        let (key, value) = entry?;
+        let position = number(key.value())?;
+        let change = row::read::<ChangeRow>(value.value())?;
+        // Its number is not given to another one while something speaks of it.
+        shelf.numbers.payment = shelf.numbers.payment.max(change.payment);
+        match shelf.by_number(change.payment) {
+            Some(tracked) => shelf.change(Change { position, tracked, report: change.report()? }),
+            // That payment is not kept any more: nothing before this can be told without a gap.
+            None => shelf.journal.begin_after(position),
+        }
+    }
+    let mut answers = Vec::new();
+    for entry in transaction.open_table(ANSWERS)?.iter()? {
+        let (key, value) = entry?;
+        let key = std::str::from_utf8(key.value())?;
+        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key)?));
+    }
+    answers.sort_by_key(|answer| answer.since);
+    answers.into_iter().for_each(|answer| shelf.answers.add(answer));
+    for entry in transaction.open_table(DELIVERIES)?.iter()? {
+        let (key, value) = entry?;
+        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?)?);
+    }
+    shelf.restored();
+    Ok(run)
+}
+
+fn number(key: &[u8]) -> Result<u64, BoxError> {
+    Ok(u64::from_be_bytes(key.try_into()?))
+}
+
+/// Takes room that is free again with the next write: to find out whether there is any.
+pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(BALLAST, &[0; 64 * 1024][..])?;
+    Ok(())
+}
+
+/// Writes these facts, and deletes what has gone.
+pub(super) fn write<'a>(
+    transaction: &WriteTransaction,
+    facts: impl Iterator<Item = &'a Fact>,
+    gone: &[Gone],
+) -> Result<(), redb::Error> {
+    let mut payments = transaction.open_table(PAYMENTS)?;
+    let mut changes = transaction.open_table(CHANGES)?;
+    let mut answers = transaction.open_table(ANSWERS)?;
+    let mut deliveries = transaction.open_table(DELIVERIES)?;
+    for gone in gone {
+        match gone {
+            Gone::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
+            Gone::Answer(key) => answers.remove(key.to_string().as_bytes())?,
+            Gone::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
+        };
+    }
+    for fact in facts {
+        if let Some((tracked, seen, polling_ended)) = fact.payment() {
+            let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended));
+            payments.insert(&tracked.number.to_be_bytes()[..], &*row)?;
+        }
+        if let Some(Change { position, tracked, report }) = fact.change() {
+            let row = row::bytes(&ChangeRow::new(&tracked, report.as_deref()));
+            changes.insert(&position.to_be_bytes()[..], &*row)?;
+            let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
+            // All of them: a position that was never written would leave its predecessor behind.
+            changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
+        }
+        if let Some(answer) = fact.answer() {
+            answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer)))?;
+        }
+        if let Some(delivery) = fact.delivery() {
+            let row = row::bytes(&DeliveryRow::new(delivery));
+            deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
+        }
+    }
+    Ok(())
+}
