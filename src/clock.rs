@@ -23,13 +23,36 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
 }
 
+/// What both clocks show at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) now: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+impl Reading {
+    /// Reads both clocks.
+    pub(crate) fn take() -> Self {
+        Self { now: now(), wall: wall() }
+    }
+
+    /// What the wall clock shows at that moment, to the millisecond, if nobody sets it in between.
+    pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
+        let at = self.wall.as_millisecond().saturating_add(milliseconds_between(self.now, moment));
+        Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// From the first moment to the second; negative if the second is the earlier one.
+pub(crate) fn milliseconds_between(from: Instant, to: Instant) -> i64 {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    ms(to - from) - ms(from - to)
+}
+
 /// What the wall clock showed at that moment, to the millisecond: as it tells the time now, should it have been set
 /// meanwhile.
 pub(crate) fn wall_at(moment: Instant) -> Timestamp {
-    let (now, wall) = (now(), wall().as_millisecond());
-    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let at = wall.saturating_sub(ms(now - moment)).saturating_add(ms(moment - now));
-    Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
+    Reading::take().wall_at(moment)
 }
 
 /// Seconds since the epoch, for metrics.

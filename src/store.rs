@@ -16,6 +16,7 @@ pub mod fuzz;
 mod journal;
 mod known;
 mod lists;
+mod lived;
 mod outbox;
 mod place;
 mod row;

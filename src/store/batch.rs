@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::NotKept;
-use super::fact::Fact;
+use super::fact::{Fact, Noted};
 use crate::clock;
 
 /// Facts that are written at once.
@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_millis(3);
 /// What the writer is told.
 pub(super) enum Message {
     /// To write this down, and who waits for it.
-    Keep(Fact, oneshot::Sender<Result<(), NotKept>>),
+    Keep(Noted, oneshot::Sender<Result<(), NotKept>>),
     /// To end, and who waits for that.
     Close(oneshot::Sender<()>),
 }
@@ -45,7 +45,7 @@ impl Starts {
 /// What is written at once.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) facts: Vec<(Fact, oneshot::Sender<Result<(), NotKept>>)>,
+    pub(super) facts: Vec<(Noted, oneshot::Sender<Result<(), NotKept>>)>,
     /// Who waits for the end, if this is all.
     pub(super) closing: Option<oneshot::Sender<()>>,
 }
@@ -63,9 +63,9 @@ impl Batch {
         let deadline = clock::now() + WINDOW;
         while let Some(next) = message.take() {
             match next {
-                Message::Keep(fact, done) => {
-                    starts += usize::from(matches!(fact, Fact::Started { .. }));
-                    batch.facts.push((fact, done));
+                Message::Keep(noted, done) => {
+                    starts += usize::from(matches!(noted.fact, Fact::Started { .. }));
+                    batch.facts.push((noted, done));
                 }
                 Message::Close(done) => {
                     batch.closing = Some(done);

@@ -6,7 +6,14 @@ use super::answers::Answer;
 use super::journal::Change;
 use super::outbox::Delivery;
 use super::{Seen, Tracked};
+use crate::clock::Reading;
 use crate::payment::IdempotencyKey;
+
+/// A fact that is to be written down, and what the clocks showed when it was handed over for that.
+pub(super) struct Noted {
+    pub(super) fact: Fact,
+    pub(super) reading: Reading,
+}
 
 /// What is true once it has been written down.
 #[derive(Clone)]

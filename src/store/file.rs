@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::NotKept;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Starting, Starts};
-use super::fact::{Fact, Gone};
+use super::fact::{Fact, Gone, Noted};
+use super::lived::Lived;
 use super::shelf::Shelf;
 use super::tables;
+use crate::clock::Reading;
 use crate::ready::Ready;
 
 /// Pages in memory. All reading is done elsewhere.
@@ -61,6 +63,7 @@ pub(super) struct Opened {
     _claim: fs::File,
     /// `None` while there is no room.
     database: Option<Database>,
+    lived: Lived,
     broken: CancellationToken,
 }
 
@@ -94,13 +97,13 @@ pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, Strin
             redb::Error::Io(error) if !is_damage(&error) => CannotOpen::System(path.clone(), error),
             error => damaged(&error),
         })?;
-        let run = tables::load(&database, shelf).map_err(|error| damaged(&error))?;
-        Ok((database, run))
+        let (run, lived) = tables::load(&database, shelf).map_err(|error| damaged(&error))?;
+        Ok((database, run, lived))
     };
     // redb panics at some kinds of damage.
     let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(&"its pages make no sense")));
-    let (database, run) = read?;
-    Ok((Opened { path, _claim: claim, database: Some(database), broken }, run))
+    let (database, run, lived) = read?;
+    Ok((Opened { path, _claim: claim, database: Some(database), lived, broken }, run))
 }
 
 /// What redb finds in a file that is none of its own, or shorter than it was, it tells as an error of the system.
@@ -151,7 +154,7 @@ impl File {
     pub(super) fn keep(&self, fact: Fact) -> oneshot::Receiver<Result<(), NotKept>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
-        let _ = self.writer.send(Message::Keep(fact, done));
+        let _ = self.writer.send(Message::Keep(Noted { fact, reading: Reading::take() }, done));
         kept
     }
 
@@ -201,10 +204,10 @@ impl Opened {
             let Some(Batch { mut facts, closing }) = Batch::next(messages, wait, under_way) else { return };
             let gone = {
                 let mut shelf = lock(shelf);
-                shelf.unite(facts.iter_mut().map(|(fact, _)| fact));
+                shelf.unite(facts.iter_mut().map(|(noted, _)| &mut noted.fact));
                 mem::take(&mut shelf.gone)
             };
-            let all = late.iter().chain(facts.iter().map(|(fact, _)| fact));
+            let all = late.iter().chain(facts.iter().map(|(noted, _)| noted));
             match self.write(all, &gone) {
                 Ok(()) => {
                     if latch.take().is_some() {
@@ -212,9 +215,9 @@ impl Opened {
                         tracing::info!("the store can be written again");
                     }
                     let mut shelf = lock(shelf);
-                    late.drain(..).for_each(|fact| shelf.apply_late(fact));
-                    for (fact, done) in facts {
-                        shelf.apply(fact);
+                    late.drain(..).for_each(|noted: Noted| shelf.apply_late(noted.fact));
+                    for (noted, done) in facts {
+                        shelf.apply(noted.fact);
                         // Nobody may be waiting any more.
                         let _ = done.send(Ok(()));
                     }
@@ -234,12 +237,12 @@ impl Opened {
                     self.database = None;
                     let mut shelf = lock(shelf);
                     shelf.gone.extend(gone);
-                    for (fact, done) in facts {
-                        let kept = if fact.is_refusable() {
+                    for (noted, done) in facts {
+                        let kept = if noted.fact.is_refusable() {
                             Err(NotKept)
                         } else {
-                            shelf.apply_unwritten(&fact);
-                            late.push(fact);
+                            shelf.apply_unwritten(&noted.fact);
+                            late.push(noted);
                             Ok(())
                         };
                         let _ = done.send(kept);
@@ -255,7 +258,7 @@ impl Opened {
     }
 
     /// All or nothing.
-    fn write<'a>(&mut self, facts: impl Iterator<Item = &'a Fact>, gone: &[Gone]) -> Result<(), redb::Error> {
+    fn write<'a>(&mut self, facts: impl Iterator<Item = &'a Noted>, gone: &[Gone]) -> Result<(), redb::Error> {
         let is_open = self.database.is_some();
         let database = match &mut self.database {
             Some(database) => database,
@@ -266,7 +269,7 @@ impl Opened {
             // There is room only if this finds some: a start must not be sent to find that out.
             tables::take_room(&transaction)?;
         }
-        tables::write(&transaction, facts, gone)?;
+        tables::write(&transaction, facts, gone, self.lived)?;
         Ok(transaction.commit()?)
     }
 }

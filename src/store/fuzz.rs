@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow, Unreadable};
+use super::lived::Lived;
+use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow, Unreadable};
+use crate::clock::Reading;
 
 /// Which table a row is in.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +23,15 @@ pub enum Table {
 /// Reads a row; gives it as it would be written again, and what it says beside its times.
 #[must_use]
 pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
+    let reading = Reading::take();
+    let lived = Lived::new(reading, 0);
+    let clocks = Clocks { lived, reading };
     match table {
         Table::Payments => again(bytes, |row: PaymentRow| {
-            let record = row.read(7)?;
+            let (record, _) = row.read(7, lived)?;
             let (tracked, seen) = (record.tracked.ok_or(Unreadable)?, record.seen);
             let said = format!("{:?} {:?}", tracked.payment, seen.as_ref().map(|seen| &seen.report));
-            Ok((PaymentRow::new(&tracked, seen.as_ref(), record.polling_ended), said))
+            Ok((PaymentRow::new(&tracked, seen.as_ref(), record.polling_ended, clocks), said))
         }),
         Table::Changes => {
             let row: ChangeRow = row::read(bytes).ok()?;
@@ -34,22 +39,22 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
             Some((again, format!("{payment} {:?}", row.report().ok()?)))
         }
         Table::Answers => again(bytes, |row: AnswerRow| {
-            let answer = row.read("a-key")?;
+            let answer = row.read("a-key", lived)?;
             let said = format!("{:?} {:?}", answer.request, answer.body);
-            Ok((AnswerRow::new(&answer), said))
+            Ok((AnswerRow::new(&answer, clocks), said))
         }),
         Table::Deliveries => again(bytes, |row: DeliveryRow| {
-            let delivery = row.read(7)?;
+            let delivery = row.read(7, lived)?;
             let state = delivery.state.label();
             let said = format!("{} {} {} {:?} {}", delivery.id, delivery.payment, delivery.tries, delivery.body, state);
-            Ok((DeliveryRow::new(&delivery), said))
+            Ok((DeliveryRow::new(&delivery, clocks), said))
         }),
     }
 }
 
 fn again<T: DeserializeOwned + Serialize>(
     bytes: &[u8],
-    read: fn(T) -> Result<(T, String), Unreadable>,
+    read: impl FnOnce(T) -> Result<(T, String), Unreadable>,
 ) -> Option<(Vec<u8>, String)> {
     let (row, said) = row::read(bytes).and_then(read).ok()?;
     Some((row::bytes(&row), said))

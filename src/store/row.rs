@@ -8,14 +8,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answer;
+use super::lived::Lived;
 use super::outbox::{Delivery, Kind, State};
 use super::{Record, Seen, Tracked};
-use crate::clock::{self, Instant};
+use crate::clock::{Instant, Reading};
 use crate::json::{self, Json};
 use crate::payment::{Amount, Fingerprint, Payment, Report, Status};
 
-/// A message is never due later than this from now on: a clock that was set back makes nothing wait for years.
-const LATEST: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The longest step from one try of a message to the next, with jitter: how long a row that an older version wrote, which
+/// says it by the wall clock alone, may be believed.
+const LONGEST_STEP: Duration = Duration::from_secs(5 * 3600 + 1800);
 
 /// Of every row. Another one is another way to read what follows.
 const VERSION: u8 = 1;
@@ -24,6 +26,21 @@ const VERSION: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a row of the store cannot be read")]
 pub(super) struct Unreadable;
+
+/// The two clocks by which a row is written: each moment is in it as the wall clock shows it, for people and for what
+/// has passed between two processes, and as a mark of lived time. Rows of older versions have no marks.
+#[derive(Clone, Copy)]
+pub(super) struct Clocks {
+    pub(super) lived: Lived,
+    /// When the fact was handed over to be written.
+    pub(super) reading: Reading,
+}
+
+impl Clocks {
+    fn wall(&self, moment: Instant) -> i64 {
+        self.reading.wall_at(moment).as_millisecond()
+    }
+}
 
 /// A payment that was started here, and the last that is known of it.
 #[derive(Serialize, Deserialize)]
@@ -37,37 +54,52 @@ pub(super) struct PaymentRow {
     asked_at: Option<i64>,
     #[serde(default)]
     polling_ended: bool,
+    #[serde(default)]
+    marks: Option<PaymentMarks>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct PaymentMarks {
+    since: i64,
+    asked: Option<i64>,
 }
 
 impl PaymentRow {
-    pub(super) fn new(tracked: &Tracked, seen: Option<&Seen>, polling_ended: bool) -> Self {
+    pub(super) fn new(tracked: &Tracked, seen: Option<&Seen>, polling_ended: bool, clocks: Clocks) -> Self {
+        let asked = seen.map(|seen| clocks.lived.mark(seen.asked));
         Self {
             code: tracked.payment.code.to_string(),
             watch_code: tracked.payment.watch_code.to_string(),
             amount: tracked.payment.amount.value(),
             started_at: tracked.started_at.as_millisecond(),
             report: seen.map(|seen| seen.report.body.to_string()),
-            asked_at: seen.map(|seen| clock::wall_at(seen.asked).as_millisecond()),
+            asked_at: seen.map(|seen| clocks.wall(seen.asked)),
             polling_ended,
+            marks: Some(PaymentMarks { since: clocks.lived.mark(tracked.since), asked }),
         }
     }
 
-    pub(super) fn read(self, number: u64) -> Result<Record, Unreadable> {
+    /// The record, and the moment from which on it is kept for its time if it is final.
+    pub(super) fn read(self, number: u64, lived: Lived) -> Result<(Record, Instant), Unreadable> {
         let payment = Payment {
             code: self.code.parse().map_err(|_| Unreadable)?,
             watch_code: self.watch_code.parse().map_err(|_| Unreadable)?,
             amount: Amount::new(self.amount),
         };
         let started_at = time(self.started_at)?;
-        let tracked = Arc::new(Tracked { number, payment, since: past(started_at), started_at });
-        let seen = match self.report {
-            None => None,
+        let since = self.marks.map_or_else(|| lived.past_by_wall(started_at), |marks| lived.past(marks.since));
+        let tracked = Arc::new(Tracked { number, payment, since, started_at });
+        let (seen, finished) = match self.report {
+            None => (None, since),
             Some(body) => {
-                let asked = time(self.asked_at.ok_or(Unreadable)?)?;
-                Some(Seen { report: Arc::new(report(body)?), asked: past(asked) })
+                // An answer is as old as either clock says: no wall clock that is behind makes it fresh again.
+                let by_wall = lived.past_by_wall(time(self.asked_at.ok_or(Unreadable)?)?);
+                let by_lived = self.marks.and_then(|marks| marks.asked).map(|mark| lived.past(mark));
+                let asked = by_lived.map_or(by_wall, |by_lived| by_lived.min(by_wall));
+                (Some(Seen { report: Arc::new(report(body)?), asked }), by_lived.unwrap_or(by_wall))
             }
         };
-        Ok(Record { tracked: Some(tracked), seen, polling_ended: self.polling_ended })
+        Ok((Record { tracked: Some(tracked), seen, polling_ended: self.polling_ended }, finished))
     }
 }
 
@@ -94,17 +126,25 @@ pub(super) struct AnswerRow {
     request: [u8; 16],
     body: String,
     since: i64,
+    /// The same as a mark.
+    #[serde(default)]
+    mark: Option<i64>,
 }
 
 impl AnswerRow {
-    pub(super) fn new(answer: &Answer) -> Self {
-        let since = clock::wall_at(answer.since).as_millisecond();
-        Self { request: answer.request.0, body: answer.body.to_string(), since }
+    pub(super) fn new(answer: &Answer, clocks: Clocks) -> Self {
+        Self {
+            request: answer.request.0,
+            body: answer.body.to_string(),
+            since: clocks.wall(answer.since),
+            mark: Some(clocks.lived.mark(answer.since)),
+        }
     }
 
-    pub(super) fn read(self, key: &str) -> Result<Answer, Unreadable> {
+    pub(super) fn read(self, key: &str, lived: Lived) -> Result<Answer, Unreadable> {
         let key = crate::payment::IdempotencyKey::stored(key).ok_or(Unreadable)?;
-        let since = past(time(self.since)?);
+        let by_wall = lived.past_by_wall(time(self.since)?);
+        let since = self.mark.map_or(by_wall, |mark| lived.past(mark));
         Ok(Answer { key, request: Fingerprint(self.request), body: self.body.into(), since })
     }
 }
@@ -122,11 +162,20 @@ pub(super) struct DeliveryRow {
     state: String,
     /// Since when it is in that state, or from when on it may be posted.
     at: i64,
+    #[serde(default)]
+    marks: Option<DeliveryMarks>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct DeliveryMarks {
+    since: i64,
+    at: i64,
 }
 
 impl DeliveryRow {
-    pub(super) fn new(delivery: &Delivery) -> Self {
+    pub(super) fn new(delivery: &Delivery, clocks: Clocks) -> Self {
         let (State::Due(at) | State::Delivered(at) | State::Failed(at)) = delivery.state;
+        let mark = |moment| clocks.lived.mark(moment);
         Self {
             id: delivery.id.clone(),
             payment: delivery.payment,
@@ -136,27 +185,49 @@ impl DeliveryRow {
             tries: delivery.tries,
             last_error: delivery.last_error.clone(),
             state: delivery.state.label().to_owned(),
-            at: clock::wall_at(at).as_millisecond(),
+            at: clocks.wall(at),
+            marks: Some(DeliveryMarks { since: mark(delivery.since), at: mark(at) }),
         }
     }
 
-    pub(super) fn read(self, number: u64) -> Result<Delivery, Unreadable> {
-        let (at, created_at) = (time(self.at)?, time(self.created_at)?);
-        let state = [State::Due(moment(at)), State::Delivered(past(at)), State::Failed(past(at))];
+    pub(super) fn read(self, number: u64, lived: Lived) -> Result<Delivery, Unreadable> {
+        let times = self.times(lived)?;
+        let state = [State::Due(times.due), State::Delivered(times.past), State::Failed(times.past)];
         let kind = [Kind::Completed, Kind::PollingEnded];
         Ok(Delivery {
             number,
-            id: self.id,
             payment: self.payment,
             kind: kind.into_iter().find(|kind| kind.label() == self.kind).ok_or(Unreadable)?,
-            body: self.body.into(),
-            since: past(created_at),
-            created_at,
+            since: times.since,
+            created_at: time(self.created_at)?,
             tries: self.tries,
-            last_error: self.last_error,
             state: state.into_iter().find(|state| state.label() == self.state).ok_or(Unreadable)?,
+            id: self.id,
+            body: self.body.into(),
+            last_error: self.last_error,
         })
     }
+
+    fn times(&self, lived: Lived) -> Result<DeliveryTimes, Unreadable> {
+        let (at, created_at) = (time(self.at)?, time(self.created_at)?);
+        let Some(marks) = self.marks else {
+            // No older than so many steps, and never longer to wait than one, whatever the clock said.
+            let most = LONGEST_STEP.saturating_mul(self.tries);
+            let age = Duration::try_from(at.duration_since(created_at)).unwrap_or_default().min(most);
+            let due = lived.due_by_wall(age.min(LONGEST_STEP), at);
+            return Ok(DeliveryTimes { due, past: lived.past_by_wall(at), since: due.checked_sub(age).unwrap_or(due) });
+        };
+        Ok(DeliveryTimes { due: lived.due(marks.at, at), past: lived.past(marks.at), since: lived.past(marks.since) })
+    }
+}
+
+/// The moments of a row in this process.
+struct DeliveryTimes {
+    /// When it is due, if it is.
+    due: Instant,
+    /// Since when it is in its state otherwise.
+    past: Instant,
+    since: Instant,
 }
 
 /// As it is written.
@@ -187,16 +258,63 @@ fn time(milliseconds: i64) -> Result<Timestamp, Unreadable> {
     Timestamp::from_millisecond(milliseconds).map_err(|_| Unreadable)
 }
 
-/// That moment on the steady clock; of those to come none later than [`LATEST`].
-fn moment(time: Timestamp) -> Instant {
-    let (now, wall) = (clock::now(), clock::wall());
-    match Duration::try_from(wall.duration_since(time)) {
-        Ok(ago) => now.checked_sub(ago).unwrap_or(now),
-        Err(_) => now + Duration::try_from(time.duration_since(wall)).unwrap_or_default().min(LATEST),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-/// The same of what has been: a wall clock that was set back meanwhile makes nothing younger than now.
-fn past(time: Timestamp) -> Instant {
-    moment(time).min(clock::now())
+    use super::*;
+    use crate::clock;
+
+    const YEARS: std::ops::Range<i64> = 0..4_000_000_000_000;
+
+    proptest! {
+        /// Of an older version, which knew the wall clock alone: it may have been wrong then, or be wrong now.
+        #[test]
+        fn a_message_without_marks_waits_a_step_at_most_and_is_no_older_than_its_tries(
+            created_at in YEARS, at in YEARS, tries in 0_u32..30, wall in YEARS
+        ) {
+            let row = format!(
+                r#"{{"id":"a","payment":1,"kind":"payment.completed","body":"{{}}","created_at":{created_at},
+                "tries":{tries},"last_error":null,"state":"pending","at":{at}}}"#
+            );
+            let opened = Reading { now: clock::now(), wall: time(wall).unwrap() };
+            let row: DeliveryRow = serde_json::from_str(&row).unwrap();
+            let delivery = row.read(1, Lived::new(opened, 0)).unwrap();
+            let State::Due(due) = delivery.state else { panic!("it is pending") };
+            prop_assert!((opened.now..=opened.now + LONGEST_STEP).contains(&due));
+            prop_assert!(due - delivery.since <= LONGEST_STEP * tries);
+            // Where no clock was wrong it is due when it was to be.
+            if let (Ok(age), Ok(left)) = (u64::try_from(at - created_at), u64::try_from(at - wall))
+                && left <= age && Duration::from_millis(age) <= LONGEST_STEP && tries > 0
+            {
+                prop_assert_eq!(due - opened.now, Duration::from_millis(left));
+                prop_assert_eq!(due - delivery.since, Duration::from_millis(age));
+            }
+        }
+
+        /// Written by one process, and read by the next at the same moment.
+        #[test]
+        fn what_is_written_is_read_again(
+            due in 0_u64..100_000, since in 0_u64..100_000, lived in YEARS
+        ) {
+            let reading = Reading { now: clock::now(), wall: Timestamp::UNIX_EPOCH };
+            let lived = Lived::new(reading, lived);
+            let ago = |milliseconds: u64| reading.now - Duration::from_millis(milliseconds);
+            let delivery = Delivery {
+                number: 1,
+                id: "a".to_owned(),
+                payment: 1,
+                kind: Kind::PollingEnded,
+                body: "{}".into(),
+                created_at: Timestamp::UNIX_EPOCH,
+                since: ago(since),
+                tries: 2,
+                last_error: None,
+                state: State::Due(reading.now + Duration::from_millis(due)),
+            };
+            let row: DeliveryRow = read(&bytes(&DeliveryRow::new(&delivery, Clocks { lived, reading }))).unwrap();
+            let again = row.read(1, Lived::new(reading, lived.mark(reading.now))).unwrap();
+            prop_assert_eq!(format!("{again:?}"), format!("{delivery:?}"));
+        }
+    }
 }

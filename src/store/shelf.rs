@@ -196,15 +196,15 @@ impl Shelf {
         (tracked.clone(), record.and_then(|record| record.seen.clone()))
     }
 
-    /// What was written down before this process began: a payment.
-    pub(super) fn restore(&mut self, record: Record) {
+    /// What was written down before this process began: a payment, and since when it is final, if it is.
+    pub(super) fn restore(&mut self, record: Record, finished: Instant) {
         let Some(tracked) = record.tracked.clone() else { return };
         self.numbers.payment = self.numbers.payment.max(tracked.number);
         self.count(&record, 1);
         match &record.seen {
             Some(seen) if seen.report.status.is_final() => {
                 self.closed.insert(tracked.number, tracked.clone());
-                self.finished.push_back((seen.asked, tracked.number));
+                self.finished.push_back((finished, tracked.number));
             }
             _ => {
                 self.open.insert(tracked.number, tracked.clone());

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::fact::{Fact, Gone};
+use super::fact::{Gone, Noted};
 use super::journal::{self, Change};
-use super::row::{self, AnswerRow, ChangeRow, DeliveryRow, PaymentRow};
+use super::lived::Lived;
+use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow};
 use super::shelf::Shelf;
+use crate::clock::{self, Reading};
 use crate::random;
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
@@ -20,6 +22,8 @@ const DELIVERIES: Table<'_> = TableDefinition::new("deliveries");
 const TABLES: [Table<'_>; 5] = [META, PAYMENTS, CHANGES, ANSWERS, DELIVERIES];
 /// Names the journal of this file.
 const RUN: &[u8] = b"run";
+/// How long the store had lived when it was last written to. Not there in a store of an older version.
+const LIVED: &[u8] = b"lived";
 /// Takes room, and means nothing.
 const BALLAST: &[u8] = b"ballast";
 
@@ -36,15 +40,17 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Puts everything onto the shelf; gives the name of the journal.
-pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<String, BoxError> {
+/// Puts everything onto the shelf; gives the name of the journal, and the time by which the store lives from here on.
+pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<(String, Lived), BoxError> {
     let transaction = database.begin_read()?;
-    let run = transaction.open_table(META)?.get(RUN)?.ok_or("it has no name")?;
-    let run = row::read(run.value())?;
+    let meta = transaction.open_table(META)?;
+    let run = row::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
+    let before = meta.get(LIVED)?.map(|before| row::read(before.value())).transpose()?;
+    let lived = Lived::new(Reading::take(), before.unwrap_or_default());
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
-        let number = number(key.value())?;
-        shelf.restore(row::read::<PaymentRow>(value.value())?.read(number)?);
+        let (record, finished) = row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
+        shelf.restore(record, finished);
     }
     let changes = transaction.open_table(CHANGES)?;
     if let Some((first, _)) = changes.first()? {
@@ -66,16 +72,16 @@ pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<String, Box
     for entry in transaction.open_table(ANSWERS)?.iter()? {
         let (key, value) = entry?;
         let key = std::str::from_utf8(key.value())?;
-        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key)?));
+        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key, lived)?));
     }
     answers.sort_by_key(|answer| answer.since);
     answers.into_iter().for_each(|answer| shelf.answers.add(answer));
     for entry in transaction.open_table(DELIVERIES)?.iter()? {
         let (key, value) = entry?;
-        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?)?);
+        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?);
     }
     shelf.restored();
-    Ok(run)
+    Ok((run, lived))
 }
 
 fn number(key: &[u8]) -> Result<u64, BoxError> {
@@ -91,8 +97,9 @@ pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Erro
 /// Writes these facts, and deletes what has gone.
 pub(super) fn write<'a>(
     transaction: &WriteTransaction,
-    facts: impl Iterator<Item = &'a Fact>,
+    facts: impl Iterator<Item = &'a Noted>,
     gone: &[Gone],
+    lived: Lived,
 ) -> Result<(), redb::Error> {
     let mut payments = transaction.open_table(PAYMENTS)?;
     let mut changes = transaction.open_table(CHANGES)?;
@@ -105,9 +112,12 @@ pub(super) fn write<'a>(
             Gone::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
         };
     }
-    for fact in facts {
+    let mut last = None;
+    for Noted { fact, reading } in facts {
+        let clocks = Clocks { lived, reading: *reading };
+        last = last.max(Some(reading.now));
         if let Some((tracked, seen, polling_ended)) = fact.payment() {
-            let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended));
+            let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended, clocks));
             payments.insert(&tracked.number.to_be_bytes()[..], &*row)?;
         }
         if let Some(Change { position, tracked, report }) = fact.change() {
@@ -118,12 +128,14 @@ pub(super) fn write<'a>(
             changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
         }
         if let Some(answer) = fact.answer() {
-            answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer)))?;
+            answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer, clocks)))?;
         }
         if let Some(delivery) = fact.delivery() {
-            let row = row::bytes(&DeliveryRow::new(delivery));
+            let row = row::bytes(&DeliveryRow::new(delivery, clocks));
             deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
         }
     }
+    let mark = lived.mark(last.unwrap_or_else(clock::now));
+    transaction.open_table(META)?.insert(LIVED, &*row::bytes(&mark))?;
     Ok(())
 }

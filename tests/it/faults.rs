@@ -632,7 +632,7 @@ fn year(line: &str) -> i32 {
 }
 
 /// The wall clock of a process is what this file says.
-fn by_clock<'a>(library: &'a str, clock: &'a Path) -> [(&'a str, &'a str); 4] {
+pub fn by_clock<'a>(library: &'a str, clock: &'a Path) -> [(&'a str, &'a str); 4] {
     [
         ("LD_PRELOAD", library),
         ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),

@@ -15,6 +15,7 @@ mod browser;
 mod canary;
 mod client_streams;
 mod clients;
+mod comeback;
 mod containers;
 mod crossed;
 mod crowd;

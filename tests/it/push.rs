@@ -30,7 +30,7 @@ use crate::harness::{
 };
 
 /// Polls often enough for a test to be short, and starts as many as a test wants.
-const FAST: [(&str, &str); 4] = [
+pub const FAST: [(&str, &str); 4] = [
     ("watch.max_poll_interval", "50ms"),
     ("watch.poll_rate", "10000"),
     ("start.rate", "1000000"),
@@ -40,7 +40,7 @@ const FAST: [(&str, &str); 4] = [
 const FIELDS: [&str; 7] = ["amount", "code", "completed_at", "created_at", "merchant", "status", "watch_code"];
 
 /// What the app does with a request.
-enum Say {
+pub enum Say {
     /// This status, and these header lines, each with its end.
     Status(u16, &'static str),
     /// The same after so long.
@@ -54,18 +54,18 @@ enum Say {
 }
 
 /// The app takes it.
-const OK: Say = Say::Status(200, "");
+pub const OK: Say = Say::Status(200, "");
 
 /// A request that the app got.
 #[derive(Clone, Debug)]
-struct Post {
+pub struct Post {
     /// Method, target and version.
     line: String,
     headers: HeaderMap,
     body: String,
-    at: Instant,
+    pub at: Instant,
     /// Which try this is of its id, from 1.
-    tries: usize,
+    pub tries: usize,
 }
 
 impl Post {
@@ -76,7 +76,7 @@ impl Post {
         value
     }
 
-    fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         self.header("webhook-id")
     }
 
@@ -84,11 +84,11 @@ impl Post {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    fn kind(&self) -> String {
+    pub fn kind(&self) -> String {
         self.json()["type"].as_str().unwrap().to_owned()
     }
 
-    fn amount(&self) -> u64 {
+    pub fn amount(&self) -> u64 {
         self.json()["data"]["amount"].as_u64().unwrap()
     }
 
@@ -100,13 +100,13 @@ impl Post {
 type Script = dyn Fn(&Post) -> Say + Send + Sync;
 
 /// The merchant's app, as far as webhooks go.
-struct App {
+pub struct App {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
     /// Its keys, as the bytes that they are.
     keys: Vec<Vec<u8>>,
-    directory: TempDir,
+    pub directory: TempDir,
 }
 
 struct Shared {
@@ -127,7 +127,7 @@ fn text_of(key: &[u8]) -> String {
 
 impl App {
     /// An app that does this with what it gets.
-    async fn new(script: impl Fn(&Post) -> Say + Send + Sync + 'static) -> Self {
+    pub async fn new(script: impl Fn(&Post) -> Say + Send + Sync + 'static) -> Self {
         Self::at("127.0.0.1:0", script).await
     }
 
@@ -157,19 +157,19 @@ impl App {
         self.directory.path().join("keys")
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/payment-events?from=tillgate", self.address)
     }
 
     /// A sidecar that tells this app, and may list.
-    fn sidecar(&self, settings: &[(&str, &str)]) -> Sidecar {
+    pub fn sidecar(&self, settings: &[(&str, &str)]) -> Sidecar {
         let (url, file) = (self.url(), self.key_file());
         let own = [("webhook.url", &*url), ("webhook.secret_file", file.to_str().unwrap())];
         Sidecar::dev(&[&FAST, &own[..], settings].concat())
     }
 
     /// The same as a program, in front of this gateway.
-    async fn program(&self, gateway: &str, settings: &[(&str, &str)]) -> (Program, SocketAddr, SocketAddr) {
+    pub async fn program(&self, gateway: &str, settings: &[(&str, &str)]) -> (Program, SocketAddr, SocketAddr) {
         let (url, file) = (self.url(), self.key_file());
         let own = [
             ("WEBHOOK__URL", &*url),
@@ -180,17 +180,17 @@ impl App {
     }
 
     /// Everything that it has got.
-    fn heard(&self) -> Vec<Post> {
+    pub fn heard(&self) -> Vec<Post> {
         self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same, once it is so many.
-    async fn has_heard(&self, count: usize) -> Vec<Post> {
+    pub async fn has_heard(&self, count: usize) -> Vec<Post> {
         until("so many posts", async || Some(self.heard()).filter(|heard| heard.len() >= count)).await
     }
 
     /// Asserts that it hears no more than so many, as far as a short while tells.
-    async fn hears_no_more_than(&self, count: usize) -> Vec<Post> {
+    pub async fn hears_no_more_than(&self, count: usize) -> Vec<Post> {
         let heard = self.has_heard(count).await;
         sleep(Duration::from_millis(250)).await;
         assert_eq!(self.heard().len(), count, "{:#?}", self.heard());
@@ -300,21 +300,21 @@ async fn next_post(stream: &mut TcpStream, read: &mut Vec<u8>, shared: &Shared) 
 }
 
 /// Lets so much time pass at once: for all who wait in this process.
-async fn skip(time: Duration) {
+pub async fn skip(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
 /// A payment of that amount: its code and watch code.
-async fn started(sidecar: &Sidecar, amount: usize) -> (String, String) {
+pub async fn started(sidecar: &Sidecar, amount: usize) -> (String, String) {
     let answer = sidecar.start(format!("{{\"amount\":{amount}}}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     (answer.text("code").to_owned(), answer.text("watch_code").to_owned())
 }
 
 /// The same, and paid.
-async fn paid(sidecar: &Sidecar, amount: usize) -> (String, String) {
+pub async fn paid(sidecar: &Sidecar, amount: usize) -> (String, String) {
     let codes = started(sidecar, amount).await;
     sidecar.pay(&codes.0);
     codes
@@ -335,28 +335,28 @@ async fn page(sidecar: &Sidecar, query: &str) -> Value {
 }
 
 /// All deliveries, the newest first.
-async fn deliveries(sidecar: &Sidecar) -> Vec<Value> {
+pub async fn deliveries(sidecar: &Sidecar) -> Vec<Value> {
     page(sidecar, "?limit=1000").await["deliveries"].as_array().unwrap().clone()
 }
 
 /// The one delivery of that id, once this holds of it.
-async fn delivery(sidecar: &Sidecar, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
+pub async fn delivery(sidecar: &Sidecar, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
     until("a delivery like that", async || {
         deliveries(sidecar).await.into_iter().find(|delivery| delivery["id"] == id && holds(delivery))
     })
     .await
 }
 
-async fn delivered(sidecar: &Sidecar, outcome: &str) -> f64 {
+pub async fn delivered(sidecar: &Sidecar, outcome: &str) -> f64 {
     sidecar.metric(&format!("tillgate_webhook_deliveries_total{{outcome=\"{outcome}\"}}")).await
 }
 
-async fn pending(sidecar: &Sidecar) -> f64 {
+pub async fn pending(sidecar: &Sidecar) -> f64 {
     sidecar.metric("tillgate_webhooks_pending").await
 }
 
 #[track_caller]
-fn assert_count(found: f64, expected: u32) {
+pub fn assert_count(found: f64, expected: u32) {
     assert!((found - f64::from(expected)).abs() < f64::EPSILON, "{found}, not {expected}");
 }
 
