@@ -1,6 +1,8 @@
 //! Telling the app: what is owed, and when to try again.
 
-use std::sync::Arc;
+mod recovery;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,10 +10,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clock;
+use self::recovery::Recovery;
+use crate::clock::{self, Instant};
 use crate::courier::{Courier, Posted};
 use crate::flight::Airport;
 use crate::json::Json;
@@ -19,8 +22,6 @@ use crate::payment::Report;
 use crate::random;
 use crate::store::{self, Delivery, Kind, State, Store, Tracked};
 
-/// Tries at the same time: an app that is slow with one message gets the others all the same.
-const AT_ONCE: usize = 16;
 /// From one try to the next, and then the last of these again and again.
 const STEPS: [Duration; 8] = [
     Duration::from_secs(1),
@@ -59,7 +60,8 @@ impl Pusher {
         for outcome in [DELIVERED, RETRY, GIVEN_UP, GONE] {
             drop(outcomes.get_or_create(&Ended { outcome }));
         }
-        let post = Arc::new(Post { store, courier, outcomes: outcomes.clone() });
+        let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
+        let post = Arc::new(Post { store, courier, recovery, ended: Notify::new(), outcomes: outcomes.clone() });
         // One task for all messages; each try is a flight of its own.
         let task = tokio::spawn(run(post, airport));
         Self { outcomes, _task: AbortOnDropHandle::new(task) }
@@ -74,45 +76,79 @@ impl Pusher {
 struct Post {
     store: Arc<Store>,
     courier: Courier,
+    recovery: Mutex<Recovery>,
+    /// Rings when a try has ended.
+    ended: Notify,
     outcomes: Family<Ended, Counter>,
 }
 
 async fn run(post: Arc<Post>, airport: Airport) {
-    let (places, more) = (Arc::new(Semaphore::new(AT_ONCE)), post.store.owes_more());
-    // Nobody closes it.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        let delivery = loop {
-            match post.store.take_due() {
-                Ok(delivery) => break delivery,
-                Err(next) => tokio::select! {
-                    () = more.notified() => {}
-                    () = async {
-                        match next {
-                            Some(next) => clock::sleep_until(next).await,
-                            None => std::future::pending().await,
-                        }
-                    } => {}
-                },
+    let more = post.store.owes_more();
+    loop {
+        let wake_up = match Try::next(&post) {
+            Ok(next) => {
+                airport.launch(next.make());
+                continue;
+            }
+            Err(wake_up) => wake_up,
+        };
+        let later = async {
+            match wake_up {
+                Some(moment) => clock::sleep_until(moment).await,
+                None => std::future::pending().await,
             }
         };
-        let post = post.clone();
-        airport.launch(async move {
-            post.try_once(&delivery).await;
-            drop(place);
-        });
+        tokio::select! {
+            () = more.notified() => {}
+            () = post.ended.notified() => {}
+            () = later => {}
+        }
+    }
+}
+
+/// A try under way. It counts as one until it is dropped.
+struct Try {
+    post: Arc<Post>,
+    delivery: Arc<Delivery>,
+    began: Instant,
+}
+
+impl Try {
+    /// Begins the next one, if one may begin and a message is due; else says when to look again, if not before another
+    /// one has ended or something is put into the store.
+    fn next(post: &Arc<Post>) -> Result<Self, Option<Instant>> {
+        let began = clock::now();
+        let mut recovery = post.recovery();
+        recovery.may_begin(began)?;
+        let delivery = post.store.take_due()?;
+        recovery.begin(began);
+        Ok(Self { post: post.clone(), delivery, began })
+    }
+
+    async fn make(self) {
+        let posted = self.post.courier.post(&self.delivery.id, &self.delivery.body).await;
+        self.post.posted((*self.delivery).clone(), self.began, posted).await;
+    }
+}
+
+impl Drop for Try {
+    fn drop(&mut self) {
+        self.post.recovery().end(self.began);
+        self.post.ended.notify_one();
     }
 }
 
 impl Post {
-    async fn try_once(&self, delivery: &Delivery) {
-        let posted = self.courier.post(&delivery.id, &delivery.body).await;
-        let (now, mut delivery) = (clock::now(), delivery.clone());
+    /// A try that began at that moment is over: what becomes of its message, and what it says about the app.
+    async fn posted(&self, mut delivery: Delivery, began: Instant, posted: Posted) {
+        let now = clock::now();
         delivery.tries += 1;
         let (id, kind, tries) = (&delivery.id, delivery.kind.label(), delivery.tries);
         let outcome = match posted {
             Posted::Delivered => {
                 tracing::info!(id, kind, tries, "webhook delivered");
                 (delivery.state, delivery.last_error) = (State::Delivered(now), None);
+                self.delivered(now).await;
                 DELIVERED
             }
             Posted::Gone => {
@@ -121,16 +157,34 @@ impl Post {
                 GONE
             }
             Posted::Failed { why, retry_after } => {
+                let is_back = self.recovery().failed(began, now);
                 let wait = next_try(delivery.tries, now - delivery.since, retry_after, random::fraction());
+                // Nothing is asked for longer than there is time for.
+                let asked = wait.map(|wait| retry_after.unwrap_or_default().min(wait));
+                let wait = if is_back { asked } else { wait };
                 let in_seconds = wait.map(|wait| wait.as_secs());
                 tracing::warn!(id, kind, tries, why, in_seconds, "webhook not delivered");
                 delivery.state = wait.map_or(State::Failed(now), |wait| State::Due(now + wait));
-                delivery.last_error = Some(why);
+                delivery.not_before = retry_after.and(asked).map(|asked| now + asked);
+                (delivery.failed, delivery.last_error) = (Some(now), Some(why));
                 if wait.is_some() { RETRY } else { GIVEN_UP }
             }
         };
         self.outcomes.get_or_create(&Ended { outcome }).inc();
         self.store.posted(delivery).await;
+    }
+
+    /// The app took a message: if it is back by that, what failed while it was away is due again.
+    async fn delivered(&self, now: Instant) {
+        let Some(failed) = self.recovery().succeeded(now) else { return };
+        let failing_seconds = (*failed.end() - *failed.start()).as_secs();
+        tracing::info!(failing_seconds, "the app takes webhooks again: what failed meanwhile is due at once");
+        // Written before the message is: a crash in between would find an app that is not away any more.
+        self.store.hasten(failed).await;
+    }
+
+    fn recovery(&self) -> MutexGuard<'_, Recovery> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

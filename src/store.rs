@@ -41,7 +41,7 @@ pub(crate) use self::file::CannotOpen;
 use self::file::File;
 pub(crate) use self::journal::{Change, OutOfReach};
 pub(crate) use self::known::{Known, Record, Seen, Settled, Tracked};
-pub(crate) use self::outbox::{Delivery, Kind, State};
+pub(crate) use self::outbox::{Delivery, Kind, LastTries, State};
 pub(crate) use self::place::Place;
 use self::shelf::Shelf;
 pub(crate) use self::shown::shown;
@@ -311,6 +311,8 @@ impl Store {
             created_at,
             since,
             tries: 0,
+            failed: None,
+            not_before: None,
             last_error: None,
             state: State::Due(since),
         }))

@@ -1,12 +1,16 @@
 //! What the app is still to be told of, as the one sees it who posts it.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use super::fact::Fact;
-use super::{Delivery, State, Store};
+use super::{Delivery, LastTries, State, Store};
 use crate::clock::{self, Instant};
+
+/// Messages that are looked at in one go when the app is back: so long nobody else gets at the shelf.
+const HASTENED_AT_ONCE: usize = 1000;
 
 impl Store {
     /// Takes out a message that may be posted at this moment; else says when the next may be.
@@ -38,10 +42,39 @@ impl Store {
                 return Some(delivery);
             }
             shelf.outbox.hold(&delivery);
-            let delivery = Arc::new(Delivery { state: State::Due(clock::now()), ..(*delivery).clone() });
+            let state = State::Due(clock::now());
+            let delivery = Arc::new(Delivery { state, not_before: None, ..(*delivery).clone() });
             (delivery.clone(), self.keep(&mut shelf, Fact::Delivery(delivery)))
         };
         let _ = kept.done().await;
         Some(delivery)
+    }
+
+    /// How the app has been doing before this process began.
+    pub(crate) fn last_tries(&self) -> LastTries {
+        self.shelf().outbox.last_tries()
+    }
+
+    /// The app is back since the end of this time: what failed within it, and waits for another try, is due again, each
+    /// message once; not before what the app asked for is over.
+    pub(crate) async fn hasten(&self, away: RangeInclusive<Instant>) {
+        self.shelf().outbox.came_back(away);
+        let mut after = Some(0);
+        while let Some(number) = after {
+            let kept: Vec<_> = {
+                let mut shelf = self.shelf();
+                let (found, last) = shelf.outbox.hastened(number, HASTENED_AT_ONCE);
+                after = last;
+                let hastened = found.into_iter().map(|(before, hastened)| {
+                    // Nobody takes it out before this is written: it would come back to where it is now.
+                    shelf.outbox.hold(&before);
+                    self.keep(&mut shelf, Fact::Delivery(Arc::new(hastened)))
+                });
+                hastened.collect()
+            };
+            for kept in kept {
+                let _ = kept.done().await;
+            }
+        }
     }
 }

@@ -28,6 +28,11 @@ impl Lived {
         Self { opened, before }
     }
 
+    /// When the store was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.opened.now
+    }
+
     /// The mark of a moment; negative if the store is younger than that.
     pub(super) fn mark(&self, moment: Instant) -> i64 {
         self.before.saturating_add(clock::milliseconds_between(self.opened.now, moment))

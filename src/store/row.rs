@@ -170,6 +170,8 @@ pub(super) struct DeliveryRow {
 struct DeliveryMarks {
     since: i64,
     at: i64,
+    failed: Option<i64>,
+    not_before: Option<i64>,
 }
 
 impl DeliveryRow {
@@ -186,7 +188,12 @@ impl DeliveryRow {
             last_error: delivery.last_error.clone(),
             state: delivery.state.label().to_owned(),
             at: clocks.wall(at),
-            marks: Some(DeliveryMarks { since: mark(delivery.since), at: mark(at) }),
+            marks: Some(DeliveryMarks {
+                since: mark(delivery.since),
+                at: mark(at),
+                failed: delivery.failed.map(mark),
+                not_before: delivery.not_before.map(mark),
+            }),
         }
     }
 
@@ -201,6 +208,8 @@ impl DeliveryRow {
             since: times.since,
             created_at: time(self.created_at)?,
             tries: self.tries,
+            failed: times.failed,
+            not_before: times.not_before,
             state: state.into_iter().find(|state| state.label() == self.state).ok_or(Unreadable)?,
             id: self.id,
             body: self.body.into(),
@@ -215,9 +224,27 @@ impl DeliveryRow {
             let most = LONGEST_STEP.saturating_mul(self.tries);
             let age = Duration::try_from(at.duration_since(created_at)).unwrap_or_default().min(most);
             let due = lived.due_by_wall(age.min(LONGEST_STEP), at);
-            return Ok(DeliveryTimes { due, past: lived.past_by_wall(at), since: due.checked_sub(age).unwrap_or(due) });
+            return Ok(DeliveryTimes {
+                due,
+                past: lived.past_by_wall(at),
+                since: due.checked_sub(age).unwrap_or(due),
+                // When is not known: as late as can be.
+                failed: (self.tries > 0).then(|| lived.opened()),
+                not_before: None,
+            });
         };
-        Ok(DeliveryTimes { due: lived.due(marks.at, at), past: lived.past(marks.at), since: lived.past(marks.since) })
+        // How the wall clock showed any other moment when this was written.
+        let wall = |mark: i64| {
+            let milliseconds = self.at.saturating_add(mark.saturating_sub(marks.at));
+            Timestamp::from_millisecond(milliseconds).unwrap_or(at)
+        };
+        Ok(DeliveryTimes {
+            due: lived.due(marks.at, at),
+            past: lived.past(marks.at),
+            since: lived.past(marks.since),
+            failed: marks.failed.map(|mark| lived.past(mark)),
+            not_before: marks.not_before.map(|mark| lived.due(mark, wall(mark))),
+        })
     }
 }
 
@@ -228,6 +255,8 @@ struct DeliveryTimes {
     /// Since when it is in its state otherwise.
     past: Instant,
     since: Instant,
+    failed: Option<Instant>,
+    not_before: Option<Instant>,
 }
 
 /// As it is written.
@@ -295,7 +324,7 @@ mod tests {
         /// Written by one process, and read by the next at the same moment.
         #[test]
         fn what_is_written_is_read_again(
-            due in 0_u64..100_000, since in 0_u64..100_000, lived in YEARS
+            due in 0_u64..100_000, since in 0_u64..100_000, failed: Option<u16>, not_before: Option<u16>, lived in YEARS
         ) {
             let reading = Reading { now: clock::now(), wall: Timestamp::UNIX_EPOCH };
             let lived = Lived::new(reading, lived);
@@ -309,6 +338,8 @@ mod tests {
                 created_at: Timestamp::UNIX_EPOCH,
                 since: ago(since),
                 tries: 2,
+                failed: failed.map(|failed| ago(failed.into())),
+                not_before: not_before.map(|wait| reading.now + Duration::from_millis(wait.into())),
                 last_error: None,
                 state: State::Due(reading.now + Duration::from_millis(due)),
             };
