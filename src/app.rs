@@ -115,7 +115,7 @@ impl App {
             courier.register(&mut registry);
             others.extend([courier.keys(), courier.network().clone() as Arc<dyn Look>]);
         }
-        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, airport.clone()));
+        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), airport.clone()));
         if let Some(pusher) = &pusher {
             pusher.register(&mut registry);
         }

@@ -125,8 +125,8 @@ impl Courier {
         registry.register("webhook_key_reload_failures", "Looks at the key file that found nothing usable", failures);
     }
 
-    /// Posts it, once.
-    pub(crate) async fn post(&self, id: &str, body: &str) -> Posted {
+    /// Posts it, once. What the app says of a failure goes through `scrub` before any of it is shown.
+    pub(crate) async fn post(&self, id: &str, body: &str, scrub: impl Fn(String) -> String) -> Posted {
         let failed = |why: &str| Posted::Failed { why: why.to_owned(), retry_after: None };
         let Some(keys) = self.keys.get() else { return failed("there is no key to sign with") };
         let timestamp = clock::unix_seconds();
@@ -150,7 +150,7 @@ impl Courier {
             Ok(answer) => {
                 let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 Posted::Failed {
-                    why: reason(&answer, clock::wall()),
+                    why: reason(&answer, clock::wall(), scrub),
                     retry_after: retry_after.and_then(clock::parse_retry_after),
                 }
             }
@@ -161,8 +161,9 @@ impl Courier {
     }
 }
 
-/// Most bytes that are read of an answer that is no success.
-const MAX_REASON: usize = 2048;
+/// Most bytes that are read of an answer that is no success: more than is shown, so that no secret in it is cut in two
+/// before it is looked for.
+const MAX_REASON: usize = 16 * 1024;
 /// Most characters of it that are shown.
 const SHOWN: usize = 200;
 /// Clocks that are further apart than this are worth a word: a receiver refuses a signature that is too old.
@@ -170,13 +171,13 @@ const CLOCKS_DIFFER: i64 = 60;
 
 /// What an answer that is no success says about itself: its status, where it points to, its first characters, and how far
 /// its clock is from ours.
-fn reason(answer: &Response<Bytes>, now: Timestamp) -> String {
+fn reason(answer: &Response<Bytes>, now: Timestamp, scrub: impl Fn(String) -> String) -> String {
     let mut reason = format!("status {}", answer.status().as_u16());
     let header = |name| answer.headers().get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
     if let Some(location) = header(LOCATION) {
-        reason.push_str(&format!(", Location {}", shown(&location)));
+        reason.push_str(&format!(", Location {}", shown(&scrub(location.into_owned()))));
     }
-    let body = shown(&String::from_utf8_lossy(answer.body()));
+    let body = shown(&scrub(String::from_utf8_lossy(answer.body()).into_owned()));
     if !body.is_empty() {
         reason.push_str(&format!(": {body}"));
     }
@@ -213,6 +214,7 @@ mod tests {
             }
             answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
         };
+        let reason = |answer: &Response<Bytes>, now| reason(answer, now, |text| text);
         assert_eq!(reason(&answer(&[], ""), now), "status 500");
         let found = reason(&answer(&[("location", "/login")], " no\r\n\tsuch \u{7} key=whsec_abc= here"), now);
         assert_eq!(found, "status 500, Location /login: no such  key=[redacted] here");

@@ -250,6 +250,11 @@ impl Gateway {
         }
     }
 
+    /// The same text without the secret: for what others than the gateway say.
+    pub(crate) fn scrub(&self, text: String) -> String {
+        Scrubber::new(self.secret.ever_held()).text(text)
+    }
+
     /// How it was when it was last asked.
     pub(crate) fn health(&self) -> Health {
         *self.metrics.health.lock().unwrap_or_else(PoisonError::into_inner)

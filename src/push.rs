@@ -17,6 +17,7 @@ use self::recovery::Recovery;
 use crate::clock::{self, Instant};
 use crate::courier::{Courier, Posted};
 use crate::flight::Airport;
+use crate::gateway::Gateway;
 use crate::json::Json;
 use crate::payment::Report;
 use crate::random;
@@ -55,13 +56,14 @@ struct Ended {
 
 impl Pusher {
     /// Starts posting.
-    pub(crate) fn new(store: Arc<Store>, courier: Courier, airport: Airport) -> Self {
+    pub(crate) fn new(store: Arc<Store>, courier: Courier, gateway: Arc<Gateway>, airport: Airport) -> Self {
         let outcomes = Family::default();
         for outcome in [DELIVERED, RETRY, GIVEN_UP, GONE] {
             drop(outcomes.get_or_create(&Ended { outcome }));
         }
         let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
-        let post = Arc::new(Post { store, courier, recovery, ended: Notify::new(), outcomes: outcomes.clone() });
+        let post =
+            Arc::new(Post { store, courier, gateway, recovery, ended: Notify::new(), outcomes: outcomes.clone() });
         // One task for all messages; each try is a flight of its own.
         let task = tokio::spawn(run(post, airport));
         Self { outcomes, _task: AbortOnDropHandle::new(task) }
@@ -76,6 +78,8 @@ impl Pusher {
 struct Post {
     store: Arc<Store>,
     courier: Courier,
+    /// Knows the secret that an app may not show in a reason.
+    gateway: Arc<Gateway>,
     recovery: Mutex<Recovery>,
     /// Rings when a try has ended.
     ended: Notify,
@@ -126,7 +130,8 @@ impl Try {
     }
 
     async fn make(self) {
-        let posted = self.post.courier.post(&self.delivery.id, &self.delivery.body).await;
+        let Post { courier, gateway, .. } = &*self.post;
+        let posted = courier.post(&self.delivery.id, &self.delivery.body, |text| gateway.scrub(text)).await;
         self.post.posted((*self.delivery).clone(), self.began, posted).await;
     }
 }

@@ -655,14 +655,18 @@ async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
     let (good, bad) = (file("good", "Basic dXNlcjpzM2NyM3Q=\n"), file("bad", "dXNlcjpzM2NyM3Q=\n"));
     let missing = directory.path().join("missing").to_str().unwrap().to_owned();
     let proxy = "http://proxy.internal:3128";
-    let cases: [(&[(&str, &str)], &str, &str); 7] = [
-        (&[("PROXY", "https://proxy.internal")], "gateway.proxy", "plain http"),
-        (&[("PROXY", "http://user:s3cr3t@proxy.internal")], "gateway.proxy", "proxy_authorization_file"),
-        (&[("PROXY", "proxy.internal:3128")], "gateway.proxy", "http://HOST:PORT"),
-        (&[("PROXY_AUTHORIZATION_FILE", &good)], "gateway.proxy", "is set, and this is not"),
-        (&[("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &bad)], "gateway.proxy_authorization_file", "Basic"),
-        (&[("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &missing)], "gateway.proxy_authorization_file", "missing"),
-        (&[("PROXY", proxy), ("URL", "http://localhost:1")], "gateway.url", "plain http"),
+    let cases = [
+        (vec![("PROXY", "https://proxy.internal")], "gateway.proxy", "plain http"),
+        (vec![("PROXY", "http://user:s3cr3t@proxy.internal")], "gateway.proxy", "proxy_authorization_file"),
+        (vec![("PROXY", "proxy.internal:3128")], "gateway.proxy", "http://HOST:PORT"),
+        (vec![("PROXY_AUTHORIZATION_FILE", &*good)], "gateway.proxy", "is set, and this is not"),
+        (vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*bad)], "gateway.proxy_authorization_file", "Basic"),
+        (
+            vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*missing)],
+            "gateway.proxy_authorization_file",
+            "missing",
+        ),
+        (vec![("PROXY", proxy), ("URL", "http://localhost:1")], "gateway.url", "plain http"),
     ];
     for (settings, key, expected) in cases {
         let mut variables = vec![
