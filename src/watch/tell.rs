@@ -60,9 +60,9 @@ fn tell_amount(before: &Record, seen: &Seen, code: Option<&str>) -> bool {
     true
 }
 
-/// As much of it as a line of the log bears.
-fn shortened(text: &str) -> &str {
-    text.char_indices().nth(100).map_or(text, |(end, _)| &text[..end])
+/// As much of it as a line of the log bears, without what a terminal takes for a command.
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 /// The amount that the gateway names, as the number that it wrote: read when it is wanted, not kept for each payment.
