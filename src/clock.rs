@@ -87,9 +87,9 @@ pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
     Some(Duration::try_from(parse_http_date(text)?.duration_since(wall())).unwrap_or_default())
 }
 
-/// A date as HTTP writes it (RFC 9110, section 5.6.7); `None` when it cannot be read.
+/// A date as HTTP writes it, in each of its three forms (RFC 9110, section 5.6.7); `None` when it cannot be read.
 pub(crate) fn parse_http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
+    httpdate::parse_http_date(text.trim()).ok()?.try_into().ok()
 }
 
 /// Whole seconds, rounded up and at least one: what our own `Retry-After` says.
@@ -131,7 +131,9 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_or_as_a_date() {
         assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        for date in ["Wed, 21 Oct 2015 07:28:00 GMT", "Wednesday, 21-Oct-15 07:28:00 GMT", "Wed Oct 21 07:28:00 2015"] {
+            assert_eq!(parse_retry_after(date), Some(Duration::ZERO), "{date}");
+        }
         assert_eq!(parse_retry_after("soon"), None);
         assert_eq!(retry_after_seconds(Duration::from_millis(1001)), 2);
         assert_eq!(retry_after_seconds(Duration::ZERO), 1);
