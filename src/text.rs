@@ -26,6 +26,15 @@ where
     text.parse().map(Some).map_err(de::Error::custom)
 }
 
+/// What others wrote, as a line of the log or a terminal bears it: without control characters, and without those that
+/// change the direction or the lines of the text around them.
+pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {
+    let is_printable = |c: &char| {
+        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().filter(is_printable)
+}
+
 /// A path as configuration holds it: text, so that it can be printed as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) std::path::PathBuf);

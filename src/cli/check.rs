@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Exit, answer, complain, tell};
 use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Order};
 use crate::{clock, start};
 
 /// Prints the configuration, or everything that is wrong with it; goes online when asked to.
@@ -16,11 +16,13 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
         Err(faults) => return tell(&faults),
     };
     answer(&loaded.explained.to_string());
+    let gateway = gateway(&loaded);
     if online && let Err(why) = connect(&loaded).await {
-        complain(&why);
+        // Others wrote some of it, like the names in a certificate.
+        complain(&gateway.scrub(why));
         return Exit::Failed;
     }
-    if start && let Err(why) = start_one(&loaded).await {
+    if start && let Err(why) = start_one(&gateway, &start::smallest_order(&loaded.config.start)).await {
         complain(&why);
         return Exit::Failed;
     }
@@ -66,11 +68,13 @@ async fn probe(
     Ok(())
 }
 
-async fn start_one(loaded: &Loaded) -> Result<(), String> {
+fn gateway(loaded: &Loaded) -> Gateway {
     let transport = loaded.network.clone();
-    let gateway = Gateway::new(&loaded.config.gateway, loaded.gateway_url.clone(), loaded.secret.clone(), transport);
-    let order = start::smallest_order(&loaded.config.start);
-    match gateway.start(&order).await {
+    Gateway::new(&loaded.config.gateway, loaded.gateway_url.clone(), loaded.secret.clone(), transport)
+}
+
+async fn start_one(gateway: &Gateway, order: &Order) -> Result<(), String> {
+    match gateway.start(order).await {
         Ok(_) => {
             let amount = order.amount;
             answer(&format!(

@@ -21,7 +21,7 @@ use crate::clock::{self, Instant};
 /// Longest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
 /// Most fields in one. A table of them is made for each answer.
-const MAX_FIELDS: usize = 512;
+const MAX_FIELDS: usize = 1024;
 /// Most interim answers (1xx) before the real one.
 const MAX_INTERIM: usize = 100;
 

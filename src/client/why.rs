@@ -6,6 +6,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
 use super::Side;
+use crate::text;
 
 /// Names of a certificate that are told: it may have thousands.
 const MAX_NAMES: usize = 3;
@@ -18,7 +19,11 @@ pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
         if let Some(tls) = of_tls(error) {
             return words(side, tls);
         }
-        let line = error.to_string();
+        let line = match error.downcast_ref::<io::Error>() {
+            // What TLS and the standard library say of it is not for people.
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+            _ => error.to_string(),
+        };
         if !text.ends_with(&line) {
             text.push_str(if text.is_empty() { "" } else { ": " });
             text.push_str(&line);
@@ -124,7 +129,8 @@ fn of_certificate(side: Side, error: &CertificateError) -> String {
                     "its certificate names no host (subjectAltName; a name in CN does not count), so it is not one for {expected}"
                 );
             }
-            let names: Vec<_> = presented.iter().take(MAX_NAMES).map(|name| bare(name)).collect();
+            let names: Vec<String> =
+                presented.iter().take(MAX_NAMES).map(|name| text::printable(bare(name)).collect()).collect();
             let more = if presented.len() > MAX_NAMES { " and others" } else { "" };
             format!("its certificate is not one for {expected}, but for {}{more}: check {url}", names.join(", "))
         }

@@ -34,6 +34,17 @@ impl Keys {
         if keys.is_empty() { Err("there is no key in it (one a line)".to_owned()) } else { Ok(Self(keys)) }
     }
 
+    /// The same text without the keys.
+    pub(super) fn redact(&self, text: String) -> String {
+        let mut text = text;
+        for key in &self.0 {
+            let key = Zeroizing::new(STANDARD.encode(&**key));
+            // A prefix, quotes and padding may be missing.
+            text = text.replace(key.trim_end_matches('='), "[redacted]");
+        }
+        text
+    }
+
     /// A signature for each key, as the header has them.
     pub(super) fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
         let signatures = self.0.iter().filter_map(|key| {

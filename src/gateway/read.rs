@@ -2,6 +2,7 @@
 
 use super::scrub::Scrubber;
 use crate::json::{self, Json, Lenient, Object};
+use crate::text;
 
 /// As much of what the gateway says as a person is shown.
 const MAX_MESSAGE: usize = 200;
@@ -83,13 +84,13 @@ fn message_in(object: &Object) -> Option<&str> {
 /// The text, or that of an object.
 fn words(value: &Json) -> Option<&str> {
     match value {
-        Json::Object(object) => MESSAGES.iter().find_map(|name| text(json::get(object, name)?)),
-        value => text(value),
+        Json::Object(object) => MESSAGES.iter().find_map(|name| text_of(json::get(object, name)?)),
+        value => text_of(value),
     }
 }
 
 /// A text that has something to read in it.
-fn text(value: &Json) -> Option<&str> {
+fn text_of(value: &Json) -> Option<&str> {
     value.as_text().filter(|text| text.contains(|c: char| !c.is_control() && !c.is_whitespace()))
 }
 
@@ -105,7 +106,7 @@ fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
 fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
     // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it in two,
     // and half of it would not be found: shortened last.
-    let message: String = message.chars().filter(|c| !c.is_control()).collect();
+    let message: String = text::printable(message).collect();
     let message: String = scrubber.text(message).trim().chars().take(MAX_MESSAGE).collect();
     (!message.is_empty()).then_some(message)
 }

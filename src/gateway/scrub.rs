@@ -64,6 +64,8 @@ impl Scrubber {
 /// The forms that it can have; derived for one answer, and wiped after it.
 struct Needles<'a> {
     raw: &'a str,
+    /// In small letters: names of hosts come back so.
+    lower: Zeroizing<String>,
     /// Few answers have a text in them that could be base64 of it, or hex.
     base64: OnceCell<Vec<Zeroizing<String>>>,
     hex: OnceCell<Vec<Zeroizing<String>>>,
@@ -71,7 +73,8 @@ struct Needles<'a> {
 
 impl<'a> Needles<'a> {
     fn of(raw: &'a str) -> Self {
-        Self { raw, base64: OnceCell::new(), hex: OnceCell::new() }
+        let lower = Zeroizing::new(raw.to_ascii_lowercase());
+        Self { raw, lower, base64: OnceCell::new(), hex: OnceCell::new() }
     }
 
     /// The text without it, if it was in there.
@@ -98,9 +101,15 @@ impl<'a> Needles<'a> {
         (!hits.is_empty()).then_some(clean)
     }
 
-    /// Where it stands as it is: what follows may be another, and no part of an escape of its last character.
+    /// Where it stands as it is, in capitals or not: what follows may be another, and no part of an escape of its last
+    /// character.
     fn raw_in(&self, text: &str) -> Option<Range<usize>> {
-        text.find(self.raw).map(|start| start..start + self.raw.len())
+        if text.len() < self.raw.len() {
+            return None;
+        }
+        // As long as the text itself, byte for byte.
+        let text = Zeroizing::new(text.to_ascii_lowercase());
+        text.find(&**self.lower).map(|start| start..start + self.raw.len())
     }
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it, or lost because they were written

@@ -142,7 +142,10 @@ impl Drop for Hidden {
 fn furnish(path: &Path, group: u32) -> io::Result<Id> {
     // Held, not opened: who else may write into the directory could put another file in its place, and have us open
     // that one to the group.
-    let held = OpenOptions::new().read(true).custom_flags((OFlags::PATH | OFlags::NOFOLLOW).bits().cast_signed()).open(path)?;
+    let held = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::PATH | OFlags::NOFOLLOW).bits().cast_signed())
+        .open(path)?;
     let made = held.metadata()?;
     if !made.file_type().is_socket() || made.nlink() != 1 {
         return Err(io::Error::other("another program took its place"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::json::{self, Json};
 use crate::payment::{Decimal, Report, Status};
 use crate::store::{Record, Seen};
+use crate::text;
 
 /// What is odd about an answer, and was not about the one before it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,7 @@ fn tell_amount(before: &Record, seen: &Seen, code: Option<&str>) -> bool {
 
 /// As much of it as a line of the log bears, without what a terminal takes for a command.
 fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(100).collect()
+    text::printable(text).take(100).collect()
 }
 
 /// The amount that the gateway names, as the number that it wrote: read when it is wanted, not kept for each payment.

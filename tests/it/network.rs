@@ -685,6 +685,52 @@ async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
     }
 }
 
+/// What a certificate is for is written by others: a name in it may be anything.
+#[tokio::test]
+async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_commands_to_a_terminal() {
+    const SECRET: &str = "Sk-Live-0123456789abcdef";
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (ca, acceptor) = scripted::tls(&format!("{SECRET}.example"));
+    std::fs::write(file("ca.pem"), ca).unwrap();
+    std::fs::write(file("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    let odd = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
+    let url = format!("https://localhost:{}", odd.address.port());
+    let (ca_file, keys) = (file("ca.pem"), file("keys"));
+    let settings = [("MERCHANT__SECRET", SECRET), ("GATEWAY__CA_FILE", &*ca_file), ("GATEWAY__RETRIES", "0")];
+    let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
+    let refused = start_at(api, ORDER).await;
+    assert!(refused.text("detail").contains("for [redacted].example"), "{refused:?}");
+
+    let completed = WATCHED.replace("created\"", "completed\"");
+    let gateway = Gateway::new(move |_, request| {
+        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &completed }))
+    })
+    .await;
+    let settings = [
+        ("MERCHANT__SECRET", SECRET),
+        ("WEBHOOK__URL", &*url),
+        ("WEBHOOK__SECRET_FILE", &*keys),
+        ("WEBHOOK__CA_FILE", &*ca_file),
+    ];
+    let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
+    assert_eq!(start_at(api, ORDER).await.status, 200);
+    let line = sidecar.log_line("webhook not delivered").await;
+    assert!(line.contains("[redacted].example"), "{line}");
+
+    let gateway = gateway.url();
+    let variables = [
+        ("TILLGATE_GATEWAY__URL", &*gateway),
+        ("TILLGATE_MERCHANT__SECRET", SECRET),
+        ("TILLGATE_WEBHOOK__URL", &*url),
+        ("TILLGATE_WEBHOOK__SECRET_FILE", &*keys),
+        ("TILLGATE_WEBHOOK__CA_FILE", &*ca_file),
+    ];
+    let (code, _, said) = run(&["check", "--online"], &variables).await;
+    assert!(code == 1 && said.contains("[redacted].example"), "{said}");
+    assert!(!said.to_lowercase().contains(&SECRET.to_lowercase()), "{said}");
+}
+
 /// A webhook over https, to a server with a certificate of its own authority.
 #[tokio::test]
 async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
