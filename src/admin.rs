@@ -1,12 +1,12 @@
 //! The operator's listener: probes, metrics, status. It reads and never does; it has no secret and no whole code.
 
 mod figures;
+mod format;
 mod history;
 mod page;
 mod plot;
 mod status;
 mod tables;
-mod words;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use self::history::{History, Hour, Point};
 use self::status::Status;
 use crate::clock::{self, Instant};
 use crate::gateway::Gateway;
-use crate::ready::Ready;
-use crate::serve::{self, Address, Body, Refusal};
+use crate::readiness::Readiness;
+use crate::server::{self, Address, Body, Rejection};
 use crate::store::Store;
 use crate::telemetry::{self, Samples};
 use crate::text;
@@ -49,7 +49,7 @@ impl Default for Config {
 pub(crate) struct Admin(Arc<Inner>);
 
 struct Inner {
-    ready: Ready,
+    readiness: Readiness,
     registry: Registry,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
@@ -63,7 +63,7 @@ struct Inner {
 impl Admin {
     /// Tells of these.
     pub(crate) fn new(
-        ready: Ready,
+        readiness: Readiness,
         registry: Registry,
         gateway: Arc<Gateway>,
         store: Arc<Store>,
@@ -71,7 +71,16 @@ impl Admin {
     ) -> Self {
         let since = clock::now();
         let history = History::new(Point::new(since, &Samples::of(&registry)));
-        Self(Arc::new(Inner { ready, registry, gateway, store, history, loopback, since, started_at: clock::wall() }))
+        Self(Arc::new(Inner {
+            readiness,
+            registry,
+            gateway,
+            store,
+            history,
+            loopback,
+            since,
+            started_at: clock::wall(),
+        }))
     }
 
     /// Remembers what the page shows of the last hour. Never returns.
@@ -106,12 +115,12 @@ impl Admin {
 
 impl Inner {
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        if let Some(refusal) = request.extensions().get::<Refusal>() {
-            return match (refusal, request.uri().path()) {
+        if let Some(rejection) = request.extensions().get::<Rejection>() {
+            return match (rejection, request.uri().path()) {
                 // Whoever holds all the places must not make the process look dead, and be restarted for it.
-                (Refusal::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
-                (Refusal::Overloaded, "/readyz") => self.ready(""),
-                _ => refused(*refusal),
+                (Rejection::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
+                (Rejection::Overloaded, "/readyz") => self.ready(""),
+                _ => rejected(*rejection),
             };
         }
         if self.loopback && !is_from_here(request.headers()) {
@@ -136,10 +145,10 @@ impl Inner {
     }
 
     fn ready(&self, query: &str) -> Response<Body> {
-        let ready = self.ready.is_ready();
+        let ready = self.readiness.is_ready();
         let mut body = String::new();
         if query.split('&').any(|part| part.split('=').next() == Some("verbose")) {
-            for (name, ok) in self.ready.checks() {
+            for (name, ok) in self.readiness.checks() {
                 body.push_str(&if ok { format!("[+]{name} ok\n") } else { format!("[-]{name} not ready\n") });
             }
         }
@@ -188,21 +197,21 @@ impl Inner {
 fn is_from_here(headers: &HeaderMap) -> bool {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let same_site = |site: &HeaderValue| site == "none" || site == "same-origin";
-    serve::is_local_host(headers)
+    server::is_local_host(headers)
         && !headers.contains_key(ORIGIN)
         && headers.get_all(SEC_FETCH_SITE).iter().all(same_site)
 }
 
-fn refused(refusal: Refusal) -> Response<Body> {
-    match refusal {
-        Refusal::Overloaded => text(StatusCode::SERVICE_UNAVAILABLE, "503: too many connections\n"),
-        Refusal::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "408: too slow\n"),
+fn rejected(rejection: Rejection) -> Response<Body> {
+    match rejection {
+        Rejection::Overloaded => text(StatusCode::SERVICE_UNAVAILABLE, "503: too many connections\n"),
+        Rejection::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "408: too slow\n"),
         _ => text(StatusCode::BAD_REQUEST, "400: not a well-formed request\n"),
     }
 }
 
 fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(serve::full(body));
+    let mut response = Response::new(server::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -1,15 +1,15 @@
 //! The merchant's door: HTTP in, for the app beside us.
 
+mod auth;
 mod deliveries;
 mod document;
-mod door;
 mod events;
 mod page;
 mod payments;
 mod problem;
-mod seats;
 mod start;
 mod stream;
+mod waiter_limit;
 mod waiting;
 mod watch;
 
@@ -33,21 +33,21 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+pub(crate) use self::auth::Tokens;
 use self::document::Document;
-pub(crate) use self::door::Tokens;
 use self::events::Events;
 use self::page::Pages;
-use self::problem::{Problem, Word};
-use self::seats::{Kind, Seats};
+use self::problem::{ErrorCode, Problem};
+use self::waiter_limit::{Kind, WaiterLimit};
 use self::waiting::Interruption;
 use self::watch::Question;
-use crate::file::Watched;
+use crate::file::ReloadableFile;
 use crate::payment::WatchCode;
-use crate::serve::{Address, Body, BoxError, Caller, Entrance, Limits, Refusal};
+use crate::server::{Address, Body, BoxError, ConnectionHandle, Limits, ListenAddr, Rejection};
 use crate::start::Starter;
 use crate::store::Store;
 use crate::text::{self, FilePath};
-use crate::watch::Board;
+use crate::watch::StatusPoller;
 use crate::{clock, random};
 
 /// `[listen]`
@@ -56,7 +56,7 @@ use crate::{clock, random};
 pub(crate) struct Config {
     /// Where the app finds us.
     #[serde(with = "text")]
-    pub(crate) address: Option<Entrance>,
+    pub(crate) address: Option<ListenAddr>,
     /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
     #[serde(with = "text")]
     pub(crate) token_file: Option<FilePath>,
@@ -81,7 +81,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: Some(Entrance::Tcp(Address::Localhost(8700))),
+            address: Some(ListenAddr::Tcp(Address::Localhost(8700))),
             token_file: None,
             #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
             max_connections: NonZeroU32::new(4096).unwrap(),
@@ -112,12 +112,12 @@ pub(crate) struct Api(Arc<Inner>);
 
 struct Inner {
     starter: Starter,
-    board: Board,
+    poller: StatusPoller,
     store: Arc<Store>,
-    tokens: Option<Arc<Watched<Tokens>>>,
+    tokens: Option<Arc<ReloadableFile<Tokens>>>,
     /// Who gets in may see every code.
     lists: bool,
-    seats: Seats,
+    waiters: WaiterLimit,
     max_body_bytes: usize,
     body_timeout: Duration,
     max_wait: Duration,
@@ -190,18 +190,18 @@ impl Api {
         config: &Config,
         max_wait: Duration,
         starter: Starter,
-        board: Board,
+        poller: StatusPoller,
         store: Arc<Store>,
-        tokens: Option<Arc<Watched<Tokens>>>,
+        tokens: Option<Arc<ReloadableFile<Tokens>>>,
         lists: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             starter,
-            board,
+            poller,
             store,
             lists: lists || tokens.is_some(),
             tokens,
-            seats: Seats::new(config.limits().max_connections),
+            waiters: WaiterLimit::new(config.limits().max_connections),
             max_body_bytes: config.max_body_bytes.get(),
             body_timeout: config.body_timeout,
             max_wait,
@@ -221,7 +221,7 @@ impl Api {
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("refused", "Requests answered with an error, by its word", self.0.refused.clone());
-        self.0.seats.register(registry);
+        self.0.waiters.register(registry);
     }
 
     /// The API as a service.
@@ -253,15 +253,15 @@ impl Inner {
         let id = request_id(&request);
         // A bug in one request must not end the connection without an answer.
         let result = AssertUnwindSafe(self.route(route, request, &id)).catch_unwind().await;
-        let result = result.unwrap_or_else(|_| Err(Problem::new(Word::Internal, "This is a bug in tillgate.")));
+        let result = result.unwrap_or_else(|_| Err(Problem::new(ErrorCode::Internal, "This is a bug in tillgate.")));
         let (mut response, error, outcome, detail) = match result {
             Ok(response) => (response, None, None, None),
             Err(problem) => {
                 let problem = problem.of(route);
-                let (word, outcome) = (problem.word.text(), problem.outcome_label());
-                self.refused.get_or_create(&Refused { error: word }).inc();
+                let (code, outcome) = (problem.code.text(), problem.outcome_label());
+                self.refused.get_or_create(&Refused { error: code }).inc();
                 let detail = problem.is_ours_or_the_gateways().then(|| problem.detail.clone());
-                (problem.render(&id), Some(word), outcome, detail)
+                (problem.render(&id), Some(code), outcome, detail)
             }
         };
         let headers = response.headers_mut();
@@ -283,13 +283,13 @@ impl Inner {
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
     {
-        if let Some(refusal) = request.extensions().get::<Refusal>() {
-            return Err((*refusal).into());
+        if let Some(rejection) = request.extensions().get::<Rejection>() {
+            return Err((*rejection).into());
         }
         let unread = !request.body().is_end_stream();
         let refuse = |problem: Problem| if unread { problem.closing() } else { problem };
         let tokens = self.tokens.as_ref().map(|tokens| tokens.get());
-        door::check(request.headers(), tokens.as_ref().map(Option::as_deref)).map_err(refuse)?;
+        auth::check(request.headers(), tokens.as_ref().map(Option::as_deref)).map_err(refuse)?;
         if self.draining.is_cancelled() {
             return Err(refuse(Problem::draining()));
         }
@@ -307,10 +307,10 @@ impl Inner {
                 let interruption = self.interruption(&request);
                 let question = Question { code: &code, headers: request.headers(), wait };
                 if !question.wants_stream() {
-                    return watch::watch(&self.board, &question, &self.seats, &interruption).await;
+                    return watch::watch(&self.poller, &question, &self.waiters, &interruption).await;
                 }
-                let seat = self.seats.take(&Kind::STREAM).map_err(refuse)?;
-                Ok(watch::stream(&self.board, &question, id, interruption, seat).await)
+                let slot = self.waiters.take(&Kind::STREAM).map_err(refuse)?;
+                Ok(watch::stream(&self.poller, &question, id, interruption, slot).await)
             }
             (Route::Events | Route::Payments | Route::Deliveries, &Method::GET) | (Route::Redeliver, &Method::POST)
                 if !self.lists =>
@@ -326,9 +326,9 @@ impl Inner {
                 deliveries::redeliver(&self.store, id).await.map_err(refuse)
             }
             (Route::Events, &Method::GET) => {
-                let seat = self.seats.take(&Kind::EVENTS).map_err(refuse)?;
-                let feed = self.board.feed(watch::last_event(request.headers()));
-                Ok(stream::response(Events(feed), self.interruption(&request), seat))
+                let slot = self.waiters.take(&Kind::EVENTS).map_err(refuse)?;
+                let feed = self.poller.feed(watch::last_event(request.headers()));
+                Ok(stream::response(Events(feed), self.interruption(&request), slot))
             }
             (Route::Payments, &Method::GET) => {
                 payments::payments(&self.store, &self.pages, request.uri().query().unwrap_or_default()).map_err(refuse)
@@ -339,11 +339,11 @@ impl Inner {
                 Err(refuse(Problem::method_not_allowed("GET")))
             }
             (Route::Pay, _) => Err(refuse(Problem::new(
-                Word::NotFound,
+                ErrorCode::NotFound,
                 "The pay page is the gateway's: send the payer to the pay_url that the start answered with.",
             ))),
             (Route::Nowhere, _) => Err(refuse(Problem::new(
-                Word::NotFound,
+                ErrorCode::NotFound,
                 "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events, GET /payments, GET /deliveries, POST /deliveries/{id}/redeliver and GET /openapi.json, which describes them.",
             ))),
         }
@@ -351,7 +351,7 @@ impl Inner {
 
     /// What may end the wait of this request.
     fn interruption<B>(&self, request: &Request<B>) -> Interruption {
-        Interruption::new(self.draining.clone(), request.extensions().get::<Caller>().cloned())
+        Interruption::new(self.draining.clone(), request.extensions().get::<ConnectionHandle>().cloned())
     }
 
     /// The whole body, within its size and time.
@@ -361,7 +361,7 @@ impl Inner {
     {
         let too_large = || {
             let limit = self.max_body_bytes;
-            Problem::new(Word::BodyTooLarge, format!("The body is over {limit} bytes (listen.max_body_bytes)."))
+            Problem::new(ErrorCode::BodyTooLarge, format!("The body is over {limit} bytes (listen.max_body_bytes)."))
         };
         if body.size_hint().lower() > self.max_body_bytes as u64 {
             return Err(too_large());
@@ -370,10 +370,12 @@ impl Inner {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Problem::new(
-                Word::BadRequest,
+                ErrorCode::BadRequest,
                 "The body broke off, or is not framed as HTTP/1.1 has it (RFC 9112, section 7).",
             )),
-            Err(_) => Err(Problem::new(Word::RequestTimeout, "The body did not come in time (listen.body_timeout).")),
+            Err(_) => {
+                Err(Problem::new(ErrorCode::RequestTimeout, "The body did not come in time (listen.body_timeout)."))
+            }
         }
     }
 }

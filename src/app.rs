@@ -15,22 +15,22 @@ use crate::api::Api;
 use crate::client::{Network, Transport};
 use crate::clock;
 use crate::config::{Config, Loaded};
-use crate::file::{Look, Patience};
-use crate::flight::Airport;
+use crate::file::{Reload, Settle};
 use crate::gateway::Gateway;
-use crate::manager::{Manager, State};
 use crate::push::{self, Pusher};
-use crate::ready::{Latch, Ready};
+use crate::readiness::{Latch, Readiness};
 use crate::sandbox::Sandbox;
-use crate::serve::{self, Address, Limits, Server};
-use crate::signal::{Signal, Signals};
+use crate::sd_notify::{SdNotify, ServiceState};
+use crate::server::{self, Address, Limits, Server};
+use crate::signals::{Signal, Signals};
 use crate::start::{Allowed, Starter};
 use crate::store::{CannotOpen, Compose, Place, Store};
+use crate::tasks::SharedTasks;
 use crate::telemetry;
-use crate::watch::Board;
+use crate::watch::StatusPoller;
 
 /// How often the files are looked at; what is new is taken at the second look.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often the store forgets what has had its time; more often where that is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often a secret that is still missing is told.
@@ -41,14 +41,14 @@ pub(crate) struct App {
     config: Config,
     pub(crate) api: Api,
     admin: Admin,
-    board: Board,
+    poller: StatusPoller,
     store: Arc<Store>,
     /// Where the app is told of its payments.
     pusher: Option<Pusher>,
     /// The starts and webhooks that are under way, whether somebody still waits for them or not.
-    airport: Airport,
+    tasks: SharedTasks,
     files: Files,
-    ready: Ready,
+    readiness: Readiness,
 }
 
 /// Where the gateway is.
@@ -78,10 +78,10 @@ impl App {
     /// When the store cannot be opened.
     pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
         let lists = dev || loaded.is_unix();
-        let Loaded { mut config, gateway_url, secret, tokens, network, courier, passed: _, explained: _ } = loaded;
-        config.listen.max_connections = serve::room_for(config.listen.max_connections);
+        let Loaded { mut config, gateway_url, secret, tokens, network, courier, inherited: _, explained: _ } = loaded;
+        config.listen.max_connections = server::room_for(config.listen.max_connections);
         let mut registry = telemetry::registry();
-        let airport = Airport::default();
+        let tasks = SharedTasks::default();
         let transport: Arc<dyn Transport> = match behind {
             Behind::Network => network.clone(),
             Behind::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
@@ -90,64 +90,73 @@ impl App {
         let compose = courier.is_some().then_some(push::compose as Compose);
         let place = config.store.url.clone().unwrap_or(Place::Memory);
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
-        let ready = Ready::default();
-        drop(ready.latch("draining"));
-        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose, &ready)?);
+        let readiness = Readiness::default();
+        drop(readiness.latch("draining"));
+        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose, &readiness)?);
         let allowed = Allowed::new(&config.redirect, dev);
-        let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), airport.clone());
-        let board = Board::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
+        let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), tasks.clone());
+        let poller = StatusPoller::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
         network.register(&mut registry);
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);
-        board.register(&mut registry);
+        poller.register(&mut registry);
         let max_wait = config.watch.max_wait;
-        let api = Api::new(&config.listen, max_wait, starter, board.clone(), store.clone(), tokens.clone(), lists);
+        let api = Api::new(&config.listen, max_wait, starter, poller.clone(), store.clone(), tokens.clone(), lists);
         api.register(&mut registry);
-        let latch = Some(ready.latch("secret"));
-        let mut others: Vec<Arc<dyn Look>> = vec![network];
+        let latch = Some(readiness.latch("secret"));
+        let mut others: Vec<Arc<dyn Reload>> = vec![network];
         if let Some(tokens) = &tokens {
             let failures = tokens.failures.clone();
             registry.register("token_reload_failures", "Looks at the token file that found nothing usable", failures);
         }
-        others.extend(tokens.map(|tokens| tokens as Arc<dyn Look>));
+        others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
         if let Some(courier) = &courier {
             courier.register(&mut registry);
-            others.extend([courier.keys(), courier.network().clone() as Arc<dyn Look>]);
+            others.extend([courier.keys(), courier.network().clone() as Arc<dyn Reload>]);
         }
-        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), airport.clone()));
+        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), tasks.clone()));
         if let Some(pusher) = &pusher {
             pusher.register(&mut registry);
         }
         let mut files = Files { secret: Arc::new(secret), latch, others, missing_for: Duration::ZERO };
         files.release();
         let loopback = config.admin.address.is_none_or(Address::is_loopback);
-        let admin = Admin::new(ready.clone(), registry, gateway, store.clone(), loopback);
-        Ok(Self { config, api, board, store, pusher, admin, airport, files, ready })
+        let admin = Admin::new(readiness.clone(), registry, gateway, store.clone(), loopback);
+        Ok(Self { config, api, poller, store, pusher, admin, tasks, files, readiness })
     }
 
     /// Serves on these sockets until the process is asked to end.
-    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals, manager: &Manager) -> End {
-        let Self { config, api: door, board: _board, store, pusher, admin: admin_door, airport, mut files, ready } =
-            self;
+    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals, service_manager: &SdNotify) -> End {
+        let Self {
+            config,
+            api: api_service,
+            poller: _poller,
+            store,
+            pusher,
+            admin: admin_service,
+            tasks,
+            mut files,
+            readiness,
+        } = self;
         let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
         let [api_server, admin_server] = &servers;
         // Its file, if it has one, is removed at the end of the run.
         let Opened { listeners, place, file: _file } = api;
         for listener in listeners {
-            api_server.serve(listener, door.clone().service());
+            api_server.serve(listener, api_service.clone().service());
         }
         for listener in admin.listeners {
-            admin_server.serve(listener, admin_door.clone().service());
+            admin_server.serve(listener, admin_service.clone().service());
         }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             listen = place,
             admin = %admin.address,
-            ready = ready.is_ready(),
+            ready = readiness.is_ready(),
             "tillgate is running"
         );
-        manager.tell(State::Ready);
+        service_manager.tell(ServiceState::Ready);
         let reload = Notify::new();
         let asked_to_end = async {
             while signals.next().await == Signal::Reload {
@@ -156,20 +165,20 @@ impl App {
         };
         tokio::select! {
             () = asked_to_end => {}
-            () = files.keep_looking(&reload) => {}
-            () = admin_door.keep_history() => {}
+            () = files.keep_reloading(&reload) => {}
+            () = admin_service.keep_history() => {}
             () = keep_sweeping(&store, config.start.idempotency_ttl) => {}
             () = store.broken() => return End::Broken,
         }
-        let _draining = ready.latch("draining");
-        manager.tell(State::Stopping);
+        let _draining = readiness.latch("draining");
+        service_manager.tell(ServiceState::Stopping);
         tracing::info!("shutting down: finishing what is under way");
-        door.drain();
+        api_service.drain();
         drop(pusher);
         api_server.stop_accepting();
         let drained = async {
             api_server.idle().await;
-            airport.idle().await;
+            tasks.idle().await;
             api_server.close().await;
             store.close().await;
         };
@@ -223,39 +232,39 @@ pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
 
 /// The files that may change while we run.
 struct Files {
-    secret: Arc<dyn Look>,
+    secret: Arc<dyn Reload>,
     /// Held while there is no secret.
     latch: Option<Latch>,
-    others: Vec<Arc<dyn Look>>,
+    others: Vec<Arc<dyn Reload>>,
     missing_for: Duration,
 }
 
 impl Files {
     /// Looks every few seconds, and at once when asked to. Never returns.
-    async fn keep_looking(&mut self, now: &Notify) {
+    async fn keep_reloading(&mut self, now: &Notify) {
         loop {
             // A time-out is the usual case here.
-            let patience = match clock::timeout(LOOK_EVERY, now.notified()).await {
+            let settle = match clock::timeout(RELOAD_EVERY, now.notified()).await {
                 Ok(()) => {
                     tracing::info!("reading the files again");
-                    Patience::Little
+                    Settle::Briefly
                 }
-                Err(_) => Patience::TwoLooks,
+                Err(_) => Settle::TwoReads,
             };
-            self.look(patience).await;
+            self.reload(settle).await;
         }
     }
 
-    async fn look(&mut self, patience: Patience) {
+    async fn reload(&mut self, settle: Settle) {
         let all: Vec<_> = self.others.iter().chain([&self.secret]).cloned().collect();
         // A file may lie on a slow mount: requests do not wait for it.
-        let looked = tokio::task::spawn_blocking(move || {
+        let reloaded = tokio::task::spawn_blocking(move || {
             for file in all {
-                file.look(patience);
+                file.reload(settle);
             }
         })
         .await;
-        if looked.is_err() {
+        if reloaded.is_err() {
             tracing::error!("looking at the files crashed");
         }
         self.release();
@@ -275,16 +284,16 @@ impl Files {
                 "merchant.secret_file is missing or cannot be used: not ready, and the gateway is asked nothing: secret_unavailable"
             );
         }
-        self.missing_for += LOOK_EVERY;
+        self.missing_for += RELOAD_EVERY;
     }
 }
 
-impl Look for Network {
+impl Reload for Network {
     fn is_loaded(&self) -> bool {
         true
     }
 
-    fn look(&self, patience: Patience) -> bool {
-        Network::look(self, patience)
+    fn reload(&self, settle: Settle) -> bool {
+        Network::reload(self, settle)
     }
 }

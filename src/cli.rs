@@ -19,12 +19,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{App, Behind, Bound, CannotBind, End, Opened};
-use crate::config::{self, Environment, Fault, Source};
-use crate::harden::{self, Hardening};
-use crate::manager::Manager;
+use crate::config::{self, Diagnostic, Environment, Source};
+use crate::hardening::{self, Hardening};
 use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
-use crate::serve::{Address, Entrance};
-use crate::signal::{Signal, Signals};
+use crate::sd_notify::SdNotify;
+use crate::server::{Address, ListenAddr};
+use crate::signals::{Signal, Signals};
 use crate::{app, clock, telemetry};
 
 /// How the program ends.
@@ -153,7 +153,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     // The app that `dev` runs would inherit all of this, and the only secret there is the sandbox's.
     let runs_an_app = matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
     if !environment.is_debuggable() && !runs_an_app {
-        harden::harden();
+        hardening::apply();
     }
     // A sidecar is small: more threads than this would only cost memory on a large machine.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
@@ -197,16 +197,16 @@ async fn command(command: Command, environment: Environment) -> Exit {
 async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
     let loaded = match config::load(Source::File(config.path.as_deref()), &environment) {
         Ok(loaded) => loaded,
-        Err(faults) => return tell(&faults),
+        Err(diagnostics) => return tell(&diagnostics),
     };
     // Listened for before anything is open: a signal that comes early is not lost.
     let (mut signals, _log) = match begin(&loaded.config.log, &environment) {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
-    let manager = environment.manager().unwrap_or_else(|error| {
+    let service_manager = environment.service_manager().unwrap_or_else(|error| {
         tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
-        Manager::default()
+        SdNotify::default()
     });
     // The secret may stand in it.
     drop(environment);
@@ -219,8 +219,8 @@ async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
     }
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
     // Each has a default, and the empty text means that.
-    let entrance = listen.address.clone().unwrap_or(Entrance::Tcp(Address::Localhost(8700)));
-    let bound = Opened::new(&entrance, loaded.passed.as_ref())
+    let listen_addr = listen.address.clone().unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
+    let bound = Opened::new(&listen_addr, loaded.inherited.as_ref())
         .and_then(|api| Ok((api, Bound::new("admin.address", admin.address.unwrap_or(Address::Localhost(8701)))?)));
     let (api, admin) = match bound {
         Ok(bound) => bound,
@@ -231,8 +231,8 @@ async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
         Err(error) => return failed(&error),
     };
     let end = tokio::select! {
-        end = app.run(api, admin, &mut signals, &manager) => end,
-        never = manager.keep_alive() => match never {},
+        end = app.run(api, admin, &mut signals, &service_manager) => end,
+        never = service_manager.keep_alive() => match never {},
     };
     match end {
         End::Drained => Exit::Fine,
@@ -288,12 +288,12 @@ fn cannot_bind(error: &CannotBind) -> Exit {
 }
 
 /// Everything that is wrong, at once.
-fn tell(faults: &[Fault]) -> Exit {
+fn tell(diagnostics: &[Diagnostic]) -> Exit {
     let mut text = String::new();
-    for Fault { key, place, what, mend } in faults {
-        text.push_str(&format!("error: {key}: {what}\n   at: {place}\n mend: {mend}\n"));
+    for Diagnostic { key, place, what, help } in diagnostics {
+        text.push_str(&format!("error: {key}: {what}\n   at: {place}\n help: {help}\n"));
     }
-    let plural = if faults.len() == 1 { "" } else { "s" };
-    let _ = writeln!(std::io::stderr().lock(), "{text}{} fault{plural} in the configuration", faults.len());
+    let plural = if diagnostics.len() == 1 { "" } else { "s" };
+    let _ = writeln!(std::io::stderr().lock(), "{text}{} fault{plural} in the configuration", diagnostics.len());
     Exit::Usage
 }

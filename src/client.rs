@@ -34,7 +34,7 @@ pub(crate) use self::target::Target;
 use self::tls::Files;
 pub(crate) use self::tls::{Identity, Roots, chain, key, roots};
 use crate::clock::{self, Instant};
-use crate::file::Patience;
+use crate::file::Settle;
 
 /// The other side as seen from here: a request goes in, its answer comes out. A network or the sandbox stands behind it.
 pub(crate) trait Transport: Send + Sync {
@@ -178,11 +178,11 @@ impl Network {
     }
 
     /// Looks at its files, and drops idle connections that are too old. True when something new was taken.
-    pub(crate) fn look(&self, patience: Patience) -> bool {
+    pub(crate) fn reload(&self, settle: Settle) -> bool {
         self.pool.sweep();
         let authorization = self.connector.proxy().and_then(Proxy::authorization);
-        let has_authorization = authorization.is_some_and(|file| file.look(patience));
-        if !self.files.look(patience) {
+        let has_authorization = authorization.is_some_and(|file| file.reload(settle));
+        if !self.files.reload(settle) {
             return has_authorization;
         }
         match self.files.tls() {

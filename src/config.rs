@@ -20,10 +20,10 @@ pub(crate) use self::reach::{Reach, admin_address, authorization, reach};
 use crate::api::Tokens;
 use crate::client::Network;
 use crate::courier::Courier;
-use crate::file::Watched;
+use crate::file::ReloadableFile;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
-use crate::serve::{Entrance, Passed};
+use crate::server::{InheritedSocket, ListenAddr};
 use crate::{admin, api, courier, gateway, secret, start, store, telemetry, watch};
 
 /// Every key there is. What a key means is said where its section is defined.
@@ -42,17 +42,17 @@ pub(crate) struct Config {
     pub(crate) log: telemetry::Config,
 }
 
-/// A configuration without faults, and what its files held.
+/// A configuration without errors, and what its files held.
 pub(crate) struct Loaded {
     pub(crate) config: Config,
     pub(crate) gateway_url: BaseUrl,
     pub(crate) secret: Secret,
-    pub(crate) tokens: Option<Arc<Watched<Tokens>>>,
+    pub(crate) tokens: Option<Arc<ReloadableFile<Tokens>>>,
     pub(crate) network: Arc<Network>,
     /// Where the app wants to be told.
     pub(crate) courier: Option<Courier>,
     /// The socket that `listen.address` names, where it names one that was passed.
-    pub(crate) passed: Option<Passed>,
+    pub(crate) inherited: Option<InheritedSocket>,
     pub(crate) explained: Explained,
 }
 
@@ -60,16 +60,16 @@ impl Loaded {
     /// Only who may open the API's socket file reaches it.
     pub(crate) fn is_unix(&self) -> bool {
         match &self.config.listen.address {
-            Some(Entrance::Unix(_)) => true,
-            Some(Entrance::Passed(_)) => self.passed.as_ref().is_some_and(Passed::is_unix),
-            Some(Entrance::Tcp(_)) | None => false,
+            Some(ListenAddr::Unix(_)) => true,
+            Some(ListenAddr::Inherited(_)) => self.inherited.as_ref().is_some_and(InheritedSocket::is_unix),
+            Some(ListenAddr::Tcp(_)) | None => false,
         }
     }
 }
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct Diagnostic {
     /// The key, or the file where no key is to blame.
     pub(crate) key: String,
     /// Where the value comes from.
@@ -77,5 +77,5 @@ pub(crate) struct Fault {
     /// What is wrong with it.
     pub(crate) what: String,
     /// What to do.
-    pub(crate) mend: String,
+    pub(crate) help: String,
 }

@@ -18,7 +18,7 @@ use url::Url;
 pub(crate) use self::sign::{Keys, fresh_key};
 use crate::client::{Network, TransportError};
 use crate::clock;
-use crate::file::{Look, Watched};
+use crate::file::{Reload, ReloadableFile};
 use crate::text::{self, FilePath};
 
 /// `[webhook]`
@@ -93,7 +93,7 @@ pub(crate) enum Posted {
 /// The way to the app.
 pub(crate) struct Courier {
     target: Target,
-    keys: Arc<Watched<Keys>>,
+    keys: Arc<ReloadableFile<Keys>>,
     network: Arc<Network>,
     timeout: Duration,
 }
@@ -104,12 +104,17 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 impl Courier {
     /// To this target, signing with these keys as they are at the time.
-    pub(crate) fn new(target: Target, keys: Arc<Watched<Keys>>, network: Arc<Network>, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        target: Target,
+        keys: Arc<ReloadableFile<Keys>>,
+        network: Arc<Network>,
+        timeout: Duration,
+    ) -> Self {
         Self { target, keys, network, timeout }
     }
 
     /// The file of the keys, to look at for changes.
-    pub(crate) fn keys(&self) -> Arc<dyn Look> {
+    pub(crate) fn keys(&self) -> Arc<dyn Reload> {
         self.keys.clone()
     }
 

@@ -22,7 +22,7 @@ use crate::clock;
 /// So long a content must stay the same that is wanted at once: writing it over takes less.
 const SETTLES: Duration = Duration::from_millis(10);
 /// So often it is looked at again for that: who writes without end is not waited for.
-const MAX_LOOKS: usize = 5;
+const MAX_READS: usize = 5;
 /// No file that we read is larger than this; one that is was named by mistake.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -30,7 +30,7 @@ const MAX_BYTES: usize = 1 << 20;
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
 /// A file, and the last good thing that was read from it.
-pub(crate) struct Watched<T> {
+pub(crate) struct ReloadableFile<T> {
     path: PathBuf,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
@@ -38,7 +38,7 @@ pub(crate) struct Watched<T> {
     /// that it leaves behind on the stack.
     hash: RandomState,
     /// Held for a whole look, reading included.
-    looked: Mutex<Looked>,
+    last_read: Mutex<LastRead>,
     /// Seconds since the epoch of the last good read.
     pub(crate) loaded_at: Gauge,
     /// Reads that found something bad.
@@ -49,7 +49,7 @@ pub(crate) struct Watched<T> {
 type Sight = Result<u64, io::ErrorKind>;
 
 #[derive(Default)]
-struct Looked {
+struct LastRead {
     /// What was decided about, good or bad: a bad one is told once, not every second.
     decided: Option<Sight>,
     /// What was seen last.
@@ -60,14 +60,14 @@ struct Looked {
 
 /// Whether to wait for a content to stay as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum Settle {
     /// Somebody said that it is there, or needs it now: take it unless it changes under our eyes. Blocks for some
     /// ten milliseconds.
-    Little,
+    Briefly,
     /// Take it as it is.
     None,
     /// Only what is the same in two looks: a file that is being written is not taken half-written.
-    TwoLooks,
+    TwoReads,
 }
 
 /// Why there is nothing good to begin with.
@@ -79,11 +79,11 @@ pub(crate) enum Unusable {
     Bad(String),
 }
 
-impl<T> Watched<T> {
+impl<T> ReloadableFile<T> {
     /// Names the file and looks at it once.
     ///
     /// # Errors
-    /// `Bad` content is an error from the start. A missing file is none: [`Watched::get`] is `None` until it comes.
+    /// `Bad` content is an error from the start. A missing file is none: [`ReloadableFile::get`] is `None` until it comes.
     pub(crate) fn open(
         path: impl Into<PathBuf>,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
@@ -93,11 +93,11 @@ impl<T> Watched<T> {
             parse: Box::new(parse),
             good: ArcSwapOption::empty(),
             hash: RandomState::new(),
-            looked: Mutex::default(),
+            last_read: Mutex::default(),
             loaded_at: Gauge::default(),
             failures: Counter::default(),
         };
-        match file.try_look(Patience::None) {
+        match file.try_reload(Settle::None) {
             Err(Unusable::Bad(why)) => Err(why),
             Ok(_) | Err(Unusable::Missing) => Ok(file),
         }
@@ -115,8 +115,8 @@ impl<T> Watched<T> {
 
     /// Reads the file again. New good content takes the old one's place; bad content is logged and counted, and the
     /// last good stays. True when something new was taken.
-    pub(crate) fn look(&self, patience: Patience) -> bool {
-        match self.try_look(patience) {
+    pub(crate) fn reload(&self, settle: Settle) -> bool {
+        match self.try_reload(settle) {
             Ok(false) => false,
             Ok(true) => {
                 tracing::info!(file = %self.path.display(), "file loaded");
@@ -149,12 +149,12 @@ impl<T> Watched<T> {
     }
 
     /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
-    fn try_look(&self, patience: Patience) -> Result<bool, Unusable> {
+    fn try_reload(&self, settle: Settle) -> Result<bool, Unusable> {
         // One look at a time, so that an older content never takes the place of a newer one.
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut content, mut seen) = self.see();
-        if patience == Patience::Little && looked.decided != Some(seen) {
-            for _ in 1..MAX_LOOKS {
+        if settle == Settle::Briefly && last_read.decided != Some(seen) {
+            for _ in 1..MAX_READS {
                 std::thread::sleep(SETTLES);
                 let before = seen;
                 (content, seen) = self.see();
@@ -163,12 +163,12 @@ impl<T> Watched<T> {
                 }
             }
         }
-        let is_still = looked.last.replace(seen) == Some(seen);
-        if looked.decided == Some(seen) || (patience == Patience::TwoLooks && !is_still) {
+        let is_still = last_read.last.replace(seen) == Some(seen);
+        if last_read.decided == Some(seen) || (settle == Settle::TwoReads && !is_still) {
             return Ok(false);
         }
-        looked.decided = Some(seen);
-        if looked.good.map(Ok) == Some(seen) {
+        last_read.decided = Some(seen);
+        if last_read.good.map(Ok) == Some(seen) {
             // Gone or bad for a while, and the same again: nothing new.
             tracing::info!(file = %self.path.display(), "file good again, with the content in use");
             return Ok(false);
@@ -178,27 +178,27 @@ impl<T> Watched<T> {
             _ => Unusable::Bad(format!("it cannot be read: {error}")),
         })?;
         self.good.store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
-        looked.good = seen.ok();
+        last_read.good = seen.ok();
         self.loaded_at.set(clock::unix_seconds());
         Ok(true)
     }
 }
 
 /// Something that is looked at every second.
-pub(crate) trait Look: Send + Sync {
+pub(crate) trait Reload: Send + Sync {
     /// Whether there is something good to use.
     fn is_loaded(&self) -> bool;
-    /// See [`Watched::look`].
-    fn look(&self, patience: Patience) -> bool;
+    /// See [`ReloadableFile::reload`].
+    fn reload(&self, settle: Settle) -> bool;
 }
 
-impl<T: Send + Sync> Look for Watched<T> {
+impl<T: Send + Sync> Reload for ReloadableFile<T> {
     fn is_loaded(&self) -> bool {
         self.good.load().is_some()
     }
 
-    fn look(&self, patience: Patience) -> bool {
-        Watched::look(self, patience)
+    fn reload(&self, settle: Settle) -> bool {
+        ReloadableFile::reload(self, settle)
     }
 }
 
@@ -263,21 +263,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let parse = |bytes: &[u8]| if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(bytes.to_vec()) };
-        let file = Watched::open(&path, parse).unwrap();
+        let file = ReloadableFile::open(&path, parse).unwrap();
         assert!(file.get().is_none());
         for (content, good, failures) in
             [("one\r\n", "one", 0), ("", "one", 1), ("two\n\n", "two\n", 1), ("three", "three", 1)]
         {
             std::fs::write(&path, content).unwrap();
-            assert!(!file.look(Patience::TwoLooks), "it may still be written");
-            file.look(Patience::TwoLooks);
-            assert!(!file.look(Patience::None), "the same content is not new");
+            assert!(!file.reload(Settle::TwoReads), "it may still be written");
+            file.reload(Settle::TwoReads);
+            assert!(!file.reload(Settle::None), "the same content is not new");
             assert_eq!(file.get().unwrap().as_slice(), good.as_bytes());
             assert_eq!(file.failures.get(), failures);
         }
         std::fs::remove_file(&path).unwrap();
-        file.look(Patience::None);
+        file.reload(Settle::None);
         assert_eq!(file.get().unwrap().as_slice(), b"three");
-        assert!(Watched::open(dir.path(), parse).is_err(), "a directory");
+        assert!(ReloadableFile::open(dir.path(), parse).is_err(), "a directory");
     }
 }

@@ -28,7 +28,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use self::error::BadAnswer;
-pub(crate) use self::error::{Error, Outcome, Said};
+pub(crate) use self::error::{Error, GatewayMessage, Outcome};
 use self::scrub::Scrubber;
 pub(crate) use self::url::BaseUrl;
 pub(crate) use crate::client::Sharing;

@@ -12,7 +12,7 @@
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
 //! | 4 | `start`, `watch`, `push` | the stories; no HTTP word in them |
 //! | 3 | `gateway`, `courier`, `store` | the way to the gateway; posts a webhook; what must not be forgotten |
-//! | 2 | `client`, `limit`, `flight`, `secret`, `serve`, `ready`, `signal`, `manager`, `telemetry`, `harden`, `html` | mechanisms; no payment word in them |
+//! | 2 | `client`, `limit`, `tasks`, `secret`, `server`, `readiness`, `signals`, `sd_notify`, `telemetry`, `hardening`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
 mod admin;
@@ -24,23 +24,23 @@ mod clock;
 mod config;
 mod courier;
 mod file;
-mod flight;
 mod gateway;
-mod harden;
+mod hardening;
 mod html;
 mod json;
 mod limit;
-mod manager;
 mod payment;
 mod push;
 mod random;
-mod ready;
+mod readiness;
 pub mod sandbox;
+mod sd_notify;
 mod secret;
-mod serve;
-mod signal;
+mod server;
+mod signals;
 mod start;
 mod store;
+mod tasks;
 mod telemetry;
 mod text;
 mod watch;
@@ -51,7 +51,7 @@ mod watch;
 pub mod fuzz {
     pub use crate::config::fuzz as config;
     pub use crate::gateway::fuzz as gateway;
-    pub use crate::serve::fuzz as serve;
+    pub use crate::server::fuzz as server;
     pub use crate::start::fuzz as start;
     pub use crate::store::fuzz as store;
 }

@@ -16,12 +16,12 @@ use tokio_util::task::AbortOnDropHandle;
 use self::recovery::Recovery;
 use crate::clock::{self, Instant};
 use crate::courier::{Courier, Posted};
-use crate::flight::Airport;
 use crate::gateway::Gateway;
 use crate::json::Json;
 use crate::payment::Report;
 use crate::random;
-use crate::store::{self, Delivery, Kind, State, Store, Tracked};
+use crate::store::{self, Delivery, DeliveryState, Kind, Store, StoredPayment};
+use crate::tasks::SharedTasks;
 
 /// From one try to the next, and then the last of these again and again.
 const STEPS: [Duration; 8] = [
@@ -56,7 +56,7 @@ struct Ended {
 
 impl Pusher {
     /// Starts posting.
-    pub(crate) fn new(store: Arc<Store>, courier: Courier, gateway: Arc<Gateway>, airport: Airport) -> Self {
+    pub(crate) fn new(store: Arc<Store>, courier: Courier, gateway: Arc<Gateway>, tasks: SharedTasks) -> Self {
         let outcomes = Family::default();
         for outcome in [DELIVERED, RETRY, GIVEN_UP, GONE] {
             drop(outcomes.get_or_create(&Ended { outcome }));
@@ -64,8 +64,8 @@ impl Pusher {
         let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
         let post =
             Arc::new(Post { store, courier, gateway, recovery, ended: Notify::new(), outcomes: outcomes.clone() });
-        // One task for all messages; each try is a flight of its own.
-        let task = tokio::spawn(run(post, airport));
+        // One task for all messages; each try is a task of its own.
+        let task = tokio::spawn(run(post, tasks));
         Self { outcomes, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -86,12 +86,12 @@ struct Post {
     outcomes: Family<Ended, Counter>,
 }
 
-async fn run(post: Arc<Post>, airport: Airport) {
+async fn run(post: Arc<Post>, tasks: SharedTasks) {
     let more = post.store.owes_more();
     loop {
         let wake_up = match Try::next(&post) {
             Ok(next) => {
-                airport.launch(next.make());
+                tasks.launch(next.make());
                 continue;
             }
             Err(wake_up) => wake_up,
@@ -152,13 +152,13 @@ impl Post {
         let outcome = match posted {
             Posted::Delivered => {
                 tracing::info!(id, kind, tries, "webhook delivered");
-                (delivery.state, delivery.last_error) = (State::Delivered(now), None);
+                (delivery.state, delivery.last_error) = (DeliveryState::Delivered(now), None);
                 self.delivered(now).await;
                 DELIVERED
             }
             Posted::Gone => {
                 tracing::warn!(id, kind, tries, "the app does not want this webhook (410)");
-                (delivery.state, delivery.last_error) = (State::Failed(now), Some("status 410".to_owned()));
+                (delivery.state, delivery.last_error) = (DeliveryState::Failed(now), Some("status 410".to_owned()));
                 GONE
             }
             Posted::Failed { why, retry_after } => {
@@ -169,7 +169,7 @@ impl Post {
                 let wait = if is_back { asked } else { wait };
                 let in_seconds = wait.map(|wait| wait.as_secs());
                 tracing::warn!(id, kind, tries, why, in_seconds, "webhook not delivered");
-                delivery.state = wait.map_or(State::Failed(now), |wait| State::Due(now + wait));
+                delivery.state = wait.map_or(DeliveryState::Failed(now), |wait| DeliveryState::Due(now + wait));
                 delivery.not_before = retry_after.and(asked).map(|asked| now + asked);
                 (delivery.failed, delivery.last_error) = (Some(now), Some(why));
                 if wait.is_some() { RETRY } else { GIVEN_UP }
@@ -204,12 +204,12 @@ fn next_try(tries: u32, age: Duration, retry_after: Option<Duration>, jitter: f6
 }
 
 /// What is posted about a payment.
-pub(crate) fn compose(kind: Kind, tracked: &Tracked, report: Option<&Report>, at: Timestamp) -> String {
+pub(crate) fn compose(kind: Kind, stored: &StoredPayment, report: Option<&Report>, at: Timestamp) -> String {
     let text = |text: &str| Json::Text(text.to_owned());
     Json::Object(vec![
         ("type".to_owned(), text(kind.label())),
         ("timestamp".to_owned(), text(&at.to_string())),
-        ("data".to_owned(), Json::Object(store::shown(tracked, report))),
+        ("data".to_owned(), Json::Object(store::shown(stored, report))),
     ])
     .to_string()
 }

@@ -19,7 +19,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::clock;
-use crate::serve::{Body, BoxError, Refusal};
+use crate::server::{Body, BoxError, Rejection};
 use calls::Calls;
 pub use fault::{Fault, FaultError, Operation};
 use ledger::Ledger;
@@ -95,7 +95,7 @@ impl Sandbox {
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
-        if head.extensions.get::<Refusal>().is_some() {
+        if head.extensions.get::<Rejection>().is_some() {
             return Ok(Reply::message(StatusCode::BAD_REQUEST, "Not a well-formed request").into_response());
         }
         let Some(route) = Route::find(head.uri.path()) else {

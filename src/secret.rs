@@ -5,7 +5,7 @@
 //!
 //! Where else it stands: for the time of a start in its request (one buffer, wiped; TLS encrypts a copy in place); when
 //! the gateway echoes it, in the buffer of that connection until it is used again or ends; and when it came by a variable,
-//! in the environment of the process for good, where only root can read it (see [`crate::harden`]).
+//! in the environment of the process for good, where only root can read it (see [`crate::hardening`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::file::{Look, Patience, Watched};
+use crate::file::{Reload, ReloadableFile, Settle};
 use crate::text::{self, FilePath};
 
 /// The secret that the gateway's guide shows as an example.
@@ -44,7 +44,7 @@ pub(crate) struct Secret(Arc<Source>);
 enum Source {
     Inline(Arc<SecretString>),
     File {
-        file: Watched<SecretString>,
+        file: ReloadableFile<SecretString>,
         /// Those that were in the file before: they never expire, so they are still worth taking out of answers.
         before: Mutex<VecDeque<Arc<SecretString>>>,
         /// Held while one takes the place of another.
@@ -72,7 +72,7 @@ impl Secret {
     /// # Errors
     /// Says what is wrong with the content, never the content. A missing file is no error: it may be mounted late.
     pub(crate) fn file(path: &FilePath) -> Result<Self, String> {
-        let file = Watched::open(&path.0, parse)?;
+        let file = ReloadableFile::open(&path.0, parse)?;
         Ok(Self(Arc::new(Source::File {
             file,
             before: Mutex::default(),
@@ -107,12 +107,12 @@ impl Secret {
             return true;
         }
         let this = self.clone();
-        let look = move || {
+        let reload = move || {
             // The thread may outlive whoever waits for it, on a mount that hangs.
             let _turn = turn;
-            this.look(Patience::Little)
+            this.reload(Settle::Briefly)
         };
-        tokio::task::spawn_blocking(look).await.is_ok() && is_another()
+        tokio::task::spawn_blocking(reload).await.is_ok() && is_another()
     }
 
     /// It was given inline.
@@ -143,12 +143,12 @@ impl Secret {
     }
 }
 
-impl Look for Secret {
+impl Reload for Secret {
     fn is_loaded(&self) -> bool {
         self.now().is_some()
     }
 
-    fn look(&self, patience: Patience) -> bool {
+    fn reload(&self, settle: Settle) -> bool {
         match &*self.0 {
             Source::Inline(_) => false,
             Source::File { file, before, taking, .. } => {
@@ -159,7 +159,7 @@ impl Look for Secret {
                 if let Some(old) = &old {
                     before().push_front(old.clone());
                 }
-                let is_new = file.look(patience);
+                let is_new = file.reload(settle);
                 let mut before = before();
                 if !is_new && old.is_some() {
                     before.pop_front();

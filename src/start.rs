@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
-use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway, Order, Outcome, Started};
 use crate::json::{Json, Object};
 use crate::limit::{Limiter, Rate, Refused};
 use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment};
-use crate::store::{NotKept, Store};
+use crate::store::{Store, WriteFailed};
+use crate::tasks::{SharedTask, SharedTasks};
 use crate::{clock, telemetry};
 
 /// `[start]`
@@ -85,7 +85,7 @@ pub(crate) enum Error {
     NoRoomForKey,
     /// The payment cannot be kept, or could not be.
     #[error("the store has no room, or could not be written")]
-    NotKept {
+    WriteFailed {
         /// The gateway may have started one.
         sent: bool,
     },
@@ -94,7 +94,7 @@ pub(crate) enum Error {
     Crashed,
 }
 
-type Running = HashMap<IdempotencyKey, (Fingerprint, Flight<Result<Arc<str>, Error>>)>;
+type Running = HashMap<IdempotencyKey, (Fingerprint, SharedTask<Result<Arc<str>, Error>>)>;
 
 /// What a caller is told of a payment that was started.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ struct Inner {
     limiter: Limiter,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
-    airport: Airport,
+    tasks: SharedTasks,
     /// By key: what is asked for, and the start that is under way.
     running: Mutex<Running>,
     metrics: Metrics,
@@ -127,14 +127,14 @@ impl Starter {
         allowed: Allowed,
         gateway: Arc<Gateway>,
         store: Arc<Store>,
-        airport: Airport,
+        tasks: SharedTasks,
     ) -> Self {
         Self(Arc::new(Inner {
             bounds: Bounds::new(config, allowed),
             limiter: Limiter::new(config.rate, config.burst, config.queue_for),
             gateway,
             store,
-            airport,
+            tasks,
             running: Mutex::default(),
             metrics: Metrics::default(),
         }))
@@ -159,40 +159,44 @@ impl Starter {
     /// # Errors
     /// Each knows its [`Outcome`]. After an error the key is free again: nobody was told of a payment.
     pub(crate) async fn start(&self, request: Request, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
-        let (flight, is_replayed) = match key {
+        let (task, is_replayed) = match key {
             None => (self.launch(request, None), false),
             Some(key) => {
                 let meaning = request.fingerprint();
                 let same = |other: Fingerprint| if other == meaning { Ok(()) } else { Err(Error::Mismatch) };
                 let mut running = self.0.running();
                 // In this order: a start that ends in this moment is answered first, and then no longer running.
-                if let Some((other, flight)) = running.get(&key) {
+                if let Some((other, task)) = running.get(&key) {
                     same(*other)?;
-                    (flight.clone(), true)
+                    (task.clone(), true)
                 } else if let Some(answer) = self.0.store.answer(&key) {
                     same(answer.request)?;
                     return Ok(Reply { body: answer.body.clone(), is_replayed: true });
                 } else if !self.0.store.has_keys(running.len() + 1) {
                     return Err(Error::NoRoomForKey);
                 } else {
-                    let flight = self.launch(request, Some((key.clone(), meaning)));
-                    running.insert(key, (meaning, flight.clone()));
-                    (flight, false)
+                    let task = self.launch(request, Some((key.clone(), meaning)));
+                    running.insert(key, (meaning, task.clone()));
+                    (task, false)
                 }
             }
         };
-        let body = flight.landed().await.unwrap_or(Err(Error::Crashed))?;
+        let body = task.result().await.unwrap_or(Err(Error::Crashed))?;
         Ok(Reply { body, is_replayed })
     }
 
-    fn launch(&self, request: Request, key: Option<(IdempotencyKey, Fingerprint)>) -> Flight<Result<Arc<str>, Error>> {
+    fn launch(
+        &self,
+        request: Request,
+        key: Option<(IdempotencyKey, Fingerprint)>,
+    ) -> SharedTask<Result<Arc<str>, Error>> {
         let this = self.clone();
-        self.0.airport.launch(async move {
+        self.0.tasks.launch(async move {
             let began = clock::now();
-            // A flight of its own, so that a crash is counted too, and frees the key.
+            // A task of its own, so that a crash is counted too, and frees the key.
             let (inner, named) = (this.0.clone(), key.clone());
-            let start = this.0.airport.launch(async move { inner.start(request, named).await });
-            let result = start.landed().await.unwrap_or(Err(Error::Crashed));
+            let start = this.0.tasks.launch(async move { inner.start(request, named).await });
+            let result = start.result().await.unwrap_or(Err(Error::Crashed));
             this.0.metrics.observe(clock::now() - began, &result);
             if let Some((key, _)) = key {
                 this.0.running().remove(&key);
@@ -219,7 +223,7 @@ impl Inner {
     async fn start(&self, request: Request, key: Option<(IdempotencyKey, Fingerprint)>) -> Result<Arc<str>, Error> {
         let Request { amount, redirect, extra } = request;
         self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
-        self.store.has_room().map_err(|NotKept| Error::NotKept { sent: false })?;
+        self.store.has_room().map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
         let _starting = self.store.starting();
         let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
         let redirect = redirect.as_ref().or(self.bounds.allowed.default_url());
@@ -227,7 +231,7 @@ impl Inner {
         let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url)).to_string().into();
         let payment = Payment { code: code.clone(), watch_code, amount };
         let answer = key.map(|(key, request)| (key, request, body.clone()));
-        self.store.started(payment, answer).await.map_err(|NotKept| Error::NotKept { sent: true })?;
+        self.store.started(payment, answer).await.map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
         tracing::info!(%code, %amount, "payment started");
         Ok(body)
     }
@@ -248,11 +252,11 @@ impl Error {
     /// Whether the gateway may have started a payment.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::RateLimited { .. } | Self::Mismatch | Self::NoRoomForKey | Self::NotKept { sent: false } => {
+            Self::RateLimited { .. } | Self::Mismatch | Self::NoRoomForKey | Self::WriteFailed { sent: false } => {
                 Outcome::NotSent
             }
             Self::Gateway(error) => error.outcome(),
-            Self::Crashed | Self::NotKept { sent: true } => Outcome::Unknown,
+            Self::Crashed | Self::WriteFailed { sent: true } => Outcome::Unknown,
         }
     }
 }

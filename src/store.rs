@@ -1,7 +1,7 @@
 //! What must not be forgotten: the payments started here, what was answered under which key, what the app is still to
 //! be told of; and the last that is known of each watch code.
 //!
-//! All of it is in memory, and read there. With a file each fact is written down first, and becomes true when that is
+//! All of it is in memory, and read there. With a file each event is written down first, and becomes true when that is
 //! done: nobody hears of what a crash could take back.
 
 mod answers;
@@ -9,7 +9,7 @@ mod backend;
 mod batch;
 mod counted;
 mod deliveries;
-mod fact;
+mod event;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -20,8 +20,8 @@ mod lived;
 mod outbox;
 mod place;
 mod row;
-mod shelf;
 mod shown;
+mod state;
 mod tables;
 
 use std::iter;
@@ -36,18 +36,18 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use self::answers::Answer;
 pub(crate) use self::batch::Starting;
 use self::counted::Counted;
-use self::fact::Fact;
+use self::event::Event;
 pub(crate) use self::file::CannotOpen;
 use self::file::File;
 pub(crate) use self::journal::{Change, OutOfReach};
-pub(crate) use self::known::{Known, Record, Seen, Settled, Tracked};
-pub(crate) use self::outbox::{Delivery, Kind, LastTries, State};
+pub(crate) use self::known::{Known, Observation, Record, Settled, StoredPayment};
+pub(crate) use self::outbox::{Delivery, DeliveryState, Kind, LastTries};
 pub(crate) use self::place::Place;
-use self::shelf::Shelf;
 pub(crate) use self::shown::shown;
+use self::state::State;
 use crate::clock::{self, Instant};
 use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
-use crate::ready::Ready;
+use crate::readiness::Readiness;
 use crate::{random, text};
 
 /// `[store]`
@@ -73,7 +73,7 @@ pub(crate) struct Store {
     /// In the journal's positions: what one run, or one file, has written means nothing in another.
     run: String,
     ttl: Duration,
-    shelf: Arc<Mutex<Shelf>>,
+    state: Arc<Mutex<State>>,
     /// `None`: all is forgotten when the process ends.
     file: Option<File>,
     /// Makes messages to the app out of what happens; `None` where the app is not to be told.
@@ -82,16 +82,16 @@ pub(crate) struct Store {
 }
 
 /// What is posted to the app about this payment.
-pub(crate) type Compose = fn(Kind, &Tracked, Option<&Report>, Timestamp) -> String;
+pub(crate) type Compose = fn(Kind, &StoredPayment, Option<&Report>, Timestamp) -> String;
 
 /// It could not be written down: nobody may hear of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store has no room, or could not be written")]
-pub(crate) struct NotKept;
+pub(crate) struct WriteFailed;
 
 impl Store {
     /// Opens it, with room for so many watch codes. Answers under a key, and finished payments, are kept for `ttl`.
-    /// With `compose` the app is told what happens. `ready` has a check of this room's, which fails while nothing can be
+    /// With `compose` the app is told what happens. `readiness` has a check of this room's, which fails while nothing can be
     /// written.
     ///
     /// # Errors
@@ -101,28 +101,28 @@ impl Store {
         room: usize,
         ttl: Duration,
         compose: Option<Compose>,
-        ready: &Ready,
+        readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
-        drop(ready.latch("store"));
-        let mut shelf = Shelf::new(room, ttl, compose.is_some());
-        let position = shelf.position.subscribe();
-        let (file, run, shelf) = match place {
-            Place::Memory => (None, random::token(8), Arc::new(Mutex::new(shelf))),
+        drop(readiness.latch("store"));
+        let mut state = State::new(room, ttl, compose.is_some());
+        let position = state.position.subscribe();
+        let (file, run, state) = match place {
+            Place::Memory => (None, random::token(8), Arc::new(Mutex::new(state))),
             Place::Directory(directory) => {
-                let (opened, run) = file::open(directory, &mut shelf)?;
-                let shelf = Arc::new(Mutex::new(shelf));
-                (Some(opened.serve(shelf.clone(), ready.clone())), run, shelf)
+                let (opened, run) = file::open(directory, &mut state)?;
+                let state = Arc::new(Mutex::new(state));
+                (Some(opened.serve(state.clone(), readiness.clone())), run, state)
             }
         };
-        Ok(Self { run, ttl, shelf, file, compose, position })
+        Ok(Self { run, ttl, state, file, compose, position })
     }
 
     /// Whether a start can be kept at this moment.
     ///
     /// # Errors
     /// When the last try to write something failed.
-    pub(crate) fn has_room(&self) -> Result<(), NotKept> {
-        if self.file.as_ref().is_none_or(File::has_room) { Ok(()) } else { Err(NotKept) }
+    pub(crate) fn has_room(&self) -> Result<(), WriteFailed> {
+        if self.file.as_ref().is_none_or(File::has_room) { Ok(()) } else { Err(WriteFailed) }
     }
 
     /// Says that a start is under way, for as long as this is held: those that end together are written together.
@@ -140,33 +140,33 @@ impl Store {
         &self,
         payment: Payment,
         answer: Option<(IdempotencyKey, Fingerprint, Arc<str>)>,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), WriteFailed> {
         let since = clock::now();
         let kept = {
-            let mut shelf = self.shelf();
-            shelf.numbers.payment += 1;
-            shelf.numbers.position += 1;
-            let (number, position) = (shelf.numbers.payment, shelf.numbers.position);
-            let tracked = Arc::new(Tracked { number, payment, since, started_at: clock::wall_at(since) });
+            let mut state = self.state();
+            state.numbers.payment += 1;
+            state.numbers.position += 1;
+            let (number, position) = (state.numbers.payment, state.numbers.position);
+            let stored = Arc::new(StoredPayment { number, payment, since, started_at: clock::wall_at(since) });
             let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
-            self.keep(&mut shelf, Fact::Started { tracked, position, answer })
+            self.keep(&mut state, Event::Started { stored, position, answer })
         };
         kept.done().await
     }
 
     /// What was answered under this key, if its time is not over.
     pub(crate) fn answer(&self, key: &IdempotencyKey) -> Option<Arc<Answer>> {
-        self.shelf().answers.get(key, self.ttl)
+        self.state().answers.get(key, self.ttl)
     }
 
     /// Whether so many more keys can be kept.
     pub(crate) fn has_keys(&self, more: usize) -> bool {
-        self.shelf().answers.len() + more <= MAX_KEYS
+        self.state().answers.len() + more <= MAX_KEYS
     }
 
     /// What is known of this code; `None` if it was never heard of.
     pub(crate) fn get(&self, code: &WatchCode) -> Option<Record> {
-        self.shelf().records.get(code).cloned()
+        self.state().records.get(code).cloned()
     }
 
     /// The gateway answered. Something new about a payment that was started here is kept when this returns; where it
@@ -174,27 +174,28 @@ impl Store {
     pub(crate) async fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
         let report = Arc::new(report);
         let (settled, kept) = {
-            let mut shelf = self.shelf();
-            let before = shelf.records.get(code).cloned().unwrap_or_default();
-            if before.tracked.as_ref().is_some_and(|tracked| asked < tracked.since) {
+            let mut state = self.state();
+            let before = state.records.get(code).cloned().unwrap_or_default();
+            if before.stored.as_ref().is_some_and(|stored| asked < stored.since) {
                 // It is about what had this code until then.
-                return Settled { seen: Seen { report, asked }, before };
+                return Settled { observation: Observation { report, asked }, before };
             }
-            let seen = Seen { report: before.newer(report.clone()), asked };
-            let is_news = before.seen.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &seen.report));
-            let Some(tracked) = before.tracked.clone().filter(|_| is_news) else {
-                return shelf.settle(code, report, asked);
+            let observation = Observation { report: before.newer(report.clone()), asked };
+            let is_news =
+                before.observation.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &observation.report));
+            let Some(stored) = before.stored.clone().filter(|_| is_news) else {
+                return state.settle(code, report, asked);
             };
-            shelf.numbers.position += 1;
-            let position = shelf.numbers.position;
-            let delivery = if seen.report.status.is_final() {
-                self.delivery(&mut shelf, Kind::Completed, &tracked, Some(&seen.report))
+            state.numbers.position += 1;
+            let position = state.numbers.position;
+            let delivery = if observation.report.status.is_final() {
+                self.delivery(&mut state, Kind::Completed, &stored, Some(&observation.report))
             } else {
                 None
             };
             let polling_ended = before.polling_ended;
-            let fact = Fact::Told { tracked, seen: seen.clone(), polling_ended, position, delivery };
-            (Settled { seen, before }, self.keep(&mut shelf, fact))
+            let event = Event::Observed { stored, observation: observation.clone(), polling_ended, position, delivery };
+            (Settled { observation, before }, self.keep(&mut state, event))
         };
         // Not kept is not untrue.
         let _ = kept.done().await;
@@ -207,33 +208,34 @@ impl Store {
             return;
         }
         let kept = {
-            let mut shelf = self.shelf();
-            let Some(Record { tracked: Some(tracked), seen, polling_ended: false }) = shelf.records.get(code).cloned()
+            let mut state = self.state();
+            let Some(Record { stored: Some(stored), observation, polling_ended: false }) =
+                state.records.get(code).cloned()
             else {
                 return;
             };
-            let report = seen.as_ref().map(|seen| &*seen.report);
+            let report = observation.as_ref().map(|observation| &*observation.report);
             if report.is_some_and(|report| report.status.is_final()) {
                 return;
             }
-            let delivery = self.delivery(&mut shelf, Kind::PollingEnded, &tracked, report);
+            let delivery = self.delivery(&mut state, Kind::PollingEnded, &stored, report);
             // Ahead of its being written: nobody is told it a second time meanwhile.
-            if let Some(record) = shelf.records.get_mut(code) {
+            if let Some(record) = state.records.get_mut(code) {
                 record.polling_ended = true;
             }
-            self.keep(&mut shelf, Fact::PollingEnded { tracked, seen, delivery })
+            self.keep(&mut state, Event::PollingEnded { stored, observation, delivery })
         };
         let _ = kept.done().await;
     }
 
     /// Keeps what is known of this code, whatever the room.
     pub(crate) fn pin(&self, code: &WatchCode) {
-        self.shelf().pinned.insert(code.clone());
+        self.state().pinned.insert(code.clone());
     }
 
     /// Takes that back.
     pub(crate) fn unpin(&self, code: &WatchCode) {
-        self.shelf().pinned.remove(code);
+        self.state().pinned.remove(code);
     }
 
     /// Names the journal: positions mean nothing in another.
@@ -243,7 +245,7 @@ impl Store {
 
     /// The journal's last position.
     pub(crate) fn position(&self) -> u64 {
-        self.shelf().journal.position()
+        self.state().journal.position()
     }
 
     /// Tells when something is written into the journal.
@@ -256,12 +258,12 @@ impl Store {
     /// # Errors
     /// When the journal does not reach back so far.
     pub(crate) fn changes_after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
-        self.shelf().journal.after(position, limit)
+        self.state().journal.after(position, limit)
     }
 
     /// Forgets what has had its time.
     pub(crate) fn sweep(&self) {
-        self.shelf().sweep();
+        self.state().sweep();
     }
 
     /// Returns when the file can never be used again by this process: what it holds is not known any more.
@@ -281,70 +283,70 @@ impl Store {
 
     /// Adds this room's metrics.
     pub(crate) fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let shelf = self.shelf();
-        let tracked = shelf.tracked.clone();
-        registry.register("payments_tracked", "Watch codes in memory, by their last known status", tracked);
-        let let_go = shelf.let_go.clone();
+        let state = self.state();
+        let by_status = state.by_status.clone();
+        registry.register("payments_tracked", "Watch codes in memory, by their last known status", by_status);
+        let let_go = state.let_go.clone();
         registry.register("payments_let_go", "Watch codes forgotten because of watch.max_tracked", let_go);
-        drop(shelf);
+        drop(state);
         registry.register_collector(Box::new(Counted(self.clone())));
     }
 
     /// A message to the app, if it is to be told.
     fn delivery(
         &self,
-        shelf: &mut Shelf,
+        state: &mut State,
         kind: Kind,
-        tracked: &Tracked,
+        stored: &StoredPayment,
         report: Option<&Report>,
     ) -> Option<Arc<Delivery>> {
         let compose = self.compose?;
-        shelf.numbers.delivery += 1;
+        state.numbers.delivery += 1;
         let since = clock::now();
         let created_at = clock::wall_at(since);
         Some(Arc::new(Delivery {
-            number: shelf.numbers.delivery,
+            number: state.numbers.delivery,
             id: format!("msg_{}", random::token(24)),
-            payment: tracked.number,
+            payment: stored.number,
             kind,
-            body: compose(kind, tracked, report, created_at).into(),
+            body: compose(kind, stored, report, created_at).into(),
             created_at,
             since,
             tries: 0,
             failed: None,
             not_before: None,
             last_error: None,
-            state: State::Due(since),
+            state: DeliveryState::Due(since),
         }))
     }
 
-    /// Writes a fact down, and makes it true. In the order of the calls: the caller holds the shelf.
-    fn keep(&self, shelf: &mut Shelf, mut fact: Fact) -> Kept {
+    /// Writes an event down, and makes it true. In the order of the calls: the caller holds the state.
+    fn keep(&self, state: &mut State, mut event: Event) -> Kept {
         match &self.file {
-            Some(file) => Kept(Some(file.keep(fact))),
+            Some(file) => Kept(Some(file.keep(event))),
             None => {
-                shelf.unite(iter::once(&mut fact));
-                shelf.apply(fact);
+                state.deduplicate_starts(iter::once(&mut event));
+                state.apply(event);
                 // There is nothing from which it would have to go.
-                shelf.gone.clear();
+                state.removals.clear();
                 Kept(None)
             }
         }
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A fact on its way; `None`: it is kept already.
-struct Kept(Option<oneshot::Receiver<Result<(), NotKept>>>);
+/// An event on its way; `None`: it is kept already.
+struct Kept(Option<oneshot::Receiver<Result<(), WriteFailed>>>);
 
 impl Kept {
-    async fn done(self) -> Result<(), NotKept> {
+    async fn done(self) -> Result<(), WriteFailed> {
         match self.0 {
             // Without an answer nothing is known: the process is about to end.
-            Some(kept) => kept.await.unwrap_or(Err(NotKept)),
+            Some(kept) => kept.await.unwrap_or(Err(WriteFailed)),
             None => Ok(()),
         }
     }

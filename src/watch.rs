@@ -1,13 +1,13 @@
-//! The board: what is known of each payment, and one call to the gateway for all who ask.
+//! The poller: what is known of each payment, and one call to the gateway for all who ask.
 
-mod agenda;
 mod answer;
-mod budget;
 mod cadence;
 mod feed;
-mod follow;
 mod poll;
+mod queue;
+mod rate_window;
 mod schedule;
+mod subscription;
 mod tell;
 
 use std::collections::HashMap;
@@ -23,18 +23,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::agenda::Agenda;
 pub(crate) use self::answer::{Answer, Error, How, Stale};
-use self::budget::{Budget, Turn};
-pub(crate) use self::feed::Feed;
-use self::follow::Followed;
-pub(crate) use self::follow::Follower;
-use self::schedule::{Failing, Trouble};
+pub(crate) use self::feed::ChangeFeed;
+use self::queue::PollQueue;
+use self::rate_window::{Permit, RateWindow};
+use self::schedule::{CircuitBreaker, Failing};
+use self::subscription::Followed;
+pub(crate) use self::subscription::Subscription;
 use crate::clock::{self, Instant};
-use crate::flight::{Airport, Flight};
 use crate::gateway::{self, Gateway};
 use crate::payment::WatchCode;
-use crate::store::{Record, Seen, Settled, Store};
+use crate::store::{Observation, Record, Settled, Store};
+use crate::tasks::{SharedTask, SharedTasks};
 
 /// `[watch]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -82,7 +82,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// Answers questions about payments, and polls those that somebody waits for. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Board {
+pub(crate) struct StatusPoller {
     inner: Arc<Inner>,
     /// Ends the scheduler when the last clone is dropped.
     _scheduler: Arc<AbortOnDropHandle<()>>,
@@ -95,10 +95,10 @@ struct Inner {
     give_up_after: Duration,
     gateway: Arc<Gateway>,
     store: Arc<Store>,
-    budget: Budget,
-    airport: Airport,
-    plan: Mutex<Plan>,
-    /// Rings when the scheduler should look at the plan again.
+    rate_window: RateWindow,
+    tasks: SharedTasks,
+    state: Mutex<PollState>,
+    /// Rings when the scheduler should look at the state again.
     bell: Notify,
     polls_saved: Counter,
     /// Second answers that were not as the first.
@@ -112,15 +112,15 @@ struct Inner {
 /// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
 /// is under way or makes the only one.
 #[derive(Default)]
-struct Plan {
-    under_way: HashMap<WatchCode, Flight<Result<Seen, Error>>>,
+struct PollState {
+    under_way: HashMap<WatchCode, SharedTask<Result<Observation, Error>>>,
     /// Unheard-of codes, and when the gateway said so.
     unknown: HashMap<WatchCode, (Instant, gateway::Error)>,
     /// What is polled in the background.
     followed: HashMap<WatchCode, Followed>,
-    agenda: Agenda,
+    queue: PollQueue,
     failing: HashMap<WatchCode, Failing>,
-    trouble: Trouble,
+    breaker: CircuitBreaker,
     /// Calls under way that nobody made but the scheduler.
     in_background: usize,
     /// Readers of all payments, the app's webhook among them: while there is one, every open payment is followed.
@@ -131,8 +131,8 @@ struct Plan {
     ended: Vec<WatchCode>,
 }
 
-impl Board {
-    /// An empty board, and its scheduler. With `owes` every open payment is polled, whoever waits for it: the app is to
+impl StatusPoller {
+    /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for it: the app is to
     /// be told.
     pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, owes: bool) -> Self {
         let inner = Arc::new(Inner {
@@ -142,9 +142,9 @@ impl Board {
             give_up_after: config.give_up_after,
             gateway,
             store,
-            budget: Budget::new(config.poll_rate),
-            airport: Airport::default(),
-            plan: Mutex::new(Plan { feeds: usize::from(owes), ..Plan::default() }),
+            rate_window: RateWindow::new(config.poll_rate),
+            tasks: SharedTasks::default(),
+            state: Mutex::new(PollState { feeds: usize::from(owes), ..PollState::default() }),
             bell: Notify::new(),
             polls_saved: Counter::default(),
             unconfirmed: Counter::default(),
@@ -163,74 +163,76 @@ impl Board {
     /// When the gateway gives nothing and nothing young enough is known.
     pub(crate) async fn ask(&self, code: &WatchCode, force: bool) -> Result<Answer, Error> {
         let inner = &self.inner;
-        let (known, flight, joined) = {
-            let mut plan = inner.plan();
+        let (known, task, joined) = {
+            let mut state = inner.state();
             let known = inner.store.get(code).unwrap_or_default();
-            if let Some(answer) = known.seen.as_ref().and_then(|seen| inner.remembered(seen, force)) {
+            if let Some(answer) =
+                known.observation.as_ref().and_then(|observation| inner.remembered(observation, force))
+            {
                 inner.polls_saved.inc();
                 return Ok(answer);
             }
             // It may have been started since.
-            let may_remember = known.tracked.is_none() && !force;
-            let remembered = plan.unknown.get(code).filter(|_| may_remember);
+            let may_remember = known.stored.is_none() && !force;
+            let remembered = state.unknown.get(code).filter(|_| may_remember);
             let remembered = remembered.filter(|(since, _)| clock::now() - *since < UNKNOWN_FOR);
             if let Some((_, error)) = remembered {
                 inner.polls_saved.inc();
                 return Err(error.clone().into());
             }
-            match plan.under_way.get(code).filter(|flight| flight.is_under_way()) {
-                Some(flight) => (known, flight.clone(), true),
+            match state.under_way.get(code).filter(|task| task.is_under_way()) {
+                Some(task) => (known, task.clone(), true),
                 None => {
-                    let flight = inner.call(code.clone(), None, known.seen.is_some());
-                    plan.under_way.insert(code.clone(), flight.clone());
-                    (known, flight, false)
+                    let task = inner.call(code.clone(), None, known.observation.is_some());
+                    state.under_way.insert(code.clone(), task.clone());
+                    (known, task, false)
                 }
             }
         };
         if joined {
             inner.polls_saved.inc();
         }
-        let first = known.seen.is_none();
-        let result = flight.landed().await.unwrap_or(Err(Error::Crashed));
-        let (seen, stale) = match result {
-            Ok(seen) => (seen, None),
+        let first = known.observation.is_none();
+        let result = task.result().await.unwrap_or(Err(Error::Crashed));
+        let (observation, stale) = match result {
+            Ok(observation) => (observation, None),
             Err(error) => {
-                let why = if matches!(error, Error::NoTurn) { Stale::Budget } else { Stale::Gateway };
-                let last = known.seen.filter(|seen| clock::now() - seen.asked < inner.stale_for);
+                let why = if matches!(error, Error::NoPermit) { Stale::RateLimited } else { Stale::Gateway };
+                let last = known.observation.filter(|observation| clock::now() - observation.asked < inner.stale_for);
                 let Some(last) = last else { return Err(error) };
                 (last, Some(why))
             }
         };
         let how = How::Asked { first, joined, stale };
-        Ok(Answer { age: clock::now() - seen.asked, report: seen.report, how })
+        Ok(Answer { age: clock::now() - observation.asked, report: observation.report, how })
     }
 
     /// The last that is known, if it is young enough to be served when the gateway fails.
     pub(crate) fn last(&self, code: &WatchCode) -> Option<Answer> {
-        let seen = self.inner.store.get(code)?.seen?;
-        let answer = self.inner.last(&seen);
-        (seen.report.status.is_final() || answer.age < self.inner.stale_for).then_some(answer)
+        let observation = self.inner.store.get(code)?.observation?;
+        let answer = self.inner.last(&observation);
+        (observation.report.status.is_final() || answer.age < self.inner.stale_for).then_some(answer)
     }
 
-    /// Waits for this payment: it is polled for as long as the follower lives.
-    pub(crate) fn follow(&self, code: &WatchCode) -> Follower {
-        Follower::new(self.inner.clone(), code)
+    /// Waits for this payment: it is polled for as long as the subscription lives.
+    pub(crate) fn subscribe(&self, code: &WatchCode) -> Subscription {
+        Subscription::new(self.inner.clone(), code)
     }
 
     /// Waits for all payments that were started here: every open one is polled for as long as the feed lives. Resumes
     /// after the event of that id, if there is one.
-    pub(crate) fn feed(&self, after: Option<&str>) -> Feed {
-        Feed::new(self.inner.clone(), after)
+    pub(crate) fn feed(&self, after: Option<&str>) -> ChangeFeed {
+        ChangeFeed::new(self.inner.clone(), after)
     }
 
     /// Returns when no call is under way any more.
     pub(crate) async fn idle(&self) {
-        self.inner.airport.idle().await;
+        self.inner.tasks.idle().await;
     }
 
     /// How many payments are followed at this moment.
     pub(crate) fn followed(&self) -> usize {
-        self.inner.plan().followed.len()
+        self.inner.state().followed.len()
     }
 
     /// Adds this room's metrics.
@@ -246,16 +248,18 @@ impl Board {
     }
 }
 
-impl Plan {
+impl PollState {
     /// Nobody waits for this payment any more.
     fn let_go_of(&mut self, code: &WatchCode, store: &Store) {
-        let is_open =
-            |record: Record| record.tracked.is_some() && !record.seen.is_some_and(|seen| seen.report.status.is_final());
+        let is_open = |record: Record| {
+            record.stored.is_some()
+                && !record.observation.is_some_and(|observation| observation.report.status.is_final())
+        };
         if self.feeds > 0 && store.get(code).is_some_and(is_open) {
             return;
         }
         if let Some(Followed { slot: Some(slot), .. }) = self.followed.remove(code) {
-            self.agenda.remove(code, slot);
+            self.queue.remove(code, slot);
         }
     }
 
@@ -266,11 +270,11 @@ impl Plan {
             return;
         }
         self.adopted = 0;
-        let Self { followed, agenda, .. } = self;
+        let Self { followed, queue, .. } = self;
         followed.retain(|code, followed| {
             let stays = followed.is_waited_for();
             if let (false, Some(slot)) = (stays, followed.slot) {
-                agenda.remove(code, slot);
+                queue.remove(code, slot);
             }
             stays
         });
@@ -278,61 +282,66 @@ impl Plan {
 }
 
 impl Inner {
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PollState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the one call. It settles what it learns by itself: who asked may have gone. With a `turn` it is the
+    /// Makes the one call. It settles what it learns by itself: who asked may have gone. With a `permit` it is the
     /// scheduler's own.
-    fn call(self: &Arc<Self>, code: WatchCode, turn: Option<Turn>, has_answer: bool) -> Flight<Result<Seen, Error>> {
+    fn call(
+        self: &Arc<Self>,
+        code: WatchCode,
+        permit: Option<Permit>,
+        has_answer: bool,
+    ) -> SharedTask<Result<Observation, Error>> {
         let this = self.clone();
-        self.airport.launch(async move {
-            let (began, in_background) = (clock::now(), turn.is_some());
+        self.tasks.launch(async move {
+            let (began, in_background) = (clock::now(), permit.is_some());
             // A crash is an end too: whoever waits for this payment must not wait in vain.
             let settled = async {
-                let polled = this.poll(&code, turn, has_answer).await?;
+                let polled = this.poll(&code, permit, has_answer).await?;
                 // What is new is kept first; then everybody hears of it.
                 Ok(this.store.settle(&code, polled.report, polled.asked).await)
             };
             let result = AssertUnwindSafe(settled).catch_unwind().await.unwrap_or(Err(Error::Crashed));
-            this.land(&code, began, in_background, result)
+            this.finish_poll(&code, began, in_background, result)
         })
     }
 
     /// What is known, if that will do.
-    fn remembered(&self, seen: &Seen, force: bool) -> Option<Answer> {
-        let answer = self.last(seen);
+    fn remembered(&self, observation: &Observation, force: bool) -> Option<Answer> {
+        let answer = self.last(observation);
         let fresh = answer.age < self.fresh_for && !force;
-        (fresh || seen.report.status.is_final()).then_some(answer)
+        (fresh || observation.report.status.is_final()).then_some(answer)
     }
 
     /// What is known, however old.
-    fn last(&self, seen: &Seen) -> Answer {
-        let age = clock::now() - seen.asked;
-        let is_final = seen.report.status.is_final();
+    fn last(&self, observation: &Observation) -> Answer {
+        let age = clock::now() - observation.asked;
+        let is_final = observation.report.status.is_final();
         let fresh_for = (!is_final).then(|| self.fresh_for.saturating_sub(age));
-        Answer { report: seen.report.clone(), age, how: How::Hit { fresh_for } }
+        Answer { report: observation.report.clone(), age, how: How::Hit { fresh_for } }
     }
 
-    /// The call is over: what it learned takes its place on the board in the same moment.
-    fn land(
+    /// The call is over: what it learned is in the state in the same moment.
+    fn finish_poll(
         &self,
         code: &WatchCode,
         began: Instant,
         in_background: bool,
         result: Result<Settled, Error>,
-    ) -> Result<Seen, Error> {
-        let mut guard = self.plan();
-        let plan = &mut *guard;
-        plan.under_way.remove(code);
-        plan.in_background -= usize::from(in_background);
-        let landed = match result {
-            Ok(Settled { seen, before }) => {
-                let odd = tell::tell(&before, &seen);
+    ) -> Result<Observation, Error> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.under_way.remove(code);
+        state.in_background -= usize::from(in_background);
+        let outcome = match result {
+            Ok(Settled { observation, before }) => {
+                let odd = tell::tell(&before, &observation);
                 self.amount_mismatches.inc_by(odd.amount.into());
                 self.unknown_statuses.inc_by(odd.status.into());
-                plan.unknown.remove(code);
-                Ok(seen)
+                state.unknown.remove(code);
+                Ok(observation)
             }
             Err(Error::Gateway(error @ gateway::Error::UnknownCode(_))) => {
                 if self.store.get(code).is_some() {
@@ -340,27 +349,27 @@ impl Inner {
                     Err(error.of_known_code().into())
                 } else {
                     let now = clock::now();
-                    // A call each, so never more of them than the budget makes in that time.
-                    plan.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
-                    plan.unknown.insert(code.clone(), (now, error.clone()));
+                    // A call each, so never more of them than the rate window makes in that time.
+                    state.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
+                    state.unknown.insert(code.clone(), (now, error.clone()));
                     Err(error.into())
                 }
             }
             Err(error) => Err(error),
         };
-        if let Some(followed) = plan.followed.get(code) {
-            followed.tell(&landed);
+        if let Some(followed) = state.followed.get(code) {
+            followed.tell(&outcome);
         }
-        self.landed(plan, code, began, landed.as_ref().map(|seen| seen.asked));
+        self.reschedule(state, code, began, outcome.as_ref().map(|observation| observation.asked));
         self.bell.notify_one();
-        let known = || self.store.get(code).is_some_and(|known| known.seen.is_some());
-        if let Err(error) = &landed
+        let known = || self.store.get(code).is_some_and(|known| known.observation.is_some());
+        if let Err(error) = &outcome
             && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable))
-            && (plan.followed.contains_key(code) || known())
+            && (state.followed.contains_key(code) || known())
         {
             // Once, however many are waiting; who has nothing to fall back on is told, and that is logged there.
             tracing::warn!(%error, "no new answer about a payment: the last known one is served while it is young enough");
         }
-        landed
+        outcome
     }
 }

@@ -1,9 +1,9 @@
 //! The last hour at a glance: a number, what belongs to it, and its picture.
 
+use super::format::{age, count, latency, percent, plain, sentence};
 use super::history::{Hour, Series, peak};
 use super::plot;
 use super::status::Status;
-use super::words::{age, count, latency, percent, plain, sentence};
 
 /// Six of them: they fill rows of one, two or three.
 pub(super) fn all(status: &Status, hour: &Hour) -> String {

@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 use sha2::{Digest, Sha256};
 
+use super::format::{age, ago, count};
 use super::history::Hour;
 use super::status::{Check, Gateway, Secret, Status};
-use super::words::{age, ago, count};
 use super::{figures, tables};
-use crate::harden::Hardening;
+use crate::hardening::Hardening;
 use crate::html::text;
 
 const STYLE: &str = include_str!("page.css");

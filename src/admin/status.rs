@@ -10,7 +10,7 @@ use super::Inner;
 use super::history::{self, Hour};
 use crate::clock::{self, Instant};
 use crate::gateway::Health;
-use crate::harden::Hardening;
+use crate::hardening::Hardening;
 use crate::telemetry::Samples;
 
 /// Open payments are told of in groups: of less than each of these ages, and older ones.
@@ -136,8 +136,8 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at: admin.started_at.to_string(),
             uptime_seconds: (clock::now() - admin.since).as_secs(),
-            ready: admin.ready.is_ready(),
-            checks: admin.ready.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect(),
+            ready: admin.readiness.is_ready(),
+            checks: admin.readiness.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect(),
             payments: Payments::new(admin, samples),
             waiters: Counts::of(samples, "tillgate_waiters", "kind", &["long_poll", "stream", "events"]),
             polls: Polls::new(samples),

@@ -1,7 +1,7 @@
 //! The counts one by one. Every function gives the rows of a table, as HTML.
 
+use super::format::{age, count, latency, percent, plain};
 use super::status::{AgeGroup, Calls, Counts, Gateway, Payments, Polls, Starts, Webhooks};
-use super::words::{age, count, latency, percent, plain};
 use crate::html::text;
 
 /// Open payments by age, each group with its share as a bar.

@@ -6,11 +6,11 @@ use hyper::Response;
 use serde::Deserialize;
 
 use super::page::{self, Pages, Query};
-use super::problem::{Problem, Word};
+use super::problem::{ErrorCode, Problem};
 use crate::clock;
 use crate::json::{Json, Object};
-use crate::serve::Body;
-use crate::store::{Delivery, State, Store};
+use crate::server::Body;
+use crate::store::{Delivery, DeliveryState, Store};
 
 /// Of a message to the app: which payment it is about.
 #[derive(Default, Deserialize)]
@@ -36,15 +36,15 @@ pub(super) fn deliveries(store: &Store, pages: &Pages, query: &str) -> Result<Re
 pub(super) async fn redeliver(store: &Store, id: &str) -> Result<Response<Body>, Problem> {
     let delivery = store.redeliver(id).await;
     let unknown =
-        || Problem::new(Word::NotFound, "There is no delivery of that id (any more): GET /deliveries lists them.");
+        || Problem::new(ErrorCode::NotFound, "There is no delivery of that id (any more): GET /deliveries lists them.");
     delivery.map(|delivery| page::json(Json::Object(shown(&delivery)).to_string())).ok_or_else(unknown)
 }
 
 fn shown(delivery: &Delivery) -> Object {
     let text = |text: &str| Json::Text(text.to_owned());
     let next_try_at = match delivery.state {
-        State::Due(at) => text(&clock::wall_at(at).to_string()),
-        State::Delivered(_) | State::Failed(_) => Json::null(),
+        DeliveryState::Due(at) => text(&clock::wall_at(at).to_string()),
+        DeliveryState::Delivered(_) | DeliveryState::Failed(_) => Json::null(),
     };
     let Message { data } = serde_json::from_str(&delivery.body).unwrap_or_default();
     vec![

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use hyper::Response;
 
 use super::page;
-use super::problem::{Problem, Word};
+use super::problem::{ErrorCode, Problem};
 use crate::json::{self, Json, Object};
-use crate::serve::Body;
+use crate::server::Body;
 use crate::start::{Bounds, Starter};
 
 /// As it is for every sidecar with the defaults.
@@ -27,8 +27,8 @@ impl Document {
         let bytes = match self.0.get() {
             Some(bytes) => bytes,
             None => {
-                let made =
-                    made(starter.bounds()).ok_or_else(|| Problem::new(Word::Internal, "This is a bug in tillgate."))?;
+                let made = made(starter.bounds())
+                    .ok_or_else(|| Problem::new(ErrorCode::Internal, "This is a bug in tillgate."))?;
                 self.0.get_or_init(|| made)
             }
         };

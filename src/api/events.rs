@@ -3,17 +3,17 @@
 use super::stream::{Source, event};
 use crate::json::Json;
 use crate::store;
-use crate::watch::Feed;
+use crate::watch::ChangeFeed;
 
 /// Every change of every payment that was started here.
-pub(super) struct Events(pub(super) Feed);
+pub(super) struct Events(pub(super) ChangeFeed);
 
 impl Source for Events {
     async fn next(&mut self) -> Option<String> {
         let next = self.0.next().await?;
         Some(match next.payment {
-            Some((tracked, report)) => {
-                let object = Json::Object(store::shown(&tracked, report.as_deref()));
+            Some((stored, report)) => {
+                let object = Json::Object(store::shown(&stored, report.as_deref()));
                 event("payment", &next.id, &object.to_string())
             }
             // Without data no event is dispatched, and the id counts all the same.

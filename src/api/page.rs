@@ -7,10 +7,10 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::{Problem, Word};
+use super::problem::{ErrorCode, Problem};
 use crate::json::Json;
 use crate::payment::Status;
-use crate::serve::{self, Body};
+use crate::server::{self, Body};
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
@@ -35,7 +35,7 @@ impl AsRef<[u8]> for Page {
 
 /// JSON, as an answer.
 pub(super) fn json(text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(serve::full(text));
+    let mut response = Response::new(server::full(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -80,7 +80,7 @@ pub(super) struct Query {
 impl Query {
     /// Reads it; `parameters` are those that there are.
     pub(super) fn parse(query: &str, parameters: &[&str]) -> Result<Self, Problem> {
-        let invalid = |what: &str| Problem::new(Word::InvalidQuery, what);
+        let invalid = |what: &str| Problem::new(ErrorCode::InvalidQuery, what);
         let (mut status, mut limit, mut after) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -1,43 +1,43 @@
 //! Errors as HTTP tells them: `application/problem+json` (RFC 9457). Here and nowhere else an error gets a status.
 
-mod word;
+mod code;
 
 use std::time::Duration;
 
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
-pub(super) use self::word::Word;
+pub(super) use self::code::ErrorCode;
 use super::Route;
 use crate::clock;
 use crate::gateway::{self, Outcome};
 use crate::json::quoted;
 use crate::payment::Malformed;
-use crate::serve::{self, Body, Refusal};
+use crate::server::{self, Body, Rejection};
 use crate::start::{self, BadRequest};
 use crate::watch;
 
 /// An error on its way out.
 #[derive(Debug)]
 pub(super) struct Problem {
-    pub(super) word: Word,
+    pub(super) code: ErrorCode,
     /// What to do about it.
     pub(super) detail: String,
     /// Of a start: whether the gateway may have done it. Told only where a start was asked for.
     pub(super) outcome: Option<Outcome>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
-    gateway: gateway::Said,
+    gateway: gateway::GatewayMessage,
     close: bool,
 }
 
 impl Problem {
     /// Nothing was sent to the gateway.
-    pub(super) fn new(word: Word, detail: impl Into<String>) -> Self {
-        let outcome = if word == Word::Internal { Outcome::Unknown } else { Outcome::NotSent };
-        let gateway = gateway::Said::default();
+    pub(super) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let outcome = if code == ErrorCode::Internal { Outcome::Unknown } else { Outcome::NotSent };
+        let gateway = gateway::GatewayMessage::default();
         Self {
-            word,
+            code,
             detail: detail.into(),
             outcome: Some(outcome),
             retry_after: None,
@@ -49,28 +49,31 @@ impl Problem {
 
     pub(super) fn draining() -> Self {
         let detail = "This sidecar is shutting down: ask again, the next one will answer.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Draining, detail) }
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Draining, detail) }
     }
 
-    /// All seats of those who wait are taken.
-    pub(super) fn no_seat() -> Self {
+    /// As many callers wait as may.
+    pub(super) fn too_many_waiters() -> Self {
         let detail =
             "Three quarters of listen.max_connections are waiting or streaming already: ask without waiting, or later.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Overloaded, detail) }
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Overloaded, detail) }
     }
 
     /// As many lists are being read as there may be.
     pub(super) fn too_many_lists() -> Self {
         let detail = "Too many lists are being read at once: ask again when one of yours has been read to its end.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Word::Overloaded, detail) }
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Overloaded, detail) }
     }
 
     pub(super) fn unauthorized() -> Self {
-        Self::new(Word::Unauthorized, "Send Authorization: Bearer TOKEN with one of the tokens in listen.token_file.")
+        Self::new(
+            ErrorCode::Unauthorized,
+            "Send Authorization: Bearer TOKEN with one of the tokens in listen.token_file.",
+        )
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Word::MethodNotAllowed, format!("Use {allow} here.")) }
+        Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here.")) }
     }
 
     /// Of this route: whether a payment was started is told only where one was to be, and there what it means.
@@ -92,7 +95,7 @@ impl Problem {
 
     /// Not the caller's fault: somebody will look for the reason in the log.
     pub(super) fn is_ours_or_the_gateways(&self) -> bool {
-        self.word.source() == "gateway" || self.word.row().1 >= 500
+        self.code.source() == "gateway" || self.code.row().1 >= 500
     }
 
     pub(super) fn outcome_label(&self) -> Option<&'static str> {
@@ -102,20 +105,20 @@ impl Problem {
     /// Codes are listed to nobody whose right to them is not known.
     pub(super) fn token_required() -> Self {
         Self::new(
-            Word::TokenRequired,
+            ErrorCode::TokenRequired,
             "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token; or let listen.address be a Unix socket.",
         )
     }
 
     /// Its body.
     pub(super) fn body(&self, request_id: &str) -> String {
-        let (word, status, title) = self.word.row();
+        let (code, status, title) = self.code.row();
         let mut body = format!(
-            r#"{{"error":"{word}","detail":{},"status":{status},"type":"urn:tillgate:error:{word}","title":{},"source":"{}","retryable":{},"request_id":{}"#,
+            r#"{{"error":"{code}","detail":{},"status":{status},"type":"urn:tillgate:error:{code}","title":{},"source":"{}","retryable":{},"request_id":{}"#,
             quoted(&self.detail),
             quoted(title),
-            self.word.source(),
-            self.word.retryable(),
+            self.code.source(),
+            self.code.retryable(),
             quoted(request_id),
         );
         if let Some(outcome) = self.outcome {
@@ -133,8 +136,8 @@ impl Problem {
 
     /// As it goes out.
     pub(super) fn render(self, request_id: &str) -> Response<Body> {
-        let (_, status, _) = self.word.row();
-        let mut response = Response::new(serve::full(self.body(request_id)));
+        let (_, status, _) = self.code.row();
+        let mut response = Response::new(server::full(self.body(request_id)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -144,7 +147,7 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if self.word == Word::Unauthorized {
+        if self.code == ErrorCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.close {
@@ -154,24 +157,27 @@ impl Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let problem = match refusal {
-            Refusal::Malformed(what) => {
-                Self::new(Word::BadRequest, format!("This request is not well-formed: {what}."))
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let problem = match rejection {
+            Rejection::Malformed(what) => {
+                Self::new(ErrorCode::BadRequest, format!("This request is not well-formed: {what}."))
             }
-            Refusal::HeadersTooLarge => Self::new(
-                Word::HeadersTooLarge,
+            Rejection::HeadersTooLarge => Self::new(
+                ErrorCode::HeadersTooLarge,
                 "A head has at most 100 fields and 16 KiB: send fewer or shorter headers.",
             ),
-            Refusal::TargetTooLong => Self::new(Word::UriTooLong, "A target has at most 8 KiB."),
-            Refusal::Expectation => Self::new(Word::ExpectationFailed, "The only expectation is 100-continue."),
-            Refusal::TooSlow => {
-                Self::new(Word::RequestTimeout, "The head did not come in time (listen.header_timeout).")
+            Rejection::TargetTooLong => Self::new(ErrorCode::UriTooLong, "A target has at most 8 KiB."),
+            Rejection::Expectation => Self::new(ErrorCode::ExpectationFailed, "The only expectation is 100-continue."),
+            Rejection::TooSlow => {
+                Self::new(ErrorCode::RequestTimeout, "The head did not come in time (listen.header_timeout).")
             }
-            Refusal::Overloaded => Self {
+            Rejection::Overloaded => Self {
                 retry_after: Some(Duration::from_secs(1)),
-                ..Self::new(Word::Overloaded, "There are too many connections (listen.max_connections): reuse them.")
+                ..Self::new(
+                    ErrorCode::Overloaded,
+                    "There are too many connections (listen.max_connections): reuse them.",
+                )
             },
         };
         problem.closing()
@@ -181,7 +187,7 @@ impl From<Refusal> for Problem {
 impl From<Malformed> for Problem {
     fn from(Malformed: Malformed) -> Self {
         Self::new(
-            Word::InvalidWatchCode,
+            ErrorCode::InvalidWatchCode,
             "A watch code is 1 to 256 of A-Z a-z 0-9 - . _ ~, as the start answered it, never percent-encoded.",
         )
     }
@@ -189,14 +195,14 @@ impl From<Malformed> for Problem {
 
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
-        let word = match bad {
-            BadRequest::InvalidJson(_) => Word::InvalidJson,
-            BadRequest::SecretNotAccepted => Word::SecretNotAccepted,
-            BadRequest::UnknownField(_) => Word::UnknownField,
-            BadRequest::InvalidAmount { .. } => Word::InvalidAmount,
-            BadRequest::RedirectNotAllowed(_) => Word::RedirectNotAllowed,
+        let code = match bad {
+            BadRequest::InvalidJson(_) => ErrorCode::InvalidJson,
+            BadRequest::SecretNotAccepted => ErrorCode::SecretNotAccepted,
+            BadRequest::UnknownField(_) => ErrorCode::UnknownField,
+            BadRequest::InvalidAmount { .. } => ErrorCode::InvalidAmount,
+            BadRequest::RedirectNotAllowed(_) => ErrorCode::RedirectNotAllowed,
         };
-        Self::new(word, bad.to_string())
+        Self::new(code, bad.to_string())
     }
 }
 
@@ -207,25 +213,25 @@ impl From<start::Error> for Problem {
             start::Error::RateLimited { retry_after } => {
                 let detail =
                     "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
-                Self { retry_after: Some(retry_after), ..Self::new(Word::RateLimited, detail) }
+                Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, detail) }
             }
             start::Error::Mismatch => Self::new(
-                Word::IdempotencyMismatch,
+                ErrorCode::IdempotencyMismatch,
                 "This Idempotency-Key was used for a start with another amount, redirect or field: take a new key for a new start.",
             ),
             start::Error::NoRoomForKey => Self {
                 retry_after: Some(Duration::from_secs(60)),
-                ..Self::new(Word::Overloaded, "There are too many live keys (start.idempotency_ttl).")
+                ..Self::new(ErrorCode::Overloaded, "There are too many live keys (start.idempotency_ttl).")
             },
-            start::Error::NotKept { .. } => Self {
+            start::Error::WriteFailed { .. } => Self {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
-                    Word::StoreUnavailable,
+                    ErrorCode::StoreUnavailable,
                     "The payment could not be kept (store.url): make room there; it is tried again every second.",
                 )
             },
             start::Error::Gateway(error) => error.into(),
-            start::Error::Crashed => Self::new(Word::Internal, "This is a bug in tillgate."),
+            start::Error::Crashed => Self::new(ErrorCode::Internal, "This is a bug in tillgate."),
         };
         Self { outcome, ..problem }
     }
@@ -235,14 +241,14 @@ impl From<watch::Error> for Problem {
     fn from(error: watch::Error) -> Self {
         match error {
             watch::Error::Gateway(error) => error.into(),
-            watch::Error::NoTurn => Self {
+            watch::Error::NoPermit => Self {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
-                    Word::Overloaded,
+                    ErrorCode::Overloaded,
                     "There was no turn for a call to the gateway (watch.poll_rate): ask again.",
                 )
             },
-            watch::Error::Crashed => Self::new(Word::Internal, "This is a bug in tillgate."),
+            watch::Error::Crashed => Self::new(ErrorCode::Internal, "This is a bug in tillgate."),
         }
     }
 }
@@ -250,44 +256,44 @@ impl From<watch::Error> for Problem {
 impl From<gateway::Error> for Problem {
     fn from(error: gateway::Error) -> Self {
         use gateway::Error;
-        let (outcome, said) = (Some(error.outcome()), error.said().cloned().unwrap_or_default());
+        let (outcome, gateway_message) = (Some(error.outcome()), error.gateway_message().cloned().unwrap_or_default());
         let asked_for = error.retry_after();
-        let (word, detail, retry_after) = match error {
+        let (code, detail, retry_after) = match error {
             Error::SecretUnavailable => (
-                Word::SecretUnavailable,
+                ErrorCode::SecretUnavailable,
                 "The merchant secret is not there yet: put it into the file that merchant.secret_file names.".to_owned(),
                 Some(Duration::from_secs(1)),
             ),
             Error::Unreachable(why) => {
-                (Word::GatewayUnreachable, format!("No connection to the gateway (gateway.url): {why}."), None)
+                (ErrorCode::GatewayUnreachable, format!("No connection to the gateway (gateway.url): {why}."), None)
             }
             Error::Timeout => (
-                Word::GatewayTimeout,
+                ErrorCode::GatewayTimeout,
                 "The gateway did not answer within gateway.timeout.".to_owned(),
                 None,
             ),
-            Error::BadAnswer(bad) => (Word::GatewayBadAnswer, sentence(&bad.to_string()), asked_for),
+            Error::BadAnswer(bad) => (ErrorCode::GatewayBadAnswer, sentence(&bad.to_string()), asked_for),
             Error::Busy(..) => (
-                Word::GatewayBusy,
+                ErrorCode::GatewayBusy,
                 "The gateway limits its callers: try again after Retry-After.".to_owned(),
                 Some(asked_for.unwrap_or(Duration::from_secs(1))),
             ),
-            Error::Rejected(said) => {
-                let why = if said.message.is_some() { ": see gateway_message" } else { ", and does not say why" };
-                (Word::GatewayRejected, format!("The gateway refuses this payment{why}."), None)
+            Error::Rejected(gateway_message) => {
+                let why = if gateway_message.message.is_some() { ": see gateway_message" } else { ", and does not say why" };
+                (ErrorCode::GatewayRejected, format!("The gateway refuses this payment{why}."), None)
             }
             Error::RefusedSecret(_) => (
-                Word::GatewayRefusedSecret,
+                ErrorCode::GatewayRefusedSecret,
                 "The gateway does not take the merchant secret: put the right one into merchant.secret_file (or merchant.secret).".to_owned(),
                 None,
             ),
             Error::UnknownCode(_) => (
-                Word::UnknownWatchCode,
+                ErrorCode::UnknownWatchCode,
                 "The gateway does not know this watch code: use the watch_code that the start answered with.".to_owned(),
                 None,
             ),
         };
-        Self { outcome, retry_after, gateway: said, ..Self::new(word, detail) }
+        Self { outcome, retry_after, gateway: gateway_message, ..Self::new(code, detail) }
     }
 }
 

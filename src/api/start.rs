@@ -3,9 +3,9 @@
 use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::problem::{Problem, Word};
+use super::problem::{ErrorCode, Problem};
 use crate::payment::IdempotencyKey;
-use crate::serve::{self, Body};
+use crate::server::{self, Body};
 use crate::start::{Reply, Starter};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -21,7 +21,7 @@ pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let one_json = types.next().is_some_and(is_json) && types.next().is_none();
     if !one_json || headers.contains_key(CONTENT_ENCODING) {
         return Err(Problem::new(
-            Word::UnsupportedMediaType,
+            ErrorCode::UnsupportedMediaType,
             "Send JSON with this header line, once, and without Content-Encoding: Content-Type: application/json",
         ));
     }
@@ -35,7 +35,7 @@ pub(super) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem
     let key = key.to_str().ok().filter(|_| keys.next().is_none()).and_then(|key| key.parse().ok());
     key.map(Some).ok_or_else(|| {
         Problem::new(
-            Word::InvalidIdempotencyKey,
+            ErrorCode::InvalidIdempotencyKey,
             "An Idempotency-Key is 1 to 255 printable ASCII characters, bare or in quotes, in one header line.",
         )
     })
@@ -49,7 +49,7 @@ pub(super) async fn start(
 ) -> Result<Response<Body>, Problem> {
     let request = starter.parse(body)?;
     let Reply { body, is_replayed } = starter.start(request, key).await?;
-    let mut response = Response::new(serve::full(body.to_string()));
+    let mut response = Response::new(server::full(body.to_string()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if is_replayed {

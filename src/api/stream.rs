@@ -11,9 +11,9 @@ use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::seats::Seat;
+use super::waiter_limit::WaiterSlot;
 use super::waiting::Interruption;
-use crate::serve::Body;
+use crate::server::Body;
 use crate::{clock, random};
 
 /// A silent stream says so often that it is still there.
@@ -38,7 +38,7 @@ struct Stream<S> {
     source: S,
     interruption: Interruption,
     stage: Stage,
-    _seat: Seat,
+    _slot: WaiterSlot,
 }
 
 #[derive(Clone, Copy)]
@@ -49,8 +49,8 @@ enum Stage {
 }
 
 /// Streams until the source has no more, the caller hangs up, or the sidecar ends.
-pub(super) fn response(source: impl Source, interruption: Interruption, seat: Seat) -> Response<Body> {
-    let stream = Stream { source, interruption, stage: Stage::Beginning, _seat: seat };
+pub(super) fn response(source: impl Source, interruption: Interruption, slot: WaiterSlot) -> Response<Body> {
+    let stream = Stream { source, interruption, stage: Stage::Beginning, _slot: slot };
     let blocks = stream::unfold(stream, |mut stream| async move {
         let block = stream.block().await?;
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(block))), stream))

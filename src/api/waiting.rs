@@ -2,14 +2,14 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::Caller;
+use crate::server::ConnectionHandle;
 
 /// The two things that may end a wait at any moment.
 #[derive(Clone)]
 pub(super) struct Interruption {
     draining: CancellationToken,
     /// `None` where the request came without a connection.
-    caller: Option<Caller>,
+    connection: Option<ConnectionHandle>,
 }
 
 /// Which of them it was.
@@ -22,14 +22,14 @@ pub(super) enum Interrupted {
 }
 
 impl Interruption {
-    pub(super) fn new(draining: CancellationToken, caller: Option<Caller>) -> Self {
-        Self { draining, caller }
+    pub(super) fn new(draining: CancellationToken, connection: Option<ConnectionHandle>) -> Self {
+        Self { draining, connection }
     }
 
     /// The connection ends with this answer.
     pub(super) fn close_after(&self) {
-        if let Some(caller) = &self.caller {
-            caller.close_after();
+        if let Some(connection) = &self.connection {
+            connection.close_after();
         }
     }
 
@@ -41,8 +41,8 @@ impl Interruption {
     /// Returns when one of them happens.
     pub(super) async fn comes(&self) -> Interrupted {
         let hung_up = async {
-            match &self.caller {
-                Some(caller) => caller.hung_up().await,
+            match &self.connection {
+                Some(connection) => connection.hung_up().await,
                 None => std::future::pending().await,
             }
         };

@@ -8,14 +8,14 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use super::Route;
-use super::problem::{Problem, Word};
-use super::seats::{Kind, Seat, Seats};
+use super::problem::{ErrorCode, Problem};
 use super::stream::{Source, event, response};
+use super::waiter_limit::{Kind, WaiterLimit, WaiterSlot};
 use super::waiting::Interruption;
 use crate::clock::{self, Instant};
 use crate::payment::{Fingerprint, WatchCode};
-use crate::serve::{self, Body};
-use crate::watch::{Answer, Board, Error, Follower, How, Stale};
+use crate::server::{self, Body};
+use crate::watch::{Answer, Error, How, Stale, StatusPoller, Subscription};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -39,7 +39,7 @@ impl Question<'_> {
         let Some(wait) = waits.next() else { return Ok(None) };
         if wait.is_empty() || !wait.bytes().all(|byte| byte.is_ascii_digit()) || waits.next().is_some() {
             let detail = "wait is a number of whole seconds, once, like ?wait=25.";
-            return Err(Problem::new(Word::InvalidWait, detail));
+            return Err(Problem::new(ErrorCode::InvalidWait, detail));
         }
         // More digits than fit are a very long time too.
         Ok(Some(Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait)))
@@ -85,22 +85,22 @@ fn media_range(range: &str) -> (&str, f32) {
 
 /// What the gateway says of this payment: now, or once it is something else than the caller knows.
 pub(super) async fn watch(
-    board: &Board,
+    poller: &StatusPoller,
     question: &Question<'_>,
-    seats: &Seats,
+    waiters: &WaiterLimit,
     interruption: &Interruption,
 ) -> Result<Response<Body>, Problem> {
     let answer = match question.wait {
-        None | Some(Duration::ZERO) => board.ask(question.code, question.forces()).await?,
-        Some(wait) => wait_for_change(board, question, clock::now() + wait, seats, interruption).await?,
+        None | Some(Duration::ZERO) => poller.ask(question.code, question.forces()).await?,
+        Some(wait) => wait_for_change(poller, question, clock::now() + wait, waiters, interruption).await?,
     };
     let tag = entity_tag(answer.report.fingerprint);
     let mut response = if question.has(&tag) == Some(true) {
-        let mut response = Response::new(serve::full(""));
+        let mut response = Response::new(server::full(""));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut response = Response::new(serve::full(answer.report.body.to_string()));
+        let mut response = Response::new(server::full(answer.report.body.to_string()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     };
@@ -116,18 +116,18 @@ pub(super) async fn watch(
 
 /// The first answer that the caller does not know, or that is final; at the deadline the last there is.
 async fn wait_for_change(
-    board: &Board,
+    poller: &StatusPoller,
     question: &Question<'_>,
     deadline: Instant,
-    seats: &Seats,
+    waiters: &WaiterLimit,
     interruption: &Interruption,
 ) -> Result<Answer, Problem> {
     let code = question.code;
-    let ask = board.ask(code, question.forces());
+    let ask = poller.ask(code, question.forces());
     tokio::pin!(ask);
     let mut answer = tokio::select! {
         answer = &mut ask => answer,
-        interrupted = interruption.comes() => match board.last(code) {
+        interrupted = interruption.comes() => match poller.last(code) {
             Some(last) => return Ok(last),
             None if interrupted.is_draining() => return Err(Problem::draining()),
             // It may have closed its sending half alone.
@@ -136,7 +136,7 @@ async fn wait_for_change(
                 () = interruption.drains() => return Err(Problem::draining()),
             },
         },
-        () = clock::sleep_until(deadline) => match board.last(code) {
+        () = clock::sleep_until(deadline) => match poller.last(code) {
             Some(last) => return Ok(last),
             // There is nothing that could be answered yet.
             None => tokio::select! {
@@ -161,22 +161,22 @@ async fn wait_for_change(
             // Other failures may pass while the caller waits.
             _ => {}
         }
-        let follower = match &mut waiting {
-            Some((follower, _)) => follower,
+        let subscription = match &mut waiting {
+            Some((subscription, _)) => subscription,
             None => {
-                let seat = seats.take(&Kind::LONG_POLL)?;
-                let (follower, _) = waiting.insert((board.follow(code), seat));
+                let slot = waiters.take(&Kind::LONG_POLL)?;
+                let (subscription, _) = waiting.insert((poller.subscribe(code), slot));
                 // What changed since the answer is told now.
-                answer = follower.now().unwrap_or(answer);
+                answer = subscription.now().unwrap_or(answer);
                 continue;
             }
         };
         let (is_over, is_draining) = tokio::select! {
-            () = follower.changed() => (false, false),
+            () = subscription.changed() => (false, false),
             () = clock::sleep_until(deadline) => (true, false),
             interrupted = interruption.comes() => (true, interrupted.is_draining()),
         };
-        answer = follower.now().unwrap_or(answer);
+        answer = subscription.now().unwrap_or(answer);
         if is_draining && answer.is_err() {
             return Err(Problem::draining());
         }
@@ -192,20 +192,20 @@ const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Every state of this payment from now on, until the final one.
 pub(super) async fn stream(
-    board: &Board,
+    poller: &StatusPoller,
     question: &Question<'_>,
     request_id: &str,
     interruption: Interruption,
-    seat: Seat,
+    slot: WaiterSlot,
 ) -> Response<Body> {
     if let Some(last) = last_event(question.headers) {
         // Only the gateway may know that this was the final one: after a restart there is nothing in memory, and what
         // another sidecar has told may be news here.
-        let known = match board.last(question.code).filter(|known| known.report.status.is_final()) {
+        let known = match poller.last(question.code).filter(|known| known.report.status.is_final()) {
             Some(known) => Some(known),
             // The head of a stream comes at once, however long the gateway takes.
             None => tokio::select! {
-                known = clock::timeout(HEAD_WITHIN, board.ask(question.code, false)) => known.ok().and_then(Result::ok),
+                known = clock::timeout(HEAD_WITHIN, poller.ask(question.code, false)) => known.ok().and_then(Result::ok),
                 _ = interruption.comes() => None,
             },
         };
@@ -214,28 +214,28 @@ pub(super) async fn stream(
         };
         if known.is_some_and(has_it) {
             // Tells an `EventSource` not to come back (WHATWG HTML, section 9.2.3).
-            let mut nothing_more = Response::new(serve::full(""));
+            let mut nothing_more = Response::new(server::full(""));
             *nothing_more.status_mut() = StatusCode::NO_CONTENT;
             return nothing_more;
         }
     }
     let changes = Changes {
-        board: board.clone(),
+        poller: poller.clone(),
         code: question.code.clone(),
-        follower: board.follow(question.code),
+        subscription: poller.subscribe(question.code),
         asked: false,
         told: None,
         over: false,
         request_id: request_id.to_owned(),
     };
-    response(changes, interruption, seat)
+    response(changes, interruption, slot)
 }
 
 /// Every state of one payment.
 struct Changes {
-    board: Board,
+    poller: StatusPoller,
     code: WatchCode,
-    follower: Follower,
+    subscription: Subscription,
     asked: bool,
     told: Option<Fingerprint>,
     over: bool,
@@ -248,7 +248,7 @@ impl Source for Changes {
             return None;
         }
         loop {
-            match self.follower.now() {
+            match self.subscription.now() {
                 Some(Ok(answer)) if self.told != Some(answer.report.fingerprint) => {
                     self.told = Some(answer.report.fingerprint);
                     self.over = answer.report.status.is_final();
@@ -259,10 +259,10 @@ impl Source for Changes {
                 _ => {}
             }
             if self.asked {
-                self.follower.changed().await;
+                self.subscription.changed().await;
             } else {
-                // What was known was told at once; what this answers, the follower tells.
-                let asked = self.board.ask(&self.code, false).await;
+                // What was known was told at once; what this answers, the subscription tells.
+                let asked = self.poller.ask(&self.code, false).await;
                 self.asked = true;
                 if let Err(error) = asked
                     && error.is_final()
@@ -305,7 +305,7 @@ fn cache_status(answer: &Answer) -> String {
             status.push_str(match stale {
                 None => "",
                 Some(Stale::Gateway) => "; detail=stale-if-error",
-                Some(Stale::Budget) => "; detail=budget",
+                Some(Stale::RateLimited) => "; detail=budget",
             });
             status
         }

@@ -6,7 +6,7 @@ use std::io;
 use tokio::net::TcpListener;
 use tokio_util::either::Either;
 
-use crate::serve::{Address, Entrance, Listener, Passed, SocketFile};
+use crate::server::{Address, InheritedSocket, ListenAddr, Listener, SocketFile};
 
 /// A place to listen at that cannot be had.
 #[derive(Debug)]
@@ -75,22 +75,22 @@ impl From<Bound> for Opened {
 }
 
 impl Opened {
-    /// Opens it; `passed` is the socket that the entrance names, where it names one that was passed.
-    pub(crate) fn new(entrance: &Entrance, passed: Option<&Passed>) -> Result<Self, CannotBind> {
+    /// Opens it; `inherited` is the socket that the address names, where it names one that was passed.
+    pub(crate) fn new(listen_addr: &ListenAddr, inherited: Option<&InheritedSocket>) -> Result<Self, CannotBind> {
         const KEY: &str = "listen.address";
         let cannot = |why| CannotBind { key: KEY, why, is_taken: false };
-        match (entrance, passed) {
-            (Entrance::Tcp(address), _) => Ok(Bound::new(KEY, *address)?.into()),
-            (Entrance::Unix(path), _) => {
+        match (listen_addr, inherited) {
+            (ListenAddr::Tcp(address), _) => Ok(Bound::new(KEY, *address)?.into()),
+            (ListenAddr::Unix(path), _) => {
                 let (file, listener) = SocketFile::open(path).map_err(cannot)?;
-                Ok(Self { listeners: vec![Either::Right(listener)], place: entrance.to_string(), file: Some(file) })
+                Ok(Self { listeners: vec![Either::Right(listener)], place: listen_addr.to_string(), file: Some(file) })
             }
-            (Entrance::Passed(_), Some(passed)) => {
-                let listener = passed.listener().map_err(|error| cannot(format!("{entrance}: {error}")))?;
-                Ok(Self { listeners: vec![listener], place: passed.place(), file: None })
+            (ListenAddr::Inherited(_), Some(inherited)) => {
+                let listener = inherited.listener().map_err(|error| cannot(format!("{listen_addr}: {error}")))?;
+                Ok(Self { listeners: vec![listener], place: inherited.place(), file: None })
             }
-            (Entrance::Passed(_), None) => Err(cannot(format!(
-                "no socket was passed to this process as {entrance} (LISTEN_FDS and LISTEN_PID tell): \
+            (ListenAddr::Inherited(_), None) => Err(cannot(format!(
+                "no socket was passed to this process as {listen_addr} (LISTEN_FDS and LISTEN_PID tell): \
                  start it by its socket unit, or set another {KEY}"
             ))),
         }

@@ -12,7 +12,7 @@ use crate::client::{Answer, Cut, Exchanging, Sharing, Terms, Transport, Transpor
 use crate::clock;
 use crate::config::{self, Environment, Source};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
-use crate::serve::{Body, BoxError};
+use crate::server::{Body, BoxError};
 
 /// A sidecar and a sandbox gateway: everything is real but the sockets. For tests, also with paused time.
 pub struct Sidecar {
@@ -29,8 +29,11 @@ impl Sidecar {
         let mut given = vec![("gateway.url", "http://localhost:8081")];
         given.extend(settings);
         let source = Source::Given(&given, SecretString::from(DEFAULT_SECRET));
-        let loaded = config::load(source, &Environment::empty()).map_err(|faults| {
-            faults.into_iter().map(|fault| format!("{}: {}", fault.key, fault.what)).collect::<Vec<_>>()
+        let loaded = config::load(source, &Environment::empty()).map_err(|diagnostics| {
+            diagnostics
+                .into_iter()
+                .map(|diagnostic| format!("{}: {}", diagnostic.key, diagnostic.what))
+                .collect::<Vec<_>>()
         })?;
         let sandbox = Sandbox::new(sandbox);
         let app = App::build(loaded, Behind::Sandbox(sandbox.clone()), dev).map_err(|error| vec![error.to_string()])?;
@@ -61,7 +64,7 @@ impl Sidecar {
     /// How many payments are polled in the background because somebody waits for them.
     #[must_use]
     pub fn followed(&self) -> usize {
-        self.app.board.followed()
+        self.app.poller.followed()
     }
 
     /// Asks the admin listener; gives the whole answer.
@@ -77,8 +80,8 @@ impl Sidecar {
 
     /// Returns when nothing is under way any more, whoever asked for it.
     pub async fn idle(&self) {
-        self.app.airport.idle().await;
-        self.app.board.idle().await;
+        self.app.tasks.idle().await;
+        self.app.poller.idle().await;
     }
 }
 

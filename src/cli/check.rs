@@ -13,7 +13,7 @@ use crate::{clock, start};
 pub(super) async fn check(path: Option<&Path>, environment: &Environment, online: bool, start: bool) -> Exit {
     let loaded = match config::load(Source::File(path), environment) {
         Ok(loaded) => loaded,
-        Err(faults) => return tell(&faults),
+        Err(diagnostics) => return tell(&diagnostics),
     };
     answer(&loaded.explained.to_string());
     let gateway = gateway(&loaded);
@@ -83,7 +83,7 @@ async fn start_one(gateway: &Gateway, order: &Order) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            let said = error.said().and_then(|said| said.message.clone());
+            let said = error.gateway_message().and_then(|said| said.message.clone());
             Err(format!("start: {error}{}", said.map(|said| format!(": {said}")).unwrap_or_default()))
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{Exit, orphans};
 use crate::clock;
 use crate::config::Environment;
-use crate::signal::{Pass, Signal, Signals};
+use crate::signals::{Pass, Signal, Signals};
 
 /// How long what an app left behind has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock;
-use crate::serve::BoxError;
+use crate::server::BoxError;
 
 /// A whole answer.
 pub(super) struct Answer {

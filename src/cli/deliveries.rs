@@ -11,13 +11,13 @@ use super::client::{self, Answer};
 use super::{Exit, answer, complain, tell};
 use crate::config::{self, Environment, Reach};
 use crate::json::{self, Json};
-use crate::serve::{BoxError, Entrance};
+use crate::server::{BoxError, ListenAddr};
 
 /// Asks the API listener: lists all messages, or has that one posted again.
 pub(super) async fn deliveries(path: Option<&Path>, environment: &Environment, redeliver: Option<&str>) -> Exit {
     let reach = match config::reach(path, environment) {
         Ok(reach) => reach,
-        Err(faults) => return tell(&faults),
+        Err(diagnostics) => return tell(&diagnostics),
     };
     let done = match redeliver {
         Some(id) => {
@@ -53,8 +53,8 @@ async fn list(reach: &Reach) -> Result<String, BoxError> {
 }
 
 async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxError> {
-    let (authority, place) = match &reach.entrance {
-        Entrance::Tcp(address) => (address.reachable(), format!("http://{}", address.reachable())),
+    let (authority, place) = match &reach.listen_addr {
+        ListenAddr::Tcp(address) => (address.reachable(), format!("http://{}", address.reachable())),
         other => ("localhost".to_owned(), other.to_string()),
     };
     let mut request =
@@ -63,9 +63,9 @@ async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxEr
         request = request.header(AUTHORIZATION, token);
     }
     let request = request.body(Full::<Bytes>::default())?;
-    let received = match &reach.entrance {
-        Entrance::Unix(path) => client::call_unix(path, request).await,
-        Entrance::Tcp(_) | Entrance::Passed(_) => client::call(request).await,
+    let received = match &reach.listen_addr {
+        ListenAddr::Unix(path) => client::call_unix(path, request).await,
+        ListenAddr::Tcp(_) | ListenAddr::Inherited(_) => client::call(request).await,
     };
     let received = received
         .map_err(|_| format!("nothing answers at {place}: is tillgate running, and is listen.address right?"))?;

@@ -10,10 +10,10 @@ use super::child::Child;
 use super::{Exit, answer, begin, cannot_bind, complain, failed, tell, tour};
 use crate::app::{App, Behind, Bound, CannotBind, End, serve_sandbox};
 use crate::config::{self, Environment, Source};
-use crate::manager::Manager;
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
-use crate::serve::Address;
-use crate::signal::{Signal, Signals};
+use crate::sd_notify::SdNotify;
+use crate::server::Address;
+use crate::signals::{Signal, Signals};
 
 /// Where the parts of a running `dev` are.
 pub(super) struct Places {
@@ -46,7 +46,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     }
     let loaded = match config::load(Source::Given(&given, SecretString::from(DEFAULT_SECRET)), environment) {
         Ok(loaded) => loaded,
-        Err(faults) => return tell(&faults),
+        Err(diagnostics) => return tell(&diagnostics),
     };
     let (mut signals, _log) = match begin(&loaded.config.log, environment) {
         Ok(begun) => begun,
@@ -58,21 +58,21 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         Ok(app) => app,
         Err(error) => return failed(&error),
     };
-    let manager = Manager::default();
+    let service_manager = SdNotify::default();
     if tour {
         let authorization = match config::authorization(token_file.as_ref()) {
             Ok(authorization) => authorization,
-            Err(faults) => return tell(&faults),
+            Err(diagnostics) => return tell(&diagnostics),
         };
         return tokio::select! {
-            _ = app.run(api.into(), admin, &mut signals, &manager) => Exit::Failed,
+            _ = app.run(api.into(), admin, &mut signals, &service_manager) => Exit::Failed,
             walked = tour::walk(&places, authorization.as_deref()) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
         };
     }
     let color = std::io::stdout().is_terminal() && environment.wants_color();
     if command.is_empty() {
         answer(&banner(&places, token_file.as_ref(), None, color));
-        return match app.run(api.into(), admin, &mut signals, &manager).await {
+        return match app.run(api.into(), admin, &mut signals, &service_manager).await {
             End::Drained => Exit::Fine,
             End::Forced | End::Broken => Exit::Failed,
         };
@@ -87,7 +87,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         }
     };
     answer(&banner(&places, token_file.as_ref(), command.first(), color));
-    let (pass, mut passed) = Signals::passed();
+    let (pass, mut forwarded) = Signals::forwarded();
     let mut exit = None;
     let attended = async {
         let ended = child.attend(&mut signals, &pass).await;
@@ -102,7 +102,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         }
     };
     tokio::select! {
-        _ = app.run(api.into(), admin, &mut passed, &manager) => {}
+        _ = app.run(api.into(), admin, &mut forwarded, &service_manager) => {}
         never = attended => never,
     }
     match exit {

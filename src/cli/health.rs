@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait: Option<Duration>) -> Exit {
     let address = match config::admin_address(path, environment) {
         Ok(address) => address.reachable(),
-        Err(faults) => return tell(&faults),
+        Err(diagnostics) => return tell(&diagnostics),
     };
     let deadline = clock::now() + wait.unwrap_or_default();
     loop {

@@ -12,7 +12,7 @@ use super::client::{self, Answer};
 use super::dev::Places;
 use crate::clock;
 use crate::json::{self, Json};
-use crate::serve::BoxError;
+use crate::server::BoxError;
 
 /// Walks all steps; with `authorization` where the API wants that.
 ///

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::target::Target;
-use crate::file::Watched;
+use crate::file::ReloadableFile;
 
 /// Longest head of an answer to CONNECT.
 const MAX_HEAD: usize = 64 * 1024;
@@ -72,7 +72,7 @@ impl ProxyAuthorization {
 /// An HTTP proxy between us and the other side.
 pub(crate) struct Proxy {
     target: Target,
-    authorization: Option<Watched<ProxyAuthorization>>,
+    authorization: Option<ReloadableFile<ProxyAuthorization>>,
 }
 
 impl Proxy {
@@ -80,7 +80,10 @@ impl Proxy {
     ///
     /// # Errors
     /// Says what is wrong with the address.
-    pub(crate) fn new(url: &ProxyUrl, authorization: Option<Watched<ProxyAuthorization>>) -> Result<Self, String> {
+    pub(crate) fn new(
+        url: &ProxyUrl,
+        authorization: Option<ReloadableFile<ProxyAuthorization>>,
+    ) -> Result<Self, String> {
         Ok(Self { target: Target::new(&url.0)?, authorization })
     }
 
@@ -90,7 +93,7 @@ impl Proxy {
     }
 
     /// Its file, if it has one.
-    pub(super) fn authorization(&self) -> Option<&Watched<ProxyAuthorization>> {
+    pub(super) fn authorization(&self) -> Option<&ReloadableFile<ProxyAuthorization>> {
         self.authorization.as_ref()
     }
 

@@ -14,15 +14,15 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroize;
 
 use super::connect::Tls;
-use crate::file::{Patience, Watched};
+use crate::file::{ReloadableFile, Settle};
 
 /// Whom we believe: the built-in roots, unless there is a file of others.
-pub(crate) type Roots = Option<Watched<RootCertStore>>;
+pub(crate) type Roots = Option<ReloadableFile<RootCertStore>>;
 
 /// Who we are, for a gateway that asks: a certificate and its key, each in a file of its own.
 pub(crate) struct Identity {
-    chain: Watched<Chain>,
-    key: Watched<Key>,
+    chain: ReloadableFile<Chain>,
+    key: ReloadableFile<Key>,
     /// The last two that belonged together: between the change of one file and that of the other they do not.
     good: ArcSwapOption<CertifiedKey>,
 }
@@ -37,7 +37,7 @@ impl Identity {
     ///
     /// # Errors
     /// When the key is not the certificate's.
-    pub(crate) fn new(chain: Watched<Chain>, key: Watched<Key>) -> Result<Self, String> {
+    pub(crate) fn new(chain: ReloadableFile<Chain>, key: ReloadableFile<Key>) -> Result<Self, String> {
         let identity = Self { chain, key, good: ArcSwapOption::empty() };
         identity.put_together()?;
         Ok(identity)
@@ -54,8 +54,8 @@ impl Identity {
     }
 
     /// True when there is a new one.
-    fn look(&self, patience: Patience) -> bool {
-        let [chain, key] = [self.chain.look(patience), self.key.look(patience)];
+    fn reload(&self, settle: Settle) -> bool {
+        let [chain, key] = [self.chain.reload(settle), self.key.reload(settle)];
         if !chain && !key {
             return false;
         }
@@ -92,9 +92,9 @@ impl Files {
     }
 
     /// Looks at each. True when one of them is new.
-    pub(super) fn look(&self, patience: Patience) -> bool {
-        let roots = self.roots.as_ref().is_some_and(|roots| roots.look(patience));
-        let identity = self.identity.as_ref().is_some_and(|identity| identity.look(patience));
+    pub(super) fn reload(&self, settle: Settle) -> bool {
+        let roots = self.roots.as_ref().is_some_and(|roots| roots.reload(settle));
+        let identity = self.identity.as_ref().is_some_and(|identity| identity.reload(settle));
         roots || identity
     }
 

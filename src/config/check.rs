@@ -4,63 +4,65 @@ use std::sync::Arc;
 
 use super::environment::{Environment, variable_of};
 use super::explain::Explained;
-use super::load::{Reading, SECRET, mend_of};
-use super::{Config, Fault, Loaded};
+use super::load::{Reading, SECRET, help_of};
+use super::{Config, Diagnostic, Loaded};
 use crate::api::Tokens;
 use crate::client::{self, Identity, Network, Proxy, ProxyAuthorization, Side, Target};
 use crate::courier::{Courier, Keys};
-use crate::file::Watched;
+use crate::file::ReloadableFile;
 use crate::gateway::{self, BaseUrl};
 use crate::secret::Secret;
-use crate::serve::{Entrance, Passed, SocketFile};
+use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 use crate::text::FilePath;
 
 impl Reading {
     /// Everything that was read, checked and put together.
     ///
     /// # Errors
-    /// All faults at once, in the order of their keys.
-    pub(super) fn finish(mut self, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
-        if self.faults.iter().any(|fault| fault.key == "--config") {
+    /// All diagnostics at once, in the order of their keys.
+    pub(super) fn finish(mut self, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
+        if self.diagnostics.iter().any(|diagnostic| diagnostic.key == "--config") {
             // A file that says nothing would be blamed for everything that is missing.
-            return Err(self.faults);
+            return Err(self.diagnostics);
         }
         let mut config = self.extract();
         let gateway_url = self.check_gateway(&config);
         let secret = self.check_secret(&config);
-        let passed = self.check_entrance(&config, environment);
-        let tokens = self.check_tokens(&config, passed.as_ref());
+        let inherited = self.check_listen_addr(&config, environment);
+        let tokens = self.check_tokens(&config, inherited.as_ref());
         let network = self.check_network(&config.gateway, gateway_url.as_ref());
         if config.start.min_amount > config.start.max_amount {
             let place = self.place("start.min_amount");
-            self.fault("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
+            self.report("start.min_amount", place, "it is larger than start.max_amount", "make it the smaller one");
         }
         if f64::from(config.start.burst.get()) / config.start.rate.0 > 31_536_000.0 {
             let place = self.place("start.burst");
             let what = "at start.rate it takes longer than a year to come back";
-            self.fault("start.burst", place, what, mend_of("start.burst"));
+            self.report("start.burst", place, what, help_of("start.burst"));
         }
         if config.watch.poll_rate.get() > 10_000 {
             let place = self.place("watch.poll_rate");
-            self.fault("watch.poll_rate", place, "more than 10000 a second", mend_of("watch.poll_rate"));
+            self.report("watch.poll_rate", place, "more than 10000 a second", help_of("watch.poll_rate"));
         }
-        if let (Some(Entrance::Tcp(api)), Some(admin)) = (&config.listen.address, config.admin.address)
+        if let (Some(ListenAddr::Tcp(api)), Some(admin)) = (&config.listen.address, config.admin.address)
             && *api == admin
             && admin.port() > 0
         {
             let place = self.place("admin.address");
-            self.fault("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
+            self.report("admin.address", place, "it is the same as listen.address", "take another port, like 8701");
         }
         match (gateway_url, secret, tokens, network, self.check_webhook(&config)) {
-            (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(courier)) if self.faults.is_empty() => {
+            (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(courier))
+                if self.diagnostics.is_empty() =>
+            {
                 config.merchant.is_inline = secret.is_inline();
                 let file = self.file.as_deref();
-                let explained = Explained::new(&self.defaults, &self.found, &config, &secret, passed.as_ref(), file);
-                Ok(Loaded { config, gateway_url, secret, tokens, network, courier, passed, explained })
+                let explained = Explained::new(&self.defaults, &self.found, &config, &secret, inherited.as_ref(), file);
+                Ok(Loaded { config, gateway_url, secret, tokens, network, courier, inherited, explained })
             }
             _ => {
-                self.faults.sort_by(|a, b| a.key.cmp(&b.key));
-                Err(self.faults)
+                self.diagnostics.sort_by(|a, b| a.key.cmp(&b.key));
+                Err(self.diagnostics)
             }
         }
     }
@@ -81,34 +83,34 @@ impl Reading {
 
     fn check_gateway(&mut self, config: &Config) -> Option<BaseUrl> {
         const KEY: &str = "gateway.url";
-        if self.faults.iter().any(|fault| fault.key == KEY) {
+        if self.diagnostics.iter().any(|diagnostic| diagnostic.key == KEY) {
             return None;
         }
         let Some(url) = &config.gateway.url else {
             let place = self.unset(KEY);
-            self.fault(KEY, place, "it is required", mend_of(KEY));
+            self.report(KEY, place, "it is required", help_of(KEY));
             return None;
         };
         if config.gateway.is_exposed() && !config.gateway.allow_plain_http {
             let place = self.place(KEY);
             let what = "over plain http everyone on the way to the gateway can read the merchant secret and take the merchant's money";
-            let mend = "use https://; or accept that risk with this line in [gateway]: allow_plain_http = true";
-            self.fault(KEY, place, what, mend);
+            let help = "use https://; or accept that risk with this line in [gateway]: allow_plain_http = true";
+            self.report(KEY, place, what, help);
         }
         Some(url.clone())
     }
 
     fn check_network(&mut self, config: &gateway::Config, url: Option<&BaseUrl>) -> Option<Arc<Network>> {
         const ROOTS: &str = "gateway.ca_file";
-        let mend = "give a file with the gateway's root certificate as PEM";
-        let roots = self.open_file(ROOTS, config.ca_file.as_ref(), client::roots, mend);
+        let help = "give a file with the gateway's root certificate as PEM";
+        let roots = self.open_file(ROOTS, config.ca_file.as_ref(), client::roots, help);
         let identity = self.check_identity(config);
         let proxy = self.check_proxy(config);
         let target = match Target::new(url?.uri()) {
             Ok(target) => target,
             Err(what) => {
                 let place = self.place("gateway.url");
-                self.fault("gateway.url", place, what, mend_of("gateway.url"));
+                self.report("gateway.url", place, what, help_of("gateway.url"));
                 return None;
             }
         };
@@ -116,7 +118,7 @@ impl Reading {
             Ok(network) => Some(Arc::new(network)),
             Err(what) => {
                 let place = self.place(ROOTS);
-                self.fault(ROOTS, place, what, mend_of(ROOTS));
+                self.report(ROOTS, place, what, help_of(ROOTS));
                 None
             }
         }
@@ -133,16 +135,16 @@ impl Reading {
                 self.is_alone(one, other, "set both, or neither");
             }
         }
-        let mend = "give a file with the certificate that the gateway knows tillgate by, as PEM";
-        let chain = self.open_file(of_chain, client_cert_file.as_ref(), client::chain, mend);
-        let mend = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
-        let key = self.open_file(of_key, client_key_file.as_ref(), client::key, mend);
+        let help = "give a file with the certificate that the gateway knows tillgate by, as PEM";
+        let chain = self.open_file(of_chain, client_cert_file.as_ref(), client::chain, help);
+        let help = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
+        let key = self.open_file(of_key, client_key_file.as_ref(), client::key, help);
         let (Some(chain), Some(key)) = (chain?, key?) else { return Some(None) };
         match Identity::new(chain, key) {
             Ok(identity) => Some(Some(identity)),
             Err(what) => {
                 let place = self.place(of_key);
-                self.fault(of_key, place, what, mend);
+                self.report(of_key, place, what, help);
                 None
             }
         }
@@ -154,25 +156,25 @@ impl Reading {
         if config.proxy_authorization_file.is_some() && config.proxy.is_none() {
             self.is_alone(FILE, KEY, "set gateway.proxy too, or remove it");
         }
-        let mend = "write one line into that file, the value of a Proxy-Authorization field: Basic, a space, and USER:PASSWORD in base64";
+        let help = "write one line into that file, the value of a Proxy-Authorization field: Basic, a space, and USER:PASSWORD in base64";
         let path = config.proxy_authorization_file.as_ref();
-        let authorization = self.open_file(FILE, path, ProxyAuthorization::parse, mend)?;
+        let authorization = self.open_file(FILE, path, ProxyAuthorization::parse, help)?;
         let Some(url) = &config.proxy else { return Some(None) };
         match Proxy::new(url, authorization) {
             Ok(proxy) => Some(Some(proxy)),
             Err(what) => {
                 let place = self.place(KEY);
-                self.fault(KEY, place, what, mend_of(KEY));
+                self.report(KEY, place, what, help_of(KEY));
                 None
             }
         }
     }
 
     /// A key is set that needs another, which is not.
-    fn is_alone(&mut self, key: &str, other: &str, mend: &str) {
-        if !self.faults.iter().any(|fault| fault.key == other) {
+    fn is_alone(&mut self, key: &str, other: &str, help: &str) {
+        if !self.diagnostics.iter().any(|diagnostic| diagnostic.key == other) {
             let place = self.unset(other);
-            self.fault(other, place, format!("{key} is set, and this is not"), mend);
+            self.report(other, place, format!("{key} is set, and this is not"), help);
         }
     }
 
@@ -182,15 +184,15 @@ impl Reading {
         key: &str,
         path: Option<&FilePath>,
         parse: fn(&[u8]) -> Result<T, String>,
-        mend: &str,
-    ) -> Option<Option<Watched<T>>> {
+        help: &str,
+    ) -> Option<Option<ReloadableFile<T>>> {
         let Some(path) = path else { return Some(None) };
-        match Watched::open(&path.0, parse) {
+        match ReloadableFile::open(&path.0, parse) {
             Ok(file) if file.get().is_some() => Some(Some(file)),
             other => {
                 let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
                 let place = self.named(path, key);
-                self.fault(key, place, what, mend);
+                self.report(key, place, what, help);
                 None
             }
         }
@@ -206,39 +208,39 @@ impl Reading {
         const FILE: &str = "merchant.secret_file";
         match (&self.secret, &config.merchant.secret_file) {
             (None, None) => {
-                if !self.faults.iter().any(|fault| fault.key.starts_with("merchant.")) {
+                if !self.diagnostics.iter().any(|diagnostic| diagnostic.key.starts_with("merchant.")) {
                     let place = self.unset(FILE);
-                    let mend = "name the file that holds it: secret_file = \"/run/secrets/merchant\"";
-                    self.fault(FILE, place, "there is no merchant secret", mend);
+                    let help = "name the file that holds it: secret_file = \"/run/secrets/merchant\"";
+                    self.report(FILE, place, "there is no merchant secret", help);
                 }
                 None
             }
             (Some(_), Some(_)) => {
                 let place = self.place(SECRET);
                 let what = "merchant.secret_file is set too, and only one of the two may be";
-                self.fault(SECRET, place, what, "remove it, and keep secret_file");
+                self.report(SECRET, place, what, "remove it, and keep secret_file");
                 None
             }
             (Some(secret), None) => match Secret::inline(secret) {
                 Ok(secret) => Some(secret),
                 Err(what) => {
                     let place = self.place(SECRET);
-                    let mend = "copy it again from the gateway's /dev/api page, without quotes or spaces around it";
-                    self.fault(SECRET, place, what, mend);
+                    let help = "copy it again from the gateway's /dev/api page, without quotes or spaces around it";
+                    self.report(SECRET, place, what, help);
                     None
                 }
             },
             (None, Some(path)) if path.could_be_a_secret() => {
                 let place = self.place(FILE);
                 let what = "no file has that name, and it could be the secret itself, so it is not shown here";
-                self.fault(FILE, place, what, "give the path of the file that holds the secret");
+                self.report(FILE, place, what, "give the path of the file that holds the secret");
                 None
             }
             (None, Some(path)) => match Secret::file(path) {
                 Ok(secret) => Some(secret),
                 Err(what) => {
                     let place = self.named(path, FILE);
-                    self.fault(FILE, place, what, "put the secret, and nothing else, into that file");
+                    self.report(FILE, place, what, "put the secret, and nothing else, into that file");
                     None
                 }
             },
@@ -250,23 +252,23 @@ impl Reading {
         const FILE: &str = "webhook.secret_file";
         const ROOTS: &str = "webhook.ca_file";
         let webhook = &config.webhook;
-        let is_bad = |key| self.faults.iter().any(|fault| fault.key == key);
+        let is_bad = |key| self.diagnostics.iter().any(|diagnostic| diagnostic.key == key);
         let (url_is_bad, file_is_bad) = (is_bad(URL), is_bad(FILE));
         let has_url = webhook.url.is_some() || url_is_bad;
         for (key, is_set) in [(FILE, webhook.secret_file.is_some()), (ROOTS, webhook.ca_file.is_some())] {
             if is_set && !has_url {
                 let place = self.place(key);
-                self.fault(key, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
+                self.report(key, place, "it is set, and webhook.url is not", "set webhook.url too, or remove it");
             }
         }
-        let mend = "write one key a line, for example with: tillgate webhook-secret";
+        let help = "write one key a line, for example with: tillgate webhook-secret";
         if has_url && webhook.secret_file.is_none() && !file_is_bad {
             let place = self.unset(FILE);
-            self.fault(FILE, place, "webhook.url is set, and there is no key to sign with", mend);
+            self.report(FILE, place, "webhook.url is set, and there is no key to sign with", help);
         }
-        let keys = self.open_file(FILE, webhook.secret_file.as_ref().filter(|_| has_url), Keys::parse, mend);
-        let mend = "give a file with the root certificate of the app's server as PEM";
-        let roots = self.open_file(ROOTS, webhook.ca_file.as_ref(), client::roots, mend)?;
+        let keys = self.open_file(FILE, webhook.secret_file.as_ref().filter(|_| has_url), Keys::parse, help);
+        let help = "give a file with the root certificate of the app's server as PEM";
+        let roots = self.open_file(ROOTS, webhook.ca_file.as_ref(), client::roots, help)?;
         let Some(url) = &webhook.url else { return (!has_url && !file_is_bad).then_some(None) };
         let network = Target::new(url.uri())
             .and_then(|target| Network::new(Side::Webhook, target, None, roots, None, config.gateway.connect_timeout));
@@ -274,19 +276,19 @@ impl Reading {
             Ok(network) => Some(Some(Courier::new(url.clone(), Arc::new(keys??), Arc::new(network), webhook.timeout))),
             Err(what) => {
                 let place = self.place(URL);
-                self.fault(URL, place, what, mend_of(URL));
+                self.report(URL, place, what, help_of(URL));
                 None
             }
         }
     }
 
     /// The socket that `listen.address` names, if it names one that was passed and there is one.
-    fn check_entrance(&mut self, config: &Config, environment: &Environment) -> Option<Passed> {
+    fn check_listen_addr(&mut self, config: &Config, environment: &Environment) -> Option<InheritedSocket> {
         const KEY: &str = "listen.address";
         match &config.listen.address {
-            Some(Entrance::Passed(number)) => environment.passed(*number).unwrap_or_else(|what| {
+            Some(ListenAddr::Inherited(number)) => environment.inherited(*number).unwrap_or_else(|what| {
                 let place = self.place(KEY);
-                self.fault(
+                self.report(
                     KEY,
                     place,
                     what,
@@ -294,38 +296,42 @@ impl Reading {
                 );
                 None
             }),
-            Some(Entrance::Unix(path)) => {
+            Some(ListenAddr::Unix(path)) => {
                 if let Some(what) = SocketFile::in_the_way(path) {
                     let place = self.place(KEY);
-                    self.fault(KEY, place, what, "remove it, or name another path");
+                    self.report(KEY, place, what, "remove it, or name another path");
                 }
                 None
             }
-            Some(Entrance::Tcp(_)) | None => None,
+            Some(ListenAddr::Tcp(_)) | None => None,
         }
     }
 
-    fn check_tokens(&mut self, config: &Config, passed: Option<&Passed>) -> Option<Option<Arc<Watched<Tokens>>>> {
+    fn check_tokens(
+        &mut self,
+        config: &Config,
+        inherited: Option<&InheritedSocket>,
+    ) -> Option<Option<Arc<ReloadableFile<Tokens>>>> {
         const FILE: &str = "listen.token_file";
         let Some(path) = &config.listen.token_file else {
             let exposed = match &config.listen.address {
-                Some(Entrance::Tcp(address)) => !address.is_loopback(),
-                Some(Entrance::Passed(_)) => passed.is_some_and(Passed::is_exposed),
-                Some(Entrance::Unix(_)) | None => false,
+                Some(ListenAddr::Tcp(address)) => !address.is_loopback(),
+                Some(ListenAddr::Inherited(_)) => inherited.is_some_and(InheritedSocket::is_exposed),
+                Some(ListenAddr::Unix(_)) | None => false,
             };
             if exposed {
                 let place = self.place("listen.address");
                 let what = "other machines can reach this address, and without tokens all of them could start payments";
-                self.fault("listen.address", place, what, "listen on localhost:8700, or set listen.token_file");
+                self.report("listen.address", place, what, "listen on localhost:8700, or set listen.token_file");
             }
             return Some(None);
         };
-        match Watched::open(&path.0, Tokens::parse) {
+        match ReloadableFile::open(&path.0, Tokens::parse) {
             Ok(file) if file.get().is_some() => Some(Some(Arc::new(file))),
             other => {
                 let what = other.err().unwrap_or_else(|| "the file is missing".to_owned());
                 let place = self.named(path, FILE);
-                self.fault(FILE, place, what, "write one token a line, for example with: openssl rand -hex 32");
+                self.report(FILE, place, what, "write one token a line, for example with: openssl rand -hex 32");
                 None
             }
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use socket2::Socket;
 
-use crate::manager::Manager;
-use crate::serve::Passed;
+use crate::sd_notify::SdNotify;
+use crate::server::InheritedSocket;
 
 const PREFIX: &str = "TILLGATE_";
 
@@ -21,7 +21,7 @@ pub(super) fn variable_of(key: &str) -> String {
 /// The variables that this process was started with, and the sockets that they tell of.
 pub(crate) struct Environment {
     variables: Vec<(String, OsString)>,
-    passed: Vec<Socket>,
+    inherited: Vec<Socket>,
 }
 
 impl Environment {
@@ -33,16 +33,16 @@ impl Environment {
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
         // Removes the variables of sd_listen_fds(3), so that nothing we start takes the sockets for its own.
         let mut found = ListenFd::from_env();
-        let passed = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
+        let inherited = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
             Ok(socket) => socket.map(OwnedFd::from),
             Err(_) => found.take_unix_listener(i).ok().flatten().map(OwnedFd::from),
         });
-        Self { variables, passed: passed.map(Socket::from).collect() }
+        Self { variables, inherited: inherited.map(Socket::from).collect() }
     }
 
     /// None at all.
     pub(crate) fn empty() -> Self {
-        Self { variables: Vec::new(), passed: Vec::new() }
+        Self { variables: Vec::new(), inherited: Vec::new() }
     }
 
     fn get(&self, name: &str) -> Option<&OsString> {
@@ -58,9 +58,9 @@ impl Environment {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn passed(&self, number: RawFd) -> Result<Option<Passed>, String> {
-        if let Some(socket) = self.passed.iter().find(|socket| socket.as_raw_fd() == number) {
-            return Passed::new(socket).map(Some);
+    pub(super) fn inherited(&self, number: RawFd) -> Result<Option<InheritedSocket>, String> {
+        if let Some(socket) = self.inherited.iter().find(|socket| socket.as_raw_fd() == number) {
+            return InheritedSocket::new(socket).map(Some);
         }
         let meant = self.number("LISTEN_PID").is_none_or(|id| id == u64::from(std::process::id()));
         match self.number("LISTEN_FDS").filter(|_| meant) {
@@ -73,11 +73,11 @@ impl Environment {
     }
 
     /// Who started us, and wants to be told how it goes (sd_notify(3), sd_watchdog_enabled(3)).
-    pub(crate) fn manager(&self) -> io::Result<Manager> {
-        let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(Manager::default()) };
+    pub(crate) fn service_manager(&self) -> io::Result<SdNotify> {
+        let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(SdNotify::default()) };
         let meant = self.number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
         let watchdog = self.number("WATCHDOG_USEC").filter(|limit| meant && *limit > 0);
-        Manager::at(address, watchdog.map(Duration::from_micros))
+        SdNotify::at(address, watchdog.map(Duration::from_micros))
     }
 
     /// Somebody wants to look into this process with a debugger.

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::Config;
 use crate::file;
 use crate::secret::Secret;
-use crate::serve::{Entrance, Passed, SocketFile};
+use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 use crate::store::Place;
 
 /// Where a value comes from. An unset one is a default.
@@ -51,7 +51,7 @@ impl Explained {
         found: &BTreeMap<String, (Value, Origin)>,
         config: &Config,
         secret: &Secret,
-        passed: Option<&Passed>,
+        inherited: Option<&InheritedSocket>,
         file: Option<&Path>,
     ) -> Self {
         // As the sections themselves write it: what was understood, not what was typed.
@@ -68,7 +68,7 @@ impl Explained {
         Self {
             settings: settings.collect(),
             warnings: warnings(config, file),
-            notes: notes(config, secret, passed, file),
+            notes: notes(config, secret, inherited, file),
         }
     }
 }
@@ -84,7 +84,7 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
-    if let Some(Entrance::Unix(path)) = &config.listen.address {
+    if let Some(ListenAddr::Unix(path)) = &config.listen.address {
         warnings.extend(SocketFile::too_open(path));
     }
     if config.gateway.is_exposed() {
@@ -95,7 +95,7 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     warnings
 }
 
-fn notes(config: &Config, secret: &Secret, passed: Option<&Passed>, file: Option<&Path>) -> Vec<String> {
+fn notes(config: &Config, secret: &Secret, inherited: Option<&InheritedSocket>, file: Option<&Path>) -> Vec<String> {
     let mut notes = Vec::new();
     if file.is_none() {
         notes.push("there is no configuration file: everything comes from variables and defaults".to_owned());
@@ -114,13 +114,13 @@ fn notes(config: &Config, secret: &Secret, passed: Option<&Passed>, file: Option
         notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
     }
     match &config.listen.address {
-        Some(Entrance::Unix(path)) => notes.push(SocketFile::who_may_come_in(path)),
-        Some(Entrance::Passed(_)) if passed.is_none() => notes.push(
+        Some(ListenAddr::Unix(path)) => notes.push(SocketFile::who_may_come_in(path)),
+        Some(ListenAddr::Inherited(_)) if inherited.is_none() => notes.push(
             "listen.address is a socket that tillgate is started with (socket activation), and none was passed here: \
              where it is, and who reaches it, is said by who passes it"
                 .to_owned(),
         ),
-        Some(Entrance::Passed(_)) if passed.is_some_and(Passed::is_unix) => notes.push(
+        Some(ListenAddr::Inherited(_)) if inherited.is_some_and(InheritedSocket::is_unix) => notes.push(
             "listen.address is a Unix socket: who may open its file can start payments, and see every code".to_owned(),
         ),
         _ if config.listen.token_file.is_none() => notes.push(

@@ -12,12 +12,12 @@ use toml_edit::ImDocument;
 
 use super::environment::{Environment, variable_of};
 use super::explain::Origin;
-use super::{Config, Fault, Loaded};
+use super::{Config, Diagnostic, Loaded};
 use crate::file;
 
 pub(super) const SECRET: &str = "merchant.secret";
 const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
-/// The annotated example: where a mend takes its line from.
+/// The annotated example: where a help takes its line from.
 const EXAMPLE: &str = include_str!("../../config/tillgate.toml");
 
 /// What else there is beside defaults and environment.
@@ -31,8 +31,8 @@ pub(crate) enum Source<'a> {
 /// Loads and checks everything.
 ///
 /// # Errors
-/// All faults at once.
-pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Loaded, Vec<Fault>> {
+/// All diagnostics at once.
+pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
     let mut reading = Reading::new();
     match source {
         Source::File(path) => {
@@ -57,7 +57,7 @@ pub(super) struct Reading {
     pub(super) found: BTreeMap<String, (Value, Origin)>,
     /// Never among the values: it passes through no parser that could quote it.
     pub(super) secret: Option<SecretString>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) file: Option<PathBuf>,
 }
 
@@ -71,11 +71,16 @@ impl Reading {
                 defaults.insert(format!("{section}.{key}"), value);
             }
         }
-        Self { defaults, found: BTreeMap::new(), secret: None, faults: Vec::new(), file: None }
+        Self { defaults, found: BTreeMap::new(), secret: None, diagnostics: Vec::new(), file: None }
     }
 
-    pub(super) fn fault(&mut self, key: &str, place: impl ToString, what: impl Into<String>, mend: impl Into<String>) {
-        self.faults.push(Fault { key: key.to_owned(), place: place.to_string(), what: what.into(), mend: mend.into() });
+    pub(super) fn report(&mut self, key: &str, place: impl ToString, what: impl Into<String>, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic {
+            key: key.to_owned(),
+            place: place.to_string(),
+            what: what.into(),
+            help: help.into(),
+        });
     }
 
     pub(super) fn file(&mut self, path: Option<&Path>) {
@@ -91,12 +96,12 @@ impl Reading {
         let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                let mend = "name the configuration with --config FILE, or leave it out and use variables";
-                return self.fault("--config", place, format!("the file cannot be read: {error}"), mend);
+                let help = "name the configuration with --config FILE, or leave it out and use variables";
+                return self.report("--config", place, format!("the file cannot be read: {error}"), help);
             }
         };
         let Ok(text) = std::str::from_utf8(&bytes) else {
-            return self.fault("--config", place, "the file is not UTF-8", "save it as UTF-8");
+            return self.report("--config", place, "the file is not UTF-8", "save it as UTF-8");
         };
         let document = match text.parse::<ImDocument<String>>() {
             Ok(document) => document,
@@ -106,8 +111,8 @@ impl Reading {
                 // Of some control characters it says nothing at all.
                 let message = error.message().lines().next().filter(|line| !line.trim().is_empty());
                 let message = message.unwrap_or("this is not TOML").to_owned();
-                let mend = "write it as TOML: [section] lines, and key = value lines with texts in quotes";
-                return self.fault("--config", format!("{place}:{line}"), message, mend);
+                let help = "write it as TOML: [section] lines, and key = value lines with texts in quotes";
+                return self.report("--config", format!("{place}:{line}"), message, help);
             }
         };
         for (section, item) in document.iter() {
@@ -116,9 +121,12 @@ impl Reading {
                 let line = item.span().map_or(1, |span| line_of(text, span.start));
                 let place = format!("{place}:{line}");
                 match known {
-                    true => {
-                        self.fault(section, place, "it is a section", format!("write [{section}] on a line of its own"))
-                    }
+                    true => self.report(
+                        section,
+                        place,
+                        "it is a section",
+                        format!("write [{section}] on a line of its own"),
+                    ),
                     false => self.unknown(section, place, str::to_owned),
                 }
                 continue;
@@ -131,14 +139,14 @@ impl Reading {
                     match item.as_str() {
                         Some("") => {}
                         Some(secret) => self.take_secret(SecretString::from(Box::<str>::from(secret)), origin),
-                        None => self.fault(&key, origin, "it is not a text", mend_of(SECRET)),
+                        None => self.report(&key, origin, "it is not a text", help_of(SECRET)),
                     }
                 } else if self.defaults.contains_key(&key) && item.as_str() == Some("") {
                     // Unset.
                 } else if self.defaults.contains_key(&key) {
                     match value_of(item) {
                         Some(value) => drop(self.found.insert(key, (value, origin))),
-                        None => self.fault(&key, origin, "a section where a value belongs", mend_of(&key)),
+                        None => self.report(&key, origin, "a section where a value belongs", help_of(&key)),
                     }
                 } else {
                     self.unknown(&key, origin, str::to_owned);
@@ -151,7 +159,7 @@ impl Reading {
         for (name, key, value) in environment.settings() {
             let origin = Origin::Variable(name.to_owned());
             let Some(value) = value.to_str() else {
-                self.fault(&key, origin, "it is not UTF-8", mend_of(&key));
+                self.report(&key, origin, "it is not UTF-8", help_of(&key));
                 continue;
             };
             if !self.defaults.contains_key(&key) {
@@ -160,7 +168,7 @@ impl Reading {
                     false => known.to_owned(),
                 });
             } else if name != name.to_uppercase() {
-                self.fault(&key, origin, "it is not in upper case", format!("write it {}", name.to_uppercase()));
+                self.report(&key, origin, "it is not in upper case", format!("write it {}", name.to_uppercase()));
             } else if value.is_empty() {
                 // Unset, so that a template may leave it empty.
             } else if key == SECRET {
@@ -179,7 +187,7 @@ impl Reading {
         };
         match value {
             Some(value) => drop(self.found.insert(key.to_owned(), (value, origin))),
-            None => self.fault(key, origin, format!("{text:?} cannot be read"), mend_of(key)),
+            None => self.report(key, origin, format!("{text:?} cannot be read"), help_of(key)),
         }
     }
 
@@ -206,12 +214,12 @@ impl Reading {
         let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, &key));
         let nearest = nearest.map_or_else(String::new, |nearest| written(nearest));
         let what = if key.contains('.') { "there is no such key" } else { "there is no such section" };
-        let mend = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
+        let help = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
         // A name of no characters is written so.
-        self.fault(if key.is_empty() { "\"\"" } else { &key }, place, what, mend);
+        self.report(if key.is_empty() { "\"\"" } else { &key }, place, what, help);
     }
 
-    /// The configuration of all values that fit; the others are faults. Each is tried alone over the defaults, and each
+    /// The configuration of all values that fit; the others are diagnostics. Each is tried alone over the defaults, and each
     /// item of a list too, so that every one that does not fit is told: a parser stops at the first.
     pub(super) fn extract(&mut self) -> Config {
         let defaults = figment(&self.defaults);
@@ -226,7 +234,7 @@ impl Reading {
             let items = value.as_array().unwrap_or_default().iter();
             let of_items: Vec<_> = items.filter_map(|item| wrong_with(&Value::from(vec![item.clone()]))).collect();
             for kind in if of_items.is_empty() { vec![wrong] } else { of_items } {
-                self.fault(&key, &origin, what_of(&kind), mend_of(&key));
+                self.report(&key, &origin, what_of(&kind), help_of(&key));
             }
         }
         all.extract().unwrap_or_default()
@@ -295,7 +303,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// The key's line in the annotated example.
-pub(super) fn mend_of(key: &str) -> String {
+pub(super) fn help_of(key: &str) -> String {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
     let mut lines = EXAMPLE.lines().skip_while(|line| !line.starts_with(&format!("[{section}]"))).skip(1);
     let line = lines.find(|line| line.split(" = ").next() == Some(name)).unwrap_or(name);
@@ -317,19 +325,19 @@ mod tests {
         std::fs::write(&file, "[gateway]\n#r\0").unwrap();
         let mut reading = Reading::new();
         reading.file(Some(file.path()));
-        assert_eq!(reading.faults[0].what, "this is not TOML");
-        assert!(reading.faults[0].place.ends_with(":2"), "{:?}", reading.faults);
+        assert_eq!(reading.diagnostics[0].what, "this is not TOML");
+        assert!(reading.diagnostics[0].place.ends_with(":2"), "{:?}", reading.diagnostics);
     }
 
     #[test]
     fn the_annotated_example_has_every_key_with_its_default() {
         let mut reading = Reading::new();
         reading.file(Some(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tillgate.toml"))));
-        assert_eq!(reading.faults, []);
+        assert_eq!(reading.diagnostics, []);
         for key in reading.defaults.keys() {
             let (_, name) = key.split_once('.').unwrap();
             assert!(
-                mend_of(key).starts_with(&format!("write it like: {name} = ")),
+                help_of(key).starts_with(&format!("write it like: {name} = ")),
                 "{key} is not in config/tillgate.toml"
             );
         }

@@ -30,21 +30,21 @@ pub(crate) enum Error {
     BadAnswer(BadAnswer),
     /// It asks for patience, for so long if it says so.
     #[error("the gateway is busy")]
-    Busy(Said, Option<Duration>),
+    Busy(GatewayMessage, Option<Duration>),
     /// It does not want this payment.
     #[error("the gateway refuses this payment")]
-    Rejected(Said),
+    Rejected(GatewayMessage),
     /// It does not take our secret.
     #[error("the gateway refuses the merchant secret")]
-    RefusedSecret(Said),
+    RefusedSecret(GatewayMessage),
     /// It does not know the watch code.
     #[error("the gateway does not know this watch code")]
-    UnknownCode(Said),
+    UnknownCode(GatewayMessage),
 }
 
 /// What the gateway said beside its no: for people, scrubbed and short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct GatewayMessage {
     /// Its HTTP status.
     pub(crate) status: Option<u16>,
     /// Its message, if it gave one.
@@ -58,7 +58,7 @@ pub(crate) struct BadAnswer {
     /// What is wrong with it.
     pub(crate) what: String,
     /// What it said.
-    pub(crate) said: Said,
+    pub(crate) gateway_message: GatewayMessage,
     /// The connection broke off: a call that may be made twice may be worth a second try.
     pub(crate) broken_off: bool,
     /// How much patience it asks for, if it does.
@@ -67,8 +67,8 @@ pub(crate) struct BadAnswer {
 
 impl Error {
     /// An answer that cannot be used, and what it said.
-    pub(super) fn bad_answer(what: impl Into<String>, said: Said) -> Self {
-        Self::BadAnswer(BadAnswer { what: what.into(), said, broken_off: false, retry_after: None })
+    pub(super) fn bad_answer(what: impl Into<String>, gateway_message: GatewayMessage) -> Self {
+        Self::BadAnswer(BadAnswer { what: what.into(), gateway_message, broken_off: false, retry_after: None })
     }
 
     /// Its own words changed: those that quote what the other side wrote, be it a certificate.
@@ -90,13 +90,14 @@ impl Error {
     }
 
     /// What the gateway said, if it said anything.
-    pub(crate) fn said(&self) -> Option<&Said> {
+    pub(crate) fn gateway_message(&self) -> Option<&GatewayMessage> {
         match self {
             Self::SecretUnavailable | Self::Unreachable(_) | Self::Timeout => None,
-            Self::BadAnswer(bad) => Some(&bad.said),
-            Self::Busy(said, _) | Self::Rejected(said) | Self::RefusedSecret(said) | Self::UnknownCode(said) => {
-                Some(said)
-            }
+            Self::BadAnswer(bad) => Some(&bad.gateway_message),
+            Self::Busy(gateway_message, _)
+            | Self::Rejected(gateway_message)
+            | Self::RefusedSecret(gateway_message)
+            | Self::UnknownCode(gateway_message) => Some(gateway_message),
         }
     }
 
@@ -110,12 +111,12 @@ impl Error {
     }
 
     /// Asking about another payment would end the same way: it is not about this one.
-    pub(crate) fn is_trouble(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Timeout | Self::Busy(..) | Self::RefusedSecret(_) => true,
             // A firewall says 403 to every question.
             Self::BadAnswer(bad) => {
-                bad.broken_off || bad.said.status.is_some_and(|status| status == 403 || status >= 500)
+                bad.broken_off || bad.gateway_message.status.is_some_and(|status| status == 403 || status >= 500)
             }
             Self::SecretUnavailable | Self::Rejected(_) | Self::UnknownCode(_) => false,
         }
@@ -135,8 +136,8 @@ impl Error {
     /// The same answer about a code that is known to exist.
     pub(crate) fn of_known_code(self) -> Self {
         match self {
-            Self::UnknownCode(said) => {
-                Self::bad_answer("the gateway does not know a payment that it knew before", said)
+            Self::UnknownCode(gateway_message) => {
+                Self::bad_answer("the gateway does not know a payment that it knew before", gateway_message)
             }
             other => other,
         }

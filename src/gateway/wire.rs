@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 
-use super::error::Said;
+use super::error::GatewayMessage;
 use super::read::{self, Fields, Reading};
 use super::scrub::Scrubber;
 use super::{BadAnswer, BaseUrl, Error, Started};
@@ -27,7 +27,7 @@ pub(super) struct Answer {
 
 /// A whole answer that the secret was taken out of: the only kind that is read.
 pub(super) struct Scrubbed {
-    said: Said,
+    gateway_message: GatewayMessage,
     retry_after: Option<Duration>,
     fields: Result<Fields, &'static str>,
 }
@@ -81,7 +81,7 @@ pub(super) async fn exchange(
     let body = match unreadable {
         None => answer.body,
         Some(what) if (200..300).contains(&status) => {
-            return Err(Error::bad_answer(what, Said { status: Some(status), message: None }));
+            return Err(Error::bad_answer(what, GatewayMessage { status: Some(status), message: None }));
         }
         // A refusal says what it means by its status.
         Some(_) => Bytes::new(),
@@ -97,7 +97,12 @@ fn is_identity(codings: &HeaderValue) -> bool {
 
 fn broken_off(status: Option<u16>, why: &str) -> Error {
     let what = format!("the connection to the gateway broke off before the answer was whole: {why}");
-    Error::BadAnswer(BadAnswer { what, said: Said { status, message: None }, broken_off: true, retry_after: None })
+    Error::BadAnswer(BadAnswer {
+        what,
+        gateway_message: GatewayMessage { status, message: None },
+        broken_off: true,
+        retry_after: None,
+    })
 }
 
 impl Answer {
@@ -105,68 +110,74 @@ impl Answer {
     pub(super) fn scrubbed(self, scrubber: &Scrubber) -> Scrubbed {
         let Self { status, retry_after, content_type, body, connection: _ } = self;
         let Reading { fields, message } = read::read(status, content_type.as_deref(), &body, scrubber);
-        Scrubbed { said: Said { status: Some(status), message }, retry_after, fields }
+        Scrubbed { gateway_message: GatewayMessage { status: Some(status), message }, retry_after, fields }
     }
 }
 
 impl Scrubbed {
     /// The fields of an answer that says yes.
-    fn into_fields(self) -> Result<(Fields, Said), Error> {
+    fn into_fields(self) -> Result<(Fields, GatewayMessage), Error> {
         match self.fields {
-            Ok(fields) => Ok((fields, self.said)),
-            Err(why) => Err(Error::bad_answer(format!("the gateway's answer is not a JSON object: {why}"), self.said)),
+            Ok(fields) => Ok((fields, self.gateway_message)),
+            Err(why) => Err(Error::bad_answer(
+                format!("the gateway's answer is not a JSON object: {why}"),
+                self.gateway_message,
+            )),
         }
     }
 
     /// An answer that says no, in a way that means the same for a start and for a watch.
     fn into_refusal(self) -> Error {
-        let Self { said, retry_after, fields } = self;
-        match said.status {
-            Some(401) => Error::RefusedSecret(said),
+        let Self { gateway_message, retry_after, fields } = self;
+        match gateway_message.status {
+            Some(401) => Error::RefusedSecret(gateway_message),
             // What stands in front of a gateway answers with a page.
-            Some(403) if fields.is_ok() => Error::RefusedSecret(said),
-            Some(429) => Error::Busy(said, retry_after),
-            _ => unexpected(said, retry_after),
+            Some(403) if fields.is_ok() => Error::RefusedSecret(gateway_message),
+            Some(429) => Error::Busy(gateway_message, retry_after),
+            _ => unexpected(gateway_message, retry_after),
         }
     }
 }
 
 /// What the answer to a start means.
 pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
-    let (fields, said) = match answer.said.status {
+    let (fields, gateway_message) = match answer.gateway_message.status {
         Some(200 | 201 | 203) => answer.into_fields()?,
-        Some(400 | 422) => return Err(Error::Rejected(answer.said)),
+        Some(400 | 422) => return Err(Error::Rejected(answer.gateway_message)),
         _ => return Err(answer.into_refusal()),
     };
-    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, said.clone()));
+    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, gateway_message.clone()));
     let code = field("code")?.and_then(Json::as_text).map(str::parse);
     let watch_code = field("watch_code")?.and_then(Json::as_text).map(str::parse);
     let (Some(Ok(code)), Some(Ok(watch_code))) = (code, watch_code) else {
-        return Err(Error::bad_answer("code or watch_code is missing in the gateway's answer, or malformed", said));
+        return Err(Error::bad_answer(
+            "code or watch_code is missing in the gateway's answer, or malformed",
+            gateway_message,
+        ));
     };
     Ok(Started { code, watch_code, answer: fields.into_object() })
 }
 
 /// What the answer to a watch of that code means.
 pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error> {
-    let (fields, said) = match answer.said.status {
+    let (fields, gateway_message) = match answer.gateway_message.status {
         Some(200 | 203) => answer.into_fields()?,
-        Some(404) => return Err(Error::UnknownCode(answer.said)),
+        Some(404) => return Err(Error::UnknownCode(answer.gateway_message)),
         _ => return Err(answer.into_refusal()),
     };
-    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, said.clone()));
+    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, gateway_message.clone()));
     // The guide's answer names none; one that does must not be another payment's, told on a connection that has got out
     // of step.
     let other = field("watch_code")?.filter(|other| !other.is_null());
     if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {
-        return Err(Error::bad_answer("the gateway's answer is about another payment", said));
+        return Err(Error::bad_answer("the gateway's answer is about another payment", gateway_message));
     }
     let status = field("status")?.and_then(Json::as_text).filter(|status| !status.is_empty()).map(Status::from);
     let Some(status) = status else {
-        return Err(Error::bad_answer("status is missing in the gateway's answer, or malformed", said));
+        return Err(Error::bad_answer("status is missing in the gateway's answer, or malformed", gateway_message));
     };
     if !field("amount")?.is_none_or(is_amount) {
-        return Err(Error::bad_answer("amount is malformed in the gateway's answer", said));
+        return Err(Error::bad_answer("amount is malformed in the gateway's answer", gateway_message));
     }
     // Whatever the other fields are, they must not keep the status from an app.
     let body = Json::Object(fields.into_object()).canonical().to_string();
@@ -183,8 +194,8 @@ fn is_amount(value: &Json) -> bool {
     }
 }
 
-fn unexpected(said: Said, retry_after: Option<Duration>) -> Error {
-    let what = match said.status {
+fn unexpected(gateway_message: GatewayMessage, retry_after: Option<Duration>) -> Error {
+    let what = match gateway_message.status {
         Some(300..400) => "the gateway answered with a redirect, which is never followed: is gateway.url right?",
         Some(403) => {
             "the answer is a 403 without a JSON object: a firewall or proxy in front of the gateway probably gave it"
@@ -193,6 +204,6 @@ fn unexpected(said: Said, retry_after: Option<Duration>) -> Error {
         Some(500..) => "the gateway failed",
         _ => "the gateway gave an answer that its guide does not know",
     };
-    let retry_after = retry_after.filter(|_| said.status == Some(503));
-    Error::BadAnswer(BadAnswer { what: what.to_owned(), said, broken_off: false, retry_after })
+    let retry_after = retry_after.filter(|_| gateway_message.status == Some(503));
+    Error::BadAnswer(BadAnswer { what: what.to_owned(), gateway_message, broken_off: false, retry_after })
 }

@@ -10,7 +10,7 @@ use super::ledger::{Amount, Payment, told};
 use super::reply::{quoted, response, with};
 use super::request::{Redirect, WayBack};
 use crate::html::text;
-use crate::serve::Body;
+use crate::server::Body;
 pub(super) use faults::{bad_fault, faults};
 
 /// How many payments the portal shows.

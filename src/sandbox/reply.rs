@@ -10,7 +10,7 @@ use super::Reset;
 use super::fault::Kind;
 use super::ledger::{Payment, told};
 use crate::clock;
-use crate::serve::{Body, BoxError, full};
+use crate::server::{Body, BoxError, full};
 
 const HUGE_BYTES: usize = 1024 * 1024;
 

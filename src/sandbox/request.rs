@@ -10,7 +10,7 @@ use url::{Url, form_urlencoded};
 use super::fault::{Fault, GRAMMAR};
 use super::ledger::Amount;
 use super::reply::Reply;
-use crate::serve::BoxError;
+use crate::server::BoxError;
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 

@@ -1,4 +1,4 @@
-//! What is written at once: many facts become durable by one fsync.
+//! What is written at once: many events become durable by one fsync.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::NotKept;
-use super::fact::{Fact, Noted};
+use super::WriteFailed;
+use super::event::{Event, Noted};
 use crate::clock;
 
-/// Facts that are written at once.
+/// Events that are written at once.
 const MOST: usize = 256;
 /// While other payments are being started, the writer waits at most so long for them: a fast disk would get a write for
 /// each otherwise.
@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_millis(3);
 /// What the writer is told.
 pub(super) enum Message {
     /// To write this down, and who waits for it.
-    Keep(Noted, oneshot::Sender<Result<(), NotKept>>),
+    Keep(Noted, oneshot::Sender<Result<(), WriteFailed>>),
     /// To end, and who waits for that.
     Close(oneshot::Sender<()>),
 }
@@ -45,7 +45,7 @@ impl Starts {
 /// What is written at once.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) facts: Vec<(Noted, oneshot::Sender<Result<(), NotKept>>)>,
+    pub(super) events: Vec<(Noted, oneshot::Sender<Result<(), WriteFailed>>)>,
     /// Who waits for the end, if this is all.
     pub(super) closing: Option<oneshot::Sender<()>>,
 }
@@ -64,15 +64,15 @@ impl Batch {
         while let Some(next) = message.take() {
             match next {
                 Message::Keep(noted, done) => {
-                    starts += usize::from(matches!(noted.fact, Fact::Started { .. }));
-                    batch.facts.push((noted, done));
+                    starts += usize::from(matches!(noted.event, Event::Started { .. }));
+                    batch.events.push((noted, done));
                 }
                 Message::Close(done) => {
                     batch.closing = Some(done);
                     return Some(batch);
                 }
             }
-            if batch.facts.len() < MOST {
+            if batch.events.len() < MOST {
                 let patience = if under_way.count() > starts { deadline - clock::now() } else { Duration::ZERO };
                 message = messages.recv_timeout(patience).ok();
             }

@@ -23,9 +23,9 @@ impl fmt::Debug for Counted {
 impl Collector for Counted {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (count, since, pending) = {
-            let shelf = self.0.shelf();
-            let since = shelf.open.values().next().map(|tracked| tracked.since);
-            (shelf.open.len(), since, shelf.outbox.pending())
+            let state = self.0.state();
+            let since = state.open.values().next().map(|stored| stored.since);
+            (state.open.len(), since, state.outbox.pending())
         };
         let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         let help = "Payments started here that are neither completed nor let go.";

@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::fact::Fact;
-use super::{Delivery, LastTries, State, Store};
+use super::event::Event;
+use super::{Delivery, DeliveryState, LastTries, Store};
 use crate::clock::{self, Instant};
 
-/// Messages that are looked at in one go when the app is back: so long nobody else gets at the shelf.
+/// Messages that are looked at in one go when the app is back: nobody else gets at the state meanwhile.
 const HASTENED_AT_ONCE: usize = 1000;
 
 impl Store {
     /// Takes out a message that may be posted at this moment; else says when the next may be.
     pub(crate) fn take_due(&self) -> Result<Arc<Delivery>, Option<Instant>> {
-        let mut shelf = self.shelf();
-        shelf.outbox.take_due(clock::now()).ok_or_else(|| shelf.outbox.next_due())
+        let mut state = self.state();
+        state.outbox.take_due(clock::now()).ok_or_else(|| state.outbox.next_due())
     }
 
     /// Rings when there may be more to post than [`Self::take_due`] told.
     pub(crate) fn owes_more(&self) -> Arc<Notify> {
-        self.shelf().outbox.more.clone()
+        self.state().outbox.more.clone()
     }
 
     /// It has been posted, well or not: this is what it is now.
     pub(crate) async fn posted(&self, delivery: Delivery) {
         let kept = {
-            let mut shelf = self.shelf();
-            self.keep(&mut shelf, Fact::Delivery(Arc::new(delivery)))
+            let mut state = self.state();
+            self.keep(&mut state, Event::Delivery(Arc::new(delivery)))
         };
         let _ = kept.done().await;
     }
@@ -36,15 +36,15 @@ impl Store {
     /// Puts the message of that id in front of all again, unless it is being posted at this moment.
     pub(crate) async fn redeliver(&self, id: &str) -> Option<Arc<Delivery>> {
         let (delivery, kept) = {
-            let mut shelf = self.shelf();
-            let delivery = shelf.outbox.by_id(id)?.clone();
-            if shelf.outbox.is_out(delivery.number) {
+            let mut state = self.state();
+            let delivery = state.outbox.by_id(id)?.clone();
+            if state.outbox.is_out(delivery.number) {
                 return Some(delivery);
             }
-            shelf.outbox.hold(&delivery);
-            let state = State::Due(clock::now());
-            let delivery = Arc::new(Delivery { state, not_before: None, ..(*delivery).clone() });
-            (delivery.clone(), self.keep(&mut shelf, Fact::Delivery(delivery)))
+            state.outbox.hold(&delivery);
+            let due = DeliveryState::Due(clock::now());
+            let delivery = Arc::new(Delivery { state: due, not_before: None, ..(*delivery).clone() });
+            (delivery.clone(), self.keep(&mut state, Event::Delivery(delivery)))
         };
         let _ = kept.done().await;
         Some(delivery)
@@ -52,23 +52,23 @@ impl Store {
 
     /// How the app has been doing before this process began.
     pub(crate) fn last_tries(&self) -> LastTries {
-        self.shelf().outbox.last_tries()
+        self.state().outbox.last_tries()
     }
 
     /// The app is back since the end of this time: what failed within it, and waits for another try, is due again, each
     /// message once; not before what the app asked for is over.
     pub(crate) async fn hasten(&self, away: RangeInclusive<Instant>) {
-        self.shelf().outbox.came_back(away);
+        self.state().outbox.came_back(away);
         let mut after = Some(0);
         while let Some(number) = after {
             let kept: Vec<_> = {
-                let mut shelf = self.shelf();
-                let (found, last) = shelf.outbox.hastened(number, HASTENED_AT_ONCE);
+                let mut state = self.state();
+                let (found, last) = state.outbox.hastened(number, HASTENED_AT_ONCE);
                 after = last;
                 let hastened = found.into_iter().map(|(before, hastened)| {
                     // Nobody takes it out before this is written: it would come back to where it is now.
-                    shelf.outbox.hold(&before);
-                    self.keep(&mut shelf, Fact::Delivery(Arc::new(hastened)))
+                    state.outbox.hold(&before);
+                    self.keep(&mut state, Event::Delivery(Arc::new(hastened)))
                 });
                 hastened.collect()
             };

@@ -15,15 +15,15 @@ use redb::Database;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::NotKept;
+use super::WriteFailed;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Starting, Starts};
-use super::fact::{Fact, Gone, Noted};
+use super::event::{Event, Noted, Removal};
 use super::lived::Lived;
-use super::shelf::Shelf;
+use super::state::State;
 use super::tables;
 use crate::clock::Reading;
-use crate::ready::Ready;
+use crate::readiness::Readiness;
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
@@ -67,9 +67,9 @@ pub(super) struct Opened {
     broken: CancellationToken,
 }
 
-/// Opens the store in this directory, a new one if there is none; puts what it holds onto the shelf, and gives the name
+/// Opens the store in this directory, a new one if there is none; puts what it holds into the state, and gives the name
 /// of its journal.
-pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, String), CannotOpen> {
+pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, String), CannotOpen> {
     let system = |error| CannotOpen::System(directory.to_owned(), error);
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => sync_parent(directory),
@@ -97,7 +97,7 @@ pub(super) fn open(directory: &Path, shelf: &mut Shelf) -> Result<(Opened, Strin
             redb::Error::Io(error) if !is_damage(&error) => CannotOpen::System(path.clone(), error),
             error => damaged(&error),
         })?;
-        let (run, lived) = tables::load(&database, shelf).map_err(|error| damaged(&error))?;
+        let (run, lived) = tables::load(&database, state).map_err(|error| damaged(&error))?;
         Ok((database, run, lived))
     };
     // redb panics at some kinds of damage.
@@ -151,10 +151,10 @@ impl File {
     }
 
     /// Writes this down after everything before it.
-    pub(super) fn keep(&self, fact: Fact) -> oneshot::Receiver<Result<(), NotKept>> {
+    pub(super) fn keep(&self, event: Event) -> oneshot::Receiver<Result<(), WriteFailed>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
-        let _ = self.writer.send(Message::Keep(Noted { fact, reading: Reading::take() }, done));
+        let _ = self.writer.send(Message::Keep(Noted { event, reading: Reading::take() }, done));
         kept
     }
 
@@ -172,7 +172,7 @@ impl File {
 
 impl Opened {
     /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
-    pub(super) fn serve(self, shelf: Arc<Mutex<Shelf>>, ready: Ready) -> File {
+    pub(super) fn serve(self, state: Arc<Mutex<State>>, readiness: Readiness) -> File {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let room = has_room.clone();
@@ -181,7 +181,9 @@ impl Opened {
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &shelf, &room, &under_way, &ready))).is_err() {
+            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &state, &room, &under_way, &readiness)))
+                .is_err()
+            {
                 end.cancel();
             }
         });
@@ -191,33 +193,33 @@ impl Opened {
     fn run(
         mut self,
         messages: &Receiver<Message>,
-        shelf: &Mutex<Shelf>,
+        state: &Mutex<State>,
         has_room: &AtomicBool,
         under_way: &Starts,
-        ready: &Ready,
+        readiness: &Readiness,
     ) {
         // True, and not written down yet.
-        let mut late = Vec::new();
+        let mut deferred = Vec::new();
         let mut latch = None;
         loop {
-            let wait = if late.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let Some(Batch { mut facts, closing }) = Batch::next(messages, wait, under_way) else { return };
-            let gone = {
-                let mut shelf = lock(shelf);
-                shelf.unite(facts.iter_mut().map(|(noted, _)| &mut noted.fact));
-                mem::take(&mut shelf.gone)
+            let wait = if deferred.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
+            let Some(Batch { mut events, closing }) = Batch::next(messages, wait, under_way) else { return };
+            let removals = {
+                let mut state = lock(state);
+                state.deduplicate_starts(events.iter_mut().map(|(noted, _)| &mut noted.event));
+                mem::take(&mut state.removals)
             };
-            let all = late.iter().chain(facts.iter().map(|(noted, _)| noted));
-            match self.write(all, &gone) {
+            let all = deferred.iter().chain(events.iter().map(|(noted, _)| noted));
+            match self.write(all, &removals) {
                 Ok(()) => {
                     if latch.take().is_some() {
                         has_room.store(true, Ordering::Relaxed);
                         tracing::info!("the store can be written again");
                     }
-                    let mut shelf = lock(shelf);
-                    late.drain(..).for_each(|noted: Noted| shelf.apply_late(noted.fact));
-                    for (noted, done) in facts {
-                        shelf.apply(noted.fact);
+                    let mut state = lock(state);
+                    deferred.drain(..).for_each(|noted: Noted| state.apply_deferred(noted.event));
+                    for (noted, done) in events {
+                        state.apply(noted.event);
                         // Nobody may be waiting any more.
                         let _ = done.send(Ok(()));
                     }
@@ -232,17 +234,17 @@ impl Opened {
                     if latch.is_none() {
                         has_room.store(false, Ordering::Relaxed);
                         tracing::error!(%error, "the store cannot be written: starts are refused until it can");
-                        latch = Some(ready.latch("store"));
+                        latch = Some(readiness.latch("store"));
                     }
                     self.database = None;
-                    let mut shelf = lock(shelf);
-                    shelf.gone.extend(gone);
-                    for (noted, done) in facts {
-                        let kept = if noted.fact.is_refusable() {
-                            Err(NotKept)
+                    let mut state = lock(state);
+                    state.removals.extend(removals);
+                    for (noted, done) in events {
+                        let kept = if noted.event.is_refusable() {
+                            Err(WriteFailed)
                         } else {
-                            shelf.apply_unwritten(&noted.fact);
-                            late.push(noted);
+                            state.apply_unwritten(&noted.event);
+                            deferred.push(noted);
                             Ok(())
                         };
                         let _ = done.send(kept);
@@ -258,7 +260,7 @@ impl Opened {
     }
 
     /// All or nothing.
-    fn write<'a>(&mut self, facts: impl Iterator<Item = &'a Noted>, gone: &[Gone]) -> Result<(), redb::Error> {
+    fn write<'a>(&mut self, events: impl Iterator<Item = &'a Noted>, removals: &[Removal]) -> Result<(), redb::Error> {
         let is_open = self.database.is_some();
         let database = match &mut self.database {
             Some(database) => database,
@@ -269,11 +271,11 @@ impl Opened {
             // There is room only if this finds some: a start must not be sent to find that out.
             tables::take_room(&transaction)?;
         }
-        tables::write(&transaction, facts, gone, self.lived)?;
+        tables::write(&transaction, events, removals, self.lived)?;
         Ok(transaction.commit()?)
     }
 }
 
-fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
-    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,9 +29,10 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
     match table {
         Table::Payments => again(bytes, |row: PaymentRow| {
             let (record, _) = row.read(7, lived)?;
-            let (tracked, seen) = (record.tracked.ok_or(Unreadable)?, record.seen);
-            let said = format!("{:?} {:?}", tracked.payment, seen.as_ref().map(|seen| &seen.report));
-            Ok((PaymentRow::new(&tracked, seen.as_ref(), record.polling_ended, clocks), said))
+            let (stored, observation) = (record.stored.ok_or(Unreadable)?, record.observation);
+            let said =
+                format!("{:?} {:?}", stored.payment, observation.as_ref().map(|observation| &observation.report));
+            Ok((PaymentRow::new(&stored, observation.as_ref(), record.polling_ended, clocks), said))
         }),
         Table::Changes => {
             let row: ChangeRow = row::read(bytes).ok()?;

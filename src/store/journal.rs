@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Tracked;
+use super::StoredPayment;
 use crate::payment::Report;
 
 /// Changes that are kept.
@@ -14,7 +14,7 @@ pub(super) const ROOM: usize = 4096;
 pub(crate) struct Change {
     /// Its place in the order of all changes, from 1.
     pub(crate) position: u64,
-    pub(crate) tracked: Arc<Tracked>,
+    pub(crate) stored: Arc<StoredPayment>,
     /// `None`: the gateway was not asked yet.
     pub(crate) report: Option<Arc<Report>>,
 }

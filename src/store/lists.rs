@@ -10,25 +10,27 @@ use crate::payment::Status;
 impl Store {
     /// Open payments that were started after that one, in the order of their start, at most so many.
     pub(crate) fn open_after(&self, number: u64, limit: usize) -> Vec<Known> {
-        let shelf = self.shelf();
-        shelf.open.range(number + 1..).take(limit).map(|(_, tracked)| shelf.known(tracked)).collect()
+        let state = self.state();
+        state.open.range(number + 1..).take(limit).map(|(_, stored)| state.known(stored)).collect()
     }
 
     /// Payments that were started before that one, the newest first, at most so many; of that status, if one is given.
     pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
-        let shelf = self.shelf();
-        let mut open = shelf.open.range(..number).rev().map(|(_, tracked)| tracked).peekable();
-        let mut closed = shelf.closed.range(..number).rev().map(|(_, tracked)| tracked).peekable();
+        let state = self.state();
+        let mut open = state.open.range(..number).rev().map(|(_, stored)| stored).peekable();
+        let mut closed = state.closed.range(..number).rev().map(|(_, stored)| stored).peekable();
         let all = std::iter::from_fn(|| match (open.peek(), closed.peek()) {
             (Some(a), Some(b)) if a.number < b.number => closed.next(),
             (None, _) => closed.next(),
             _ => open.next(),
         });
         let of_status = |known: &Known| {
-            let (_, seen) = known;
-            status.is_none_or(|status| seen.as_ref().map_or(&Status::Created, |seen| &seen.report.status) == status)
+            let (_, observation) = known;
+            status.is_none_or(|status| {
+                observation.as_ref().map_or(&Status::Created, |observation| &observation.report.status) == status
+            })
         };
-        all.map(|tracked| shelf.known(tracked)).filter(of_status).take(limit).collect()
+        all.map(|stored| state.known(stored)).filter(of_status).take(limit).collect()
     }
 
     /// How many payments are open in each of these groups: up to the first age, from there up to the second, and so
@@ -36,8 +38,8 @@ impl Store {
     pub(crate) fn open_by_age<const N: usize>(&self, ages: [Duration; N]) -> ([usize; N], usize) {
         let now = clock::now();
         let (mut groups, mut rest) = ([0; N], 0);
-        for tracked in self.shelf().open.values() {
-            let age = now - tracked.since;
+        for stored in self.state().open.values() {
+            let age = now - stored.since;
             match ages.iter().position(|limit| age < *limit) {
                 Some(group) => groups[group] += 1,
                 None => rest += 1,
@@ -48,6 +50,6 @@ impl Store {
 
     /// Messages before that one, the newest first, at most so many.
     pub(crate) fn deliveries_before(&self, number: u64, limit: usize) -> Vec<Arc<Delivery>> {
-        self.shelf().outbox.before(number).take(limit).cloned().collect()
+        self.state().outbox.before(number).take(limit).cloned().collect()
     }
 }

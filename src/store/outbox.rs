@@ -51,17 +51,17 @@ pub(crate) struct Delivery {
     pub(crate) not_before: Option<Instant>,
     /// Why the last try was none, in a word.
     pub(crate) last_error: Option<String>,
-    pub(crate) state: State,
+    pub(crate) state: DeliveryState,
 }
 
 impl Delivery {
     /// The same message, due at the end of this time or when what the app asked for is over, if it is one that failed
     /// within this time and waits for longer.
     fn hastened(&self, away: &RangeInclusive<Instant>) -> Option<Self> {
-        let State::Due(at) = self.state else { return None };
+        let DeliveryState::Due(at) = self.state else { return None };
         let sooner = self.not_before.map_or(*away.end(), |not_before| not_before.max(*away.end()));
         let is_one = self.failed.is_some_and(|failed| away.contains(&failed));
-        (is_one && sooner < at).then(|| Self { state: State::Due(sooner), ..self.clone() })
+        (is_one && sooner < at).then(|| Self { state: DeliveryState::Due(sooner), ..self.clone() })
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct LastTries {
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum DeliveryState {
     /// To be posted, again or for the first time, from this moment on.
     Due(Instant),
     /// The app took it.
@@ -85,7 +85,7 @@ pub(crate) enum State {
     Failed(Instant),
 }
 
-impl State {
+impl DeliveryState {
     /// As it is told.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -122,7 +122,7 @@ impl Outbox {
 
     /// Nobody takes it out before it is put back.
     pub(super) fn hold(&mut self, delivery: &Delivery) {
-        if let State::Due(at) = delivery.state {
+        if let DeliveryState::Due(at) = delivery.state {
             self.due.remove(&(at, delivery.number));
         }
         self.out.insert(delivery.number);
@@ -138,22 +138,22 @@ impl Outbox {
         let delivery = hastened.map_or(delivery, Arc::new);
         let (number, payment) = (delivery.number, delivery.payment);
         if let Some(before) = self.all.insert(number, delivery.clone())
-            && let State::Due(at) = before.state
+            && let DeliveryState::Due(at) = before.state
         {
             self.due.remove(&(at, number));
         }
         self.out.remove(&number);
         let line = self.in_line.entry(payment).or_default();
         match delivery.state {
-            State::Due(_) => line.insert(number),
-            State::Delivered(_) | State::Failed(_) => line.remove(&number),
+            DeliveryState::Due(_) => line.insert(number),
+            DeliveryState::Delivered(_) | DeliveryState::Failed(_) => line.remove(&number),
         };
         let first = line.first().copied();
         if line.is_empty() {
             self.in_line.remove(&payment);
         }
         let first = first.filter(|first| !self.out.contains(first)).and_then(|first| self.all.get(&first));
-        if let Some(Delivery { number, state: State::Due(at), .. }) = first.map(|first| &**first) {
+        if let Some(Delivery { number, state: DeliveryState::Due(at), .. }) = first.map(|first| &**first) {
             self.due.insert((*at, *number));
             self.more.notify_one();
         }
@@ -198,12 +198,13 @@ impl Outbox {
 
     pub(super) fn last_tries(&self) -> LastTries {
         let taken = self.all.values().filter_map(|delivery| match delivery.state {
-            State::Delivered(at) => Some(at),
-            State::Due(_) | State::Failed(_) => None,
+            DeliveryState::Delivered(at) => Some(at),
+            DeliveryState::Due(_) | DeliveryState::Failed(_) => None,
         });
         let taken = taken.max();
         let failing = self.all.values().filter(|delivery| {
-            matches!(delivery.state, State::Due(_)) && delivery.failed.is_some_and(|failed| Some(failed) > taken)
+            matches!(delivery.state, DeliveryState::Due(_))
+                && delivery.failed.is_some_and(|failed| Some(failed) > taken)
         });
         LastTries { taken, failing: failing.map(|delivery| delivery.since).min() }
     }
@@ -227,8 +228,8 @@ impl Outbox {
     /// gives their numbers.
     pub(super) fn sweep(&mut self, ttl: Duration) -> Vec<u64> {
         let finished = self.all.values().filter_map(|delivery| match delivery.state {
-            State::Delivered(at) | State::Failed(at) => Some((delivery.number, at)),
-            State::Due(_) => None,
+            DeliveryState::Delivered(at) | DeliveryState::Failed(at) => Some((delivery.number, at)),
+            DeliveryState::Due(_) => None,
         });
         let finished: Vec<_> = finished.collect();
         let too_many = finished.len().saturating_sub(FINISHED_AT_MOST);
@@ -268,7 +269,7 @@ mod tests {
                 not_before,
                 last_error: None,
                 // What the app asks for only lengthens.
-                state: State::Due(not_before.map_or(due, |not_before| not_before.max(due))),
+                state: DeliveryState::Due(not_before.map_or(due, |not_before| not_before.max(due))),
             }));
         }
         outbox
@@ -309,7 +310,7 @@ mod tests {
             held.into_iter().for_each(|delivery| outbox.put(delivery));
             for before in &before {
                 let after = &outbox.all[&before.number];
-                let (State::Due(was), State::Due(is)) = (before.state, after.state) else { panic!("no state was changed") };
+                let (DeliveryState::Due(was), DeliveryState::Due(is)) = (before.state, after.state) else { panic!("no state was changed") };
                 if before.failed.is_some_and(|failed| away.contains(&failed)) {
                     prop_assert_eq!(is, before.not_before.unwrap_or(now).max(now));
                 } else {
@@ -324,7 +325,7 @@ mod tests {
                 let last = &mut last[usize::try_from(delivery.payment).unwrap()];
                 prop_assert!(*last < delivery.number);
                 (*last, count) = (delivery.number, count + 1);
-                outbox.put(Arc::new(Delivery { state: State::Delivered(now), ..(*delivery).clone() }));
+                outbox.put(Arc::new(Delivery { state: DeliveryState::Delivered(now), ..(*delivery).clone() }));
             }
             prop_assert_eq!(count, before.len());
         }
@@ -338,7 +339,7 @@ mod tests {
             hasten(&mut outbox, 10);
             let delivery = outbox.take_due(now).unwrap();
             let (later, wait) = (now + Duration::from_secs(1), Duration::from_secs(wait));
-            let state = State::Due(later + wait);
+            let state = DeliveryState::Due(later + wait);
             outbox.put(Arc::new(Delivery { failed: Some(later), state, ..(*delivery).clone() }));
             prop_assert_eq!(hasten(&mut outbox, 10), 0);
             prop_assert_eq!(outbox.next_due(), Some(later + wait));
@@ -353,9 +354,9 @@ mod tests {
                 let mut delivery = (*outbox.all[&number]).clone();
                 delivery.since = at(ago + 1000);
                 match kind {
-                    0 => delivery.state = State::Delivered(at(*ago)),
+                    0 => delivery.state = DeliveryState::Delivered(at(*ago)),
                     1 => delivery.failed = Some(at(*ago)),
-                    _ => (delivery.failed, delivery.state) = (Some(at(*ago)), State::Failed(at(*ago))),
+                    _ => (delivery.failed, delivery.state) = (Some(at(*ago)), DeliveryState::Failed(at(*ago))),
                 }
                 outbox.put(Arc::new(delivery));
             }

@@ -1,4 +1,4 @@
-//! Facts as bytes: a version byte of ours, and JSON.
+//! Events as bytes: a version byte of ours, and JSON.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Answer;
 use super::lived::Lived;
-use super::outbox::{Delivery, Kind, State};
-use super::{Record, Seen, Tracked};
+use super::outbox::{Delivery, DeliveryState, Kind};
+use super::{Observation, Record, StoredPayment};
 use crate::clock::{Instant, Reading};
 use crate::json::{self, Json};
 use crate::payment::{Amount, Fingerprint, Payment, Report, Status};
@@ -32,7 +32,7 @@ pub(super) struct Unreadable;
 #[derive(Clone, Copy)]
 pub(super) struct Clocks {
     pub(super) lived: Lived,
-    /// When the fact was handed over to be written.
+    /// When the event was handed over to be written.
     pub(super) reading: Reading,
 }
 
@@ -65,17 +65,22 @@ struct PaymentMarks {
 }
 
 impl PaymentRow {
-    pub(super) fn new(tracked: &Tracked, seen: Option<&Seen>, polling_ended: bool, clocks: Clocks) -> Self {
-        let asked = seen.map(|seen| clocks.lived.mark(seen.asked));
+    pub(super) fn new(
+        stored: &StoredPayment,
+        observation: Option<&Observation>,
+        polling_ended: bool,
+        clocks: Clocks,
+    ) -> Self {
+        let asked = observation.map(|observation| clocks.lived.mark(observation.asked));
         Self {
-            code: tracked.payment.code.to_string(),
-            watch_code: tracked.payment.watch_code.to_string(),
-            amount: tracked.payment.amount.value(),
-            started_at: tracked.started_at.as_millisecond(),
-            report: seen.map(|seen| seen.report.body.to_string()),
-            asked_at: seen.map(|seen| clocks.wall(seen.asked)),
+            code: stored.payment.code.to_string(),
+            watch_code: stored.payment.watch_code.to_string(),
+            amount: stored.payment.amount.value(),
+            started_at: stored.started_at.as_millisecond(),
+            report: observation.map(|observation| observation.report.body.to_string()),
+            asked_at: observation.map(|observation| clocks.wall(observation.asked)),
             polling_ended,
-            marks: Some(PaymentMarks { since: clocks.lived.mark(tracked.since), asked }),
+            marks: Some(PaymentMarks { since: clocks.lived.mark(stored.since), asked }),
         }
     }
 
@@ -88,18 +93,18 @@ impl PaymentRow {
         };
         let started_at = time(self.started_at)?;
         let since = self.marks.map_or_else(|| lived.past_by_wall(started_at), |marks| lived.past(marks.since));
-        let tracked = Arc::new(Tracked { number, payment, since, started_at });
-        let (seen, finished) = match self.report {
+        let stored = Arc::new(StoredPayment { number, payment, since, started_at });
+        let (observation, finished) = match self.report {
             None => (None, since),
             Some(body) => {
                 // An answer is as old as either clock says: no wall clock that is behind makes it fresh again.
                 let by_wall = lived.past_by_wall(time(self.asked_at.ok_or(Unreadable)?)?);
                 let by_lived = self.marks.and_then(|marks| marks.asked).map(|mark| lived.past(mark));
                 let asked = by_lived.map_or(by_wall, |by_lived| by_lived.min(by_wall));
-                (Some(Seen { report: Arc::new(report(body)?), asked }), by_lived.unwrap_or(by_wall))
+                (Some(Observation { report: Arc::new(report(body)?), asked }), by_lived.unwrap_or(by_wall))
             }
         };
-        Ok((Record { tracked: Some(tracked), seen, polling_ended: self.polling_ended }, finished))
+        Ok((Record { stored: Some(stored), observation, polling_ended: self.polling_ended }, finished))
     }
 }
 
@@ -111,8 +116,8 @@ pub(super) struct ChangeRow {
 }
 
 impl ChangeRow {
-    pub(super) fn new(tracked: &Tracked, report: Option<&Report>) -> Self {
-        Self { payment: tracked.number, report: report.map(|report| report.body.to_string()) }
+    pub(super) fn new(stored: &StoredPayment, report: Option<&Report>) -> Self {
+        Self { payment: stored.number, report: report.map(|report| report.body.to_string()) }
     }
 
     pub(super) fn report(self) -> Result<Option<Arc<Report>>, Unreadable> {
@@ -176,7 +181,7 @@ struct DeliveryMarks {
 
 impl DeliveryRow {
     pub(super) fn new(delivery: &Delivery, clocks: Clocks) -> Self {
-        let (State::Due(at) | State::Delivered(at) | State::Failed(at)) = delivery.state;
+        let (DeliveryState::Due(at) | DeliveryState::Delivered(at) | DeliveryState::Failed(at)) = delivery.state;
         let mark = |moment| clocks.lived.mark(moment);
         Self {
             id: delivery.id.clone(),
@@ -199,7 +204,8 @@ impl DeliveryRow {
 
     pub(super) fn read(self, number: u64, lived: Lived) -> Result<Delivery, Unreadable> {
         let times = self.times(lived)?;
-        let state = [State::Due(times.due), State::Delivered(times.past), State::Failed(times.past)];
+        let state =
+            [DeliveryState::Due(times.due), DeliveryState::Delivered(times.past), DeliveryState::Failed(times.past)];
         let kind = [Kind::Completed, Kind::PollingEnded];
         Ok(Delivery {
             number,
@@ -309,7 +315,7 @@ mod tests {
             let opened = Reading { now: clock::now(), wall: time(wall).unwrap() };
             let row: DeliveryRow = serde_json::from_str(&row).unwrap();
             let delivery = row.read(1, Lived::new(opened, 0)).unwrap();
-            let State::Due(due) = delivery.state else { panic!("it is pending") };
+            let DeliveryState::Due(due) = delivery.state else { panic!("it is pending") };
             prop_assert!((opened.now..=opened.now + LONGEST_STEP).contains(&due));
             prop_assert!(due - delivery.since <= LONGEST_STEP * tries);
             // Where no clock was wrong it is due when it was to be.
@@ -341,7 +347,7 @@ mod tests {
                 failed: failed.map(|failed| ago(failed.into())),
                 not_before: not_before.map(|wait| reading.now + Duration::from_millis(wait.into())),
                 last_error: None,
-                state: State::Due(reading.now + Duration::from_millis(due)),
+                state: DeliveryState::Due(reading.now + Duration::from_millis(due)),
             };
             let row: DeliveryRow = read(&bytes(&DeliveryRow::new(&delivery, Clocks { lived, reading }))).unwrap();
             let again = row.read(1, Lived::new(reading, lived.mark(reading.now))).unwrap();

@@ -1,11 +1,11 @@
 //! A payment as lists, events and webhooks show it.
 
-use super::Tracked;
+use super::StoredPayment;
 use crate::json::{self, Json, Object};
 use crate::payment::{Report, Status};
 
 /// The guide's fields, null where they are not known yet, what else the gateway told, and both codes.
-pub(crate) fn shown(tracked: &Tracked, report: Option<&Report>) -> Object {
+pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
     // A report's body is an object: it was one when it came.
     let mut object = report.and_then(|report| json::parse_object(report.body.as_bytes()).ok()).unwrap_or_default();
     let mut default = |name: &str, value: Json| {
@@ -15,12 +15,12 @@ pub(crate) fn shown(tracked: &Tracked, report: Option<&Report>) -> Object {
     };
     default("status", Json::Text(Status::Created.to_string()));
     // Once the gateway has answered its amount is its own: where it tells none, none is made up.
-    let amount = report.map_or_else(|| Json::Literal(tracked.payment.amount.to_string().into()), |_| Json::null());
+    let amount = report.map_or_else(|| Json::Literal(stored.payment.amount.to_string().into()), |_| Json::null());
     default("amount", amount);
     for name in ["merchant", "created_at", "completed_at"] {
         default(name, Json::null());
     }
-    json::set(&mut object, "code", Json::Text(tracked.payment.code.to_string()));
-    json::set(&mut object, "watch_code", Json::Text(tracked.payment.watch_code.to_string()));
+    json::set(&mut object, "code", Json::Text(stored.payment.code.to_string()));
+    json::set(&mut object, "watch_code", Json::Text(stored.payment.watch_code.to_string()));
     object
 }

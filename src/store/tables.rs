@@ -1,14 +1,14 @@
-//! What stands in a store's file: the tables, how they are read when it is opened, and how facts are written into them.
+//! What stands in a store's file: the tables, how they are read when it is opened, and how events are written into them.
 
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::fact::{Gone, Noted};
+use super::event::{Noted, Removal};
 use super::journal::{self, Change};
 use super::lived::Lived;
 use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow};
-use super::shelf::Shelf;
+use super::state::State;
 use crate::clock::{self, Reading};
 use crate::random;
 
@@ -40,8 +40,8 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Puts everything onto the shelf; gives the name of the journal, and the time by which the store lives from here on.
-pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<(String, Lived), BoxError> {
+/// Puts everything into the state; gives the name of the journal, and the time by which the store lives from here on.
+pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Lived), BoxError> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let run = row::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
@@ -50,22 +50,22 @@ pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<(String, Li
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
         let (record, finished) = row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
-        shelf.restore(record, finished);
+        state.restore(record, finished);
     }
     let changes = transaction.open_table(CHANGES)?;
     if let Some((first, _)) = changes.first()? {
-        shelf.journal.begin_after(number(first.value())? - 1);
+        state.journal.begin_after(number(first.value())? - 1);
     }
     for entry in changes.iter()? {
         let (key, value) = entry?;
         let position = number(key.value())?;
         let change = row::read::<ChangeRow>(value.value())?;
         // Its number is not given to another one while something speaks of it.
-        shelf.numbers.payment = shelf.numbers.payment.max(change.payment);
-        match shelf.by_number(change.payment) {
-            Some(tracked) => shelf.change(Change { position, tracked, report: change.report()? }),
+        state.numbers.payment = state.numbers.payment.max(change.payment);
+        match state.by_number(change.payment) {
+            Some(stored) => state.change(Change { position, stored, report: change.report()? }),
             // That payment is not kept any more: nothing before this can be told without a gap.
-            None => shelf.journal.begin_after(position),
+            None => state.journal.begin_after(position),
         }
     }
     let mut answers = Vec::new();
@@ -75,12 +75,12 @@ pub(super) fn load(database: &Database, shelf: &mut Shelf) -> Result<(String, Li
         answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key, lived)?));
     }
     answers.sort_by_key(|answer| answer.since);
-    answers.into_iter().for_each(|answer| shelf.answers.add(answer));
+    answers.into_iter().for_each(|answer| state.answers.add(answer));
     for entry in transaction.open_table(DELIVERIES)?.iter()? {
         let (key, value) = entry?;
-        shelf.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?);
+        state.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?);
     }
-    shelf.restored();
+    state.restored();
     Ok((run, lived))
 }
 
@@ -94,43 +94,43 @@ pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Erro
     Ok(())
 }
 
-/// Writes these facts, and deletes what has gone.
+/// Writes these events, and deletes what has gone.
 pub(super) fn write<'a>(
     transaction: &WriteTransaction,
-    facts: impl Iterator<Item = &'a Noted>,
-    gone: &[Gone],
+    events: impl Iterator<Item = &'a Noted>,
+    removals: &[Removal],
     lived: Lived,
 ) -> Result<(), redb::Error> {
     let mut payments = transaction.open_table(PAYMENTS)?;
     let mut changes = transaction.open_table(CHANGES)?;
     let mut answers = transaction.open_table(ANSWERS)?;
     let mut deliveries = transaction.open_table(DELIVERIES)?;
-    for gone in gone {
-        match gone {
-            Gone::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
-            Gone::Answer(key) => answers.remove(key.to_string().as_bytes())?,
-            Gone::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
+    for removal in removals {
+        match removal {
+            Removal::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
+            Removal::Answer(key) => answers.remove(key.to_string().as_bytes())?,
+            Removal::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
         };
     }
     let mut last = None;
-    for Noted { fact, reading } in facts {
+    for Noted { event, reading } in events {
         let clocks = Clocks { lived, reading: *reading };
         last = last.max(Some(reading.now));
-        if let Some((tracked, seen, polling_ended)) = fact.payment() {
-            let row = row::bytes(&PaymentRow::new(tracked, seen, polling_ended, clocks));
-            payments.insert(&tracked.number.to_be_bytes()[..], &*row)?;
+        if let Some((stored, observation, polling_ended)) = event.payment() {
+            let row = row::bytes(&PaymentRow::new(stored, observation, polling_ended, clocks));
+            payments.insert(&stored.number.to_be_bytes()[..], &*row)?;
         }
-        if let Some(Change { position, tracked, report }) = fact.change() {
-            let row = row::bytes(&ChangeRow::new(&tracked, report.as_deref()));
+        if let Some(Change { position, stored, report }) = event.change() {
+            let row = row::bytes(&ChangeRow::new(&stored, report.as_deref()));
             changes.insert(&position.to_be_bytes()[..], &*row)?;
             let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
             // All of them: a position that was never written would leave its predecessor behind.
             changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
         }
-        if let Some(answer) = fact.answer() {
+        if let Some(answer) = event.answer() {
             answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer, clocks)))?;
         }
-        if let Some(delivery) = fact.delivery() {
+        if let Some(delivery) = event.delivery() {
             let row = row::bytes(&DeliveryRow::new(delivery, clocks));
             deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
         }

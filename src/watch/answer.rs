@@ -1,4 +1,4 @@
-//! What the board answers, and how it came by it.
+//! What the poller answers, and how it came by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +41,8 @@ pub(crate) enum How {
 pub(crate) enum Stale {
     /// The gateway failed.
     Gateway,
-    /// There was no turn for a call.
-    Budget,
+    /// There was no permit for a call.
+    RateLimited,
 }
 
 /// Why there is no answer.
@@ -51,9 +51,9 @@ pub(crate) enum Error {
     /// The gateway, or the way to it.
     #[error(transparent)]
     Gateway(#[from] gateway::Error),
-    /// No turn for a call came in time.
-    #[error("no turn within watch.poll_rate")]
-    NoTurn,
+    /// No permit for a call came in time.
+    #[error("no permit within watch.poll_rate")]
+    NoPermit,
     /// A bug of ours.
     #[error("the call crashed")]
     Crashed,

@@ -7,13 +7,13 @@ use tokio::sync::watch;
 
 use super::Inner;
 use crate::payment::Report;
-use crate::store::{Change, OutOfReach, Tracked};
+use crate::store::{Change, OutOfReach, StoredPayment};
 
 /// Events that are taken out of the store at once.
 const PAGE: usize = 64;
 
 /// A reader of all changes: while it lives all open payments are polled.
-pub(crate) struct Feed {
+pub(crate) struct ChangeFeed {
     inner: Arc<Inner>,
     /// The journal's position up to which everything was told, or stands in what is told of the present state.
     position: u64,
@@ -28,16 +28,16 @@ pub(crate) struct Event {
     /// To resume after it.
     pub(crate) id: String,
     /// `None`: a mark, which has an id and no payment.
-    pub(crate) payment: Option<(Arc<Tracked>, Option<Arc<Report>>)>,
+    pub(crate) payment: Option<(Arc<StoredPayment>, Option<Arc<Report>>)>,
 }
 
-impl Feed {
+impl ChangeFeed {
     /// Resumes after the event of that id; without one, or where the journal does not reach back so far, the present
     /// state of all open payments comes first.
     pub(super) fn new(inner: Arc<Inner>, after: Option<&str>) -> Self {
         {
-            let mut plan = inner.plan();
-            plan.feeds += 1;
+            let mut state = inner.state();
+            state.feeds += 1;
             inner.bell.notify_one();
         }
         let changed = inner.store.changed();
@@ -69,7 +69,7 @@ impl Feed {
                 return None;
             }
             if self.waiting.is_empty() {
-                // The store lives as long as the board.
+                // The store lives as long as the poller.
                 self.changed.changed().await.ok()?;
             }
         }
@@ -78,18 +78,19 @@ impl Feed {
     fn fetch(&mut self) -> Result<(), OutOfReach> {
         let (run, position) = (self.inner.store.run(), self.position);
         let Some((mut last, mut count)) = self.present else {
-            for Change { position, tracked, report } in self.inner.store.changes_after(position, PAGE)? {
+            for Change { position, stored, report } in self.inner.store.changes_after(position, PAGE)? {
                 self.position = position;
                 let id = format!("{run}-{position}");
-                self.waiting.push_back(Event { id, payment: Some((tracked, report)) });
+                self.waiting.push_back(Event { id, payment: Some((stored, report)) });
             }
             return Ok(());
         };
-        for (tracked, seen) in self.inner.store.open_after(last, PAGE) {
-            (last, count) = (tracked.number, count + 1);
+        for (stored, observation) in self.inner.store.open_after(last, PAGE) {
+            (last, count) = (stored.number, count + 1);
             // Not a position: who resumes in the middle gets the present state once more.
             let id = format!("{run}-{position}.{count}");
-            self.waiting.push_back(Event { id, payment: Some((tracked, seen.map(|seen| seen.report))) });
+            self.waiting
+                .push_back(Event { id, payment: Some((stored, observation.map(|observation| observation.report))) });
         }
         self.present = Some((last, count));
         if self.waiting.is_empty() {
@@ -100,8 +101,8 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for ChangeFeed {
     fn drop(&mut self) {
-        self.inner.plan().close_feed();
+        self.inner.state().close_feed();
     }
 }

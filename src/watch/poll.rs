@@ -1,9 +1,9 @@
-//! One question to the gateway, within the budget.
+//! One question to the gateway, within the rate window.
 
 use std::time::Duration;
 
-use super::agenda::Rank;
-use super::budget::Turn;
+use super::queue::Rank;
+use super::rate_window::Permit;
 use super::{Error, Inner};
 use crate::clock::{self, Instant};
 use crate::gateway::Sharing;
@@ -15,7 +15,7 @@ pub(super) struct Polled {
     pub(super) asked: Instant,
 }
 
-/// Longest that a second question waits for its turn, which is ahead of all others: a second after the end of the first
+/// Longest that a second question waits for its permit, which is ahead of all others: a second after the end of the first
 /// there is one.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -24,15 +24,20 @@ impl Inner {
     /// it may have been the answer to another question, and nothing that is final is ever asked again. So it is asked for
     /// a second time at once, and what the second answer says is what counts.
     ///
-    /// The first turn may be given. `has_answer`: who asks has an old one to fall back on.
-    pub(super) async fn poll(&self, code: &WatchCode, turn: Option<Turn>, has_answer: bool) -> Result<Polled, Error> {
+    /// The first permit may be given. `has_answer`: who asks has an old one to fall back on.
+    pub(super) async fn poll(
+        &self,
+        code: &WatchCode,
+        permit: Option<Permit>,
+        has_answer: bool,
+    ) -> Result<Polled, Error> {
         let rank = if has_answer { Rank::HasAnswer } else { Rank::HasNothing };
-        let (first, came_on) = self.poll_on(code, Sharing::Shared, turn, rank).await?;
+        let (first, came_on) = self.poll_on(code, Sharing::Shared, permit, rank).await?;
         if came_on == Sharing::Own || !first.report.status.is_final() {
             return Ok(first);
         }
-        let turn = self.turn(Rank::Confirms, clock::now() + CONFIRMED_WITHIN).await.ok_or(Error::NoTurn)?;
-        let (second, _) = self.poll_on(code, Sharing::Own, Some(turn), Rank::Confirms).await?;
+        let permit = self.permit(Rank::Confirms, clock::now() + CONFIRMED_WITHIN).await.ok_or(Error::NoPermit)?;
+        let (second, _) = self.poll_on(code, Sharing::Own, Some(permit), Rank::Confirms).await?;
         if second.report.fingerprint != first.report.fingerprint {
             self.unconfirmed.inc();
             let (first, second) = (first.report.status.label(), second.report.status.label());
@@ -46,39 +51,39 @@ impl Inner {
     }
 
     /// Asks over such a connection, again where a second try is worth it: asking changes nothing, so it may be repeated.
-    /// Each try takes a turn.
+    /// Each try takes a permit.
     async fn poll_on(
         &self,
         code: &WatchCode,
         connection: Sharing,
-        turn: Option<Turn>,
+        permit: Option<Permit>,
         rank: Rank,
     ) -> Result<(Polled, Sharing), Error> {
         let mut tries = self.gateway.tries()?;
-        // Half of the time for the turn, so that the other half is left for the call.
+        // Half of the time for the permit, so that the other half is left for the call.
         let half = (tries.deadline - clock::now()) / 2;
-        let mut turn = match turn {
-            Some(turn) => turn,
-            None => self.turn(rank, tries.deadline - half).await.ok_or(Error::NoTurn)?,
+        let mut permit = match permit {
+            Some(permit) => permit,
+            None => self.permit(rank, tries.deadline - half).await.ok_or(Error::NoPermit)?,
         };
         loop {
             let asked = clock::now();
             let result = self.gateway.status(code, tries.deadline, connection).await;
-            drop(turn);
+            drop(permit);
             let error = match result {
                 Ok((report, came_on)) => return Ok((Polled { report, asked }, came_on)),
                 Err(error) if error.is_worth_another_try() => error,
                 Err(error) => return Err(error.into()),
             };
             tries.again_after(error.clone()).await?;
-            // No turn for a repeat: then the failure that made it necessary is what there is to tell.
-            turn = self.turn(rank, tries.deadline).await.ok_or(error)?;
+            // No permit for a repeat: then the failure that made it necessary is what there is to tell.
+            permit = self.permit(rank, tries.deadline).await.ok_or(error)?;
         }
     }
 
-    async fn turn(&self, rank: Rank, deadline: Instant) -> Option<Turn> {
-        let turn = self.plan().agenda.add_caller(rank);
+    async fn permit(&self, rank: Rank, deadline: Instant) -> Option<Permit> {
+        let permit = self.state().queue.add_caller(rank);
         self.bell.notify_one();
-        clock::timeout_at(deadline, turn).await.ok()?.ok()
+        clock::timeout_at(deadline, permit).await.ok()?.ok()
     }
 }

@@ -1,20 +1,20 @@
-//! The one scheduler: hands out the turns that the budget has, one after the other, to whom the agenda names.
+//! The one scheduler: hands out the permits of the rate window, one after the other, to whom the queue names.
 
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agenda::Next;
-use super::budget::Turn;
 use super::cadence::{self, Situation};
-use super::follow::Followed;
-use super::{Error, Inner, Plan};
+use super::queue::Next;
+use super::rate_window::Permit;
+use super::subscription::Followed;
+use super::{Error, Inner, PollState};
 use crate::clock::{self, Instant};
 use crate::gateway;
 use crate::payment::WatchCode;
 use crate::random;
 
-/// Open payments that are put on the agenda at once: so long nobody else gets at it.
+/// Open payments that are put in the queue at once: nobody else gets at it meanwhile.
 const ADOPTED_AT_ONCE: usize = 1000;
 /// A look at the clock, should the bell not ring before.
 const FAR_AWAY: Duration = Duration::from_secs(3600);
@@ -34,14 +34,14 @@ pub(super) struct Failing {
 
 /// How the gateway has been doing.
 #[derive(Default)]
-pub(super) struct Trouble {
+pub(super) struct CircuitBreaker {
     /// Calls in a row that failed in a way that another payment's would fail too.
     failures: u8,
     /// Until then the background leaves it alone, and from then on it asks one at a time.
     until: Option<Instant>,
 }
 
-impl Trouble {
+impl CircuitBreaker {
     /// A call of that moment was answered, or failed.
     fn observe(&mut self, began: Instant, error: Option<&gateway::Error>) {
         let Some(error) = error else {
@@ -51,7 +51,7 @@ impl Trouble {
             *self = Self::default();
             return;
         };
-        if !error.is_trouble() {
+        if !error.is_outage() {
             return;
         }
         if let Some(until) = self.until.filter(|until| began < *until) {
@@ -68,22 +68,22 @@ impl Trouble {
     }
 }
 
-/// Runs for as long as the board lives.
+/// Runs for as long as the poller lives.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut starts = inner.store.changed();
-    while let Some(mut turn) = inner.budget.turn().await {
+    while let Some(mut permit) = inner.rate_window.permit().await {
         loop {
-            let wake_up = match inner.hand_out(turn) {
+            let wake_up = match inner.hand_out(permit) {
                 Handed::On => break,
                 Handed::Back(back, wake_up) => {
-                    turn = back;
+                    permit = back;
                     wake_up
                 }
             };
-            let has_feed = inner.plan().feeds > 0;
+            let has_feed = inner.state().feeds > 0;
             tokio::select! {
                 () = inner.bell.notified() => {}
-                // Maybe a new payment. The store, which tells, lives as long as the board.
+                // Maybe a new payment. The store, which tells, lives as long as the poller.
                 _ = starts.changed(), if has_feed => {}
                 () = clock::sleep_until(wake_up) => {}
             }
@@ -95,110 +95,116 @@ enum Handed {
     /// Somebody has it.
     On,
     /// Nobody wants it before that moment.
-    Back(Turn, Instant),
+    Back(Permit, Instant),
 }
 
 impl Inner {
-    fn hand_out(self: &Arc<Self>, mut turn: Turn) -> Handed {
+    fn hand_out(self: &Arc<Self>, mut permit: Permit) -> Handed {
         let now = clock::now();
-        let mut plan = self.plan();
-        let more = self.adopt(&mut plan);
-        for code in mem::take(&mut plan.ended) {
+        let mut state = self.state();
+        let more = self.adopt(&mut state);
+        for code in mem::take(&mut state.ended) {
             let store = self.store.clone();
-            self.airport.launch(async move { store.polling_ended(&code).await });
+            self.tasks.launch(async move { store.polling_ended(&code).await });
         }
         loop {
-            let payments_from = match &plan.trouble {
+            let payments_from = match &state.breaker {
                 _ if !self.gateway.has_secret() => Some(now + SECRET_AGAIN),
-                Trouble { failures: 1.., .. } if plan.in_background > 0 => Some(now + FAR_AWAY),
-                Trouble { until, .. } => *until,
+                CircuitBreaker { failures: 1.., .. } if state.in_background > 0 => Some(now + FAR_AWAY),
+                CircuitBreaker { until, .. } => *until,
             };
-            match plan.agenda.next(now, payments_from) {
+            match state.queue.next(now, payments_from) {
                 // Sent back, if the caller has gone.
-                Next::Caller(caller) => match caller.send(turn) {
+                Next::Caller(caller) => match caller.send(permit) {
                     Ok(()) => return Handed::On,
-                    Err(back) => turn = back,
+                    Err(back) => permit = back,
                 },
                 Next::Payment(code) => {
-                    if self.is_worth_asking(&mut plan, &code) {
-                        plan.in_background += 1;
-                        let flight = self.call(code.clone(), Some(turn), true);
-                        plan.under_way.insert(code, flight);
+                    if self.is_worth_asking(&mut state, &code) {
+                        state.in_background += 1;
+                        let task = self.call(code.clone(), Some(permit), true);
+                        state.under_way.insert(code, task);
                         return Handed::On;
                     }
                 }
-                Next::Nobody(_) if more => return Handed::Back(turn, now),
-                Next::Nobody(wake_up) => return Handed::Back(turn, wake_up.unwrap_or(now + FAR_AWAY)),
+                Next::Nobody(_) if more => return Handed::Back(permit, now),
+                Next::Nobody(wake_up) => return Handed::Back(permit, wake_up.unwrap_or(now + FAR_AWAY)),
             }
         }
     }
 
-    /// While there is a feed all open payments are on the agenda: puts the next there. True if there may be more.
-    fn adopt(&self, plan: &mut Plan) -> bool {
-        if plan.feeds == 0 {
+    /// While there is a feed all open payments are in the queue: puts the next there. True if there may be more.
+    fn adopt(&self, state: &mut PollState) -> bool {
+        if state.feeds == 0 {
             return false;
         }
-        let open = self.store.open_after(plan.adopted, ADOPTED_AT_ONCE);
-        for (tracked, seen) in &open {
-            plan.adopted = tracked.number;
-            let code = &tracked.payment.watch_code;
-            let followed = plan.followed.entry(code.clone()).or_insert_with(|| Followed::new(tracked.since));
+        let open = self.store.open_after(state.adopted, ADOPTED_AT_ONCE);
+        for (stored, observation) in &open {
+            state.adopted = stored.number;
+            let code = &stored.payment.watch_code;
+            let followed = state.followed.entry(code.clone()).or_insert_with(|| Followed::new(stored.since));
             if followed.slot.is_none() {
-                self.plan_next(plan, code, seen.as_ref().map(|seen| seen.asked));
+                self.schedule_next(state, code, observation.as_ref().map(|observation| observation.asked));
             }
         }
         open.len() == ADOPTED_AT_ONCE
     }
 
-    /// Whether a call for this payment, which has just come off the agenda, is still wanted.
-    fn is_worth_asking(&self, plan: &mut Plan, code: &WatchCode) -> bool {
-        let Some(followed) = plan.followed.get_mut(code) else { return false };
+    /// Whether a call for this payment, which has just come out of the queue, is still wanted.
+    fn is_worth_asking(&self, state: &mut PollState, code: &WatchCode) -> bool {
+        let Some(followed) = state.followed.get_mut(code) else { return false };
         followed.slot = None;
-        if !followed.is_waited_for() && self.store.get(code).is_none_or(|record| record.tracked.is_none()) {
+        if !followed.is_waited_for() && self.store.get(code).is_none_or(|record| record.stored.is_none()) {
             // Let go, for watch.max_tracked; it may have been asked for since.
-            plan.followed.remove(code);
+            state.followed.remove(code);
             return false;
         }
-        // Somebody's own call is under way: when that has landed, this payment is on the agenda again.
-        !plan.under_way.get(code).is_some_and(crate::flight::Flight::is_under_way)
+        // Somebody's own call is under way: when that has ended, this payment is in the queue again.
+        !state.under_way.get(code).is_some_and(crate::tasks::SharedTask::is_under_way)
     }
 
     /// Puts a followed payment where it belongs, when it was asked for last at that moment.
-    pub(super) fn plan_next(&self, plan: &mut Plan, code: &WatchCode, asked: Option<Instant>) {
+    pub(super) fn schedule_next(&self, state: &mut PollState, code: &WatchCode, asked: Option<Instant>) {
         let record = self.store.get(code).unwrap_or_default();
-        let is_final = record.seen.is_some_and(|seen| seen.report.status.is_final());
-        let Some(followed) = plan.followed.get_mut(code) else { return };
+        let is_final = record.observation.is_some_and(|observation| observation.report.status.is_final());
+        let Some(followed) = state.followed.get_mut(code) else { return };
         if let Some(slot) = followed.slot.take() {
-            plan.agenda.remove(code, slot);
+            state.queue.remove(code, slot);
         }
         let now = clock::now();
         let age = now - followed.since;
         if is_final || age >= self.give_up_after {
-            // While a call is under way it may be just paid: when that has landed, this is asked again.
-            let is_settled = !plan.under_way.contains_key(code);
-            if is_settled && !is_final && record.tracked.is_some() && !record.polling_ended && !followed.has_ended {
+            // While a call is under way it may be just paid: when that has ended, this is asked again.
+            let is_settled = !state.under_way.contains_key(code);
+            if is_settled && !is_final && record.stored.is_some() && !record.polling_ended && !followed.has_ended {
                 followed.has_ended = true;
-                plan.ended.push(code.clone());
+                state.ended.push(code.clone());
                 self.bell.notify_one();
             }
             if !followed.is_waited_for() {
-                plan.followed.remove(code);
+                state.followed.remove(code);
             }
             return;
         }
         let waited_for = followed.is_waited_for();
-        let failing = plan.failing.get(code);
+        let failing = state.failing.get(code);
         let situation = Situation { age, waited_for, failures: failing.map_or(0, |failing| failing.times) };
         let interval = cadence::interval(situation, self.max_poll_interval, random::fraction());
         let asked = asked.max(failing.map(|failing| failing.last));
         // The last time is when it is given up.
         let due = asked.map_or(now, |asked| asked + interval).min(followed.since + self.give_up_after);
-        followed.slot = Some(plan.agenda.add(code.clone(), waited_for, due, interval));
+        followed.slot = Some(state.queue.add(code.clone(), waited_for, due, interval));
         self.bell.notify_one();
     }
 
-    /// A call that began at that moment is over, and what it taught is on the board: what does that mean for the next?
-    pub(super) fn landed(&self, plan: &mut Plan, code: &WatchCode, began: Instant, result: Result<Instant, &Error>) {
+    /// A call that began at that moment is over, and what it taught is in the state: what does that mean for the next?
+    pub(super) fn reschedule(
+        &self,
+        state: &mut PollState,
+        code: &WatchCode,
+        began: Instant,
+        result: Result<Instant, &Error>,
+    ) {
         let asked = match result {
             Ok(asked) => asked,
             Err(_) => clock::now(),
@@ -208,15 +214,15 @@ impl Inner {
             _ => None,
         };
         if result.is_ok() || of_the_gateway.is_some() {
-            plan.trouble.observe(began, of_the_gateway);
+            state.breaker.observe(began, of_the_gateway);
         }
         if of_the_gateway.is_some() {
-            plan.failing.retain(|_, failing| asked - failing.last < REMEMBERED_FOR);
-            let failing = plan.failing.entry(code.clone()).or_insert(Failing { times: 0, last: asked });
+            state.failing.retain(|_, failing| asked - failing.last < REMEMBERED_FOR);
+            let failing = state.failing.entry(code.clone()).or_insert(Failing { times: 0, last: asked });
             *failing = Failing { times: failing.times.saturating_add(1), last: asked };
         } else if result.is_ok() {
-            plan.failing.remove(code);
+            state.failing.remove(code);
         }
-        self.plan_next(plan, code, Some(asked));
+        self.schedule_next(state, code, Some(asked));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::json::{self, Json};
 use crate::payment::{Decimal, Report, Status};
-use crate::store::{Record, Seen};
+use crate::store::{Observation, Record};
 use crate::text;
 
 /// What is odd about an answer, and was not about the one before it.
@@ -17,14 +17,14 @@ pub(super) struct Odd {
 }
 
 /// One line for each change of a status, and for each answer that should not be.
-pub(super) fn tell(before: &Record, seen: &Seen) -> Odd {
-    if before.seen.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &seen.report)) {
+pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
+    if before.observation.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &observation.report)) {
         return Odd::default();
     }
-    let status = &seen.report.status;
-    let last = before.seen.as_ref().map(|seen| &seen.report.status);
-    let code = before.tracked.as_ref().map(|tracked| tracked.payment.code.to_string());
-    let mut odd = Odd { amount: tell_amount(before, seen, code.as_deref()), status: false };
+    let status = &observation.report.status;
+    let last = before.observation.as_ref().map(|observation| &observation.report.status);
+    let code = before.stored.as_ref().map(|stored| stored.payment.code.to_string());
+    let mut odd = Odd { amount: tell_amount(before, observation, code.as_deref()), status: false };
     if last == Some(status) {
         return odd;
     }
@@ -43,16 +43,16 @@ pub(super) fn tell(before: &Record, seen: &Seen) -> Odd {
 
 /// Whether it names another amount than was started, and the answer before it did not name the same. Amounts are
 /// compared by value.
-fn tell_amount(before: &Record, seen: &Seen, code: Option<&str>) -> bool {
-    let last = before.seen.as_ref().map(|seen| amount(&seen.report));
-    let Some(told) = amount(&seen.report) else {
+fn tell_amount(before: &Record, observation: &Observation, code: Option<&str>) -> bool {
+    let last = before.observation.as_ref().map(|observation| amount(&observation.report));
+    let Some(told) = amount(&observation.report) else {
         if last != Some(None) {
             tracing::warn!(code, "the gateway tells no amount; the answer is passed on as it is");
         }
         return false;
     };
-    let Some(tracked) = &before.tracked else { return false };
-    let asked = tracked.payment.amount.to_string();
+    let Some(stored) = &before.stored else { return false };
+    let asked = stored.payment.amount.to_string();
     let is_told = |other: &str| told == other || Decimal::parse(&told) == Decimal::parse(other);
     if is_told(&asked) || last.flatten().is_some_and(|last| is_told(&last)) {
         return false;

@@ -97,7 +97,7 @@ async fn check_tells_five_faults_at_once_each_with_its_key_place_and_mend() {
     {
         let of_key: Vec<_> = err.split("error: ").filter(|fault| fault.starts_with(&format!("{key}:"))).collect();
         assert_eq!(of_key.len(), 1, "{key} is told {} times in:\n{err}", of_key.len());
-        says(of_key[0], &[&format!("{path}:{line}\n"), "mend: "]);
+        says(of_key[0], &[&format!("{path}:{line}\n"), "help: "]);
     }
     assert_eq!(err.matches("error: ").count(), 5, "{err}");
     says(&err, &["start.burst"]);

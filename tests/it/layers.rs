@@ -6,7 +6,19 @@ use std::path::{Path, PathBuf};
 /// From the ground up; rooms of one floor do not see each other.
 const FLOORS: [&[&str]; 8] = [
     &["payment", "clock", "file", "json", "random", "text"],
-    &["client", "limit", "flight", "secret", "serve", "ready", "signal", "manager", "telemetry", "harden", "html"],
+    &[
+        "client",
+        "limit",
+        "tasks",
+        "secret",
+        "server",
+        "readiness",
+        "signals",
+        "sd_notify",
+        "telemetry",
+        "hardening",
+        "html",
+    ],
     &["gateway", "courier", "store"],
     &["start", "watch", "push"],
     &["api", "admin", "sandbox"],
@@ -37,10 +49,10 @@ const WORDS: [(&str, &[&str]); 11] = [
         ],
     ),
     // The child is a process.
-    (".spawn(", &["serve.rs", "flight.rs", "cli/child.rs"]),
+    (".spawn(", &["server.rs", "tasks.rs", "cli/child.rs"]),
     // The writer of the store blocks.
     ("thread::spawn", &["store/file.rs"]),
-    ("tokio::spawn", &["serve.rs", "watch.rs", "push.rs"]),
+    ("tokio::spawn", &["server.rs", "watch.rs", "push.rs"]),
     ("spawn_blocking", &["secret.rs", "app.rs", "client/resolve.rs"]),
     ("env::var", &["config/environment.rs"]),
     // It reads variables too.

@@ -40,7 +40,7 @@ struct Kind {
     /// Succeeds in `tests/clients` where everything is there that the shop needs.
     needs: &'static [&'static str],
     /// How to get it.
-    mend: &'static str,
+    help: &'static str,
     /// It makes its pass over open orders by itself: there is no command for it.
     passes_by_itself: bool,
     /// How long it may be: some languages need more words.
@@ -51,7 +51,7 @@ const PHP: Kind = Kind {
     script: "shop.php",
     program: "php",
     needs: &["-r", "curl_init(); new PDO('sqlite::memory:');"],
-    mend: "apt-get install php-curl php-sqlite3",
+    help: "apt-get install php-curl php-sqlite3",
     passes_by_itself: false,
     most_lines: 115,
 };
@@ -59,7 +59,7 @@ const PYTHON: Kind = Kind {
     script: "shop.py",
     program: "python3",
     needs: &["-c", "import flask, requests, standardwebhooks"],
-    mend: "python3 -m pip install -r tests/clients/requirements.txt",
+    help: "python3 -m pip install -r tests/clients/requirements.txt",
     passes_by_itself: false,
     most_lines: 115,
 };
@@ -67,7 +67,7 @@ const JS: Kind = Kind {
     script: "shop.mjs",
     program: "node",
     needs: &["--input-type=module", "-e", "import 'express'; import 'standardwebhooks'"],
-    mend: "npm ci --prefix tests/clients",
+    help: "npm ci --prefix tests/clients",
     passes_by_itself: true,
     most_lines: 115,
 };
@@ -76,7 +76,7 @@ const JAVA: Kind = Kind {
     program: "java",
     // The compiler is not in every package of Java; it runs `java Shop.java` too.
     needs: &["--describe-module", "jdk.compiler"],
-    mend: "apt-get install default-jdk-headless",
+    help: "apt-get install default-jdk-headless",
     passes_by_itself: true,
     most_lines: 210,
 };
@@ -85,7 +85,7 @@ const SHELL: Kind = Kind {
     script: "shop.sh",
     program: "sh",
     needs: &["-c", "command -v curl"],
-    mend: "apt-get install curl",
+    help: "apt-get install curl",
     passes_by_itself: false,
     most_lines: 85,
 };
@@ -98,7 +98,7 @@ impl Kind {
             probe.args(self.needs).current_dir(file("tests/clients"));
             probe.output().is_ok_and(|output| output.status.success())
         };
-        has(self.program) && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.mend)))
+        has(self.program) && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.help)))
     }
 
     fn path(self) -> PathBuf {

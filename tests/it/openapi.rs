@@ -70,7 +70,7 @@ async fn it_shows_a_start_as_the_operator_wants_it() {
 
 #[test]
 fn its_words_for_errors_are_those_of_the_program() {
-    let source = std::fs::read_to_string(file("src/api/problem/word.rs")).unwrap();
+    let source = std::fs::read_to_string(file("src/api/problem/code.rs")).unwrap();
     let row = |line: &str| {
         let (word, rest) = line.split_once("=> (\"")?.1.split_once("\", ")?;
         Some((rest.split(',').next()?.to_owned(), word.to_owned()))

@@ -5,7 +5,7 @@ use hyper::{Response, StatusCode};
 use super::super::fault::{Fault, Operation, WORDS};
 use super::page;
 use crate::html::text;
-use crate::serve::Body;
+use crate::server::Body;
 
 /// What goes wrong otherwise than by one word: examples, to be written out with other numbers.
 const OTHERS: [(&str, &str); 4] = [

@@ -3,15 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tillgate::fuzz::serve::{self, Passed};
+use tillgate::fuzz::server::{self, LetThrough};
 
 fuzz_target!(|data: &[u8]| {
     let Some((seed, bytes)) = data.split_first_chunk::<2>() else { return };
-    let whole = serve::gate([bytes]);
+    let whole = server::gate([bytes]);
     let pieces = cut(bytes, u16::from_le_bytes(*seed));
-    let cut = serve::gate(pieces);
+    let cut = server::gate(pieces);
     assert_eq!(whole, cut, "it matters how the bytes were cut");
-    assert_eq!(serve::gate(bytes.chunks(1)), cut, "it matters that they came one by one");
+    assert_eq!(server::gate(bytes.chunks(1)), cut, "it matters that they came one by one");
     read_again(bytes, &whole);
 });
 
@@ -30,13 +30,13 @@ fn cut(mut bytes: &[u8], seed: u16) -> Vec<&[u8]> {
 }
 
 /// Each request that was let through is of good form, and stands so in what came.
-fn read_again(mut came: &[u8], passed: &Passed) {
-    let mut rest = &passed.bytes[..];
-    for (i, verdict) in passed.verdicts.iter().enumerate() {
+fn read_again(mut came: &[u8], let_through: &LetThrough) {
+    let mut rest = &let_through.bytes[..];
+    for (i, verdict) in let_through.verdicts.iter().enumerate() {
         assert!(!rest.is_empty(), "a verdict about nothing");
         if verdict.is_some() {
-            assert_eq!(i + 1, passed.verdicts.len(), "something was let through after a refusal");
-            assert!(!passed.broken);
+            assert_eq!(i + 1, let_through.verdicts.len(), "something was let through after a refusal");
+            assert!(!let_through.broken);
             let stand_in = std::str::from_utf8(rest).expect("a stand-in is ASCII");
             assert!(stand_in.ends_with(" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), "{stand_in:?}");
             read_head(rest);

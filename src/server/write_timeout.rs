@@ -14,13 +14,13 @@ const ENOUGH: usize = 64 * 1024;
 
 /// Runs while something waits for the other side to read. A new one takes its place when all is out.
 #[derive(Default)]
-pub(super) struct Unread {
+pub(super) struct WriteTimeout {
     timer: Option<Pin<Box<Sleep>>>,
     /// So many bytes since the timer runs.
     taken: usize,
 }
 
-impl Unread {
+impl WriteTimeout {
     /// What came of writing; `TimedOut` once the other side has been too slow. It has to take [`ENOUGH`], or all that
     /// there is, before the time starts anew, so that a byte now and then does not help it.
     pub(super) fn written(

@@ -1,26 +1,26 @@
-//! Who gets the next turn: callers who wait for one, and payments that are due.
+//! Who gets the next permit: callers who wait for one, and payments that are due.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::budget::Turn;
+use super::rate_window::Permit;
 use crate::clock::Instant;
 use crate::payment::WatchCode;
 
-/// Everything that waits for a turn.
+/// Everything that waits for a permit.
 ///
 /// In this order: second questions about a payment that is said to be final, callers about whose payment nothing is
 /// known, callers who have an old answer to fall back on, payments that are due and waited for, other payments that are
 /// due. A group that was passed over three times comes next, so that nobody starves; a second question goes ahead even of
-/// these, which starves nobody, since each has had a turn of another group before it.
+/// these, which starves nobody, since each has had a permit of another group before it.
 #[derive(Default)]
-pub(super) struct Agenda {
+pub(super) struct PollQueue {
     /// First come, first served.
-    confirming: VecDeque<oneshot::Sender<Turn>>,
+    confirming: VecDeque<oneshot::Sender<Permit>>,
     /// Likewise.
-    callers: [VecDeque<oneshot::Sender<Turn>>; 2],
+    callers: [VecDeque<oneshot::Sender<Permit>>; 2],
     /// Payments that somebody waits for, and the others.
     payments: [Payments; 2],
     passed_over: [u8; 4],
@@ -49,11 +49,11 @@ pub(super) struct Slot {
     due: Instant,
 }
 
-/// Whose turn it is.
+/// Who gets the next permit.
 pub(super) enum Next {
     /// A caller's, who may have gone meanwhile.
-    Caller(oneshot::Sender<Turn>),
-    /// This payment's, which is off the agenda now.
+    Caller(oneshot::Sender<Permit>),
+    /// This payment's, which is not in the queue any more.
     Payment(WatchCode),
     /// Nobody's, until then at least.
     Nobody(Option<Instant>),
@@ -61,16 +61,16 @@ pub(super) enum Next {
 
 const PASSED_OVER_AT_MOST: u8 = 3;
 
-impl Agenda {
-    /// A caller waits for a turn.
-    pub(super) fn add_caller(&mut self, rank: Rank) -> oneshot::Receiver<Turn> {
-        let (caller, turn) = oneshot::channel();
+impl PollQueue {
+    /// A caller waits for a permit.
+    pub(super) fn add_caller(&mut self, rank: Rank) -> oneshot::Receiver<Permit> {
+        let (caller, permit) = oneshot::channel();
         match rank {
             Rank::Confirms => self.confirming.push_back(caller),
             Rank::HasNothing => self.callers[0].push_back(caller),
             Rank::HasAnswer => self.callers[1].push_back(caller),
         }
-        turn
+        permit
     }
 
     /// A payment is due then, and is asked for at that interval.
@@ -98,7 +98,7 @@ impl Agenda {
             let due = payments.first_due()?;
             Some(payments_from.map_or(due, |from| due.max(from)))
         });
-        // Callers whose time was over are no turn: they count for nobody's patience.
+        // Callers whose time was over take no permit: they count for nobody's patience.
         for row in self.callers.iter_mut().chain([&mut self.confirming]) {
             while row.front().is_some_and(oneshot::Sender::is_closed) {
                 row.pop_front();
@@ -133,7 +133,7 @@ impl Payments {
     }
 
     /// The payment that has been due for the longest time, measured by its own interval: so the young go first, by as
-    /// much as they are asked for more often, and each comes to its turn.
+    /// much as they are asked for more often, and each gets its permit.
     fn take_most_overdue(&mut self, now: Instant) -> Option<WatchCode> {
         let overdue = |(row, payments): (&u32, &BTreeSet<(Instant, WatchCode)>)| {
             let (due, _) = payments.first()?;
@@ -157,16 +157,16 @@ mod tests {
 
     #[test]
     fn callers_who_have_gone_hold_nobody_up() {
-        let (mut agenda, now) = (Agenda::default(), clock::now());
+        let (mut queue, now) = (PollQueue::default(), clock::now());
         for _ in 0..1000 {
-            drop(agenda.add_caller(Rank::HasNothing));
+            drop(queue.add_caller(Rank::HasNothing));
         }
-        let alive = agenda.add_caller(Rank::HasNothing);
+        let alive = queue.add_caller(Rank::HasNothing);
         for i in 0..10 {
             let code = format!("code-{i}").parse().unwrap();
-            let _ = agenda.add(code, true, now, Duration::from_secs(1));
+            let _ = queue.add(code, true, now, Duration::from_secs(1));
         }
-        assert!(matches!(agenda.next(now, None), Next::Caller(caller) if !caller.is_closed()));
+        assert!(matches!(queue.next(now, None), Next::Caller(caller) if !caller.is_closed()));
         drop(alive);
     }
 }

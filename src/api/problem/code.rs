@@ -1,8 +1,8 @@
-//! The words of errors, and what goes with each.
+//! The codes of errors, and what goes with each.
 
-/// What is wrong, in one word of a closed set.
+/// What is wrong: one code of a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Word {
+pub(in crate::api) enum ErrorCode {
     BadRequest,
     HeadersTooLarge,
     UriTooLong,
@@ -42,8 +42,8 @@ pub(in crate::api) enum Word {
     Internal,
 }
 
-impl Word {
-    /// Word, status, title.
+impl ErrorCode {
+    /// Code, status, title.
     pub(super) fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Self::BadRequest => ("bad_request", 400, "Not a well-formed request"),

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 
 /// Three quarters of the connections, for all who wait together.
-pub(super) struct Seats {
+pub(super) struct WaiterLimit {
     free: Arc<Semaphore>,
     taken: Family<Kind, Gauge>,
 }
@@ -29,30 +29,30 @@ impl Kind {
 }
 
 /// Taken until it is dropped.
-pub(super) struct Seat {
+pub(super) struct WaiterSlot {
     taken: Gauge,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Seats {
+impl WaiterLimit {
     pub(super) fn new(connections: usize) -> Self {
-        let seats = (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
+        let slots = (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
         let taken = Family::default();
         for kind in [Kind::LONG_POLL, Kind::STREAM, Kind::EVENTS] {
             drop(taken.get_or_create(&kind));
         }
-        Self { free: Arc::new(Semaphore::new(seats)), taken }
+        Self { free: Arc::new(Semaphore::new(slots)), taken }
     }
 
     /// Takes one.
     ///
     /// # Errors
     /// When none is free.
-    pub(super) fn take(&self, kind: &Kind) -> Result<Seat, Problem> {
-        let permit = self.free.clone().try_acquire_owned().map_err(|_| Problem::no_seat())?;
+    pub(super) fn take(&self, kind: &Kind) -> Result<WaiterSlot, Problem> {
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| Problem::too_many_waiters())?;
         let taken = self.taken.get_or_create(kind).clone();
         taken.inc();
-        Ok(Seat { taken, _permit: permit })
+        Ok(WaiterSlot { taken, _permit: permit })
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -60,7 +60,7 @@ impl Seats {
     }
 }
 
-impl Drop for Seat {
+impl Drop for WaiterSlot {
     fn drop(&mut self) {
         self.taken.dec();
     }

@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Holds the names of everything that readiness depends on, and how many latches each still has.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ready(Arc<Mutex<BTreeMap<&'static str, usize>>>);
+pub(crate) struct Readiness(Arc<Mutex<BTreeMap<&'static str, usize>>>);
 
 /// While it lives, its check fails.
 #[derive(Debug)]
 pub(crate) struct Latch {
     name: &'static str,
-    ready: Ready,
+    readiness: Readiness,
 }
 
-impl Ready {
+impl Readiness {
     /// Takes a latch: not ready until it is dropped.
     pub(crate) fn latch(&self, name: &'static str) -> Latch {
         self.with(|latches| *latches.entry(name).or_default() += 1);
-        Latch { name, ready: self.clone() }
+        Latch { name, readiness: self.clone() }
     }
 
     /// Every check by name, and whether it passes.
@@ -38,7 +38,7 @@ impl Ready {
 
 impl Drop for Latch {
     fn drop(&mut self) {
-        self.ready.with(|latches| {
+        self.readiness.with(|latches| {
             if let Some(held) = latches.get_mut(self.name) {
                 *held -= 1;
             }

@@ -1,4 +1,4 @@
-//! Numbers and words as people read them.
+//! Numbers and texts as people read them.
 
 use crate::html;
 

@@ -21,7 +21,7 @@ pub(crate) struct Signals(Source);
 
 enum Source {
     System { term: Stream, int: Stream, hup: Stream },
-    Passed(mpsc::UnboundedReceiver<Signal>),
+    Forwarded(mpsc::UnboundedReceiver<Signal>),
 }
 
 /// The one who decides which signals get through; when it is dropped, the wish is to end.
@@ -49,9 +49,9 @@ impl Signals {
     }
 
     /// Those that somebody else lets through.
-    pub(crate) fn passed() -> (Pass, Self) {
-        let (pass, passed) = mpsc::unbounded_channel();
-        (Pass(pass), Self(Source::Passed(passed)))
+    pub(crate) fn forwarded() -> (Pass, Self) {
+        let (pass, forwarded) = mpsc::unbounded_channel();
+        (Pass(pass), Self(Source::Forwarded(forwarded)))
     }
 
     /// The next one.
@@ -62,7 +62,7 @@ impl Signals {
                 _ = int.recv() => Signal::Interrupt,
                 _ = hup.recv() => Signal::Reload,
             },
-            Source::Passed(passed) => passed.recv().await.unwrap_or(Signal::Terminate),
+            Source::Forwarded(forwarded) => forwarded.recv().await.unwrap_or(Signal::Terminate),
         }
     }
 }

@@ -10,9 +10,9 @@ use tokio_util::either::Either;
 use super::Listener;
 
 /// A socket that listens, TCP or Unix as it says itself.
-pub(crate) struct Passed(Socket);
+pub(crate) struct InheritedSocket(Socket);
 
-impl Passed {
+impl InheritedSocket {
     /// Takes it, if it is one that we can listen on.
     ///
     /// # Errors
@@ -20,8 +20,8 @@ impl Passed {
     pub(crate) fn new(socket: &Socket) -> Result<Self, String> {
         let system = |error: io::Error| format!("it cannot be used: {error}");
         if !socket.is_listener().map_err(system)? {
-            let mend = "with systemd, Accept=no in the socket unit";
-            return Err(format!("it is a connection, or not listening yet ({mend})"));
+            let help = "with systemd, Accept=no in the socket unit";
+            return Err(format!("it is a connection, or not listening yet ({help})"));
         }
         let known = [Domain::UNIX, Domain::IPV4, Domain::IPV6].contains(&socket.domain().map_err(system)?);
         if !known || socket.r#type().map_err(system)? != Type::STREAM {

@@ -1,11 +1,11 @@
-//! The form of a request head (RFC 9112), on the raw bytes.
+//! The head of a request (RFC 9112), checked on the raw bytes.
 //!
 //! hyper accepts what two readers could read in two ways: two hosts, a length beside a chunked coding (and then hides
 //! one of them), bare line feeds, targets that are no paths. A request that needs a second thought is refused here.
 
 use hyper::http::uri::PathAndQuery;
 
-use super::Refusal;
+use super::Rejection;
 
 /// Most fields in one head. hyper's own limit, too.
 const MAX_FIELDS: usize = 100;
@@ -37,9 +37,9 @@ pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
 }
 
 /// What a head that does not end within [`MAX_HEAD`] is refused for.
-pub(super) fn too_long(bytes: &[u8]) -> Refusal {
+pub(super) fn too_long(bytes: &[u8]) -> Rejection {
     let line = bytes.iter().take_while(|byte| **byte != b'\n').count();
-    if line > MAX_TARGET { Refusal::TargetTooLong } else { Refusal::HeadersTooLarge }
+    if line > MAX_TARGET { Rejection::TargetTooLong } else { Rejection::HeadersTooLarge }
 }
 
 /// What hyper gets in the place of a bad head: a good one, for the same method, target and request id if these can be
@@ -78,8 +78,8 @@ fn is_path(target: &str) -> bool {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
-    use Refusal::Malformed;
+pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
+    use Rejection::Malformed;
     if head.starts_with(b"\r\n") {
         return Err(Malformed("there are empty lines before the request line"));
     }
@@ -91,14 +91,14 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Refusal> {
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Malformed("the head is incomplete")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadersTooLarge),
+        Err(httparse::Error::TooManyHeaders) => return Err(Rejection::HeadersTooLarge),
         Err(_) => return Err(Malformed("the head is not one of HTTP/1.1")),
     }
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(Malformed("the request line is incomplete"));
     };
     if target.len() > MAX_TARGET {
-        return Err(Refusal::TargetTooLong);
+        return Err(Rejection::TargetTooLong);
     }
     if method == "CONNECT" {
         return Err(Malformed("this is not a proxy: no CONNECT"));
@@ -118,11 +118,11 @@ fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterato
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
-fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
+fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Rejection> {
     let mut hosts = values(fields, "host");
-    let host = hosts.next().ok_or(Refusal::Malformed("there is no Host header"))?;
+    let host = hosts.next().ok_or(Rejection::Malformed("there is no Host header"))?;
     if hosts.next().is_some() {
-        return Err(Refusal::Malformed("there is more than one Host header"));
+        return Err(Rejection::Malformed("there is more than one Host header"));
     }
     let well_formed = std::str::from_utf8(host).is_ok_and(|host| {
         let (name, port) = match host.rsplit_once(':') {
@@ -137,11 +137,11 @@ fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
         };
         name_ok && port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
     });
-    if well_formed { Ok(()) } else { Err(Refusal::Malformed("the Host header is not a name with an optional port")) }
+    if well_formed { Ok(()) } else { Err(Rejection::Malformed("the Host header is not a name with an optional port")) }
 }
 
-fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing, Refusal> {
-    use Refusal::Malformed;
+fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing, Rejection> {
+    use Rejection::Malformed;
     let mut lengths = values(fields, "content-length");
     let mut codings = values(fields, "transfer-encoding");
     let framing = match (lengths.next(), codings.next()) {
@@ -165,6 +165,6 @@ fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing
     match (expectations.next(), expectations.next()) {
         (None, _) => Ok(framing),
         (Some(one), None) if one.eq_ignore_ascii_case(b"100-continue") => Ok(framing),
-        _ => Err(Refusal::Expectation),
+        _ => Err(Rejection::Expectation),
     }
 }

@@ -15,7 +15,7 @@ use super::{Limits, Verdicts};
 
 /// What the gate makes of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct LetThrough {
     /// What hyper gets.
     pub bytes: Vec<u8>,
     /// What each request in there is refused for.
@@ -25,7 +25,7 @@ pub struct Passed {
 }
 
 /// Lets a connection through that comes in these pieces and then ends.
-pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Passed {
+pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> LetThrough {
     let limits = Limits { max_connections: 1, header_timeout: Duration::MAX, idle_timeout: Duration::MAX };
     let verdicts = Verdicts::default();
     let socket = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
@@ -43,8 +43,8 @@ pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Passed {
         }
     }
     let verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-    let verdicts = verdicts.iter().map(|verdict| verdict.map(|refusal| format!("{refusal:?}"))).collect();
-    Passed { bytes, verdicts, broken }
+    let verdicts = verdicts.iter().map(|verdict| verdict.map(|rejection| format!("{rejection:?}"))).collect();
+    LetThrough { bytes, verdicts, broken }
 }
 
 /// A socket that gives one piece at each read, as far as there is room for it.

@@ -1,57 +1,57 @@
-//! Work that goes on when whoever asked for it has gone: one flight, any number of passengers.
+//! Work that goes on when the caller that asked for it has gone, and whose result any number of callers wait for.
 
 use std::future::Future;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// Launches flights, and knows when none is in the air any more.
+/// Starts tasks, and knows when none of them runs any more.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Airport(TaskTracker);
+pub(crate) struct SharedTasks(TaskTracker);
 
 /// One piece of work under way. Clones wait for the same result.
 #[derive(Clone, Debug)]
-pub(crate) struct Flight<T>(watch::Receiver<Option<T>>);
+pub(crate) struct SharedTask<T>(watch::Receiver<Option<T>>);
 
 /// The work panicked: there is no result, and never will be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crashed;
 
-impl Airport {
+impl SharedTasks {
     /// Starts the work now. It ends by itself, whether anybody waits for it or not.
     pub(crate) fn launch<T: Clone + Send + Sync + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Flight<T> {
-        let (done, flight) = watch::channel(None);
+    ) -> SharedTask<T> {
+        let (done, task) = watch::channel(None);
         // Spawned, because work that costs money is not to be cancelled with the wish for its answer. The task owns
         // the sender: who waits is told when it ends, in whatever way.
         self.0.spawn(async move {
             done.send_replace(Some(work.await));
         });
-        Flight(flight)
+        SharedTask(task)
     }
 
-    /// Returns when nothing is in the air.
+    /// Returns when no task runs any more.
     pub(crate) async fn idle(&self) {
         self.0.close();
         self.0.wait().await;
     }
 }
 
-impl<T: Clone> Flight<T> {
+impl<T: Clone> SharedTask<T> {
     /// The result, for each who asks.
     ///
     /// # Errors
     /// [`Crashed`] if the work panicked.
-    pub(crate) async fn landed(mut self) -> Result<T, Crashed> {
+    pub(crate) async fn result(mut self) -> Result<T, Crashed> {
         match self.0.wait_for(Option::is_some).await {
             Ok(result) => result.clone().ok_or(Crashed),
             Err(_) => Err(Crashed),
         }
     }
 
-    /// Still in the air.
+    /// Whether the task still runs.
     pub(crate) fn is_under_way(&self) -> bool {
         // The sender is dropped with the task.
         self.0.has_changed().is_ok()
@@ -63,14 +63,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flight_lands_without_passengers_and_a_crash_is_told() {
-        let airport = Airport::default();
+    async fn a_task_ends_without_waiters_and_a_crash_is_reported() {
+        let tasks = SharedTasks::default();
         let (tell, told) = tokio::sync::oneshot::channel();
-        drop(airport.launch(async move { tell.send(1).is_ok() }));
+        drop(tasks.launch(async move { tell.send(1).is_ok() }));
         assert_eq!(told.await, Ok(1));
-        let crash = airport.launch(async { panic!("on purpose") });
-        assert!(crash.clone().landed().await.map(|(): ()| ()).is_err());
+        let crash = tasks.launch(async { panic!("on purpose") });
+        assert!(crash.clone().result().await.map(|(): ()| ()).is_err());
         assert!(!crash.is_under_way());
-        airport.idle().await;
+        tasks.idle().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that the store knows, in memory. What must survive goes onto it only when it has been written down.
+//! Everything that the store knows, in memory. What must survive enters it only when it has been written down.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::mem;
@@ -12,23 +12,23 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use super::answers::{Answer, Answers};
-use super::fact::{Fact, Gone};
+use super::event::{Event, Removal};
 use super::journal::{Change, Journal};
 use super::outbox::{Delivery, Outbox};
-use super::{Known, Record, Seen, Settled, Tracked};
+use super::{Known, Observation, Record, Settled, StoredPayment};
 use crate::clock::{self, Instant};
 use crate::payment::{Report, Status, WatchCode};
 
-pub(super) struct Shelf {
+pub(super) struct State {
     room: usize,
     /// The app is told what happens to payments.
     tells: bool,
     ttl: Duration,
     pub(super) records: HashMap<WatchCode, Record>,
     /// Started here and not final yet, by number: in the order of their start.
-    pub(super) open: BTreeMap<u64, Arc<Tracked>>,
+    pub(super) open: BTreeMap<u64, Arc<StoredPayment>>,
     /// Started here and final, likewise.
-    pub(super) closed: BTreeMap<u64, Arc<Tracked>>,
+    pub(super) closed: BTreeMap<u64, Arc<StoredPayment>>,
     /// When those became final, the first in front.
     finished: VecDeque<(Instant, u64)>,
     /// Only asked for here, the oldest in front. When there is no more room these go first.
@@ -41,10 +41,10 @@ pub(super) struct Shelf {
     /// The last number given to a payment, to a change, to a delivery.
     pub(super) numbers: Numbers,
     /// What has gone from here, and from what was written down has to.
-    pub(super) gone: Vec<Gone>,
+    pub(super) removals: Vec<Removal>,
     /// The journal's last position.
     pub(super) position: watch::Sender<u64>,
-    pub(super) tracked: Family<ByStatus, Gauge>,
+    pub(super) by_status: Family<ByStatus, Gauge>,
     pub(super) let_go: Counter,
 }
 
@@ -61,11 +61,11 @@ pub(super) struct ByStatus {
     status: &'static str,
 }
 
-impl Shelf {
+impl State {
     pub(super) fn new(room: usize, ttl: Duration, tells: bool) -> Self {
-        let tracked = Family::default();
+        let by_status = Family::default();
         for status in [Status::Created, Status::Completed] {
-            drop(tracked.get_or_create(&ByStatus { status: status.label() }));
+            drop(by_status.get_or_create(&ByStatus { status: status.label() }));
         }
         Self {
             room,
@@ -81,52 +81,52 @@ impl Shelf {
             answers: Answers::default(),
             outbox: Outbox::default(),
             numbers: Numbers::default(),
-            gone: Vec::new(),
+            removals: Vec::new(),
             position: watch::Sender::new(0),
-            tracked,
+            by_status,
             let_go: Counter::default(),
         }
     }
 
     /// Of starts that are about to be written: one of a payment that was started before is none. The gateway may have
     /// keys of its own.
-    pub(super) fn unite<'a>(&self, facts: impl Iterator<Item = &'a mut Fact>) {
+    pub(super) fn deduplicate_starts<'a>(&self, events: impl Iterator<Item = &'a mut Event>) {
         let mut begun = HashMap::new();
-        for fact in facts {
-            let Fact::Started { tracked, answer, .. } = fact else { continue };
-            let code = &tracked.payment.watch_code;
-            let known = || self.records.get(code).and_then(|record| record.tracked.clone());
+        for event in events {
+            let Event::Started { stored, answer, .. } = event else { continue };
+            let code = &stored.payment.watch_code;
+            let known = || self.records.get(code).and_then(|record| record.stored.clone());
             match begun.get(code).cloned().or_else(known) {
-                Some(before) if before.payment.code == tracked.payment.code => {
-                    if before.payment.amount != tracked.payment.amount {
-                        let code = &tracked.payment.code;
+                Some(before) if before.payment.code == stored.payment.code => {
+                    if before.payment.amount != stored.payment.amount {
+                        let code = &stored.payment.code;
                         tracing::warn!(%code, "the gateway gives a payment of another amount than was asked for again");
                     }
-                    *fact = Fact::Again { answer: answer.take() };
+                    *event = Event::Again { answer: answer.take() };
                 }
-                _ => drop(begun.insert(code.clone(), tracked.clone())),
+                _ => drop(begun.insert(code.clone(), stored.clone())),
             }
         }
     }
 
     /// It has been written down: from here on it is true.
-    pub(super) fn apply(&mut self, fact: Fact) {
-        match fact {
-            Fact::Started { tracked, position, answer } => {
-                self.start(tracked, position);
+    pub(super) fn apply(&mut self, event: Event) {
+        match event {
+            Event::Started { stored, position, answer } => {
+                self.start(stored, position);
                 answer.into_iter().for_each(|answer| self.answer(answer));
             }
-            Fact::Again { answer } => answer.into_iter().for_each(|answer| self.answer(answer)),
-            Fact::Told { tracked, seen, polling_ended: _, position, delivery } => {
-                self.told(&tracked, &seen);
-                self.change(Change { position, tracked, report: Some(seen.report) });
+            Event::Again { answer } => answer.into_iter().for_each(|answer| self.answer(answer)),
+            Event::Observed { stored, observation, polling_ended: _, position, delivery } => {
+                self.observe(&stored, &observation);
+                self.change(Change { position, stored, report: Some(observation.report) });
                 if let Some(delivery) = delivery {
                     self.outbox.put(delivery);
                 }
             }
-            Fact::PollingEnded { tracked, seen: _, delivery } => {
-                if let Some(record) = self.records.get_mut(&tracked.payment.watch_code)
-                    && record.is_of(&tracked)
+            Event::PollingEnded { stored, observation: _, delivery } => {
+                if let Some(record) = self.records.get_mut(&stored.payment.watch_code)
+                    && record.is_of(&stored)
                 {
                     record.polling_ended = true;
                 }
@@ -134,24 +134,24 @@ impl Shelf {
                     self.outbox.put(delivery);
                 }
             }
-            Fact::Delivery(delivery) => self.outbox.put(delivery),
+            Event::Delivery(delivery) => self.outbox.put(delivery),
         }
     }
 
     /// It could not be written down yet, and is true all the same: what callers ask for knows it, and nobody is sent
     /// word of it before it is written.
-    pub(super) fn apply_unwritten(&mut self, fact: &Fact) {
-        match fact {
-            Fact::Told { tracked, seen, .. } => self.told(tracked, seen),
-            Fact::Delivery(delivery) => self.outbox.put(delivery.clone()),
-            Fact::Started { .. } | Fact::Again { .. } | Fact::PollingEnded { .. } => {}
+    pub(super) fn apply_unwritten(&mut self, event: &Event) {
+        match event {
+            Event::Observed { stored, observation, .. } => self.observe(stored, observation),
+            Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
+            Event::Started { .. } | Event::Again { .. } | Event::PollingEnded { .. } => {}
         }
     }
 
     /// It has been written by now. A message is where it belongs since then: it may even be on its way again.
-    pub(super) fn apply_late(&mut self, fact: Fact) {
-        if !matches!(fact, Fact::Delivery(_)) {
-            self.apply(fact);
+    pub(super) fn apply_deferred(&mut self, event: Event) {
+        if !matches!(event, Event::Delivery(_)) {
+            self.apply(event);
         }
     }
 
@@ -159,59 +159,59 @@ impl Shelf {
     pub(super) fn settle(&mut self, code: &WatchCode, report: Arc<Report>, asked: Instant) -> Settled {
         let is_new = !self.records.contains_key(code);
         let before = self.record(code).clone();
-        let seen = Seen { report: before.newer(report), asked };
-        self.see(code, seen.clone());
+        let observation = Observation { report: before.newer(report), asked };
+        self.record_observation(code, observation.clone());
         if is_new {
             // Behind making room for it, which would find it there.
             self.heard.push_back(code.clone());
         }
-        Settled { seen, before }
+        Settled { observation, before }
     }
 
     /// Forgets what has had its time.
     pub(super) fn sweep(&mut self) {
         let keys = self.answers.expire(self.ttl);
-        self.gone.extend(keys.into_iter().map(Gone::Answer));
+        self.removals.extend(keys.into_iter().map(Removal::Answer));
         while let Some((at, number)) = self.finished.front().copied()
             && clock::now() - at >= self.ttl
         {
             self.finished.pop_front();
-            let Some(tracked) = self.closed.get(&number).cloned() else { continue };
-            let code = &tracked.payment.watch_code;
+            let Some(stored) = self.closed.get(&number).cloned() else { continue };
+            let code = &stored.payment.watch_code;
             if self.pinned.contains(code) || self.outbox.owes(number) {
                 self.finished.push_back((clock::now(), number));
                 continue;
             }
             self.closed.remove(&number);
-            self.gone.push(Gone::Payment(number));
-            if let Some(gone) = self.records.remove(code) {
-                self.count(&gone, -1);
+            self.removals.push(Removal::Payment(number));
+            if let Some(removed) = self.records.remove(code) {
+                self.count(&removed, -1);
             }
         }
-        self.gone.extend(self.outbox.sweep(self.ttl).into_iter().map(Gone::Delivery));
+        self.removals.extend(self.outbox.sweep(self.ttl).into_iter().map(Removal::Delivery));
     }
 
-    pub(super) fn known(&self, tracked: &Arc<Tracked>) -> Known {
-        let record = self.records.get(&tracked.payment.watch_code);
-        (tracked.clone(), record.and_then(|record| record.seen.clone()))
+    pub(super) fn known(&self, stored: &Arc<StoredPayment>) -> Known {
+        let record = self.records.get(&stored.payment.watch_code);
+        (stored.clone(), record.and_then(|record| record.observation.clone()))
     }
 
     /// What was written down before this process began: a payment, and since when it is final, if it is.
     pub(super) fn restore(&mut self, record: Record, finished: Instant) {
-        let Some(tracked) = record.tracked.clone() else { return };
-        self.numbers.payment = self.numbers.payment.max(tracked.number);
+        let Some(stored) = record.stored.clone() else { return };
+        self.numbers.payment = self.numbers.payment.max(stored.number);
         self.count(&record, 1);
-        match &record.seen {
-            Some(seen) if seen.report.status.is_final() => {
-                self.closed.insert(tracked.number, tracked.clone());
-                self.finished.push_back((finished, tracked.number));
+        match &record.observation {
+            Some(observation) if observation.report.status.is_final() => {
+                self.closed.insert(stored.number, stored.clone());
+                self.finished.push_back((finished, stored.number));
             }
             _ => {
-                self.open.insert(tracked.number, tracked.clone());
+                self.open.insert(stored.number, stored.clone());
             }
         }
         // The row of a payment the watch code of which is another's by now may still have been there.
-        if let Some(older) = self.records.insert(tracked.payment.watch_code.clone(), record) {
+        if let Some(older) = self.records.insert(stored.payment.watch_code.clone(), record) {
             self.displaced(&older);
         }
     }
@@ -231,54 +231,54 @@ impl Shelf {
     }
 
     /// The payment of that number.
-    pub(super) fn by_number(&self, number: u64) -> Option<Arc<Tracked>> {
+    pub(super) fn by_number(&self, number: u64) -> Option<Arc<StoredPayment>> {
         self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
     }
 
-    fn start(&mut self, tracked: Arc<Tracked>, position: u64) {
+    fn start(&mut self, stored: Arc<StoredPayment>, position: u64) {
         // What was heard of the code before is written down nowhere, and may be another's: the gateway is asked anew.
-        let record = Record { tracked: Some(tracked.clone()), ..Record::default() };
+        let record = Record { stored: Some(stored.clone()), ..Record::default() };
         self.count(&record, 1);
-        let before = mem::replace(self.record(&tracked.payment.watch_code), record);
+        let before = mem::replace(self.record(&stored.payment.watch_code), record);
         self.displaced(&before);
-        self.open.insert(tracked.number, tracked.clone());
-        self.change(Change { position, tracked, report: None });
+        self.open.insert(stored.number, stored.clone());
+        self.change(Change { position, stored, report: None });
     }
 
     /// Another record has the place of this one.
     fn displaced(&mut self, record: &Record) {
         self.count(record, -1);
-        if let Some(tracked) = &record.tracked {
-            self.open.remove(&tracked.number);
-            self.closed.remove(&tracked.number);
-            self.gone.push(Gone::Payment(tracked.number));
+        if let Some(stored) = &record.stored {
+            self.open.remove(&stored.number);
+            self.closed.remove(&stored.number);
+            self.removals.push(Removal::Payment(stored.number));
         }
     }
 
     fn answer(&mut self, answer: Arc<Answer>) {
         // An older row of that key, which has just been written anew, is not to go any more.
-        self.gone.retain(|gone| !matches!(gone, Gone::Answer(key) if *key == answer.key));
+        self.removals.retain(|removal| !matches!(removal, Removal::Answer(key) if *key == answer.key));
         self.answers.add(answer);
     }
 
-    fn told(&mut self, tracked: &Arc<Tracked>, seen: &Seen) {
-        let code = &tracked.payment.watch_code;
+    fn observe(&mut self, stored: &Arc<StoredPayment>, observation: &Observation) {
+        let code = &stored.payment.watch_code;
         let record = self.record(code);
-        if record.tracked.is_none() {
+        if record.stored.is_none() {
             // Let go while this was being written: its row is there again.
-            record.tracked = Some(tracked.clone());
-            self.gone.retain(|gone| !matches!(gone, Gone::Payment(number) if *number == tracked.number));
-        } else if !record.is_of(tracked) {
+            record.stored = Some(stored.clone());
+            self.removals.retain(|removal| !matches!(removal, Removal::Payment(number) if *number == stored.number));
+        } else if !record.is_of(stored) {
             return;
         }
-        self.see(code, seen.clone());
-        self.open.remove(&tracked.number);
-        if seen.report.status.is_final() {
-            if self.closed.insert(tracked.number, tracked.clone()).is_none() {
-                self.finished.push_back((clock::now(), tracked.number));
+        self.record_observation(code, observation.clone());
+        self.open.remove(&stored.number);
+        if observation.report.status.is_final() {
+            if self.closed.insert(stored.number, stored.clone()).is_none() {
+                self.finished.push_back((clock::now(), stored.number));
             }
         } else {
-            self.open.insert(tracked.number, tracked.clone());
+            self.open.insert(stored.number, stored.clone());
         }
     }
 
@@ -287,10 +287,10 @@ impl Shelf {
         self.journal.add(change);
     }
 
-    fn see(&mut self, code: &WatchCode, seen: Seen) {
+    fn record_observation(&mut self, code: &WatchCode, observation: Observation) {
         let record = self.record(code);
         let before = record.clone();
-        record.seen = Some(seen);
+        record.observation = Some(observation);
         let after = record.clone();
         self.count(&before, -1);
         self.count(&after, 1);
@@ -301,8 +301,8 @@ impl Shelf {
         if !self.records.contains_key(code) {
             while self.records.len() >= self.room {
                 let Some(oldest) = self.take_oldest() else { break };
-                if let Some(gone) = self.records.remove(&oldest) {
-                    self.count(&gone, -1);
+                if let Some(removed) = self.records.remove(&oldest) {
+                    self.count(&removed, -1);
                     self.let_go.inc();
                 }
             }
@@ -316,7 +316,7 @@ impl Shelf {
         for _ in 0..self.heard.len() {
             let code = self.heard.pop_front()?;
             match self.records.get(&code) {
-                Some(record) if record.tracked.is_none() => {
+                Some(record) if record.stored.is_none() => {
                     if !self.pinned.contains(&code) {
                         return Some(code);
                     }
@@ -326,24 +326,27 @@ impl Shelf {
                 _ => {}
             }
         }
-        let free = |tracked: &&Arc<Tracked>| {
-            let code = &tracked.payment.watch_code;
+        let free = |stored: &&Arc<StoredPayment>| {
+            let code = &stored.payment.watch_code;
             let ended = || self.records.get(code).is_none_or(|record| record.is_final() || record.polling_ended);
             // The app waits for what it is to be told of.
-            !self.pinned.contains(code) && !self.outbox.owes(tracked.number) && (!self.tells || ended())
+            !self.pinned.contains(code) && !self.outbox.owes(stored.number) && (!self.tells || ended())
         };
         let rows = [&self.open, &self.closed];
-        let oldest = rows.iter().filter_map(|row| row.values().find(free)).min_by_key(|tracked| tracked.number)?;
+        let oldest = rows.iter().filter_map(|row| row.values().find(free)).min_by_key(|stored| stored.number)?;
         let (number, code) = (oldest.number, oldest.payment.watch_code.clone());
         self.open.remove(&number);
         self.closed.remove(&number);
-        self.gone.push(Gone::Payment(number));
+        self.removals.push(Removal::Payment(number));
         Some(code)
     }
 
     fn count(&self, record: &Record, by: i64) {
         // The guide's first status, until the gateway was asked.
-        let status = record.seen.as_ref().map_or(Status::Created.label(), |seen| seen.report.status.label());
-        self.tracked.get_or_create(&ByStatus { status }).inc_by(by);
+        let status = record
+            .observation
+            .as_ref()
+            .map_or(Status::Created.label(), |observation| observation.report.status.label());
+        self.by_status.get_or_create(&ByStatus { status }).inc_by(by);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Hardening {
 
 /// Takes what the system grants; [`Hardening::now`] tells what that was. Threads have it from the one that starts them,
 /// so this comes before the first.
-pub(crate) fn harden() {
+pub(crate) fn apply() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     {

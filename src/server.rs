@@ -1,15 +1,15 @@
 //! HTTP/1.1 in: listeners, the limits of a connection, and the end of both. What is said over it is the service's.
 
 mod address;
-mod entrance;
-mod files;
-mod form;
+mod fd_limit;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod gate;
-mod passed;
+mod head;
+mod inherited_socket;
+mod listen_addr;
 mod socket_file;
-mod unread;
+mod write_timeout;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -38,10 +38,10 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 pub(crate) use self::address::Address;
-pub(crate) use self::entrance::Entrance;
-pub(crate) use self::files::room_for;
+pub(crate) use self::fd_limit::room_for;
 use self::gate::Gate;
-pub(crate) use self::passed::Passed;
+pub(crate) use self::inherited_socket::InheritedSocket;
+pub(crate) use self::listen_addr::ListenAddr;
 pub(crate) use self::socket_file::SocketFile;
 use crate::clock;
 
@@ -74,7 +74,7 @@ pub(crate) fn is_local_host(headers: &HeaderMap) -> bool {
 /// What one connection may cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Over it a connection is told [`Refusal::Overloaded`] and closed.
+    /// Over it a connection is told [`Rejection::Overloaded`] and closed.
     pub(crate) max_connections: usize,
     /// From the first byte of a request, or of a silent new connection, to the end of its head.
     pub(crate) header_timeout: Duration,
@@ -86,7 +86,7 @@ pub(crate) struct Limits {
 /// order of the connection's requests; the connection ends after the answer, and no later byte of it is read as a
 /// request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Rejection {
     /// It is not a request as RFC 9112 has it, or two readers could read it in two ways; says where.
     Malformed(&'static str),
     /// The head is over 16 KiB, or has more than 100 fields.
@@ -103,12 +103,12 @@ pub(crate) enum Refusal {
 
 /// An extension of every request: whether its caller still listens, and whether it may go on.
 #[derive(Clone, Default)]
-pub(crate) struct Caller {
+pub(crate) struct ConnectionHandle {
     hung_up: CancellationToken,
     last: CancellationToken,
 }
 
-impl Caller {
+impl ConnectionHandle {
     /// The connection ends with this answer, though its head is out already.
     pub(crate) fn close_after(&self) {
         self.last.cancel();
@@ -159,7 +159,7 @@ impl HttpBody for Answered {
 struct Cut(BoxError);
 
 /// What was decided about the requests of one connection, in their order; the gate writes it, the service reads it.
-type Verdicts = Arc<Mutex<VecDeque<Option<Refusal>>>>;
+type Verdicts = Arc<Mutex<VecDeque<Option<Rejection>>>>;
 
 /// A server and everything that runs in it. Dropping it does not end it: [`Server::close`] does.
 pub(crate) struct Server {
@@ -183,7 +183,7 @@ enum Stage {
     Closing,
 }
 
-/// Each of them costs a socket for as long as a refusal lingers.
+/// Each of them costs a socket for as long as a rejection lingers.
 const MAX_TOLD: usize = 512;
 /// Longest that what there is for the other side waits to be read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -231,15 +231,15 @@ impl Server {
                         }
                     },
                 };
-                let (slot, refusal) = match server.slots.clone().try_acquire_owned() {
+                let (slot, rejection) = match server.slots.clone().try_acquire_owned() {
                     Ok(slot) => (slot, None),
                     Err(_) => match server.told.clone().try_acquire_owned() {
-                        Ok(slot) => (slot, Some(Refusal::Overloaded)),
+                        Ok(slot) => (slot, Some(Rejection::Overloaded)),
                         Err(_) => continue,
                     },
                 };
                 // One task a connection.
-                let connection = server.clone().connection(stream, slot, refusal, service.clone());
+                let connection = server.clone().connection(stream, slot, rejection, service.clone());
                 server.connections.spawn(connection);
             }
         });
@@ -249,7 +249,7 @@ impl Server {
         self: Arc<Self>,
         stream: Stream,
         _slot: OwnedSemaphorePermit,
-        refusal: Option<Refusal>,
+        rejection: Option<Rejection>,
         service: S,
     ) where
         S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
@@ -257,9 +257,9 @@ impl Server {
         S::Error: Into<BoxError>,
     {
         let verdicts = Verdicts::default();
-        let caller = Caller::default();
-        let gate = Gate::new(stream, self.limits, refusal, verdicts.clone(), caller.hung_up.clone());
-        let last = caller.last.clone();
+        let handle = ConnectionHandle::default();
+        let gate = Gate::new(stream, self.limits, rejection, verdicts.clone(), handle.hung_up.clone());
+        let last = handle.last.clone();
         let requests = self.requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let busy = requests.token();
@@ -267,9 +267,9 @@ impl Server {
                 let verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
                 (verdicts.front().copied().flatten(), verdicts.len() > 1)
             };
-            request.extensions_mut().insert(caller.clone());
-            if let Some(refusal) = verdict {
-                request.extensions_mut().insert(refusal);
+            request.extensions_mut().insert(handle.clone());
+            if let Some(rejection) = verdict {
+                request.extensions_mut().insert(rejection);
             }
             let (service, answering) = (service.clone(), Answering(verdicts.clone()));
             Box::pin(async move {
@@ -283,7 +283,7 @@ impl Server {
                 answer.map(|answer| answer.map(|body| Answered { body, _answering: answering }))
             })
         });
-        // The gate is as strict or stricter in all of these, so that the words of a refusal are the service's. The number
+        // The gate is as strict or stricter in all of these, so that the words of a rejection are the service's. The number
         // of fields stays hyper's own, which is the gate's too: for any other hyper takes 8 KiB from the heap each time.
         let mut connection = http1::Builder::new()
             .max_buf_size(64 * 1024)

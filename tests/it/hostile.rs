@@ -1,4 +1,4 @@
-//! The door against those who knock at it with a purpose: other names, usual paths, odd JSON, forged lines of the log.
+//! The API against those who mean harm: other names, usual paths, odd JSON, forged lines of the log.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

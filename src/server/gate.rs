@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::form::{self, Framing};
-use super::unread::Unread;
-use super::{Limits, Refusal, Verdicts};
+use super::head::{self, Framing};
+use super::write_timeout::WriteTimeout;
+use super::{Limits, Rejection, Verdicts};
 use crate::clock;
 
 /// How much is read from the socket at once.
@@ -35,11 +35,11 @@ pub(super) struct Gate<S> {
     passed: usize,
     state: State,
     /// What the connection is refused for whatever it says.
-    refused: Option<Refusal>,
+    rejected: Option<Rejection>,
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
     timer: Option<(Waiting, Pin<Box<Sleep>>)>,
-    unread: Unread,
+    write_timeout: WriteTimeout,
     /// Cancelled when the other side closes its sending half.
     hung_up: CancellationToken,
     /// No request has come yet.
@@ -75,7 +75,7 @@ impl<S> Gate<S> {
     pub(super) fn new(
         socket: S,
         limits: Limits,
-        refused: Option<Refusal>,
+        rejected: Option<Rejection>,
         verdicts: Verdicts,
         hung_up: CancellationToken,
     ) -> Self {
@@ -87,10 +87,10 @@ impl<S> Gate<S> {
             raw,
             passed: 0,
             state: State::Head,
-            refused,
+            rejected,
             broken: None,
             timer: None,
-            unread: Unread::default(),
+            write_timeout: WriteTimeout::default(),
             hung_up,
             first: true,
             forgiven: false,
@@ -114,14 +114,14 @@ impl<S> Gate<S> {
                         self.raw.extend_from_slice(&rest[2..]);
                         continue;
                     }
-                    let verdict = match (self.refused, form::end_of_head(rest)) {
+                    let verdict = match (self.rejected, head::end_of_head(rest)) {
                         // Whatever it says, and without waiting for the rest of it.
-                        (Some(refusal), _) if !rest.is_empty() => Err(refusal),
-                        (_, Some(end)) if end <= form::MAX_HEAD => {
-                            form::check(&rest[..end]).map(|framing| (end, framing))
+                        (Some(rejection), _) if !rest.is_empty() => Err(rejection),
+                        (_, Some(end)) if end <= head::MAX_HEAD => {
+                            head::check(&rest[..end]).map(|framing| (end, framing))
                         }
-                        (_, None) if rest.len() <= form::MAX_HEAD => return Ok(()),
-                        _ => Err(form::too_long(rest)),
+                        (_, None) if rest.len() <= head::MAX_HEAD => return Ok(()),
+                        _ => Err(head::too_long(rest)),
                     };
                     match verdict {
                         Ok((end, framing)) => {
@@ -137,7 +137,7 @@ impl<S> Gate<S> {
                                 Framing::Chunked => State::ChunkSize,
                             };
                         }
-                        Err(refusal) => return self.refuse(refusal),
+                        Err(rejection) => return self.reject(rejection),
                     }
                 }
                 State::Body(left) | State::Chunk(left) => {
@@ -191,17 +191,17 @@ impl<S> Gate<S> {
     }
 
     /// The connection ends here, with an answer.
-    fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
-        let stand_in = form::stand_in(&self.raw[self.passed..]);
+    fn reject(&mut self, rejection: Rejection) -> io::Result<()> {
+        let stand_in = head::stand_in(&self.raw[self.passed..]);
         self.raw.truncate(self.passed);
         self.raw.extend_from_slice(stand_in.as_bytes());
         self.passed = self.raw.len();
         self.state = State::Shut;
-        self.decide(Some(refusal));
+        self.decide(Some(rejection));
         Ok(())
     }
 
-    fn decide(&self, verdict: Option<Refusal>) {
+    fn decide(&self, verdict: Option<Rejection>) {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
     }
 
@@ -300,7 +300,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(read_whole) => read_whole?,
                 Poll::Pending => match ready!(gate.poll_timer(cx)) {
                     Waiting::RestOfHead => {
-                        gate.refuse(Refusal::TooSlow)?;
+                        gate.reject(Rejection::TooSlow)?;
                         continue;
                     }
                     Waiting::FirstByte | Waiting::NextRequest => return Poll::Ready(Ok(())),
@@ -333,7 +333,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.unread.written(cx, written)
+        self.write_timeout.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -342,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.unread.written(cx, written)
+        self.write_timeout.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -351,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.socket).poll_flush(cx));
-        self.unread = Unread::default();
+        self.write_timeout = WriteTimeout::default();
         // After an answer hyper does not read again before there is something to read: the timer of an idle connection
         // has to be started here.
         let _ = self.poll_timer(cx);

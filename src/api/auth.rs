@@ -5,8 +5,8 @@ use hyper::header::{AUTHORIZATION, FORWARDED, HeaderMap, HeaderName, ORIGIN, VIA
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::problem::{Problem, Word};
-use crate::serve;
+use super::problem::{ErrorCode, Problem};
+use crate::server;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -46,22 +46,22 @@ impl Tokens {
 pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Result<(), Problem> {
     let has_token = tokens.flatten().zip(bearer(headers)).is_some_and(|(tokens, token)| tokens.has(token));
     // DNS rebinding: a page's own name that suddenly means 127.0.0.1. Whoever shows a token is no page.
-    if !has_token && !serve::is_local_host(headers) {
+    if !has_token && !server::is_local_host(headers) {
         return Err(Problem::new(
-            Word::HostNotAllowed,
+            ErrorCode::HostNotAllowed,
             "The Host must be localhost, 127.0.0.1 or [::1]. Another name needs a token (listen.token_file).",
         ));
     }
     // A server-side HTTP client sends neither; Node's fetch sends Sec-Fetch-Mode alone.
     if headers.contains_key(ORIGIN) || headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "none") {
         return Err(Problem::new(
-            Word::BrowserNotAllowed,
+            ErrorCode::BrowserNotAllowed,
             "This API is for the server side of the app, not for pages in a browser (Origin or Sec-Fetch-Site was sent).",
         ));
     }
     if !has_token && [X_FORWARDED_FOR, FORWARDED, VIA].iter().any(|name| headers.contains_key(name)) {
         return Err(Problem::new(
-            Word::ForwardedNotAllowed,
+            ErrorCode::ForwardedNotAllowed,
             "The request came through a proxy (X-Forwarded-For, Forwarded or Via was sent): call tillgate directly, or with a token (listen.token_file).",
         ));
     }

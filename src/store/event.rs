@@ -5,58 +5,68 @@ use std::sync::Arc;
 use super::answers::Answer;
 use super::journal::Change;
 use super::outbox::Delivery;
-use super::{Seen, Tracked};
+use super::{Observation, StoredPayment};
 use crate::clock::Reading;
 use crate::payment::IdempotencyKey;
 
-/// A fact that is to be written down, and what the clocks showed when it was handed over for that.
+/// An event that is to be written down, and what the clocks showed when it was handed over for that.
 pub(super) struct Noted {
-    pub(super) fact: Fact,
+    pub(super) event: Event,
     pub(super) reading: Reading,
 }
 
 /// What is true once it has been written down.
 #[derive(Clone)]
-pub(super) enum Fact {
+pub(super) enum Event {
     /// A payment was started, and answered under a key.
-    Started { tracked: Arc<Tracked>, position: u64, answer: Option<Arc<Answer>> },
+    Started { stored: Arc<StoredPayment>, position: u64, answer: Option<Arc<Answer>> },
     /// The gateway has given one again that was started before; that was answered under another key.
     Again { answer: Option<Arc<Answer>> },
     /// The gateway told something new about a payment that was started here; the app is to be told of it.
-    Told { tracked: Arc<Tracked>, seen: Seen, polling_ended: bool, position: u64, delivery: Option<Arc<Delivery>> },
+    Observed {
+        stored: Arc<StoredPayment>,
+        observation: Observation,
+        polling_ended: bool,
+        position: u64,
+        delivery: Option<Arc<Delivery>>,
+    },
     /// It is not polled in the background any more; the app is to be told of it.
-    PollingEnded { tracked: Arc<Tracked>, seen: Option<Seen>, delivery: Option<Arc<Delivery>> },
+    PollingEnded { stored: Arc<StoredPayment>, observation: Option<Observation>, delivery: Option<Arc<Delivery>> },
     /// A delivery is in another state.
     Delivery(Arc<Delivery>),
 }
 
 /// A row that is to be deleted.
 #[derive(Clone)]
-pub(super) enum Gone {
+pub(super) enum Removal {
     Payment(u64),
     Answer(IdempotencyKey),
     Delivery(u64),
 }
 
-impl Fact {
+impl Event {
     /// What a payment's row is from now on.
-    pub(super) fn payment(&self) -> Option<(&Tracked, Option<&Seen>, bool)> {
+    pub(super) fn payment(&self) -> Option<(&StoredPayment, Option<&Observation>, bool)> {
         match self {
-            Self::Started { tracked, .. } => Some((tracked, None, false)),
-            Self::Told { tracked, seen, polling_ended, .. } => Some((tracked, Some(seen), *polling_ended)),
-            Self::PollingEnded { tracked, seen, .. } => Some((tracked, seen.as_ref(), true)),
+            Self::Started { stored, .. } => Some((stored, None, false)),
+            Self::Observed { stored, observation, polling_ended, .. } => {
+                Some((stored, Some(observation), *polling_ended))
+            }
+            Self::PollingEnded { stored, observation, .. } => Some((stored, observation.as_ref(), true)),
             Self::Again { .. } | Self::Delivery(_) => None,
         }
     }
 
     /// What stands in the journal about it.
     pub(super) fn change(&self) -> Option<Change> {
-        let (tracked, position, report) = match self {
-            Self::Started { tracked, position, .. } => (tracked, *position, None),
-            Self::Told { tracked, position, seen, .. } => (tracked, *position, Some(seen.report.clone())),
+        let (stored, position, report) = match self {
+            Self::Started { stored, position, .. } => (stored, *position, None),
+            Self::Observed { stored, position, observation, .. } => {
+                (stored, *position, Some(observation.report.clone()))
+            }
             Self::Again { .. } | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
         };
-        Some(Change { position, tracked: tracked.clone(), report })
+        Some(Change { position, stored: stored.clone(), report })
     }
 
     /// What was answered under a key.
@@ -70,7 +80,7 @@ impl Fact {
     /// What the app is to be told, or how far that has come.
     pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
         match self {
-            Self::Told { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
+            Self::Observed { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
             Self::Delivery(delivery) => Some(delivery),
             Self::Started { .. } | Self::Again { .. } => None,
         }

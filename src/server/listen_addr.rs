@@ -9,18 +9,18 @@ use super::{Address, socket_file};
 
 /// `localhost:8700` and what else [`Address`] has, `unix:/run/tillgate/api.sock`, or `fd:3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entrance {
+pub(crate) enum ListenAddr {
     Tcp(Address),
     /// A path that a socket can have.
     Unix(PathBuf),
     /// The number that a socket has in this process, which was started with it.
-    Passed(RawFd),
+    Inherited(RawFd),
 }
 
 /// Those below are stdin, stdout and stderr.
-const FIRST_PASSED: RawFd = 3;
+const FIRST_INHERITED: RawFd = 3;
 
-impl FromStr for Entrance {
+impl FromStr for ListenAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -32,9 +32,9 @@ impl FromStr for Entrance {
             };
         }
         if let Some(number) = text.strip_prefix("fd:") {
-            let number = number.parse().ok().filter(|number| *number >= FIRST_PASSED);
-            return number.map(Self::Passed).ok_or_else(|| {
-                format!("{text:?} is no socket that can be passed: the first is \"fd:{FIRST_PASSED}\"")
+            let number = number.parse().ok().filter(|number| *number >= FIRST_INHERITED);
+            return number.map(Self::Inherited).ok_or_else(|| {
+                format!("{text:?} is no socket that can be passed: the first is \"fd:{FIRST_INHERITED}\"")
             });
         }
         let address = text.parse().map_err(|why: String| {
@@ -44,12 +44,12 @@ impl FromStr for Entrance {
     }
 }
 
-impl Display for Entrance {
+impl Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Passed(number) => write!(f, "fd:{number}"),
+            Self::Inherited(number) => write!(f, "fd:{number}"),
         }
     }
 }

@@ -15,7 +15,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The manager, if there is one that wants to be told.
 #[derive(Default)]
-pub(crate) struct Manager {
+pub(crate) struct SdNotify {
     address: Option<SocketAddr>,
     /// Who is silent for so long is taken for dead, and started again.
     watchdog: Option<Duration>,
@@ -23,7 +23,7 @@ pub(crate) struct Manager {
 
 /// What it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum ServiceState {
     /// Callers are answered.
     Ready,
     /// The end has begun.
@@ -32,7 +32,7 @@ pub(crate) enum State {
     Alive,
 }
 
-impl Manager {
+impl SdNotify {
     /// Listens at a path, or at an abstract name that is written with an `@` before it.
     ///
     /// # Errors
@@ -47,12 +47,12 @@ impl Manager {
     }
 
     /// Tells it; that it cannot be told is in the log.
-    pub(crate) fn tell(&self, state: State) {
+    pub(crate) fn tell(&self, state: ServiceState) {
         let Some(address) = &self.address else { return };
         let message: &[u8] = match state {
-            State::Ready => b"READY=1",
-            State::Stopping => b"STOPPING=1",
-            State::Alive => b"WATCHDOG=1",
+            ServiceState::Ready => b"READY=1",
+            ServiceState::Stopping => b"STOPPING=1",
+            ServiceState::Alive => b"WATCHDOG=1",
         };
         let told = UnixDatagram::unbound().and_then(|socket| {
             socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
@@ -69,7 +69,7 @@ impl Manager {
             return std::future::pending().await;
         };
         loop {
-            self.tell(State::Alive);
+            self.tell(ServiceState::Alive);
             clock::sleep(limit / 2).await;
         }
     }

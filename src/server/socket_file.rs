@@ -47,8 +47,8 @@ impl SocketFile {
             Ok(directory) if directory.is_dir() => directory.gid(),
             Ok(_) => return Err(format!("{} is no directory", directory.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mend = "make it, with the group that may come in (in systemd: RuntimeDirectory=)";
-                return Err(format!("there is no directory {}: {mend}", directory.display()));
+                let help = "make it, with the group that may come in (in systemd: RuntimeDirectory=)";
+                return Err(format!("there is no directory {}: {help}", directory.display()));
             }
             Err(error) => return Err(format!("{} cannot be used: {error}", directory.display())),
         };
