@@ -4,7 +4,9 @@
 
 use std::alloc::System;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use serde::Serialize;
 use zeroizing_alloc::ZeroAlloc;
 
@@ -28,27 +30,17 @@ pub(crate) struct Hardening {
 /// so this comes before the first.
 pub(crate) fn apply() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        let _ = rustix::thread::set_no_new_privs(true);
-    }
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = rustix::thread::set_no_new_privs(true);
 }
 
 impl Hardening {
     /// As it is now.
     pub(crate) fn now() -> Self {
         let no_core = getrlimit(Resource::Core).current == Some(0);
-        #[cfg(target_os = "linux")]
-        let (not_dumpable, no_new_privs) = {
-            use rustix::process::{DumpableBehavior, dumpable_behavior};
-            // Readable by root alone is what the kernel makes of a program that changed its user.
-            let dumpable = matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable) | Err(_));
-            (!dumpable, rustix::thread::no_new_privs().unwrap_or(false))
-        };
-        #[cfg(not(target_os = "linux"))]
-        let (not_dumpable, no_new_privs) = (false, false);
+        // Readable by root alone is what the kernel makes of a program that changed its user.
+        let not_dumpable = !matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable) | Err(_));
+        let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         Self { not_dumpable, no_core, no_new_privs }
     }
 

@@ -346,7 +346,6 @@ fn prepare(listener: &Listener) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
     Ok(())
 }

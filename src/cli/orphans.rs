@@ -1,11 +1,10 @@
-//! What a program that we ran has started and left behind: on Linux it becomes a child of ours instead of nobody's, so
-//! that it can be ended. Elsewhere there is only the program's process group.
+//! Processes that a program of ours has started and left behind: they become children of ours instead of init's, so that
+//! they can be ended.
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// From here on orphans of our descendants are ours.
 pub(super) fn adopt() {
-    #[cfg(target_os = "linux")]
     // Without it there is only less to find.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
