@@ -1,12 +1,14 @@
-//! The merchant's door: HTTP in, for the app beside us.
+//! The merchant's API: HTTP in, for the app beside us.
 
 mod auth;
+mod config;
 mod deliveries;
 mod document;
 mod events;
 mod page;
 mod payments;
 mod problem;
+mod route;
 mod start;
 mod stream;
 mod waiter_limit;
@@ -14,7 +16,6 @@ mod waiting;
 mod watch;
 
 use std::convert::Infallible;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,84 +30,28 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub(crate) use self::auth::Tokens;
+pub(crate) use self::config::Config;
 use self::document::Document;
 use self::events::Events;
 use self::page::Pages;
 use self::problem::{ErrorCode, Problem};
+use self::route::{Route, redelivered};
 use self::waiter_limit::{Kind, WaiterLimit};
 use self::waiting::Interruption;
 use self::watch::Question;
 use crate::file::ReloadableFile;
 use crate::payment::WatchCode;
-use crate::server::{Address, Body, BoxError, ConnectionHandle, Limits, ListenAddr, Rejection};
+use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
 use crate::store::Store;
-use crate::text::{self, FilePath};
 use crate::watch::StatusPoller;
 use crate::{clock, random};
 
-/// `[listen]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// Where the app finds us.
-    #[serde(with = "text")]
-    pub(crate) address: Option<ListenAddr>,
-    /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
-    #[serde(with = "text")]
-    pub(crate) token_file: Option<FilePath>,
-    /// Connections at once.
-    pub(crate) max_connections: NonZeroU32,
-    /// Largest request body.
-    pub(crate) max_body_bytes: NonZeroUsize,
-    /// To the end of a request's head.
-    #[serde(with = "clock::text")]
-    pub(crate) header_timeout: Duration,
-    /// To the end of its body.
-    #[serde(with = "clock::text")]
-    pub(crate) body_timeout: Duration,
-    /// Between two requests.
-    #[serde(with = "clock::text")]
-    pub(crate) idle_timeout: Duration,
-    /// The longest that a shutdown takes.
-    #[serde(with = "clock::text")]
-    pub(crate) drain_timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            address: Some(ListenAddr::Tcp(Address::Localhost(8700))),
-            token_file: None,
-            #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
-            max_connections: NonZeroU32::new(4096).unwrap(),
-            #[expect(clippy::unwrap_used, reason = "16384 is not zero")]
-            max_body_bytes: NonZeroUsize::new(16384).unwrap(),
-            header_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(120),
-            drain_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
-impl Config {
-    /// What the listener enforces.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
-            header_timeout: self.header_timeout,
-            idle_timeout: self.idle_timeout,
-        }
-    }
-}
-
-/// The door and what is behind it. Clones share everything.
+/// The API and what is behind it. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Inner>);
 
@@ -130,56 +75,6 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refused {
     error: &'static str,
-}
-
-/// Where a request goes, as its path says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
-    Start,
-    Watch,
-    Events,
-    Payments,
-    Deliveries,
-    Redeliver,
-    Document,
-    Pay,
-    Nowhere,
-}
-
-impl Route {
-    fn of(path: &str) -> Self {
-        match path {
-            "/api/start_payment" => Self::Start,
-            "/events" => Self::Events,
-            "/payments" => Self::Payments,
-            "/deliveries" => Self::Deliveries,
-            "/openapi.json" => Self::Document,
-            _ if redelivered(path).is_some() => Self::Redeliver,
-            _ if path.starts_with("/watch/") => Self::Watch,
-            _ if path.starts_with("/pay/") => Self::Pay,
-            _ => Self::Nowhere,
-        }
-    }
-
-    /// From a closed set, for logs: never the path, which has codes in it.
-    fn template(self) -> &'static str {
-        match self {
-            Self::Start => "/api/start_payment",
-            Self::Watch => "/watch/{watch_code}",
-            Self::Events => "/events",
-            Self::Payments => "/payments",
-            Self::Deliveries => "/deliveries",
-            Self::Redeliver => "/deliveries/{id}/redeliver",
-            Self::Document => "/openapi.json",
-            Self::Pay => "/pay/{code}",
-            Self::Nowhere => "unknown",
-        }
-    }
-}
-
-/// The id in `/deliveries/{id}/redeliver`.
-fn redelivered(path: &str) -> Option<&str> {
-    path.strip_prefix("/deliveries/")?.strip_suffix("/redeliver").filter(|id| !id.contains('/'))
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -212,7 +107,7 @@ impl Api {
         }))
     }
 
-    /// From here on everything that the door lets in is answered with `draining`; who waits is answered now, and
+    /// From here on every accepted request is answered with `draining`; who waits is answered now, and
     /// streams end.
     pub(crate) fn drain(&self) {
         self.0.draining.cancel();

@@ -1,6 +1,7 @@
 //! The way to the gateway: two calls, in the words of payments. Nothing above this room knows a status code of the
 //! gateway's, and nothing below it knows a payment.
 
+mod config;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -10,7 +11,6 @@ mod scrub;
 mod url;
 mod wire;
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,86 +25,19 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::config::Config;
 use self::error::BadAnswer;
 pub(crate) use self::error::{Error, GatewayMessage, Outcome};
 use self::scrub::Scrubber;
 pub(crate) use self::url::BaseUrl;
 pub(crate) use crate::client::Sharing;
-use crate::client::{ProxyUrl, Terms, Transport};
+use crate::client::{Terms, Transport};
 use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};
 use crate::secret::Secret;
-use crate::text::{self, FilePath};
 use crate::{random, telemetry};
-
-/// `[gateway]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// Where the API is. Required.
-    #[serde(with = "text")]
-    pub(crate) url: Option<BaseUrl>,
-    /// The base of the page that payers open, if it is another one.
-    #[serde(with = "text")]
-    pub(crate) public_url: Option<BaseUrl>,
-    /// Over plain http everyone on the way can read the secret.
-    pub(crate) allow_plain_http: bool,
-    /// PEM roots that take the place of the built-in ones.
-    #[serde(with = "text")]
-    pub(crate) ca_file: Option<FilePath>,
-    /// PEM: the certificate that the gateway knows us by, where it wants one. With its key, or not at all.
-    #[serde(with = "text")]
-    pub(crate) client_cert_file: Option<FilePath>,
-    /// PEM, without a passphrase.
-    #[serde(with = "text")]
-    pub(crate) client_key_file: Option<FilePath>,
-    /// An HTTP proxy, where that is the only way out.
-    #[serde(with = "text")]
-    pub(crate) proxy: Option<ProxyUrl>,
-    /// What the proxy knows us by: the value of a Proxy-Authorization field.
-    #[serde(with = "text")]
-    pub(crate) proxy_authorization_file: Option<FilePath>,
-    /// TCP and TLS to one address.
-    #[serde(with = "clock::text")]
-    pub(crate) connect_timeout: Duration,
-    /// One start or one poll, with all its repeats.
-    #[serde(with = "clock::text")]
-    pub(crate) timeout: Duration,
-    /// How often what is safe to repeat is repeated.
-    pub(crate) retries: u32,
-    /// The largest answer that is read.
-    pub(crate) max_response_bytes: NonZeroUsize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: None,
-            public_url: None,
-            allow_plain_http: false,
-            ca_file: None,
-            client_cert_file: None,
-            client_key_file: None,
-            proxy: None,
-            proxy_authorization_file: None,
-            connect_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(10),
-            retries: 2,
-            #[expect(clippy::unwrap_used, reason = "65536 is not zero")]
-            max_response_bytes: NonZeroUsize::new(65536).unwrap(),
-        }
-    }
-}
-
-impl Config {
-    /// Whether somebody on the way can read what is sent. What is local here is not local to a proxy.
-    pub(crate) fn is_exposed(&self) -> bool {
-        self.url.as_ref().is_some_and(|url| url.is_exposed() || !url.is_https() && self.proxy.is_some())
-    }
-}
 
 /// What a payment is started with.
 #[derive(Clone, Debug)]

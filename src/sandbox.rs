@@ -9,6 +9,7 @@ mod ledger;
 mod pages;
 mod reply;
 mod request;
+mod route;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use fault::{Fault, FaultError, Operation};
 use ledger::Ledger;
 use reply::{Reply, quoted, with};
 use request::{Change, WayBack};
+use route::Route;
 
 /// Fixed, so that a merchant's tests can name it.
 pub const DEFAULT_SECRET: &str = "sandbox_secret_not_worth_stealing";
@@ -296,42 +298,6 @@ impl Sandbox {
 
     fn faults(&self) -> MutexGuard<'_, Vec<Fault>> {
         self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-enum Route<'a> {
-    Portal,
-    DevApi,
-    Start,
-    Pay(&'a str),
-    Watch(&'a str),
-    Faults,
-    Complete(&'a str),
-    Calls,
-}
-
-impl<'a> Route<'a> {
-    fn find(path: &'a str) -> Option<Self> {
-        let segments: Vec<_> = path.split('/').skip(1).collect();
-        Some(match segments[..] {
-            [""] => Route::Portal,
-            ["dev", "api"] => Route::DevApi,
-            ["api", "start_payment"] => Route::Start,
-            ["pay", code] => Route::Pay(code),
-            ["watch", watch_code] => Route::Watch(watch_code),
-            ["_sandbox", "faults"] => Route::Faults,
-            ["_sandbox", "payments", code, "complete"] => Route::Complete(code),
-            ["_sandbox", "calls"] => Route::Calls,
-            _ => return None,
-        })
-    }
-
-    fn allowed(&self) -> &'static str {
-        match self {
-            Route::Start | Route::Complete(_) => "POST",
-            Route::Pay(_) | Route::Faults => "GET, HEAD, POST",
-            Route::Portal | Route::DevApi | Route::Watch(_) | Route::Calls => "GET, HEAD",
-        }
     }
 }
 

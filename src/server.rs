@@ -1,6 +1,8 @@
 //! HTTP/1.1 in: listeners, the limits of a connection, and the end of both. What is said over it is the service's.
 
 mod address;
+mod answered;
+mod chunk;
 mod fd_limit;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -14,15 +16,13 @@ mod write_timeout;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 pub(crate) use self::address::Address;
+use self::answered::{Answered, Answering};
 pub(crate) use self::fd_limit::room_for;
 use self::gate::Gate;
 pub(crate) use self::inherited_socket::InheritedSocket;
@@ -118,38 +119,6 @@ impl ConnectionHandle {
     /// that sends very much beforehand is not looked at.
     pub(crate) async fn hung_up(&self) {
         self.hung_up.cancelled().await;
-    }
-}
-
-/// An answer until its last byte is handed on.
-struct Answered {
-    body: Body,
-    _answering: Answering,
-}
-
-/// While it lives the gate knows that a request is being answered.
-struct Answering(Verdicts);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    }
-}
-
-impl HttpBody for Answered {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

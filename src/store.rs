@@ -14,6 +14,7 @@ mod file;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod journal;
+mod kept;
 mod known;
 mod lists;
 mod lived;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::answers::Answer;
 pub(crate) use self::batch::Starting;
@@ -40,6 +41,8 @@ use self::event::Event;
 pub(crate) use self::file::CannotOpen;
 use self::file::File;
 pub(crate) use self::journal::{Change, OutOfReach};
+use self::kept::Kept;
+pub(crate) use self::kept::WriteFailed;
 pub(crate) use self::known::{Known, Observation, Record, Settled, StoredPayment};
 pub(crate) use self::outbox::{Delivery, DeliveryState, Kind, LastTries};
 pub(crate) use self::place::Place;
@@ -83,11 +86,6 @@ pub(crate) struct Store {
 
 /// What is posted to the app about this payment.
 pub(crate) type Compose = fn(Kind, &StoredPayment, Option<&Report>, Timestamp) -> String;
-
-/// It could not be written down: nobody may hear of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store has no room, or could not be written")]
-pub(crate) struct WriteFailed;
 
 impl Store {
     /// Opens it, with room for so many watch codes. Answers under a key, and finished payments, are kept for `ttl`.
@@ -292,34 +290,6 @@ impl Store {
         registry.register_collector(Box::new(Counted(self.clone())));
     }
 
-    /// A message to the app, if it is to be told.
-    fn delivery(
-        &self,
-        state: &mut State,
-        kind: Kind,
-        stored: &StoredPayment,
-        report: Option<&Report>,
-    ) -> Option<Arc<Delivery>> {
-        let compose = self.compose?;
-        state.numbers.delivery += 1;
-        let since = clock::now();
-        let created_at = clock::wall_at(since);
-        Some(Arc::new(Delivery {
-            number: state.numbers.delivery,
-            id: format!("msg_{}", random::token(24)),
-            payment: stored.number,
-            kind,
-            body: compose(kind, stored, report, created_at).into(),
-            created_at,
-            since,
-            tries: 0,
-            failed: None,
-            not_before: None,
-            last_error: None,
-            state: DeliveryState::Due(since),
-        }))
-    }
-
     /// Writes an event down, and makes it true. In the order of the calls: the caller holds the state.
     fn keep(&self, state: &mut State, mut event: Event) -> Kept {
         match &self.file {
@@ -336,18 +306,5 @@ impl Store {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An event on its way; `None`: it is kept already.
-struct Kept(Option<oneshot::Receiver<Result<(), WriteFailed>>>);
-
-impl Kept {
-    async fn done(self) -> Result<(), WriteFailed> {
-        match self.0 {
-            // Without an answer nothing is known: the process is about to end.
-            Some(kept) => kept.await.unwrap_or(Err(WriteFailed)),
-            None => Ok(()),
-        }
     }
 }

@@ -2,16 +2,16 @@
 
 mod answer;
 mod cadence;
+mod config;
 mod feed;
 mod poll;
 mod queue;
 mod rate_window;
 mod schedule;
+mod state;
 mod subscription;
 mod tell;
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,63 +19,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::answer::{Answer, Error, How, Stale};
+pub(crate) use self::config::Config;
 pub(crate) use self::feed::ChangeFeed;
-use self::queue::PollQueue;
 use self::rate_window::{Permit, RateWindow};
-use self::schedule::{CircuitBreaker, Failing};
-use self::subscription::Followed;
+use self::state::PollState;
 pub(crate) use self::subscription::Subscription;
 use crate::clock::{self, Instant};
 use crate::gateway::{self, Gateway};
 use crate::payment::WatchCode;
-use crate::store::{Observation, Record, Settled, Store};
+use crate::store::{Observation, Settled, Store};
 use crate::tasks::{SharedTask, SharedTasks};
-
-/// `[watch]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// A younger answer is served from memory.
-    #[serde(with = "clock::text")]
-    pub(crate) fresh_for: Duration,
-    /// At most so old an answer is served when the gateway fails.
-    #[serde(with = "clock::text")]
-    pub(crate) stale_for: Duration,
-    /// Longest that a caller may wait for a change.
-    #[serde(with = "clock::text")]
-    pub(crate) max_wait: Duration,
-    /// Calls per second, all payments together, repeats included.
-    pub(crate) poll_rate: NonZeroU32,
-    /// From one poll in the background to the next, at most.
-    #[serde(with = "clock::text")]
-    pub(crate) max_poll_interval: Duration,
-    /// From then on a payment is not polled in the background any more; who asks for it still gets an answer.
-    #[serde(with = "clock::text")]
-    pub(crate) give_up_after: Duration,
-    /// Watch codes kept in memory.
-    pub(crate) max_tracked: NonZeroU32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        #[expect(clippy::unwrap_used, reason = "neither is zero")]
-        let (poll_rate, max_tracked) = (NonZeroU32::new(20).unwrap(), NonZeroU32::new(100_000).unwrap());
-        Self {
-            fresh_for: Duration::from_secs(1),
-            stale_for: Duration::from_secs(600),
-            max_wait: Duration::from_secs(60),
-            poll_rate,
-            max_poll_interval: Duration::from_secs(600),
-            give_up_after: Duration::from_secs(24 * 3600),
-            max_tracked,
-        }
-    }
-}
 
 /// How long a code that the gateway does not know is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
@@ -107,28 +64,6 @@ struct Inner {
     amount_mismatches: Counter,
     /// Answers with a status that the guide does not know.
     unknown_statuses: Counter,
-}
-
-/// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
-/// is under way or makes the only one.
-#[derive(Default)]
-struct PollState {
-    under_way: HashMap<WatchCode, SharedTask<Result<Observation, Error>>>,
-    /// Unheard-of codes, and when the gateway said so.
-    unknown: HashMap<WatchCode, (Instant, gateway::Error)>,
-    /// What is polled in the background.
-    followed: HashMap<WatchCode, Followed>,
-    queue: PollQueue,
-    failing: HashMap<WatchCode, Failing>,
-    breaker: CircuitBreaker,
-    /// Calls under way that nobody made but the scheduler.
-    in_background: usize,
-    /// Readers of all payments, the app's webhook among them: while there is one, every open payment is followed.
-    feeds: usize,
-    /// The last payment that is followed because of that.
-    adopted: u64,
-    /// These are not polled in the background any more: that is still to be kept.
-    ended: Vec<WatchCode>,
 }
 
 impl StatusPoller {
@@ -245,39 +180,6 @@ impl StatusPoller {
         registry.register("amount_mismatch", "Payments that the gateway tells another amount of", mismatches);
         let unknown = self.inner.unknown_statuses.clone();
         registry.register("unknown_status", "Changes to a status that the gateway's guide does not know", unknown);
-    }
-}
-
-impl PollState {
-    /// Nobody waits for this payment any more.
-    fn let_go_of(&mut self, code: &WatchCode, store: &Store) {
-        let is_open = |record: Record| {
-            record.stored.is_some()
-                && !record.observation.is_some_and(|observation| observation.report.status.is_final())
-        };
-        if self.feeds > 0 && store.get(code).is_some_and(is_open) {
-            return;
-        }
-        if let Some(Followed { slot: Some(slot), .. }) = self.followed.remove(code) {
-            self.queue.remove(code, slot);
-        }
-    }
-
-    /// A reader of all payments has gone.
-    fn close_feed(&mut self) {
-        self.feeds -= 1;
-        if self.feeds > 0 {
-            return;
-        }
-        self.adopted = 0;
-        let Self { followed, queue, .. } = self;
-        followed.retain(|code, followed| {
-            let stays = followed.is_waited_for();
-            if let (false, Some(slot)) = (stays, followed.slot) {
-                queue.remove(code, slot);
-            }
-            stays
-        });
     }
 }
 

@@ -1,5 +1,7 @@
 //! What no value shows alone: what is missing, what does not go together, what the files hold.
 
+mod network;
+
 use std::sync::Arc;
 
 use super::environment::{Environment, variable_of};
@@ -7,10 +9,9 @@ use super::explain::Explained;
 use super::load::{Reading, SECRET, help_of};
 use super::{Config, Diagnostic, Loaded};
 use crate::api::Tokens;
-use crate::client::{self, Identity, Network, Proxy, ProxyAuthorization, Side, Target};
+use crate::client::{self, Network, Side, Target};
 use crate::courier::{Courier, Keys};
 use crate::file::ReloadableFile;
-use crate::gateway::{self, BaseUrl};
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 use crate::text::FilePath;
@@ -78,103 +79,6 @@ impl Reading {
         match &self.file {
             Some(path) => format!("not set in {}, and {variable} is not set", path.display()),
             None => format!("there is no configuration file, and {variable} is not set"),
-        }
-    }
-
-    fn check_gateway(&mut self, config: &Config) -> Option<BaseUrl> {
-        const KEY: &str = "gateway.url";
-        if self.diagnostics.iter().any(|diagnostic| diagnostic.key == KEY) {
-            return None;
-        }
-        let Some(url) = &config.gateway.url else {
-            let place = self.unset(KEY);
-            self.report(KEY, place, "it is required", help_of(KEY));
-            return None;
-        };
-        if config.gateway.is_exposed() && !config.gateway.allow_plain_http {
-            let place = self.place(KEY);
-            let what = "over plain http everyone on the way to the gateway can read the merchant secret and take the merchant's money";
-            let help = "use https://; or accept that risk with this line in [gateway]: allow_plain_http = true";
-            self.report(KEY, place, what, help);
-        }
-        Some(url.clone())
-    }
-
-    fn check_network(&mut self, config: &gateway::Config, url: Option<&BaseUrl>) -> Option<Arc<Network>> {
-        const ROOTS: &str = "gateway.ca_file";
-        let help = "give a file with the gateway's root certificate as PEM";
-        let roots = self.open_file(ROOTS, config.ca_file.as_ref(), client::roots, help);
-        let identity = self.check_identity(config);
-        let proxy = self.check_proxy(config);
-        let target = match Target::new(url?.uri()) {
-            Ok(target) => target,
-            Err(what) => {
-                let place = self.place("gateway.url");
-                self.report("gateway.url", place, what, help_of("gateway.url"));
-                return None;
-            }
-        };
-        match Network::new(Side::Gateway, target, proxy?, roots?, identity?, config.connect_timeout) {
-            Ok(network) => Some(Arc::new(network)),
-            Err(what) => {
-                let place = self.place(ROOTS);
-                self.report(ROOTS, place, what, help_of(ROOTS));
-                None
-            }
-        }
-    }
-
-    fn check_identity(&mut self, config: &gateway::Config) -> Option<Option<Identity>> {
-        let [of_chain, of_key] = ["gateway.client_cert_file", "gateway.client_key_file"];
-        let gateway::Config { client_cert_file, client_key_file, .. } = config;
-        for (one, other, is_alone) in [
-            (of_chain, of_key, client_cert_file.is_some() && client_key_file.is_none()),
-            (of_key, of_chain, client_key_file.is_some() && client_cert_file.is_none()),
-        ] {
-            if is_alone {
-                self.is_alone(one, other, "set both, or neither");
-            }
-        }
-        let help = "give a file with the certificate that the gateway knows tillgate by, as PEM";
-        let chain = self.open_file(of_chain, client_cert_file.as_ref(), client::chain, help);
-        let help = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
-        let key = self.open_file(of_key, client_key_file.as_ref(), client::key, help);
-        let (Some(chain), Some(key)) = (chain?, key?) else { return Some(None) };
-        match Identity::new(chain, key) {
-            Ok(identity) => Some(Some(identity)),
-            Err(what) => {
-                let place = self.place(of_key);
-                self.report(of_key, place, what, help);
-                None
-            }
-        }
-    }
-
-    fn check_proxy(&mut self, config: &gateway::Config) -> Option<Option<Proxy>> {
-        const KEY: &str = "gateway.proxy";
-        const FILE: &str = "gateway.proxy_authorization_file";
-        if config.proxy_authorization_file.is_some() && config.proxy.is_none() {
-            self.is_alone(FILE, KEY, "set gateway.proxy too, or remove it");
-        }
-        let help = "write one line into that file, the value of a Proxy-Authorization field: Basic, a space, and USER:PASSWORD in base64";
-        let path = config.proxy_authorization_file.as_ref();
-        let authorization = self.open_file(FILE, path, ProxyAuthorization::parse, help)?;
-        let Some(url) = &config.proxy else { return Some(None) };
-        match Proxy::new(url, authorization) {
-            Ok(proxy) => Some(Some(proxy)),
-            Err(what) => {
-                let place = self.place(KEY);
-                self.report(KEY, place, what, help_of(KEY));
-                None
-            }
-        }
-    }
-
-    /// A key is set that needs another, which is not.
-    fn is_alone(&mut self, key: &str, other: &str, help: &str) {
-        if !self.diagnostics.iter().any(|diagnostic| diagnostic.key == other) {
-            let place = self.unset(other);
-            self.report(other, place, format!("{key} is set, and this is not"), help);
         }
     }
 
@@ -292,7 +196,7 @@ impl Reading {
                     KEY,
                     place,
                     what,
-                    "name one that listens, or mend what passes it (systemd: the socket unit)",
+                    "name one that listens, or repair what passes it (systemd: the socket unit)",
                 );
                 None
             }),

@@ -1,15 +1,17 @@
 //! Defaults, then the file, then the environment.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use figment::error::Kind;
+use figment::Provider;
 use figment::providers::Serialized;
-use figment::value::{Dict, Map, Value};
-use figment::{Figment, Metadata, Profile, Provider};
+use figment::value::Value;
 use secrecy::SecretString;
 use toml_edit::ImDocument;
 
+use self::values::{One, figment, toml_value, value_of, what_of};
 use super::environment::{Environment, variable_of};
 use super::explain::Origin;
 use super::{Config, Diagnostic, Loaded};
@@ -17,7 +19,7 @@ use crate::file;
 
 pub(super) const SECRET: &str = "merchant.secret";
 const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
-/// The annotated example: where a help takes its line from.
+/// The annotated example: where the help for a key takes its line from.
 const EXAMPLE: &str = include_str!("../../config/tillgate.toml");
 
 /// What else there is beside defaults and environment.
@@ -239,63 +241,6 @@ impl Reading {
         }
         all.extract().unwrap_or_default()
     }
-}
-
-/// What figment says, without the names of Rust's types.
-fn what_of(kind: &Kind) -> String {
-    match kind {
-        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-            let expected = match expected.as_str() {
-                "u32" | "u64" | "usize" => "a whole number, not below zero",
-                "a nonzero u32" | "a nonzero usize" => "a whole number over zero",
-                "f64" => "a number",
-                other => other,
-            };
-            format!("found {found}, expected {expected}")
-        }
-        Kind::UnknownVariant(found, expected) => format!("found {found:?}, expected one of {}", expected.join(", ")),
-        other => other.to_string(),
-    }
-}
-
-/// The defaults as figment has them.
-fn figment(defaults: &BTreeMap<String, Value>) -> Figment {
-    defaults.iter().fold(Figment::new(), |figment, (key, value)| figment.merge(One(key, value)))
-}
-
-/// One value under its key.
-struct One<'a>(&'a str, &'a Value);
-
-impl Provider for One<'_> {
-    fn metadata(&self) -> Metadata {
-        Metadata::named("tillgate")
-    }
-
-    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
-        let (section, name) = self.0.split_once('.').unwrap_or(("", self.0));
-        let inner = Dict::from([(name.to_owned(), self.1.clone())]);
-        Ok(Profile::Default.collect(Dict::from([(section.to_owned(), Value::from(inner))])))
-    }
-}
-
-/// A TOML value as figment has it; `None` for what no key of ours is.
-fn value_of(item: &toml_edit::Item) -> Option<Value> {
-    fn convert(value: &toml_edit::Value) -> Option<Value> {
-        Some(match value {
-            toml_edit::Value::String(text) => Value::from(text.value().as_str()),
-            toml_edit::Value::Integer(number) => Value::from(*number.value()),
-            toml_edit::Value::Float(number) => Value::from(*number.value()),
-            toml_edit::Value::Boolean(yes) => Value::from(*yes.value()),
-            toml_edit::Value::Array(items) => Value::from(items.iter().map(convert).collect::<Option<Vec<_>>>()?),
-            toml_edit::Value::Datetime(_) | toml_edit::Value::InlineTable(_) => return None,
-        })
-    }
-    convert(item.as_value()?)
-}
-
-fn toml_value(text: &str) -> Option<Value> {
-    let document = format!("value = {text}").parse::<ImDocument<String>>().ok()?;
-    value_of(document.get("value")?).filter(|_| document.len() == 1)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::event::Event;
-use super::{Delivery, DeliveryState, LastTries, Store};
+use super::state::State;
+use super::{Delivery, DeliveryState, Kind, LastTries, Store, StoredPayment};
 use crate::clock::{self, Instant};
+use crate::payment::Report;
+use crate::random;
 
 /// Messages that are looked at in one go when the app is back: nobody else gets at the state meanwhile.
 const HASTENED_AT_ONCE: usize = 1000;
@@ -76,5 +79,33 @@ impl Store {
                 let _ = kept.done().await;
             }
         }
+    }
+
+    /// A message to the app, if it is to be told.
+    pub(super) fn delivery(
+        &self,
+        state: &mut State,
+        kind: Kind,
+        stored: &StoredPayment,
+        report: Option<&Report>,
+    ) -> Option<Arc<Delivery>> {
+        let compose = self.compose?;
+        state.numbers.delivery += 1;
+        let since = clock::now();
+        let created_at = clock::wall_at(since);
+        Some(Arc::new(Delivery {
+            number: state.numbers.delivery,
+            id: format!("msg_{}", random::token(24)),
+            payment: stored.number,
+            kind,
+            body: compose(kind, stored, report, created_at).into(),
+            created_at,
+            since,
+            tries: 0,
+            failed: None,
+            not_before: None,
+            last_error: None,
+            state: DeliveryState::Due(since),
+        }))
     }
 }

@@ -1,5 +1,7 @@
 //! Everything that the store knows, in memory. What must survive enters it only when it has been written down.
 
+mod restore;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 use super::answers::{Answer, Answers};
 use super::event::{Event, Removal};
 use super::journal::{Change, Journal};
-use super::outbox::{Delivery, Outbox};
+use super::outbox::Outbox;
 use super::{Known, Observation, Record, Settled, StoredPayment};
 use crate::clock::{self, Instant};
 use crate::payment::{Report, Status, WatchCode};
@@ -194,45 +196,6 @@ impl State {
     pub(super) fn known(&self, stored: &Arc<StoredPayment>) -> Known {
         let record = self.records.get(&stored.payment.watch_code);
         (stored.clone(), record.and_then(|record| record.observation.clone()))
-    }
-
-    /// What was written down before this process began: a payment, and since when it is final, if it is.
-    pub(super) fn restore(&mut self, record: Record, finished: Instant) {
-        let Some(stored) = record.stored.clone() else { return };
-        self.numbers.payment = self.numbers.payment.max(stored.number);
-        self.count(&record, 1);
-        match &record.observation {
-            Some(observation) if observation.report.status.is_final() => {
-                self.closed.insert(stored.number, stored.clone());
-                self.finished.push_back((finished, stored.number));
-            }
-            _ => {
-                self.open.insert(stored.number, stored.clone());
-            }
-        }
-        // The row of a payment the watch code of which is another's by now may still have been there.
-        if let Some(older) = self.records.insert(stored.payment.watch_code.clone(), record) {
-            self.displaced(&older);
-        }
-    }
-
-    /// A message to the app.
-    pub(super) fn restore_delivery(&mut self, delivery: Delivery) {
-        self.numbers.delivery = self.numbers.delivery.max(delivery.number);
-        self.numbers.payment = self.numbers.payment.max(delivery.payment);
-        self.outbox.put(Arc::new(delivery));
-    }
-
-    /// That was all. What has had its time meanwhile is not shown to anybody.
-    pub(super) fn restored(&mut self) {
-        self.finished.make_contiguous().sort();
-        self.numbers.position = self.journal.position();
-        self.sweep();
-    }
-
-    /// The payment of that number.
-    pub(super) fn by_number(&self, number: u64) -> Option<Arc<StoredPayment>> {
-        self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
     }
 
     fn start(&mut self, stored: Arc<StoredPayment>, position: u64) {

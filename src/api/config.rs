@@ -1,0 +1,66 @@
+//! `[listen]` of the configuration.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::server::{Address, Limits, ListenAddr};
+use crate::text::{self, FilePath};
+
+/// `[listen]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Where the app finds us.
+    #[serde(with = "text")]
+    pub(crate) address: Option<ListenAddr>,
+    /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
+    #[serde(with = "text")]
+    pub(crate) token_file: Option<FilePath>,
+    /// Connections at once.
+    pub(crate) max_connections: NonZeroU32,
+    /// Largest request body.
+    pub(crate) max_body_bytes: NonZeroUsize,
+    /// To the end of a request's head.
+    #[serde(with = "clock::text")]
+    pub(crate) header_timeout: Duration,
+    /// To the end of its body.
+    #[serde(with = "clock::text")]
+    pub(crate) body_timeout: Duration,
+    /// Between two requests.
+    #[serde(with = "clock::text")]
+    pub(crate) idle_timeout: Duration,
+    /// The longest that a shutdown takes.
+    #[serde(with = "clock::text")]
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: Some(ListenAddr::Tcp(Address::Localhost(8700))),
+            token_file: None,
+            #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
+            max_connections: NonZeroU32::new(4096).unwrap(),
+            #[expect(clippy::unwrap_used, reason = "16384 is not zero")]
+            max_body_bytes: NonZeroUsize::new(16384).unwrap(),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Config {
+    /// What the listener enforces.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where a request goes.
+
+/// Where a request goes, as its path says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Start,
+    Watch,
+    Events,
+    Payments,
+    Deliveries,
+    Redeliver,
+    Document,
+    Pay,
+    Nowhere,
+}
+
+impl Route {
+    pub(super) fn of(path: &str) -> Self {
+        match path {
+            "/api/start_payment" => Self::Start,
+            "/events" => Self::Events,
+            "/payments" => Self::Payments,
+            "/deliveries" => Self::Deliveries,
+            "/openapi.json" => Self::Document,
+            _ if redelivered(path).is_some() => Self::Redeliver,
+            _ if path.starts_with("/watch/") => Self::Watch,
+            _ if path.starts_with("/pay/") => Self::Pay,
+            _ => Self::Nowhere,
+        }
+    }
+
+    /// From a closed set, for logs: never the path, which has codes in it.
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Self::Start => "/api/start_payment",
+            Self::Watch => "/watch/{watch_code}",
+            Self::Events => "/events",
+            Self::Payments => "/payments",
+            Self::Deliveries => "/deliveries",
+            Self::Redeliver => "/deliveries/{id}/redeliver",
+            Self::Document => "/openapi.json",
+            Self::Pay => "/pay/{code}",
+            Self::Nowhere => "unknown",
+        }
+    }
+}
+
+/// The id in `/deliveries/{id}/redeliver`.
+pub(super) fn redelivered(path: &str) -> Option<&str> {
+    path.strip_prefix("/deliveries/")?.strip_suffix("/redeliver").filter(|id| !id.contains('/'))
+}
