@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use secrecy::SecretString;
 
+use super::Sharing;
 use super::error::Error;
 use super::scrub::Scrubber;
 use super::wire::{self, Answer, Scrubbed};
@@ -36,6 +37,7 @@ fn scrubbed<T>(
     meaning: impl FnOnce(Scrubbed) -> Result<T, Error>,
 ) -> Result<T, String> {
     let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
-    let answer = Answer { status, retry_after: None, content_type: None, body: Bytes::copy_from_slice(body) };
+    let body = Bytes::copy_from_slice(body);
+    let answer = Answer { status, retry_after: None, content_type: None, body, connection: Sharing::Own };
     meaning(answer.scrubbed(&scrubber)).map_err(|error| format!("{error:?}"))
 }
