@@ -61,7 +61,7 @@ struct Inner {
 }
 
 impl Admin {
-    /// Tells of these.
+    /// Serves the state of these.
     pub(crate) fn new(
         readiness: Readiness,
         registry: Registry,

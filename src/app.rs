@@ -33,7 +33,7 @@ use crate::watch::StatusPoller;
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often the store forgets what has had its time; more often where that is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How often a secret that is still missing is told.
+/// How often a secret that is still missing is logged.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything but the sockets.
@@ -43,7 +43,7 @@ pub(crate) struct App {
     admin: Admin,
     poller: StatusPoller,
     store: Arc<Store>,
-    /// Where the app is told of its payments.
+    /// Posts the messages to the app.
     pusher: Option<Pusher>,
     /// The starts and webhooks that are under way, whether somebody still waits for them or not.
     tasks: SharedTasks,
@@ -270,7 +270,7 @@ impl Files {
         self.release();
     }
 
-    /// Drops the latch when there is a secret, and tells from time to time that there is none.
+    /// Drops the latch when there is a secret, and logs from time to time that there is none.
     fn release(&mut self) {
         if self.latch.is_none() {
             return;

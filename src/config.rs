@@ -1,4 +1,4 @@
-//! The configuration: puts the sections together that the rooms define, loads them, and tells everything that is
+//! The configuration: puts the sections together that the rooms define, loads them, and reports everything that is
 //! wrong at once.
 
 mod check;
@@ -49,7 +49,7 @@ pub(crate) struct Loaded {
     pub(crate) secret: Secret,
     pub(crate) tokens: Option<Arc<ReloadableFile<Tokens>>>,
     pub(crate) network: Arc<Network>,
-    /// Where the app wants to be told.
+    /// Where messages to the app are posted.
     pub(crate) courier: Option<Courier>,
     /// The socket that `listen.address` names, where it names one that was passed.
     pub(crate) inherited: Option<InheritedSocket>,

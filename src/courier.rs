@@ -25,7 +25,7 @@ use crate::text::{self, FilePath};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
-    /// Where the app is told of its payments; without it, it is not.
+    /// Where messages about payments are posted; without it, none are.
     #[serde(with = "text")]
     pub(crate) url: Option<Target>,
     /// The keys that sign, one a line. Required with `url`.

@@ -1,7 +1,7 @@
 //! Files whose content matters while we run: secrets, tokens, roots.
 //!
 //! They are polled, not watched: Kubernetes swaps a `..data` symlink that a watch on the file goes blind after, some
-//! mounts tell nothing at all, and reading a small file every second costs nothing.
+//! mounts notify nobody at all, and reading a small file every second costs nothing.
 
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 
-/// So long a content must stay the same that is wanted at once: writing it over takes less.
+/// How long a content that is wanted at once must stay the same: overwriting a file takes less.
 const SETTLES: Duration = Duration::from_millis(10);
 /// So often it is looked at again for that: who writes without end is not waited for.
 const MAX_READS: usize = 5;
@@ -50,7 +50,7 @@ type Sight = Result<u64, io::ErrorKind>;
 
 #[derive(Default)]
 struct LastRead {
-    /// What was decided about, good or bad: a bad one is told once, not every second.
+    /// What was decided about, good or bad: a bad one is logged once, not every second.
     decided: Option<Sight>,
     /// What was seen last.
     last: Option<Sight>,

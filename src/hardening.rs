@@ -15,7 +15,7 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// What holds of this process, as the kernel tells it; whoever started it may have seen to it already.
+/// What holds of this process, by the kernel; whoever started it may have seen to it already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Hardening {
     /// Only root can read its memory and its environment, or attach a debugger.
@@ -26,7 +26,7 @@ pub(crate) struct Hardening {
     pub(crate) no_new_privs: bool,
 }
 
-/// Takes what the system grants; [`Hardening::now`] tells what that was. Threads have it from the one that starts them,
+/// Takes what the system grants; [`Hardening::now`] returns what that was. Threads have it from the one that starts them,
 /// so this comes before the first.
 pub(crate) fn apply() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{self, Instant};
 
-/// So many per second; may be a fraction (0.5 is one every two seconds).
+/// A number per second; may be a fraction (0.5 is one every two seconds).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Rate(pub(crate) f64);
 

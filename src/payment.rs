@@ -199,7 +199,7 @@ pub(crate) struct Report {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// Tells one meaning from another: the same for the same meaning in whatever run of whatever process.
+/// Distinguishes one meaning from another: the same for the same meaning in whatever run of whatever process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(pub(crate) [u8; 16]);
 

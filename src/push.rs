@@ -193,7 +193,7 @@ impl Post {
     }
 }
 
-/// How long to wait after so many tries of a message of that age; `None`: it is not tried any more. What the app asks
+/// How long to wait after that number of tries of a message of that age; `None`: it is not tried any more. What the app asks
 /// for only lengthens. `jitter` is from 0 up to 1 and adds up to a tenth.
 fn next_try(tries: u32, age: Duration, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
     let step = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX).min(STEPS.len() - 1);

@@ -1,4 +1,4 @@
-//! What the service manager that started us is told (sd_notify(3)): that we run, that we are ending, that we live.
+//! Notifies the service manager that started us (sd_notify(3)): ready, stopping, still alive.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -13,15 +13,15 @@ use crate::clock;
 /// A manager that does not read holds us up no longer than this.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The manager, if there is one that wants to be told.
+/// The service manager, if there is one that wants notifications.
 #[derive(Default)]
 pub(crate) struct SdNotify {
     address: Option<SocketAddr>,
-    /// Who is silent for so long is taken for dead, and started again.
+    /// A process that is silent for longer is taken for dead, and started again.
     watchdog: Option<Duration>,
 }
 
-/// What it is told.
+/// One notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceState {
     /// Callers are answered.
@@ -46,7 +46,7 @@ impl SdNotify {
         Ok(Self { address: Some(address), watchdog })
     }
 
-    /// Tells it; that it cannot be told is in the log.
+    /// Notifies it; logs when that fails.
     pub(crate) fn tell(&self, state: ServiceState) {
         let Some(address) = &self.address else { return };
         let message: &[u8] = match state {
@@ -63,7 +63,7 @@ impl SdNotify {
         }
     }
 
-    /// Tells it in time, again and again, that we live. Never returns.
+    /// Notifies it in time, again and again, that we are alive. Never returns.
     pub(crate) async fn keep_alive(&self) -> Infallible {
         let Some(limit) = self.watchdog.filter(|_| self.address.is_some()) else {
             return std::future::pending().await;

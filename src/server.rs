@@ -75,7 +75,7 @@ pub(crate) fn is_local_host(headers: &HeaderMap) -> bool {
 /// What one connection may cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Over it a connection is told [`Rejection::Overloaded`] and closed.
+    /// A connection over it gets [`Rejection::Overloaded`] and is closed.
     pub(crate) max_connections: usize,
     /// From the first byte of a request, or of a silent new connection, to the end of its head.
     pub(crate) header_timeout: Duration,
@@ -134,7 +134,7 @@ type Verdicts = Arc<Mutex<VecDeque<Option<Rejection>>>>;
 pub(crate) struct Server {
     limits: Limits,
     slots: Arc<Semaphore>,
-    /// Connections over the limit that are being told so; over this limit they are just closed.
+    /// Connections over the limit that get an answer; over this limit they are just closed.
     told: Arc<Semaphore>,
     /// One token for each request that the service is answering.
     requests: TaskTracker,

@@ -44,7 +44,7 @@ pub(crate) struct Config {
     pub(crate) max_amount: u64,
     /// Names of further request fields that are passed on to the gateway.
     pub(crate) forward_fields: Vec<request::FieldName>,
-    /// So long an answer is kept under its key, and a finished payment in the list.
+    /// How long an answer is kept under its key, and a finished payment in the list.
     #[serde(with = "clock::text")]
     pub(crate) idempotency_ttl: Duration,
 }
@@ -96,7 +96,7 @@ pub(crate) enum Error {
 
 type Running = HashMap<IdempotencyKey, (Fingerprint, SharedTask<Result<Arc<str>, Error>>)>;
 
-/// What a caller is told of a payment that was started.
+/// What a caller gets of a payment that was started.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     /// The gateway's object, and where the payer goes, as JSON.
@@ -157,7 +157,7 @@ impl Starter {
     /// it is under way waits for it too. It goes on when the caller stops waiting.
     ///
     /// # Errors
-    /// Each knows its [`Outcome`]. After an error the key is free again: nobody was told of a payment.
+    /// Each knows its [`Outcome`]. After an error the key is free again: nobody has heard of a payment.
     pub(crate) async fn start(&self, request: Request, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
         let (task, is_replayed) = match key {
             None => (self.launch(request, None), false),

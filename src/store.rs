@@ -1,5 +1,5 @@
 //! What must not be forgotten: the payments started here, what was answered under which key, what the app is still to
-//! be told of; and the last that is known of each watch code.
+//! hear of; and the last that is known of each watch code.
 //!
 //! All of it is in memory, and read there. With a file each event is written down first, and becomes true when that is
 //! done: nobody hears of what a crash could take back.
@@ -79,7 +79,7 @@ pub(crate) struct Store {
     state: Arc<Mutex<State>>,
     /// `None`: all is forgotten when the process ends.
     file: Option<File>,
-    /// Makes messages to the app out of what happens; `None` where the app is not to be told.
+    /// Composes the messages to the app; `None` where the app gets none.
     compose: Option<Compose>,
     position: watch::Receiver<u64>,
 }
@@ -88,8 +88,8 @@ pub(crate) struct Store {
 pub(crate) type Compose = fn(Kind, &StoredPayment, Option<&Report>, Timestamp) -> String;
 
 impl Store {
-    /// Opens it, with room for so many watch codes. Answers under a key, and finished payments, are kept for `ttl`.
-    /// With `compose` the app is told what happens. `readiness` has a check of this room's, which fails while nothing can be
+    /// Opens it, with room for `room` watch codes. Answers under a key, and finished payments, are kept for `ttl`.
+    /// With `compose` the app gets messages. `readiness` has a check of this room's, which fails while nothing can be
     /// written.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Store {
         self.state().answers.get(key, self.ttl)
     }
 
-    /// Whether so many more keys can be kept.
+    /// Whether `more` further keys can be kept.
     pub(crate) fn has_keys(&self, more: usize) -> bool {
         self.state().answers.len() + more <= MAX_KEYS
     }
@@ -200,7 +200,7 @@ impl Store {
         settled
     }
 
-    /// This payment is not polled in the background any more: the app is told of it once, if it is told anything.
+    /// This payment is not polled in the background any more: the app gets one message about it, if it gets messages.
     pub(crate) async fn polling_ended(&self, code: &WatchCode) {
         if self.compose.is_none() {
             return;
@@ -217,7 +217,7 @@ impl Store {
                 return;
             }
             let delivery = self.delivery(&mut state, Kind::PollingEnded, &stored, report);
-            // Ahead of its being written: nobody is told it a second time meanwhile.
+            // Set before it is written, so that no second message is made meanwhile.
             if let Some(record) = state.records.get_mut(code) {
                 record.polling_ended = true;
             }
@@ -246,12 +246,12 @@ impl Store {
         self.state().journal.position()
     }
 
-    /// Tells when something is written into the journal.
+    /// Changes when something is written into the journal.
     pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.position.clone()
     }
 
-    /// What was written after that position, the oldest first, at most so many.
+    /// What was written after that position, the oldest first, at most `limit`.
     ///
     /// # Errors
     /// When the journal does not reach back so far.

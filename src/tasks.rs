@@ -25,7 +25,7 @@ impl SharedTasks {
     ) -> SharedTask<T> {
         let (done, task) = watch::channel(None);
         // Spawned, because work that costs money is not to be cancelled with the wish for its answer. The task owns
-        // the sender: who waits is told when it ends, in whatever way.
+        // the sender: those who wait notice its end, in whatever way it comes.
         self.0.spawn(async move {
             done.send_replace(Some(work.await));
         });

@@ -67,8 +67,8 @@ struct Inner {
 }
 
 impl StatusPoller {
-    /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for it: the app is to
-    /// be told.
+    /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for
+    /// it: there are messages to the app to be made.
     pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, owes: bool) -> Self {
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
@@ -269,7 +269,7 @@ impl Inner {
             && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable))
             && (state.followed.contains_key(code) || known())
         {
-            // Once, however many are waiting; who has nothing to fall back on is told, and that is logged there.
+            // Once, however many are waiting; a caller with nothing to fall back on gets the error, which is logged there.
             tracing::warn!(%error, "no new answer about a payment: the last known one is served while it is young enough");
         }
         outcome

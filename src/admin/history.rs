@@ -1,4 +1,4 @@
-//! The last hour: a few numbers of the registry, kept every few seconds, and told by the minute.
+//! The last hour: a few numbers of the registry, kept every few seconds, and shown by the minute.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(20);
 /// Points that are kept: an hour of them.
 const KEPT: usize = 180;
 
-/// The minutes that are told of, the present one included.
+/// The minutes that are shown, the present one included.
 pub(super) const MINUTES: usize = 60;
 
 /// A number for each minute, the present one last; `None` where nothing is known.
@@ -43,7 +43,7 @@ pub(super) struct Point {
 pub(super) struct Hour(Vec<(Option<usize>, Point)>);
 
 impl Point {
-    /// What the registry told at that moment.
+    /// The values of the registry at that moment.
     pub(super) fn new(at: Instant, samples: &Samples) -> Self {
         Self {
             at,

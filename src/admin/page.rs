@@ -1,4 +1,4 @@
-//! The operator's page: what `/status` tells, for people. One file without a script; it asks for itself again.
+//! The operator's page: the content of `/status`, for people. One file without a script; it asks for itself again.
 
 use std::sync::LazyLock;
 

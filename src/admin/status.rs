@@ -1,4 +1,4 @@
-//! What the operator is told: gathered at one moment, and served as JSON or as a page.
+//! The status of the sidecar: gathered at one moment, and served as JSON or as a page.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::gateway::Health;
 use crate::hardening::Hardening;
 use crate::telemetry::Samples;
 
-/// Open payments are told of in groups: of less than each of these ages, and older ones.
+/// Open payments are counted in groups: of less than each of these ages, and older ones.
 const AGES: [u64; 5] = [60, 600, 3600, 6 * 3600, 24 * 3600];
 
 /// `/status`: fields are added here, never renamed. `null` is what is not known.
@@ -29,7 +29,7 @@ pub(super) struct Status {
     pub(super) polls: Polls,
     pub(super) starts: Starts,
     pub(super) refused: Counts,
-    /// `null` where the app is not to be told.
+    /// `null` where no webhook is configured.
     pub(super) webhooks: Option<Webhooks>,
     pub(super) gateway: Gateway,
     pub(super) secret: Secret,

@@ -24,7 +24,7 @@ struct Subject {
     watch_code: Option<String>,
 }
 
-/// One page of what the app was told, or is to be, the newest first.
+/// One page of the messages to the app, the newest first.
 pub(super) fn deliveries(store: &Store, pages: &Pages, query: &str) -> Result<Response<Body>, Problem> {
     let Query { limit, after, .. } = Query::parse(query, &["limit", "after"])?;
     let find = |most| store.deliveries_before(after, most);

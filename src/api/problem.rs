@@ -1,4 +1,4 @@
-//! Errors as HTTP tells them: `application/problem+json` (RFC 9457). Here and nowhere else an error gets a status.
+//! Errors in HTTP: `application/problem+json` (RFC 9457). Here and nowhere else an error gets a status.
 
 mod code;
 
@@ -23,7 +23,7 @@ pub(super) struct Problem {
     pub(super) code: ErrorCode,
     /// What to do about it.
     pub(super) detail: String,
-    /// Of a start: whether the gateway may have done it. Told only where a start was asked for.
+    /// Of a start: whether the gateway may have done it. Shown only where a start was asked for.
     pub(super) outcome: Option<Outcome>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
@@ -76,7 +76,7 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here.")) }
     }
 
-    /// Of this route: whether a payment was started is told only where one was to be, and there what it means.
+    /// Of this route: whether a payment was started is shown only where one was to be, and there what it means.
     pub(super) fn of(mut self, route: Route) -> Self {
         match (route, self.outcome) {
             (Route::Start, Some(Outcome::Unknown)) => self.detail.push_str(

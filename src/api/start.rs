@@ -11,7 +11,7 @@ use crate::start::{Reply, Starter};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What can be told from the headers: before a byte of the body is read.
+/// What the headers alone show, checked before a byte of the body is read.
 pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_json = |value: &HeaderValue| {

@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// nginx, and others who read it, would keep a stream back until their buffer is full.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What a stream tells.
+/// Where the messages of a stream come from.
 pub(super) trait Source: Send + 'static {
     /// The next event; `None` when there will be no more. Whoever stops waiting for it loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<String>> + Send;
@@ -74,7 +74,7 @@ impl<S: Source> Stream<S> {
                 biased;
                 interrupted = self.interruption.comes() => {
                     self.stage = Stage::Over;
-                    // Whoever comes back over it would be told that the sidecar drains, and an `EventSource` takes
+                    // Whoever comes back over it would get `draining`, and an `EventSource` takes
                     // that for the end.
                     self.interruption.close_after();
                     // All of them come back to the next sidecar: not all at once.

@@ -166,7 +166,7 @@ async fn wait_for_change(
             None => {
                 let slot = waiters.take(&Kind::LONG_POLL)?;
                 let (subscription, _) = waiting.insert((poller.subscribe(code), slot));
-                // What changed since the answer is told now.
+                // What changed since the answer is returned now.
                 answer = subscription.now().unwrap_or(answer);
                 continue;
             }
@@ -187,7 +187,7 @@ async fn wait_for_change(
     Ok(answer?)
 }
 
-/// So long the gateway is waited for to say whether there is anything to stream.
+/// Longest wait for the gateway to say whether there is anything to stream.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Every state of this payment from now on, until the final one.
@@ -200,7 +200,7 @@ pub(super) async fn stream(
 ) -> Response<Body> {
     if let Some(last) = last_event(question.headers) {
         // Only the gateway may know that this was the final one: after a restart there is nothing in memory, and what
-        // another sidecar has told may be news here.
+        // another sidecar has sent may be news here.
         let known = match poller.last(question.code).filter(|known| known.report.status.is_final()) {
             Some(known) => Some(known),
             // The head of a stream comes at once, however long the gateway takes.
@@ -213,7 +213,7 @@ pub(super) async fn stream(
             answer.report.status.is_final() && answer.report.fingerprint.to_string() == last.trim_matches('"')
         };
         if known.is_some_and(has_it) {
-            // Tells an `EventSource` not to come back (WHATWG HTML, section 9.2.3).
+            // Keeps an `EventSource` from coming back (WHATWG HTML, section 9.2.3).
             let mut nothing_more = Response::new(server::full(""));
             *nothing_more.status_mut() = StatusCode::NO_CONTENT;
             return nothing_more;
@@ -261,7 +261,7 @@ impl Source for Changes {
             if self.asked {
                 self.subscription.changed().await;
             } else {
-                // What was known was told at once; what this answers, the subscription tells.
+                // What was known was sent at once; what this returns comes through the subscription.
                 let asked = self.poller.ask(&self.code, false).await;
                 self.asked = true;
                 if let Err(error) = asked
@@ -279,7 +279,7 @@ impl Changes {
     fn end(&mut self, error: Error) -> String {
         self.over = true;
         let problem = Problem::from(error).of(Route::Watch).body(&self.request_id);
-        // An `EventSource` comes back whatever it is told: not every second.
+        // An `EventSource` comes back whatever the answer is: not every second.
         format!("event: problem\nretry: 60000\ndata: {problem}\n\n")
     }
 }

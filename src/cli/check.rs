@@ -30,7 +30,7 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
     Exit::Fine
 }
 
-/// Makes a connection to the gateway, and to the app where it is told by webhook.
+/// Makes a connection to the gateway, and to the app where webhooks are configured.
 async fn connect(loaded: &Loaded) -> Result<(), String> {
     let gateway = &loaded.config.gateway;
     let through = gateway.proxy.as_ref().map(|proxy| format!("{proxy} (gateway.proxy)"));

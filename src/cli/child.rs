@@ -1,4 +1,4 @@
-//! The app that `tillgate dev -- CMD` runs: its words are told line by line, signals reach it first, and nothing of it
+//! The app that `tillgate dev -- CMD` runs: its output is passed on line by line, signals reach it first, and nothing of it
 //! is left behind.
 
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ use crate::signals::{Pass, Signal, Signals};
 const GRACE: Duration = Duration::from_secs(2);
 /// How long the last words of the app may take: whoever has left our reach may hold its end of the pipe for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A longer line is told in pieces.
+/// A longer line is passed on in pieces.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// A running app. Its process is killed when this is dropped before its end.
@@ -59,7 +59,7 @@ impl Child {
         Ok(Self { process, group, words, color: environment.wants_color() })
     }
 
-    /// Tells what it says until it has ended, and with it what it had started; gives its exit code, as a shell does.
+    /// Passes its output on until it has ended, and with it what it had started; gives its exit code, as a shell does.
     /// Signals reach it first; a reload is passed on.
     pub(super) async fn attend(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
         let words = self.words.take();
@@ -100,7 +100,7 @@ impl Child {
                 signal = signals.next() => match signal {
                     Signal::Reload => sidecar.on(Signal::Reload),
                     Signal::Terminate | Signal::Interrupt if asked => return self.kill().await,
-                    // The terminal has told the app already, and many an app takes a second one for impatience.
+                    // The terminal has sent it to the app already, and many an app takes a second one for impatience.
                     Signal::Interrupt if self.group.is_none() => asked = true,
                     Signal::Terminate | Signal::Interrupt => {
                         asked = true;
@@ -182,7 +182,7 @@ fn pid(id: u32) -> Option<Pid> {
     Pid::from_raw(id.cast_signed())
 }
 
-/// As shells tell it: 128 and the number of the signal that ended it.
+/// As in a shell: 128 and the number of the signal that ended it.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)

@@ -1,4 +1,4 @@
-//! `tillgate deliveries`: what the app was told, or is to be, as the running sidecar knows it.
+//! `tillgate deliveries`: the messages to the app, as the running sidecar knows them.
 
 use std::path::Path;
 

@@ -237,7 +237,7 @@ impl Connector {
             }
             None => return Err(late(Step::Tcp)),
         };
-        // Without it small writes wait for acknowledgements; a connection that cannot be told so works all the same.
+        // Without it small writes wait for acknowledgements; a connection without the option works all the same.
         let _ = tcp.set_nodelay(true);
         if let Some(proxy) = &self.proxy {
             let to = self.target.host_and_port();

@@ -112,7 +112,7 @@ impl Exchange {
         Read { head: self.head, body: Bytes::new(), cut: Some(cut), stream: None }
     }
 
-    /// Reads the body, at most so many bytes of it.
+    /// Reads the body, at most `max_bytes` of it.
     pub(super) async fn read(self, max_bytes: usize, deadline: Instant) -> Read {
         let Self { head, mut body, mut sender, mut driver, side } = self;
         let mut bytes = BytesMut::new();

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatibl
 use super::Side;
 use crate::text;
 
-/// Names of a certificate that are told: it may have thousands.
+/// Most names of a certificate that are shown: it may have thousands.
 const MAX_NAMES: usize = 3;
 
 /// What went wrong, with all its causes: the outermost alone says "connection error".

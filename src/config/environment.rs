@@ -18,7 +18,7 @@ pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-/// The variables that this process was started with, and the sockets that they tell of.
+/// The variables that this process was started with, and the sockets that they name.
 pub(crate) struct Environment {
     variables: Vec<(String, OsString)>,
     inherited: Vec<Socket>,
@@ -72,7 +72,7 @@ impl Environment {
         }
     }
 
-    /// Who started us, and wants to be told how it goes (sd_notify(3), sd_watchdog_enabled(3)).
+    /// The service manager that started us, if it wants notifications (sd_notify(3), sd_watchdog_enabled(3)).
     pub(crate) fn service_manager(&self) -> io::Result<SdNotify> {
         let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(SdNotify::default()) };
         let meant = self.number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));

@@ -222,7 +222,7 @@ impl Reading {
     }
 
     /// The configuration of all values that fit; the others are diagnostics. Each is tried alone over the defaults, and each
-    /// item of a list too, so that every one that does not fit is told: a parser stops at the first.
+    /// item of a list too, so that every one that does not fit is reported: a parser stops at the first.
     pub(super) fn extract(&mut self) -> Config {
         let defaults = figment(&self.defaults);
         let mut all = defaults.clone();

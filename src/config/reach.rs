@@ -1,4 +1,4 @@
-//! Where a running sidecar is, as far as its configuration tells: for the commands that talk to it.
+//! Where a running sidecar is, by its configuration: for the commands that talk to it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::file;
 use crate::server::{Address, ListenAddr};
 use crate::text::FilePath;
 
-/// Where the admin listener of a running sidecar is, as far as this configuration tells: other diagnostics do not matter.
+/// Where the admin listener of a running sidecar is, by this configuration: other diagnostics do not matter.
 pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Diagnostic>> {
     let config = part(path, environment, "admin.")?;
     Ok(config.admin.address.unwrap_or(Address::Localhost(8701)))

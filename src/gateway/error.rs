@@ -13,7 +13,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// A call that failed. `Clone`, because everyone who joined it is told.
+/// A call that failed. `Clone`, because everyone who joined it gets it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no secret yet.
@@ -28,7 +28,7 @@ pub(crate) enum Error {
     /// An answer that is none.
     #[error("{0}")]
     BadAnswer(BadAnswer),
-    /// It asks for patience, for so long if it says so.
+    /// It asks for a pause, and may say how long.
     #[error("the gateway is busy")]
     Busy(GatewayMessage, Option<Duration>),
     /// It does not want this payment.

@@ -13,17 +13,17 @@ use super::wire::{self, Answer, Scrubbed};
 /// A start that the gateway took: code, watch code, and the object as a caller gets it.
 ///
 /// # Errors
-/// All that a caller is told instead.
+/// What a caller gets instead.
 pub fn started(status: u16, body: &[u8], secret: &str) -> Result<(String, String, String), String> {
     let started = scrubbed(status, body, secret, wire::started)?;
     let answer = crate::json::Json::Object(started.answer).to_string();
     Ok((started.code.to_string(), started.watch_code.to_string(), answer))
 }
 
-/// The status of a payment, the object as a caller gets it, and what tells one state of it from another.
+/// The status of a payment, the object as a caller gets it, and its fingerprint.
 ///
 /// # Errors
-/// All that a caller is told instead.
+/// What a caller gets instead.
 pub fn watched(status: u16, body: &[u8], secret: &str) -> Result<(String, String, [u8; 16]), String> {
     let code = "watch_1".parse().map_err(|_| "a code")?;
     let report = scrubbed(status, body, secret, |answer| wire::report(&code, answer))?;

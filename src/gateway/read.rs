@@ -54,7 +54,7 @@ pub(super) fn read(status: u16, content_type: Option<&str>, body: &[u8], scrubbe
             let message = message_in(&object).map(str::to_owned);
             (Ok(Fields { object, repeated }), message)
         }
-        // A yes that cannot be used may have the code of a payment anywhere in it, and nobody may be told of that.
+        // A yes that cannot be used may have the code of a payment anywhere in it, and nobody may see that.
         other if (200..300).contains(&status) => (Err(other.err().unwrap_or(json::NO_OBJECT)), None),
         Ok((Json::Text(text), _)) => (Err(json::NO_OBJECT), Some(text)),
         other => {

@@ -161,7 +161,7 @@ impl<'a> Needles<'a> {
     }
 }
 
-/// The parts of the text that have only such characters, and at least so many bytes.
+/// The parts of the text that have only such characters, and at least that many bytes.
 fn runs(text: &str, least: usize, is_in: impl Fn(char) -> bool) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     let runs = text.split(move |c| !is_in(c)).map(move |run| {

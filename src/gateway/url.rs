@@ -16,7 +16,7 @@ impl FromStr for BaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The parser forgives `https:/pay.example` and `https:///pay.example`; a typing mistake in an address is told.
+        // The parser forgives `https:/pay.example` and `https:///pay.example`; a typing mistake in an address is reported.
         if text.split_once("://").is_none_or(|(_, rest)| rest.starts_with('/')) {
             return Err("this is not an http(s) URL".to_owned());
         }

@@ -166,7 +166,7 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
         _ => return Err(answer.into_refusal()),
     };
     let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, gateway_message.clone()));
-    // The guide's answer names none; one that does must not be another payment's, told on a connection that has got out
+    // The guide's answer names none; one that does must not be another payment's, sent on a connection that has got out
     // of step.
     let other = field("watch_code")?.filter(|other| !other.is_null());
     if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {

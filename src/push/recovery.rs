@@ -20,12 +20,12 @@ use crate::store::LastTries;
 
 /// Tries under way at the same time: an app that is slow with one message gets the others all the same.
 const AT_ONCE: usize = 16;
-/// For so long nothing succeeds from an app that is away.
+/// An app is away when nothing has succeeded for this time.
 const AWAY_AFTER: Duration = Duration::from_secs(60);
-/// A try holds up others for at most so long: while the app is away, and when it is back.
+/// Longest that a try holds up others: while the app is away, and when it is back.
 const HOLDS_UP_FOR: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// How the app is doing. Knows no clock: each moment is told to it, none before the last.
+/// How the app is doing. Knows no clock: each moment is an argument, none before the last.
 pub(super) struct Recovery {
     /// The last success.
     taken: Option<Instant>,
@@ -33,7 +33,7 @@ pub(super) struct Recovery {
     failing: Option<Instant>,
     /// The app is back since this moment.
     back_since: Option<Instant>,
-    /// Of the tries that began since then, so many may be under way.
+    /// How many of the tries that began since then may be under way.
     limit: usize,
     /// When each try began that is under way.
     under_way: Vec<Instant>,
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// So many tries, each of which has failed by the next, which is this much later.
+    /// A number of tries, each of which has failed by the next, which is this much later.
     fn away(tries: u64, step: Duration) -> (Recovery, Instant) {
         let (mut recovery, mut now) = (Recovery::resumed(LastTries::default()), clock::now());
         for _ in 0..tries {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{clock, random};
 
-/// What a refusal tells of the grammar, for those who have no page at hand.
+/// The grammar as a refusal explains it, for those who have no page at hand.
 pub(super) const GRAMMAR: &str = "A fault is OP:ITEM[,ITEM]…, OP is start or watch; ITEM is at most one kind \
     (such as status=500, reset, truncate, hang) and any of delay=2s, rate=0.1, count=3";
 

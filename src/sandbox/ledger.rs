@@ -78,7 +78,7 @@ pub(super) struct Payment {
     pub(super) amount: Amount,
     pub(super) created_at: Timestamp,
     paid_at: Option<Timestamp>,
-    /// When it counts as paid if nobody pays: on the clock that decides, and as the time that is told. Nothing runs
+    /// When it counts as paid if nobody pays: on the clock that decides, and as the time that is shown. Nothing runs
     /// for it; who reads it works it out.
     due: Option<(Instant, Timestamp)>,
 }

@@ -82,7 +82,7 @@ impl Reply {
 }
 
 impl Reply {
-    /// The answer as this kind of fault leaves it. `echo` is the field that tells too much, where one does.
+    /// The answer as this kind of fault leaves it. `echo` is the field that reveals too much, where one does.
     pub(super) async fn spoilt(self, kind: Kind, echo: (&'static str, String)) -> Result<Response<Body>, Reset> {
         let reply = match kind {
             Kind::Reset => return Err(Reset),

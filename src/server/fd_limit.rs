@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What else is open at most: connections over the limit that are told so, the admin listener's, those to the gateway
+/// What else is open at most: connections over the limit that get an answer, the admin listener's, those to the gateway
 /// and to the app, and files.
 const OTHERS: u64 = 1024;
 
-/// How many of so many connections there is room for. The system's soft limit is raised for them as far as its hard
+/// How many of these connections there is room for. The system's soft limit is raised for them as far as its hard
 /// one lets us: it is as low as 1024 for the sake of programs that use select(2).
 pub(crate) fn room_for(connections: NonZeroU32) -> NonZeroU32 {
     let (wished, limit) = (u64::from(connections.get()) + OTHERS, getrlimit(Resource::Nofile));

@@ -30,7 +30,7 @@ pub(super) struct Gate<S> {
     verdicts: Verdicts,
     /// Read, and not yet handed on. An idle connection holds none.
     raw: BytesMut,
-    /// Looked at: so many of `raw`'s first bytes hyper may have.
+    /// How many of `raw`'s first bytes have been checked: hyper may have them.
     passed: usize,
     state: State,
     /// What the connection is refused for whatever it says.

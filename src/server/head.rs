@@ -17,7 +17,7 @@ const MAX_TARGET: usize = 8 * 1024;
 /// Where the body of a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes.
+    /// After that number of bytes.
     Length(u64),
     /// Where its chunks say so.
     Chunked,

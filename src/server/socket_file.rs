@@ -158,7 +158,7 @@ fn furnish(path: &Path, group: u32) -> io::Result<Id> {
     settled(&held, group)
 }
 
-/// Not every file system keeps what it is told.
+/// Not every file system keeps the mode that is set.
 fn settled(held: &File, group: u32) -> io::Result<Id> {
     let now = held.metadata()?;
     if now.gid() != group || now.mode() & 0o7777 != MODE {

@@ -16,7 +16,7 @@ const ENOUGH: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct WriteTimeout {
     timer: Option<Pin<Box<Sleep>>>,
-    /// So many bytes since the timer runs.
+    /// Bytes taken since the timer runs.
     taken: usize,
 }
 

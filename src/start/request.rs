@@ -79,7 +79,7 @@ impl Request {
         json::fingerprint(&Json::Array(meaning).to_string())
     }
 
-    /// Checks in the order of the contract; the first fault is told.
+    /// Checks in the order of the contract; the first fault is reported.
     pub(super) fn parse(body: &[u8], bounds: &Bounds) -> Result<Self, BadRequest> {
         let object = json::parse_object(body).map_err(BadRequest::InvalidJson)?;
         if json::get(&object, SECRET).is_some() {

@@ -12,11 +12,11 @@ use crate::clock;
 
 /// Events that are written at once.
 const MOST: usize = 256;
-/// While other payments are being started, the writer waits at most so long for them: a fast disk would get a write for
+/// While other payments are being started, the writer waits at most this long for them: a fast disk would get a write for
 /// each otherwise.
 const WINDOW: Duration = Duration::from_millis(3);
 
-/// What the writer is told.
+/// What is sent to the writer.
 pub(super) enum Message {
     /// To write this down, and who waits for it.
     Keep(Noted, oneshot::Sender<Result<(), WriteFailed>>),

@@ -1,4 +1,4 @@
-//! What the app is still to be told of, as the one sees it who posts it.
+//! The messages that are still to be posted, as the room that posts them sees them.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Store {
         state.outbox.take_due(clock::now()).ok_or_else(|| state.outbox.next_due())
     }
 
-    /// Rings when there may be more to post than [`Self::take_due`] told.
+    /// Rings when there may be more to post than [`Self::take_due`] returned.
     pub(crate) fn owes_more(&self) -> Arc<Notify> {
         self.state().outbox.more.clone()
     }
@@ -81,7 +81,7 @@ impl Store {
         }
     }
 
-    /// A message to the app, if it is to be told.
+    /// Composes a message to the app, if the app gets messages.
     pub(super) fn delivery(
         &self,
         state: &mut State,

@@ -22,7 +22,7 @@ pub(super) enum Event {
     Started { stored: Arc<StoredPayment>, position: u64, answer: Option<Arc<Answer>> },
     /// The gateway has given one again that was started before; that was answered under another key.
     Again { answer: Option<Arc<Answer>> },
-    /// The gateway told something new about a payment that was started here; the app is to be told of it.
+    /// The gateway reported something new about a payment that was started here; `delivery` is the message to the app.
     Observed {
         stored: Arc<StoredPayment>,
         observation: Observation,
@@ -30,7 +30,7 @@ pub(super) enum Event {
         position: u64,
         delivery: Option<Arc<Delivery>>,
     },
-    /// It is not polled in the background any more; the app is to be told of it.
+    /// It is not polled in the background any more; `delivery` is the message to the app.
     PollingEnded { stored: Arc<StoredPayment>, observation: Option<Observation>, delivery: Option<Arc<Delivery>> },
     /// A delivery is in another state.
     Delivery(Arc<Delivery>),
@@ -77,7 +77,7 @@ impl Event {
         }
     }
 
-    /// What the app is to be told, or how far that has come.
+    /// The message to the app, new or changed.
     pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
         match self {
             Self::Observed { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),

@@ -106,7 +106,7 @@ pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, Strin
     Ok((Opened { path, _claim: claim, database: Some(database), lived, broken }, run))
 }
 
-/// What redb finds in a file that is none of its own, or shorter than it was, it tells as an error of the system.
+/// redb reports a file that is not its own, or that was cut short, as an error of the system.
 fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

@@ -9,7 +9,7 @@ use crate::payment::Report;
 /// Changes that are kept.
 pub(super) const ROOM: usize = 4096;
 
-/// A payment was started, or the gateway told something new about it.
+/// A payment was started, or the gateway reported something new about it.
 #[derive(Clone)]
 pub(crate) struct Change {
     /// Its place in the order of all changes, from 1.
@@ -49,14 +49,14 @@ impl Journal {
         self.changes.push_back(change);
     }
 
-    /// Nothing up to this position can be told.
+    /// Nothing up to this position can be read any more.
     pub(super) fn begin_after(&mut self, position: u64) {
         self.changes.clear();
         self.reach = position;
         self.position = position;
     }
 
-    /// What came after that position, the oldest first, at most so many.
+    /// What came after that position, the oldest first, at most `limit`.
     pub(super) fn after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
         if !(self.reach..=self.position).contains(&position) {
             return Err(OutOfReach);

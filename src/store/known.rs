@@ -25,11 +25,11 @@ pub(crate) struct Record {
     pub(crate) stored: Option<Arc<StoredPayment>>,
     /// The last answer of the gateway, if there was one.
     pub(crate) observation: Option<Observation>,
-    /// The app was told, or is about to be, that this payment is not polled in the background any more.
+    /// A message says, or is about to say, that this payment is not polled in the background any more.
     pub(crate) polling_ended: bool,
 }
 
-/// An answer, and when it was asked for: what happened after that moment it cannot tell.
+/// An answer, and when it was asked for: it says nothing about what happened after that moment.
 #[derive(Clone)]
 pub(crate) struct Observation {
     pub(crate) report: Arc<Report>,

@@ -8,13 +8,13 @@ use crate::clock;
 use crate::payment::Status;
 
 impl Store {
-    /// Open payments that were started after that one, in the order of their start, at most so many.
+    /// Open payments that were started after that one, in the order of their start, at most `limit`.
     pub(crate) fn open_after(&self, number: u64, limit: usize) -> Vec<Known> {
         let state = self.state();
         state.open.range(number + 1..).take(limit).map(|(_, stored)| state.known(stored)).collect()
     }
 
-    /// Payments that were started before that one, the newest first, at most so many; of that status, if one is given.
+    /// Payments that were started before that one, the newest first, at most `limit`; of that status, if one is given.
     pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
         let state = self.state();
         let mut open = state.open.range(..number).rev().map(|(_, stored)| stored).peekable();
@@ -48,7 +48,7 @@ impl Store {
         (groups, rest)
     }
 
-    /// Messages before that one, the newest first, at most so many.
+    /// Messages before that one, the newest first, at most `limit`.
     pub(crate) fn deliveries_before(&self, number: u64, limit: usize) -> Vec<Arc<Delivery>> {
         self.state().outbox.before(number).take(limit).cloned().collect()
     }

@@ -56,7 +56,7 @@ impl Lived {
         self.opened.now + milliseconds(mark.saturating_sub(self.before)).min(by_wall).min(LONGEST_WAIT)
     }
 
-    /// When a wait of this length is over that the wall clock alone tells the end of.
+    /// The end of a wait of this length that is known by the wall clock alone.
     pub(super) fn due_by_wall(&self, wait: Duration, wall: Timestamp) -> Instant {
         let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         self.due(self.before.saturating_add(wait), wall)
@@ -100,7 +100,7 @@ mod tests {
             let second = Lived::new(opened, first.mark(written.now));
             let waits = second.due(mark, wall) - opened.now;
             prop_assert!(waits <= milliseconds(wait));
-            // It was shut for so long, says the clock.
+            // The time for which it was shut, by the wall clock.
             let shut = walls.1 - (walls.0 + ran);
             if shut <= 0 {
                 prop_assert_eq!(waits, milliseconds(wait));

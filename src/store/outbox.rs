@@ -1,4 +1,4 @@
-//! What the app is still to be told of.
+//! The messages to the app.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As it is told.
+    /// Its name outside.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Completed => "payment.completed",
@@ -65,7 +65,7 @@ impl Delivery {
     }
 }
 
-/// How the app has been doing, as far as the messages that are still there tell.
+/// How the app has been doing, by the messages that are still there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LastTries {
     /// When it took one last.
@@ -86,7 +86,7 @@ pub(crate) enum DeliveryState {
 }
 
 impl DeliveryState {
-    /// As it is told.
+    /// Its name outside.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Due(_) => "pending",
@@ -180,7 +180,7 @@ impl Outbox {
         self.away = Some(away);
     }
 
-    /// Of at most so many messages after that one, those which are due again sooner because the app is back, as they
+    /// Of at most `limit` messages after that one, those which are due again sooner because the app is back, as they
     /// were and as they are to be; and the last that was looked at, if there may be more.
     pub(super) fn hastened(&self, after: u64, limit: usize) -> (Vec<(Arc<Delivery>, Delivery)>, Option<u64>) {
         let (mut found, mut last) = (Vec::new(), None);
@@ -224,8 +224,7 @@ impl Outbox {
         self.all.range(..number).rev().map(|(_, delivery)| delivery)
     }
 
-    /// Forgets those about which nothing is to be done any more, and has not been for so long, or that are too many;
-    /// gives their numbers.
+    /// Forgets finished messages that are older than `ttl`, or that are too many; returns their numbers.
     pub(super) fn sweep(&mut self, ttl: Duration) -> Vec<u64> {
         let finished = self.all.values().filter_map(|delivery| match delivery.state {
             DeliveryState::Delivered(at) | DeliveryState::Failed(at) => Some((delivery.number, at)),
@@ -330,7 +329,7 @@ mod tests {
             prop_assert_eq!(count, before.len());
         }
 
-        /// What fails after its return waits as long as it is told to.
+        /// What fails after its return waits as long as its own backoff says.
         #[test]
         fn a_message_that_fails_again_is_not_due_again_by_the_same_return(wait in 1_u64..100) {
             let now = clock::now();

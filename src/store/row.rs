@@ -49,7 +49,7 @@ pub(super) struct PaymentRow {
     watch_code: String,
     amount: u64,
     started_at: i64,
-    /// What the gateway told last.
+    /// What the gateway reported last.
     report: Option<String>,
     asked_at: Option<i64>,
     #[serde(default)]
@@ -226,7 +226,7 @@ impl DeliveryRow {
     fn times(&self, lived: Lived) -> Result<DeliveryTimes, Unreadable> {
         let (at, created_at) = (time(self.at)?, time(self.created_at)?);
         let Some(marks) = self.marks else {
-            // No older than so many steps, and never longer to wait than one, whatever the clock said.
+            // No older than its number of steps, and never longer to wait than one, whatever the clock said.
             let most = LONGEST_STEP.saturating_mul(self.tries);
             let age = Duration::try_from(at.duration_since(created_at)).unwrap_or_default().min(most);
             let due = lived.due_by_wall(age.min(LONGEST_STEP), at);

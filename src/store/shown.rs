@@ -4,7 +4,7 @@ use super::StoredPayment;
 use crate::json::{self, Json, Object};
 use crate::payment::{Report, Status};
 
-/// The guide's fields, null where they are not known yet, what else the gateway told, and both codes.
+/// The guide's fields, null where they are not known yet, what else the gateway reported, and both codes.
 pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
     // A report's body is an object: it was one when it came.
     let mut object = report.and_then(|report| json::parse_object(report.body.as_bytes()).ok()).unwrap_or_default();
@@ -14,7 +14,7 @@ pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
         }
     };
     default("status", Json::Text(Status::Created.to_string()));
-    // Once the gateway has answered its amount is its own: where it tells none, none is made up.
+    // Once the gateway has answered its amount is its own: where it names none, none is made up.
     let amount = report.map_or_else(|| Json::Literal(stored.payment.amount.to_string().into()), |_| Json::null());
     default("amount", amount);
     for name in ["merchant", "created_at", "completed_at"] {

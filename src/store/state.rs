@@ -23,7 +23,7 @@ use crate::payment::{Report, Status, WatchCode};
 
 pub(super) struct State {
     room: usize,
-    /// The app is told what happens to payments.
+    /// The app gets messages about payments.
     tells: bool,
     ttl: Duration,
     pub(super) records: HashMap<WatchCode, Record>,
@@ -292,7 +292,7 @@ impl State {
         let free = |stored: &&Arc<StoredPayment>| {
             let code = &stored.payment.watch_code;
             let ended = || self.records.get(code).is_none_or(|record| record.is_final() || record.polling_ended);
-            // The app waits for what it is to be told of.
+            // A payment whose message the app still waits for stays.
             !self.pinned.contains(code) && !self.outbox.owes(stored.number) && (!self.tells || ended())
         };
         let rows = [&self.open, &self.closed];

@@ -64,7 +64,7 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Li
         state.numbers.payment = state.numbers.payment.max(change.payment);
         match state.by_number(change.payment) {
             Some(stored) => state.change(Change { position, stored, report: change.report()? }),
-            // That payment is not kept any more: nothing before this can be told without a gap.
+            // That payment is not kept any more: nothing before this can be read without a gap.
             None => state.journal.begin_after(position),
         }
     }

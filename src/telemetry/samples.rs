@@ -1,4 +1,4 @@
-//! What the registry holds at one moment, as numbers: for pages of our own, which tell nothing that a scraper could not
+//! What the registry holds at one moment, as numbers: for pages of our own, which show nothing that a scraper could not
 //! know too.
 
 use prometheus_client::registry::Registry;
@@ -14,7 +14,7 @@ pub(crate) struct Sample<'a> {
     pub(crate) number: &'a str,
 }
 
-/// A distribution, as far as its buckets tell.
+/// A distribution, as far as its buckets show it.
 #[derive(Default)]
 pub(crate) struct Histogram {
     /// Upper bounds, the last one infinite, and how many were at most so large.

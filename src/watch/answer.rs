@@ -17,10 +17,10 @@ pub(crate) struct Answer {
     pub(crate) how: How,
 }
 
-/// How an answer was come by, as RFC 9211 tells it.
+/// How an answer was come by, as RFC 9211 names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// From memory, which is fresh for so long still; a final answer is fresh for ever.
+    /// From memory, and how long it stays fresh; a final answer is fresh for ever.
     Hit {
         /// `None`: for ever.
         fresh_for: Option<Duration>,

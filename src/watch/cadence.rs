@@ -10,7 +10,7 @@ const WAITED_FOR: Duration = Duration::from_secs(2);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// The same, while somebody waits for it.
 const LONGEST_BACKOFF_WAITED_FOR: Duration = Duration::from_secs(10);
-/// So long a gateway that fails is left alone at most, if it does not ask for more.
+/// Longest pause after failures of the gateway, if it does not ask for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A gateway that asks for more patience than this wants something else.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);

@@ -15,9 +15,9 @@ const PAGE: usize = 64;
 /// A reader of all changes: while it lives all open payments are polled.
 pub(crate) struct ChangeFeed {
     inner: Arc<Inner>,
-    /// The journal's position up to which everything was told, or stands in what is told of the present state.
+    /// The journal's position up to which everything was sent, or is part of the present state that is sent.
     position: u64,
-    /// While the present state is being told: the last payment that was, and how many.
+    /// While the present state is being sent: the last payment sent, and how many were.
     present: Option<(u64, u64)>,
     waiting: VecDeque<Event>,
     changed: watch::Receiver<u64>,
@@ -48,7 +48,7 @@ impl ChangeFeed {
         });
         let (position, present) = match resumed {
             Some((position, within)) if inner.store.changes_after(position, 0).is_ok() => {
-                // Cut off within the present state: once more, and then what has happened since it was told.
+                // Cut off within the present state: once more, and then what has happened since it was sent.
                 (position, within.then_some((0, 0)))
             }
             _ => (inner.store.position(), Some((0, 0))),

@@ -76,7 +76,7 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             };
             tries.again_after(error.clone()).await?;
-            // No permit for a repeat: then the failure that made it necessary is what there is to tell.
+            // No permit for a repeat: then the failure that made it necessary is the result.
             permit = self.permit(rank, tries.deadline).await.ok_or(error)?;
         }
     }

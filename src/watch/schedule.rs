@@ -23,7 +23,7 @@ const FAR_AWAY: Duration = Duration::from_secs(3600);
 /// How often the background looks whether there is a secret by now.
 const SECRET_AGAIN: Duration = Duration::from_secs(1);
 
-/// After so long without another failure it is as if there was none.
+/// A failure is forgotten after this time without another one.
 const REMEMBERED_FOR: Duration = Duration::from_secs(120);
 
 /// Calls about one payment that failed, one after the other: remembered also when nobody waits for it any more, so that
@@ -84,7 +84,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
             let has_feed = inner.state().feeds > 0;
             tokio::select! {
                 () = inner.bell.notified() => {}
-                // Maybe a new payment. The store, which tells, lives as long as the poller.
+                // Maybe a new payment. The sender is in the store, which lives as long as the poller.
                 _ = starts.changed(), if has_feed => {}
                 () = clock::sleep_until(wake_up) => {}
             }

@@ -39,12 +39,12 @@ impl Followed {
         self.news.is_some()
     }
 
-    /// Tells everybody who waits. Only what is new wakes them up.
+    /// Sends the result to all subscriptions. Only what is new wakes them up.
     pub(super) fn tell(&self, result: &Result<Observation, Error>) {
         let Some(news) = &self.news else { return };
         news.send_if_modified(|news| match result {
             Ok(observation) => {
-                // What came before a failure may have been too old to be told.
+                // What came before a failure may have been too old to be sent.
                 let same = news.failed.is_none()
                     && news
                         .observation
@@ -96,7 +96,7 @@ impl Subscription {
         Self { inner, code: code.clone(), news: Some(news) }
     }
 
-    /// The last that is known; `None` while nothing is. From here on [`Self::changed`] tells what is newer.
+    /// The last that is known; `None` while nothing is. From here on [`Self::changed`] waits for what is newer.
     pub(crate) fn now(&mut self) -> Option<Result<Answer, Error>> {
         let news = self.news.as_mut()?.borrow_and_update().clone();
         let Some(failed) = news.failed else {
@@ -109,7 +109,7 @@ impl Subscription {
         Some(observation.map(|observation| Answer { how, ..self.inner.last(&observation) }).ok_or(failed))
     }
 
-    /// Returns when there is something else to tell than [`Self::now`] told.
+    /// Returns when [`Self::now`] would return something else than it did last.
     pub(crate) async fn changed(&mut self) {
         let changed = match &mut self.news {
             Some(news) => news.changed().await.is_ok(),
