@@ -71,11 +71,11 @@ async fn it_shows_a_start_as_the_operator_wants_it() {
 #[test]
 fn its_words_for_errors_are_those_of_the_program() {
     let source = std::fs::read_to_string(file("src/api/problem/code.rs")).unwrap();
-    let row = |line: &str| {
-        let (word, rest) = line.split_once("=> (\"")?.1.split_once("\", ")?;
-        Some((rest.split(',').next()?.to_owned(), word.to_owned()))
+    let row = |row: &str| {
+        let (word, rest) = row.trim_start().strip_prefix('"')?.split_once("\",")?;
+        Some((rest.split(',').next()?.trim().to_owned(), word.to_owned()))
     };
-    let rows: BTreeSet<_> = source.lines().filter_map(row).collect();
+    let rows: BTreeSet<_> = source.split('(').filter_map(row).collect();
     assert!(rows.len() > 30, "the rows are found: {rows:?}");
     let mut told = BTreeSet::new();
     for (path, _, operation) in DOCUMENT.operations() {
