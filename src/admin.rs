@@ -11,7 +11,9 @@ mod tables;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -40,7 +42,9 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { address: Some(Address::Localhost(8701)) }
+        Self {
+            address: Some(Address::Localhost(8701)),
+        }
     }
 }
 
@@ -89,15 +93,20 @@ impl Admin {
         loop {
             next += history::EVERY;
             clock::sleep_until(next).await;
-            self.0.history.keep(Point::new(clock::now(), &Samples::of(&self.0.registry)));
+            self.0
+                .history
+                .keep(Point::new(clock::now(), &Samples::of(&self.0.registry)));
         }
     }
 
     /// The listener as a service.
     pub(crate) fn service<B: Send + 'static>(
         self,
-    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Unpin + Send + 'static
-    {
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Unpin
+    + Send
+    + 'static {
         tower::service_fn(move |request: Request<B>| {
             let admin = self.clone();
             async move {
@@ -106,7 +115,11 @@ impl Admin {
                 headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
                 headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 // Not at info: probes come every few seconds and say nothing.
-                tracing::debug!(path = request.uri().path(), status = response.status().as_u16(), "admin request");
+                tracing::debug!(
+                    path = request.uri().path(),
+                    status = response.status().as_u16(),
+                    "admin request"
+                );
                 Ok(response)
             }
         })
@@ -130,8 +143,13 @@ impl Inner {
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "405: use GET; there is nothing to do here\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            let mut response = text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "405: use GET; there is nothing to do here\n",
+            );
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match request.uri().path() {
@@ -140,38 +158,71 @@ impl Inner {
             "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
             "/metrics" => self.metrics(request.headers()),
             "/status" => self.status(),
-            _ => text(StatusCode::NOT_FOUND, "404: there are /, /livez, /readyz?verbose, /metrics and /status\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "404: there are /, /livez, /readyz?verbose, /metrics and /status\n",
+            ),
         }
     }
 
     fn ready(&self, query: &str) -> Response<Body> {
         let ready = self.readiness.is_ready();
         let mut body = String::new();
-        if query.split('&').any(|part| part.split('=').next() == Some("verbose")) {
+        if query
+            .split('&')
+            .any(|part| part.split('=').next() == Some("verbose"))
+        {
             for (name, ok) in self.readiness.checks() {
-                body.push_str(&if ok { format!("[+]{name} ok\n") } else { format!("[-]{name} not ready\n") });
+                body.push_str(&if ok {
+                    format!("[+]{name} ok\n")
+                } else {
+                    format!("[-]{name} not ready\n")
+                });
             }
         }
         body.push_str(if ready { "ok\n" } else { "not ready\n" });
-        text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+        text(
+            if ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
+            body,
+        )
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
-        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let accept = headers
+            .get(ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .unwrap_or_default();
         let (kind, body) = if accept.contains("application/openmetrics-text") {
-            ("application/openmetrics-text; version=1.0.0; charset=utf-8", telemetry::openmetrics(&self.registry))
+            (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                telemetry::openmetrics(&self.registry),
+            )
         } else {
-            ("text/plain; version=0.0.4; charset=utf-8", telemetry::prometheus(&self.registry))
+            (
+                "text/plain; version=0.0.4; charset=utf-8",
+                telemetry::prometheus(&self.registry),
+            )
         };
         let mut response = text(StatusCode::OK, body.unwrap_or_default());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     }
 
     fn status(&self) -> Response<Body> {
         let (status, _) = self.told();
-        let mut response = text(StatusCode::OK, serde_json::to_string_pretty(&status).unwrap_or_default());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = text(
+            StatusCode::OK,
+            serde_json::to_string_pretty(&status).unwrap_or_default(),
+        );
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 
@@ -179,7 +230,10 @@ impl Inner {
         let (status, hour) = self.told();
         let mut response = text(StatusCode::OK, page::html(&status, &hour));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        );
         headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         response
@@ -204,7 +258,10 @@ fn is_from_here(headers: &HeaderMap) -> bool {
 
 fn rejected(rejection: Rejection) -> Response<Body> {
     match rejection {
-        Rejection::Overloaded => text(StatusCode::SERVICE_UNAVAILABLE, "503: too many connections\n"),
+        Rejection::Overloaded => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "503: too many connections\n",
+        ),
         Rejection::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "408: too slow\n"),
         _ => text(StatusCode::BAD_REQUEST, "400: not a well-formed request\n"),
     }
@@ -213,6 +270,9 @@ fn rejected(rejection: Rejection) -> Response<Body> {
 fn text(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(server::full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }

@@ -115,14 +115,22 @@ impl Api {
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("refused", "Requests answered with an error, by its word", self.0.refused.clone());
+        registry.register(
+            "refused",
+            "Requests answered with an error, by its word",
+            self.0.refused.clone(),
+        );
         self.0.waiters.register(registry);
     }
 
     /// The API as a service.
     pub(crate) fn service<B>(
         self,
-    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Unpin + Send + 'static
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Unpin
+    + Send
+    + 'static
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
@@ -147,23 +155,40 @@ impl Inner {
         let route = Route::of(request.uri().path());
         let id = request_id(&request);
         // A bug in one request must not end the connection without an answer.
-        let result = AssertUnwindSafe(self.route(route, request, &id)).catch_unwind().await;
-        let result = result.unwrap_or_else(|_| Err(Problem::new(ErrorCode::Internal, "This is a bug in tillgate.")));
+        let result = AssertUnwindSafe(self.route(route, request, &id))
+            .catch_unwind()
+            .await;
+        let result = result.unwrap_or_else(|_| {
+            Err(Problem::new(
+                ErrorCode::Internal,
+                "This is a bug in tillgate.",
+            ))
+        });
         let (mut response, error, outcome, detail) = match result {
             Ok(response) => (response, None, None, None),
             Err(problem) => {
                 let problem = problem.of(route);
                 let (code, outcome) = (problem.code.text(), problem.outcome_label());
                 self.refused.get_or_create(&Refused { error: code }).inc();
-                let detail = problem.is_ours_or_the_gateways().then(|| problem.detail.clone());
+                let detail = problem
+                    .is_ours_or_the_gateways()
+                    .then(|| problem.detail.clone());
                 (problem.render(&id), Some(code), outcome, detail)
             }
         };
         let headers = response.headers_mut();
-        #[expect(clippy::expect_used, reason = "an id is made of letters, digits, dots, hyphens and underscores")]
-        headers.insert(REQUEST_ID, HeaderValue::from_str(&id).expect("a header value"));
+        #[expect(
+            clippy::expect_used,
+            reason = "an id is made of letters, digits, dots, hyphens and underscores"
+        )]
+        headers.insert(
+            REQUEST_ID,
+            HeaderValue::from_str(&id).expect("a header value"),
+        );
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
         if self.draining.is_cancelled() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -174,7 +199,12 @@ impl Inner {
         response
     }
 
-    async fn route<B>(&self, route: Route, request: Box<Request<B>>, id: &str) -> Result<Response<Body>, Problem>
+    async fn route<B>(
+        &self,
+        route: Route,
+        request: Box<Request<B>>,
+        id: &str,
+    ) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
     {
@@ -192,30 +222,46 @@ impl Inner {
             (Route::Start, &Method::POST) => {
                 start::check_content(request.headers()).map_err(refuse)?;
                 let key = start::key(request.headers()).map_err(refuse)?;
-                let body = self.read(request.into_body()).await.map_err(Problem::closing)?;
+                let body = self
+                    .read(request.into_body())
+                    .await
+                    .map_err(Problem::closing)?;
                 start::start(&self.starter, &body, key).await
             }
             (Route::Watch, &Method::GET) => {
-                let code = request.uri().path().strip_prefix("/watch/").unwrap_or_default().parse::<WatchCode>();
+                let code = request
+                    .uri()
+                    .path()
+                    .strip_prefix("/watch/")
+                    .unwrap_or_default()
+                    .parse::<WatchCode>();
                 let code = code.map_err(|malformed| refuse(malformed.into()))?;
                 let wait = Question::wait(request.uri().query(), self.max_wait).map_err(refuse)?;
                 let interruption = self.interruption(&request);
-                let question = Question { code: &code, headers: request.headers(), wait };
+                let question = Question {
+                    code: &code,
+                    headers: request.headers(),
+                    wait,
+                };
                 if !question.wants_stream() {
-                    return watch::watch(&self.poller, &question, &self.waiters, &interruption).await;
+                    return watch::watch(&self.poller, &question, &self.waiters, &interruption)
+                        .await;
                 }
                 let slot = self.waiters.take(&Kind::STREAM).map_err(refuse)?;
                 Ok(watch::stream(&self.poller, &question, id, interruption, slot).await)
             }
-            (Route::Events | Route::Payments | Route::Deliveries, &Method::GET) | (Route::Redeliver, &Method::POST)
+            (Route::Events | Route::Payments | Route::Deliveries, &Method::GET)
+            | (Route::Redeliver, &Method::POST)
                 if !self.lists =>
             {
                 Err(refuse(Problem::token_required()))
             }
-            (Route::Deliveries, &Method::GET) => {
-                deliveries::deliveries(&self.store, &self.pages, request.uri().query().unwrap_or_default())
-                    .map_err(refuse)
-            }
+            (Route::Deliveries, &Method::GET) => deliveries::deliveries(
+                &self.store,
+                &self.pages,
+                request.uri().query().unwrap_or_default(),
+            )
+            .map_err(refuse),
             (Route::Redeliver, &Method::POST) => {
                 let id = redelivered(request.uri().path()).unwrap_or_default();
                 deliveries::redeliver(&self.store, id).await.map_err(refuse)
@@ -223,16 +269,30 @@ impl Inner {
             (Route::Events, &Method::GET) => {
                 let slot = self.waiters.take(&Kind::EVENTS).map_err(refuse)?;
                 let feed = self.poller.feed(watch::last_event(request.headers()));
-                Ok(stream::response(Events(feed), self.interruption(&request), slot))
+                Ok(stream::response(
+                    Events(feed),
+                    self.interruption(&request),
+                    slot,
+                ))
             }
-            (Route::Payments, &Method::GET) => {
-                payments::payments(&self.store, &self.pages, request.uri().query().unwrap_or_default()).map_err(refuse)
-            }
+            (Route::Payments, &Method::GET) => payments::payments(
+                &self.store,
+                &self.pages,
+                request.uri().query().unwrap_or_default(),
+            )
+            .map_err(refuse),
             (Route::Document, &Method::GET) => self.document.answer(&self.starter),
-            (Route::Start | Route::Redeliver, _) => Err(refuse(Problem::method_not_allowed("POST"))),
-            (Route::Watch | Route::Events | Route::Payments | Route::Deliveries | Route::Document, _) => {
-                Err(refuse(Problem::method_not_allowed("GET")))
+            (Route::Start | Route::Redeliver, _) => {
+                Err(refuse(Problem::method_not_allowed("POST")))
             }
+            (
+                Route::Watch
+                | Route::Events
+                | Route::Payments
+                | Route::Deliveries
+                | Route::Document,
+                _,
+            ) => Err(refuse(Problem::method_not_allowed("GET"))),
             (Route::Pay, _) => Err(refuse(Problem::new(
                 ErrorCode::NotFound,
                 "The pay page is the gateway's: send the payer to the pay_url that the start answered with.",
@@ -246,7 +306,10 @@ impl Inner {
 
     /// What may end the wait of this request.
     fn interruption<B>(&self, request: &Request<B>) -> Interruption {
-        Interruption::new(self.draining.clone(), request.extensions().get::<ConnectionHandle>().cloned())
+        Interruption::new(
+            self.draining.clone(),
+            request.extensions().get::<ConnectionHandle>().cloned(),
+        )
     }
 
     /// The whole body, within its size and time.
@@ -256,28 +319,39 @@ impl Inner {
     {
         let too_large = || {
             let limit = self.max_body_bytes;
-            Problem::new(ErrorCode::BodyTooLarge, format!("The body is over {limit} bytes (listen.max_body_bytes)."))
+            Problem::new(
+                ErrorCode::BodyTooLarge,
+                format!("The body is over {limit} bytes (listen.max_body_bytes)."),
+            )
         };
         if body.size_hint().lower() > self.max_body_bytes as u64 {
             return Err(too_large());
         }
-        match clock::timeout(self.body_timeout, copied(Limited::new(body, self.max_body_bytes))).await {
+        match clock::timeout(
+            self.body_timeout,
+            copied(Limited::new(body, self.max_body_bytes)),
+        )
+        .await
+        {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Problem::new(
                 ErrorCode::BadRequest,
                 "The body broke off, or is not framed as HTTP/1.1 has it (RFC 9112, section 7).",
             )),
-            Err(_) => {
-                Err(Problem::new(ErrorCode::RequestTimeout, "The body did not come in time (listen.body_timeout)."))
-            }
+            Err(_) => Err(Problem::new(
+                ErrorCode::RequestTimeout,
+                "The body did not come in time (listen.body_timeout).",
+            )),
         }
     }
 }
 
 /// All of a body, copied: its pieces, if they were kept, would each hold on to the whole buffer that they came in, and a
 /// body that comes byte by byte would cost many times its size.
-async fn copied(mut body: impl HttpBody<Data = Bytes, Error = BoxError> + Unpin) -> Result<Vec<u8>, BoxError> {
+async fn copied(
+    mut body: impl HttpBody<Data = Bytes, Error = BoxError> + Unpin,
+) -> Result<Vec<u8>, BoxError> {
     let mut copy = Vec::new();
     while let Some(frame) = body.frame().await {
         copy.extend_from_slice(frame?.data_ref().map_or(&[], Bytes::as_ref));
@@ -289,9 +363,15 @@ async fn copied(mut body: impl HttpBody<Data = Bytes, Error = BoxError> + Unpin)
 fn request_id<B>(request: &Request<B>) -> String {
     let mut ids = request.headers().get_all(REQUEST_ID).iter();
     let (first, second) = (ids.next(), ids.next());
-    let id = first.filter(|_| second.is_none()).and_then(|id| id.to_str().ok());
+    let id = first
+        .filter(|_| second.is_none())
+        .and_then(|id| id.to_str().ok());
     let well_formed = |id: &&str| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
-    id.filter(well_formed).map_or_else(|| random::token(20), ToOwned::to_owned)
+    id.filter(well_formed)
+        .map_or_else(|| random::token(20), ToOwned::to_owned)
 }

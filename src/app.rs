@@ -78,7 +78,16 @@ impl App {
     /// When the store cannot be opened.
     pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
         let lists = dev || loaded.is_unix();
-        let Loaded { mut config, gateway_url, secret, tokens, network, courier, inherited: _, explained: _ } = loaded;
+        let Loaded {
+            mut config,
+            gateway_url,
+            secret,
+            tokens,
+            network,
+            courier,
+            inherited: _,
+            explained: _,
+        } = loaded;
         config.listen.max_connections = server::room_for(config.listen.max_connections);
         let mut registry = telemetry::registry();
         let tasks = SharedTasks::default();
@@ -86,48 +95,110 @@ impl App {
             Behind::Network => network.clone(),
             Behind::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
         };
-        let gateway = Arc::new(Gateway::new(&config.gateway, gateway_url, secret.clone(), transport));
+        let gateway = Arc::new(Gateway::new(
+            &config.gateway,
+            gateway_url,
+            secret.clone(),
+            transport,
+        ));
         let compose = courier.is_some().then_some(push::compose as Compose);
         let place = config.store.url.clone().unwrap_or(Place::Memory);
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
         let readiness = Readiness::default();
         drop(readiness.latch("draining"));
-        let store = Arc::new(Store::open(&place, room, config.start.idempotency_ttl, compose, &readiness)?);
+        let store = Arc::new(Store::open(
+            &place,
+            room,
+            config.start.idempotency_ttl,
+            compose,
+            &readiness,
+        )?);
         let allowed = Allowed::new(&config.redirect, dev);
-        let starter = Starter::new(&config.start, allowed, gateway.clone(), store.clone(), tasks.clone());
-        let poller = StatusPoller::new(&config.watch, gateway.clone(), store.clone(), courier.is_some());
+        let starter = Starter::new(
+            &config.start,
+            allowed,
+            gateway.clone(),
+            store.clone(),
+            tasks.clone(),
+        );
+        let poller = StatusPoller::new(
+            &config.watch,
+            gateway.clone(),
+            store.clone(),
+            courier.is_some(),
+        );
         network.register(&mut registry);
         gateway.register(&mut registry);
         store.register(&mut registry);
         starter.register(&mut registry);
         poller.register(&mut registry);
         let max_wait = config.watch.max_wait;
-        let api = Api::new(&config.listen, max_wait, starter, poller.clone(), store.clone(), tokens.clone(), lists);
+        let api = Api::new(
+            &config.listen,
+            max_wait,
+            starter,
+            poller.clone(),
+            store.clone(),
+            tokens.clone(),
+            lists,
+        );
         api.register(&mut registry);
         let latch = Some(readiness.latch("secret"));
         let mut others: Vec<Arc<dyn Reload>> = vec![network];
         if let Some(tokens) = &tokens {
             let failures = tokens.failures.clone();
-            registry.register("token_reload_failures", "Looks at the token file that found nothing usable", failures);
+            registry.register(
+                "token_reload_failures",
+                "Looks at the token file that found nothing usable",
+                failures,
+            );
         }
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
         if let Some(courier) = &courier {
             courier.register(&mut registry);
             others.extend([courier.keys(), courier.network().clone() as Arc<dyn Reload>]);
         }
-        let pusher = courier.map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), tasks.clone()));
+        let pusher = courier
+            .map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), tasks.clone()));
         if let Some(pusher) = &pusher {
             pusher.register(&mut registry);
         }
-        let mut files = Files { secret: Arc::new(secret), latch, others, missing_for: Duration::ZERO };
+        let mut files = Files {
+            secret: Arc::new(secret),
+            latch,
+            others,
+            missing_for: Duration::ZERO,
+        };
         files.release();
         let loopback = config.admin.address.is_none_or(Address::is_loopback);
-        let admin = Admin::new(readiness.clone(), registry, gateway, store.clone(), loopback);
-        Ok(Self { config, api, poller, store, pusher, admin, tasks, files, readiness })
+        let admin = Admin::new(
+            readiness.clone(),
+            registry,
+            gateway,
+            store.clone(),
+            loopback,
+        );
+        Ok(Self {
+            config,
+            api,
+            poller,
+            store,
+            pusher,
+            admin,
+            tasks,
+            files,
+            readiness,
+        })
     }
 
     /// Serves on these sockets until the process is asked to end.
-    pub(crate) async fn run(self, api: Opened, admin: Bound, signals: &mut Signals, service_manager: &SdNotify) -> End {
+    pub(crate) async fn run(
+        self,
+        api: Opened,
+        admin: Bound,
+        signals: &mut Signals,
+        service_manager: &SdNotify,
+    ) -> End {
         let Self {
             config,
             api: api_service,
@@ -139,10 +210,17 @@ impl App {
             mut files,
             readiness,
         } = self;
-        let servers = [Arc::new(Server::new(config.listen.limits())), Arc::new(Server::new(ADMIN_LIMITS))];
+        let servers = [
+            Arc::new(Server::new(config.listen.limits())),
+            Arc::new(Server::new(ADMIN_LIMITS)),
+        ];
         let [api_server, admin_server] = &servers;
         // Its file, if it has one, is removed at the end of the run.
-        let Opened { listeners, place, file: _file } = api;
+        let Opened {
+            listeners,
+            place,
+            file: _file,
+        } = api;
         for listener in listeners {
             api_server.serve(listener, api_service.clone().service());
         }
@@ -201,8 +279,11 @@ impl App {
 }
 
 /// The admin listener needs no settings: probes and scrapers are few and small.
-const ADMIN_LIMITS: Limits =
-    Limits { max_connections: 64, header_timeout: Duration::from_secs(5), idle_timeout: Duration::from_secs(120) };
+const ADMIN_LIMITS: Limits = Limits {
+    max_connections: 64,
+    header_timeout: Duration::from_secs(5),
+    idle_timeout: Duration::from_secs(120),
+};
 
 /// Forgets, now and then, what has had its time. Never returns.
 async fn keep_sweeping(store: &Store, ttl: Duration) {
@@ -218,7 +299,10 @@ async fn second(signals: &mut Signals) {
 
 /// Serves a sandbox gateway on these sockets, for as long as the process runs.
 pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
-    let limits = Limits { max_connections: 1024, ..ADMIN_LIMITS };
+    let limits = Limits {
+        max_connections: 1024,
+        ..ADMIN_LIMITS
+    };
     let server = Arc::new(Server::new(limits));
     for listener in bound.listeners {
         let sandbox = sandbox.clone();
@@ -279,7 +363,11 @@ impl Files {
             self.latch = None;
             return;
         }
-        if self.missing_for.as_secs().is_multiple_of(TELL_EVERY.as_secs()) {
+        if self
+            .missing_for
+            .as_secs()
+            .is_multiple_of(TELL_EVERY.as_secs())
+        {
             tracing::warn!(
                 "merchant.secret_file is missing or cannot be used: not ready, and the gateway is asked nothing: secret_unavailable"
             );

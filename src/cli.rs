@@ -145,19 +145,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Help and version are answers, everything else is bad usage; clap knows which stream is whose.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Fine
+            };
         }
     };
     let environment = Environment::of_process();
     // Before there is a thread, and before anything secret is read.
     // The app that `dev` runs would inherit all of this, and the only secret there is the sandbox's.
-    let runs_an_app = matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
+    let runs_an_app =
+        matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
     if !environment.is_debuggable() && !runs_an_app {
         hardening::apply();
     }
     // A sidecar is small: more threads than this would only cost memory on a large machine.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -176,9 +184,11 @@ async fn command(command: Command, environment: Environment) -> Exit {
         Command::Run(config) => run_sidecar(config, environment).await,
         Command::Dev { tour, command } => dev::dev(tour, &command, &environment).await,
         Command::Sandbox(arguments) => run_sandbox(arguments).await,
-        Command::Check { config, online, start } => {
-            check::check(config.path.as_deref(), &environment, online, start).await
-        }
+        Command::Check {
+            config,
+            online,
+            start,
+        } => check::check(config.path.as_deref(), &environment, online, start).await,
         Command::Deliveries { config, action } => {
             let redeliver = match &action {
                 Some(Deliveries::Redeliver { id }) => Some(id.as_str()),
@@ -190,7 +200,9 @@ async fn command(command: Command, environment: Environment) -> Exit {
             answer(&crate::courier::fresh_key());
             Exit::Fine
         }
-        Command::Health { config, wait } => health::health(config.path.as_deref(), &environment, wait).await,
+        Command::Health { config, wait } => {
+            health::health(config.path.as_deref(), &environment, wait).await
+        }
     }
 }
 
@@ -212,16 +224,29 @@ async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
     drop(environment);
     let hardening = Hardening::now();
     if !hardening.is_whole() {
-        tracing::warn!(?hardening, "other programs of this user may read the memory of this one, and the secret in it");
+        tracing::warn!(
+            ?hardening,
+            "other programs of this user may read the memory of this one, and the secret in it"
+        );
     }
     for warning in &loaded.explained.warnings {
         tracing::warn!(warning, "configuration");
     }
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
     // Each has a default, and the empty text means that.
-    let listen_addr = listen.address.clone().unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
-    let bound = Opened::new(&listen_addr, loaded.inherited.as_ref())
-        .and_then(|api| Ok((api, Bound::new("admin.address", admin.address.unwrap_or(Address::Localhost(8701)))?)));
+    let listen_addr = listen
+        .address
+        .clone()
+        .unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
+    let bound = Opened::new(&listen_addr, loaded.inherited.as_ref()).and_then(|api| {
+        Ok((
+            api,
+            Bound::new(
+                "admin.address",
+                admin.address.unwrap_or(Address::Localhost(8701)),
+            )?,
+        ))
+    });
     let (api, admin) = match bound {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
@@ -241,7 +266,12 @@ async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
 }
 
 async fn run_sandbox(arguments: SandboxArguments) -> Exit {
-    let SandboxArguments { listen, secret, auto_complete, faults } = arguments;
+    let SandboxArguments {
+        listen,
+        secret,
+        auto_complete,
+        faults,
+    } = arguments;
     let bound = match Bound::new("--listen", listen) {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
@@ -254,7 +284,12 @@ async fn run_sandbox(arguments: SandboxArguments) -> Exit {
         Address::One(address) => format!("http://{address}"),
         Address::Localhost(port) | Address::Everywhere(port) => format!("http://127.0.0.1:{port}"),
     };
-    let sandbox = Sandbox::new(Options { secret, auto_complete, faults, ..Options::default() });
+    let sandbox = Sandbox::new(Options {
+        secret,
+        auto_complete,
+        faults,
+        ..Options::default()
+    });
     app::serve_sandbox(bound, &sandbox);
     answer(&format!("sandbox listening on {url}"));
     while signals.next().await == Signal::Reload {}
@@ -262,7 +297,10 @@ async fn run_sandbox(arguments: SandboxArguments) -> Exit {
 }
 
 /// Starts the log, which ends when its guard is dropped, and listens for signals.
-fn begin(log: &telemetry::Config, environment: &Environment) -> Result<(Signals, telemetry::Log), Exit> {
+fn begin(
+    log: &telemetry::Config,
+    environment: &Environment,
+) -> Result<(Signals, telemetry::Log), Exit> {
     let log = telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
     Ok((Signals::listen().map_err(|error| failed(&error))?, log))
 }
@@ -290,10 +328,22 @@ fn cannot_bind(error: &CannotBind) -> Exit {
 /// Everything that is wrong, at once.
 fn tell(diagnostics: &[Diagnostic]) -> Exit {
     let mut text = String::new();
-    for Diagnostic { key, place, what, help } in diagnostics {
-        text.push_str(&format!("error: {key}: {what}\n   at: {place}\n help: {help}\n"));
+    for Diagnostic {
+        key,
+        place,
+        what,
+        help,
+    } in diagnostics
+    {
+        text.push_str(&format!(
+            "error: {key}: {what}\n   at: {place}\n help: {help}\n"
+        ));
     }
     let plural = if diagnostics.len() == 1 { "" } else { "s" };
-    let _ = writeln!(std::io::stderr().lock(), "{text}{} fault{plural} in the configuration", diagnostics.len());
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{text}{} fault{plural} in the configuration",
+        diagnostics.len()
+    );
     Exit::Usage
 }

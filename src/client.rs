@@ -43,7 +43,8 @@ pub(crate) trait Transport: Send + Sync {
 }
 
 /// What [`Transport::exchange`] returns.
-pub(crate) type Exchanging<'a> = Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
+pub(crate) type Exchanging<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
 
 /// How one exchange goes.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +157,12 @@ impl Network {
     ) -> Result<Self, String> {
         let files = Files::new(roots, identity);
         let connector = Connector::new(side, target, proxy, files.tls()?, connect_timeout);
-        Ok(Self { side, files, connector, pool: Pool::default() })
+        Ok(Self {
+            side,
+            files,
+            connector,
+            pool: Pool::default(),
+        })
     }
 
     /// Makes one connection, TLS included, and drops it.
@@ -164,8 +170,17 @@ impl Network {
     /// # Errors
     /// Says which step failed, and why.
     pub(crate) async fn probe(&self, deadline: Instant) -> Result<Probe, String> {
-        let connected = self.connector.connect(deadline).await.map_err(|failure| failure.to_string())?;
-        let Connected { mut stream, address, steps, has_small_hello } = connected;
+        let connected = self
+            .connector
+            .connect(deadline)
+            .await
+            .map_err(|failure| failure.to_string())?;
+        let Connected {
+            mut stream,
+            address,
+            steps,
+            has_small_hello,
+        } = connected;
         if matches!(stream, Either::Right(_)) {
             // In TLS 1.3 a gateway that wants another certificate of ours says so when we believe that all is well.
             if let Ok(Err(error)) = clock::timeout(A_MOMENT, stream.read_u8()).await {
@@ -173,8 +188,16 @@ impl Network {
             }
         }
         let addresses = self.connector.known_addresses();
-        let steps = steps.into_iter().map(|(step, took)| (step.name(), took)).collect();
-        Ok(Probe { addresses, address: address.ip(), steps, has_small_hello })
+        let steps = steps
+            .into_iter()
+            .map(|(step, took)| (step.name(), took))
+            .collect();
+        Ok(Probe {
+            addresses,
+            address: address.ip(),
+            steps,
+            has_small_hello,
+        })
     }
 
     /// Looks at its files, and drops idle connections that are too old. True when something new was taken.
@@ -206,14 +229,23 @@ impl Network {
             Side::Gateway => ("gateway_connect", "tls_reload_failures"),
             Side::Webhook => ("webhook_connect", "webhook_tls_reload_failures"),
         };
-        registry.register(tls, "Looks at the TLS files that found nothing usable", failures);
+        registry.register(
+            tls,
+            "Looks at the TLS files that found nothing usable",
+            failures,
+        );
         if let Some(file) = self.connector.proxy().and_then(Proxy::authorization) {
             let failures = file.failures.clone();
             let help = "Looks at the proxy's authorization file that found nothing usable";
             registry.register("proxy_authorization_reload_failures", help, failures);
         }
         let durations = self.connector.durations.clone();
-        registry.register_with_unit(connect, "How long the steps to a connection took", Unit::Seconds, durations);
+        registry.register_with_unit(
+            connect,
+            "How long the steps to a connection took",
+            Unit::Seconds,
+            durations,
+        );
     }
 
     /// Sends a request over a connection of its own, or over one that was used before if there is a clean one, and waits
@@ -224,12 +256,20 @@ impl Network {
         connection: Sharing,
         deadline: Instant,
     ) -> Result<(Exchange, Ticket), TransportError> {
-        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.uri_mut() = path.into();
-        request.headers_mut().insert(HOST, self.connector.target().authority().clone());
+        request
+            .headers_mut()
+            .insert(HOST, self.connector.target().authority().clone());
         let known = match connection {
             Sharing::Own => {
-                request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                request
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
                 None
             }
             Sharing::Shared => self.pool.take(),
@@ -239,7 +279,12 @@ impl Network {
             None => {
                 let ticket = self.pool.ticket();
                 let connected = self.connector.connect(deadline).await;
-                (connected.map_err(|failure| TransportError::NotSent(failure.to_string()))?.stream, ticket)
+                (
+                    connected
+                        .map_err(|failure| TransportError::NotSent(failure.to_string()))?
+                        .stream,
+                    ticket,
+                )
             }
         };
         let exchange = Exchange::send(stream, request, deadline, self.side).await;
@@ -266,7 +311,9 @@ impl Network {
         if exchange.head.status.is_success() {
             return Ok(Response::from_parts(exchange.head, Bytes::new()));
         }
-        let read = exchange.read(max_bytes, deadline.min(clock::now() + A_MOMENT)).await;
+        let read = exchange
+            .read(max_bytes, deadline.min(clock::now() + A_MOMENT))
+            .await;
         Ok(Response::from_parts(read.head, read.body))
     }
 
@@ -281,9 +328,18 @@ impl Network {
 impl Transport for Network {
     fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_> {
         Box::pin(async move {
-            let Terms { deadline, max_bytes, connection } = terms;
+            let Terms {
+                deadline,
+                max_bytes,
+                connection,
+            } = terms;
             let (exchange, ticket) = self.send(request, connection, deadline).await?;
-            let Read { head, body, cut, stream } = match exchange.announces_more_than(max_bytes) {
+            let Read {
+                head,
+                body,
+                cut,
+                stream,
+            } = match exchange.announces_more_than(max_bytes) {
                 true => exchange.unread(Cut::TooLarge),
                 false => exchange.read(max_bytes, deadline).await,
             };
@@ -292,7 +348,13 @@ impl Transport for Network {
                 (None, Some(stream), Sharing::Shared) => self.pool.put(stream, ticket),
                 _ => {}
             }
-            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, cut, connection })
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body,
+                cut,
+                connection,
+            })
         })
     }
 }

@@ -33,12 +33,18 @@ pub(crate) struct Reading {
 impl Reading {
     /// Reads both clocks.
     pub(crate) fn take() -> Self {
-        Self { now: now(), wall: wall() }
+        Self {
+            now: now(),
+            wall: wall(),
+        }
     }
 
     /// What the wall clock shows at that moment, to the millisecond, if nobody sets it in between.
     pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
-        let at = self.wall.as_millisecond().saturating_add(milliseconds_between(self.now, moment));
+        let at = self
+            .wall
+            .as_millisecond()
+            .saturating_add(milliseconds_between(self.now, moment));
         Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
@@ -67,14 +73,24 @@ pub(crate) fn unix_seconds() -> i64 {
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = SpanParser::new()
         .parse_unsigned_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""))?;
+        .map_err(|_| {
+            format!(
+                "{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""
+            )
+        })?;
     // Any longer, and adding it to a moment may leave the range of the clock.
-    if duration > A_YEAR { Err(format!("{text:?} is longer than a year")) } else { Ok(duration) }
+    if duration > A_YEAR {
+        Err(format!("{text:?} is longer than a year"))
+    } else {
+        Ok(duration)
+    }
 }
 
 /// The shortest text that [`parse_duration`] reads back to the same duration.
 pub(crate) fn format_duration(duration: Duration) -> String {
-    SpanPrinter::new().unsigned_duration_to_string(&duration).replace(' ', "")
+    SpanPrinter::new()
+        .unsigned_duration_to_string(&duration)
+        .replace(' ', "")
 }
 
 /// What a `Retry-After` asks for (RFC 9110, section 10.2.3: seconds or a date); `None` when it cannot be read.
@@ -101,14 +117,21 @@ pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
 
-    pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::format_duration(*duration))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         match super::parse_duration(&text) {
-            Ok(Duration::ZERO) => Err(de::Error::custom("a duration of nothing: give at least \"1ms\"")),
+            Ok(Duration::ZERO) => Err(de::Error::custom(
+                "a duration of nothing: give at least \"1ms\"",
+            )),
             other => other.map_err(de::Error::custom),
         }
     }
@@ -131,7 +154,11 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_or_as_a_date() {
         assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
-        for date in ["Wed, 21 Oct 2015 07:28:00 GMT", "Wednesday, 21-Oct-15 07:28:00 GMT", "Wed Oct 21 07:28:00 2015"] {
+        for date in [
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wednesday, 21-Oct-15 07:28:00 GMT",
+            "Wed Oct 21 07:28:00 2015",
+        ] {
             assert_eq!(parse_retry_after(date), Some(Duration::ZERO), "{date}");
         }
         assert_eq!(parse_retry_after("soon"), None);

@@ -61,7 +61,10 @@ impl Loaded {
     pub(crate) fn is_unix(&self) -> bool {
         match &self.config.listen.address {
             Some(ListenAddr::Unix(_)) => true,
-            Some(ListenAddr::Inherited(_)) => self.inherited.as_ref().is_some_and(InheritedSocket::is_unix),
+            Some(ListenAddr::Inherited(_)) => self
+                .inherited
+                .as_ref()
+                .is_some_and(InheritedSocket::is_unix),
             Some(ListenAddr::Tcp(_)) | None => false,
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -41,7 +43,12 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { url: None, secret_file: None, timeout: Duration::from_secs(15), ca_file: None }
+        Self {
+            url: None,
+            secret_file: None,
+            timeout: Duration::from_secs(15),
+            ca_file: None,
+        }
     }
 }
 
@@ -62,7 +69,8 @@ impl FromStr for Target {
             return Err("the URL has a user name or password in it: the app knows tillgate by its signature".to_owned());
         }
         let uri = url.as_str().split('#').next().unwrap_or_default().parse();
-        uri.map(Self).map_err(|_| "the URL has characters that no request can have".to_owned())
+        uri.map(Self)
+            .map_err(|_| "the URL has characters that no request can have".to_owned())
     }
 }
 
@@ -85,7 +93,10 @@ pub(crate) enum Posted {
     /// The app took it.
     Delivered,
     /// It did not, for this reason; and it may have said how long to wait.
-    Failed { why: String, retry_after: Option<Duration> },
+    Failed {
+        why: String,
+        retry_after: Option<Duration>,
+    },
     /// It does not want it.
     Gone,
 }
@@ -110,7 +121,12 @@ impl Courier {
         network: Arc<Network>,
         timeout: Duration,
     ) -> Self {
-        Self { target, keys, network, timeout }
+        Self {
+            target,
+            keys,
+            network,
+            timeout,
+        }
     }
 
     /// The file of the keys, to look at for changes.
@@ -127,43 +143,68 @@ impl Courier {
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.network.register(registry);
         let failures = self.keys.failures.clone();
-        registry.register("webhook_key_reload_failures", "Looks at the key file that found nothing usable", failures);
+        registry.register(
+            "webhook_key_reload_failures",
+            "Looks at the key file that found nothing usable",
+            failures,
+        );
     }
 
     /// Posts it, once. What the app says of a failure goes through `scrub` before any of it is shown.
-    pub(crate) async fn post(&self, id: &str, body: &str, scrub: impl Fn(String) -> String) -> Posted {
-        let failed = |why: &str| Posted::Failed { why: why.to_owned(), retry_after: None };
-        let Some(keys) = self.keys.get() else { return failed("there is no key to sign with") };
+    pub(crate) async fn post(
+        &self,
+        id: &str,
+        body: &str,
+        scrub: impl Fn(String) -> String,
+    ) -> Posted {
+        let failed = |why: &str| Posted::Failed {
+            why: why.to_owned(),
+            retry_after: None,
+        };
+        let Some(keys) = self.keys.get() else {
+            return failed("there is no key to sign with");
+        };
         let scrub = |text: String| keys.redact(scrub(text));
         let timestamp = clock::unix_seconds();
         let mut request = Request::post(self.target.0.clone());
         let signature = HeaderValue::try_from(keys.sign(id, timestamp, body));
-        let (Some(headers), Ok(id), Ok(signature)) = (request.headers_mut(), HeaderValue::try_from(id), signature)
+        let (Some(headers), Ok(id), Ok(signature)) =
+            (request.headers_mut(), HeaderValue::try_from(id), signature)
         else {
             return failed("the request could not be made");
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))),
+        );
         headers.insert(ID, id);
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(SIGNATURE, signature);
         let Ok(request) = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))) else {
             return failed("the request could not be made");
         };
-        match self.network.post(request, clock::now() + self.timeout, MAX_REASON).await {
+        match self
+            .network
+            .post(request, clock::now() + self.timeout, MAX_REASON)
+            .await
+        {
             Ok(answer) if answer.status().is_success() => Posted::Delivered,
             Ok(answer) if answer.status() == StatusCode::GONE => Posted::Gone,
             Ok(answer) => {
-                let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let retry_after = answer
+                    .headers()
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok());
                 Posted::Failed {
                     why: reason(&answer, clock::wall(), scrub),
                     retry_after: retry_after.and_then(clock::parse_retry_after),
                 }
             }
             Err(TransportError::NotSent(why)) => failed(&scrub(format!("no connection: {why}"))),
-            Err(TransportError::Broken(why)) => {
-                failed(&scrub(format!("the connection broke before an answer came: {why}")))
-            }
+            Err(TransportError::Broken(why)) => failed(&scrub(format!(
+                "the connection broke before an answer came: {why}"
+            ))),
             Err(TransportError::TimedOut) => failed("no answer within webhook.timeout"),
         }
     }
@@ -181,9 +222,17 @@ const CLOCKS_DIFFER: i64 = 60;
 /// its clock is from ours.
 fn reason(answer: &Response<Bytes>, now: Timestamp, scrub: impl Fn(String) -> String) -> String {
     let mut reason = format!("status {}", answer.status().as_u16());
-    let header = |name| answer.headers().get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()));
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()))
+    };
     if let Some(location) = header(LOCATION) {
-        reason.push_str(&format!(", Location {}", shown(&scrub(location.into_owned()))));
+        reason.push_str(&format!(
+            ", Location {}",
+            shown(&scrub(location.into_owned()))
+        ));
     }
     let body = shown(&scrub(String::from_utf8_lossy(answer.body()).into_owned()));
     if !body.is_empty() {
@@ -216,15 +265,32 @@ mod tests {
             for (name, value) in headers {
                 answer = answer.header(*name, *value);
             }
-            answer.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+            answer
+                .body(Bytes::copy_from_slice(body.as_bytes()))
+                .unwrap()
         };
         let reason = |answer: &Response<Bytes>, now| reason(answer, now, |text| text);
         assert_eq!(reason(&answer(&[], ""), now), "status 500");
-        let found = reason(&answer(&[("location", "/login")], " no\r\n\tsuch \u{7}\u{202e} key"), now);
+        let found = reason(
+            &answer(&[("location", "/login")], " no\r\n\tsuch \u{7}\u{202e} key"),
+            now,
+        );
         assert_eq!(found, "status 500, Location /login: no such  key");
-        let late = reason(&answer(&[("date", "Mon, 31 Dec 2029 23:58:00 GMT")], ""), now);
+        let late = reason(
+            &answer(&[("date", "Mon, 31 Dec 2029 23:58:00 GMT")], ""),
+            now,
+        );
         assert_eq!(late, "status 500 (the clock there is 120 s behind ours)");
-        assert_eq!(reason(&answer(&[("date", "Tue, 01 Jan 2030 00:00:59 GMT")], ""), now), "status 500");
-        assert_eq!(reason(&answer(&[], &"ü".repeat(1000)), now).chars().count(), "status 500: ".len() + SHOWN);
+        assert_eq!(
+            reason(
+                &answer(&[("date", "Tue, 01 Jan 2030 00:00:59 GMT")], ""),
+                now
+            ),
+            "status 500"
+        );
+        assert_eq!(
+            reason(&answer(&[], &"ü".repeat(1000)), now).chars().count(),
+            "status 500: ".len() + SHOWN
+        );
     }
 }

@@ -151,7 +151,10 @@ impl<T> ReloadableFile<T> {
     /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
     fn try_reload(&self, settle: Settle) -> Result<bool, Unusable> {
         // One look at a time, so that an older content never takes the place of a newer one.
-        let mut last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_read = self
+            .last_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (mut content, mut seen) = self.see();
         if settle == Settle::Briefly && last_read.decided != Some(seen) {
             for _ in 1..MAX_READS {
@@ -177,7 +180,8 @@ impl<T> ReloadableFile<T> {
             io::ErrorKind::NotFound => Unusable::Missing,
             _ => Unusable::Bad(format!("it cannot be read: {error}")),
         })?;
-        self.good.store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
+        self.good
+            .store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
         last_read.good = seen.ok();
         self.loaded_at.set(clock::unix_seconds());
         Ok(true)
@@ -210,14 +214,23 @@ impl<T: Send + Sync> Reload for ReloadableFile<T> {
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Or a named pipe would be waited for until somebody writes into it.
     let at_once = OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(at_once)
+        .open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
     }
     let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
     if size > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 1 MiB",
+        ));
     }
     // Exactly sized from the start and never grown: a buffer that moves leaves a copy behind.
     let mut bytes = Zeroizing::new(vec![0; size + 1]);
@@ -232,7 +245,10 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         }
     }
     if length > size {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it grew while it was read"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it grew while it was read",
+        ));
     }
     bytes.truncate(length);
     for end in *b"\n\r" {
@@ -250,7 +266,10 @@ pub(crate) fn too_open(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & 0o007 != 0).then(|| {
-        format!("{} has mode {mode:04o}: every user of this machine can open it; chmod 0640 or less", path.display())
+        format!(
+            "{} has mode {mode:04o}: every user of this machine can open it; chmod 0640 or less",
+            path.display()
+        )
     })
 }
 
@@ -262,12 +281,21 @@ mod tests {
     fn the_last_good_content_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let parse = |bytes: &[u8]| if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(bytes.to_vec()) };
+        let parse = |bytes: &[u8]| {
+            if bytes.is_empty() {
+                Err("it is empty".to_owned())
+            } else {
+                Ok(bytes.to_vec())
+            }
+        };
         let file = ReloadableFile::open(&path, parse).unwrap();
         assert!(file.get().is_none());
-        for (content, good, failures) in
-            [("one\r\n", "one", 0), ("", "one", 1), ("two\n\n", "two\n", 1), ("three", "three", 1)]
-        {
+        for (content, good, failures) in [
+            ("one\r\n", "one", 0),
+            ("", "one", 1),
+            ("two\n\n", "two\n", 1),
+            ("three", "three", 1),
+        ] {
             std::fs::write(&path, content).unwrap();
             assert!(!file.reload(Settle::TwoReads), "it may still be written");
             file.reload(Settle::TwoReads);
@@ -278,6 +306,9 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         file.reload(Settle::None);
         assert_eq!(file.get().unwrap().as_slice(), b"three");
-        assert!(ReloadableFile::open(dir.path(), parse).is_err(), "a directory");
+        assert!(
+            ReloadableFile::open(dir.path(), parse).is_err(),
+            "a directory"
+        );
     }
 }

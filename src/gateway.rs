@@ -90,7 +90,12 @@ pub(crate) struct Tries {
 
 impl Gateway {
     /// A client for the gateway at `url`.
-    pub(crate) fn new(config: &Config, url: BaseUrl, secret: Secret, transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        url: BaseUrl,
+        secret: Secret,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
         Self {
             public_url: config.public_url.clone().unwrap_or_else(|| url.clone()),
             url,
@@ -119,7 +124,11 @@ impl Gateway {
                 Err(error @ Error::RefusedSecret(_)) => {
                     let look = self.secret.is_replaced(&secret);
                     // A file on a mount that hangs is not waited for longer than the gateway itself would be.
-                    if looked_again || !clock::timeout_at(tries.deadline, look).await.unwrap_or(false) {
+                    if looked_again
+                        || !clock::timeout_at(tries.deadline, look)
+                            .await
+                            .unwrap_or(false)
+                    {
                         return Err(error);
                     }
                     looked_again = true;
@@ -129,10 +138,18 @@ impl Gateway {
         }
     }
 
-    async fn start_once(&self, order: &Order, secret: &Arc<SecretString>, deadline: Instant) -> Result<Started, Error> {
+    async fn start_once(
+        &self,
+        order: &Order,
+        secret: &Arc<SecretString>,
+        deadline: Instant,
+    ) -> Result<Started, Error> {
         let request = wire::post(&self.url, "/api/start_payment", inject::body(secret, order));
         let terms = self.terms(deadline, Sharing::Own);
-        self.exchange("start", request, terms, Some(secret), |answer, _| wire::started(answer)).await
+        self.exchange("start", request, terms, Some(secret), |answer, _| {
+            wire::started(answer)
+        })
+        .await
     }
 
     /// Whether there is a secret. Without one nothing is asked for, not even what it is not sent with: it could not be
@@ -158,7 +175,11 @@ impl Gateway {
     }
 
     fn terms(&self, deadline: Instant, connection: Sharing) -> Terms {
-        Terms { deadline, max_bytes: self.max_response_bytes, connection }
+        Terms {
+            deadline,
+            max_bytes: self.max_response_bytes,
+            connection,
+        }
     }
 
     /// A new call's tries.
@@ -167,18 +188,34 @@ impl Gateway {
     /// `SecretUnavailable` while there is no secret.
     pub(crate) fn tries(&self) -> Result<Tries, Error> {
         let deadline = clock::now() + self.timeout;
-        let tries = Tries { left: self.retries, backoff: Duration::from_millis(100), deadline };
-        if self.has_secret() { Ok(tries) } else { Err(Error::SecretUnavailable) }
+        let tries = Tries {
+            left: self.retries,
+            backoff: Duration::from_millis(100),
+            deadline,
+        };
+        if self.has_secret() {
+            Ok(tries)
+        } else {
+            Err(Error::SecretUnavailable)
+        }
     }
 
     /// Where the payer of this payment goes.
     pub(crate) fn pay_url(&self, code: &Code, redirect: Option<&Url>) -> String {
         // Everything but RFC 3986's unreserved characters.
-        const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+        const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'~');
         match redirect {
             None => format!("{}/pay/{code}", self.public_url),
             Some(url) => {
-                format!("{}/pay/{code}?redirect={}", self.public_url, utf8_percent_encode(url.as_str(), COMPONENT))
+                format!(
+                    "{}/pay/{code}?redirect={}",
+                    self.public_url,
+                    utf8_percent_encode(url.as_str(), COMPONENT)
+                )
             }
         }
     }
@@ -190,13 +227,21 @@ impl Gateway {
 
     /// How it was when it was last asked.
     pub(crate) fn health(&self) -> Health {
-        *self.metrics.health.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .metrics
+            .health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let metrics = &self.metrics;
-        registry.register("gateway_requests", "Calls to the gateway and how they ended", metrics.requests.clone());
+        registry.register(
+            "gateway_requests",
+            "Calls to the gateway and how they ended",
+            metrics.requests.clone(),
+        );
         registry.register_with_unit(
             "gateway_request_duration",
             "How long calls to the gateway took",
@@ -223,7 +268,12 @@ impl Gateway {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, terms).await;
         // What was sent is looked for in any case, whatever has taken its place meanwhile.
-        let secrets = self.secret.ever_held().into_iter().chain(sent.cloned()).collect();
+        let secrets = self
+            .secret
+            .ever_held()
+            .into_iter()
+            .chain(sent.cloned())
+            .collect();
         let scrubber = Scrubber::new(secrets);
         let result = match answer {
             Ok(answer) => {
@@ -234,9 +284,13 @@ impl Gateway {
         };
         if scrubber.has_found() {
             self.metrics.echoes.inc();
-            tracing::error!(operation, "the gateway echoed the merchant secret; it was taken out of the answer");
+            tracing::error!(
+                operation,
+                "the gateway echoed the merchant secret; it was taken out of the answer"
+            );
         }
-        self.metrics.observe(operation, began, result.as_ref().err());
+        self.metrics
+            .observe(operation, began, result.as_ref().err());
         result
     }
 }
@@ -247,7 +301,9 @@ impl Tries {
     /// # Errors
     /// The error itself, when no try is left.
     pub(crate) async fn again_after(&mut self, error: Error) -> Result<(), Error> {
-        let Some(left) = self.left.checked_sub(1) else { return Err(error) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(error);
+        };
         self.left = left;
         let pause = random::jitter(self.backoff);
         self.backoff *= 2;
@@ -292,8 +348,12 @@ impl Metrics {
     fn observe(&self, operation: &'static str, began: Instant, error: Option<&Error>) {
         let outcome = error.map_or("ok", Error::label);
         let now = clock::now();
-        self.requests.get_or_create(&Call { operation, outcome }).inc();
-        self.durations.get_or_create(&Kind { operation }).observe((now - began).as_secs_f64());
+        self.requests
+            .get_or_create(&Call { operation, outcome })
+            .inc();
+        self.durations
+            .get_or_create(&Kind { operation })
+            .observe((now - began).as_secs_f64());
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         match error {
             // A no to one payment is an answer: the gateway works.

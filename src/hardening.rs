@@ -5,7 +5,8 @@
 use std::alloc::System;
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior,
+    setrlimit,
 };
 use serde::Serialize;
 use zeroizing_alloc::ZeroAlloc;
@@ -29,7 +30,13 @@ pub(crate) struct Hardening {
 /// Takes what the system grants; [`Hardening::now`] returns what that was. Threads have it from the one that starts them,
 /// so this comes before the first.
 pub(crate) fn apply() {
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = rustix::thread::set_no_new_privs(true);
 }
@@ -41,7 +48,11 @@ impl Hardening {
         // Readable by root alone is what the kernel makes of a program that changed its user.
         let not_dumpable = !matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable) | Err(_));
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
-        Self { not_dumpable, no_core, no_new_privs }
+        Self {
+            not_dumpable,
+            no_core,
+            no_new_privs,
+        }
     }
 
     /// Everything that was asked for.

@@ -75,7 +75,9 @@ pub(crate) fn parse_lenient(bytes: &[u8]) -> Result<Lenient, &'static str> {
         return Err(EMPTY);
     }
     let raw: &RawValue = serde_json::from_str(&text).map_err(|_| MALFORMED)?;
-    let mut names = Names::LastCounts { repeated: Vec::new() };
+    let mut names = Names::LastCounts {
+        repeated: Vec::new(),
+    };
     let value = parse(raw, 1, &mut names)?;
     let repeated = match names {
         Names::LastCounts { repeated } => repeated,
@@ -96,7 +98,10 @@ pub(crate) const NO_OBJECT: &str = "it is not an object";
 
 /// The member of that name.
 pub(crate) fn get<'a>(object: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
-    object.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    object
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value)
 }
 
 /// Gives a member that value, in the place of what stands under its name.
@@ -108,7 +113,9 @@ pub(crate) fn set(object: &mut Object, name: &str, value: Json) {
 /// The same for the same canonical text, and for no other.
 pub(crate) fn fingerprint(canonical: &str) -> Fingerprint {
     let mut fingerprint = Fingerprint([0; 16]);
-    fingerprint.0.copy_from_slice(&Sha256::digest(canonical)[..16]);
+    fingerprint
+        .0
+        .copy_from_slice(&Sha256::digest(canonical)[..16]);
     fingerprint
 }
 
@@ -138,7 +145,12 @@ impl Json {
             Self::Array(items) => Self::Array(items.into_iter().map(Self::canonical).collect()),
             Self::Object(mut members) => {
                 members.sort_by(|a, b| a.0.cmp(&b.0));
-                Self::Object(members.into_iter().map(|(name, value)| (name, value.canonical())).collect())
+                Self::Object(
+                    members
+                        .into_iter()
+                        .map(|(name, value)| (name, value.canonical()))
+                        .collect(),
+                )
             }
             scalar => scalar,
         }
@@ -195,7 +207,12 @@ impl Display for Json {
             Self::Object(members) => {
                 f.write_char('{')?;
                 for (i, (name, value)) in members.iter().enumerate() {
-                    write!(f, "{}{}:{value}", if i == 0 { "" } else { "," }, quoted(name))?;
+                    write!(
+                        f,
+                        "{}{}:{value}",
+                        if i == 0 { "" } else { "," },
+                        quoted(name)
+                    )?;
                 }
                 f.write_char('}')
             }
@@ -305,13 +322,19 @@ mod tests {
         let text = r#"{"b":12345678901234567890123,"a":[1e2,-0,0.10,{"é\n":null}],"c":true}"#;
         let object = Json::Object(parse_object(text.as_bytes()).unwrap());
         assert_eq!(object.to_string(), text);
-        assert!(object.canonical().to_string().starts_with(r#"{"a":[1e2,-0,0.10,"#));
+        assert!(
+            object
+                .canonical()
+                .to_string()
+                .starts_with(r#"{"a":[1e2,-0,0.10,"#)
+        );
     }
 
     fn any_json() -> impl Strategy<Value = Json> {
         let number = "-?(0|[1-9][0-9]{0,30})([.][0-9]{1,20})?([eE][+-]?[0-9]{1,2})?";
         let leaf = prop_oneof![
-            prop_oneof!["null", "true", "false", number].prop_map(|literal| Json::Literal(literal.into())),
+            prop_oneof!["null", "true", "false", number]
+                .prop_map(|literal| Json::Literal(literal.into())),
             any::<String>().prop_map(Json::Text),
         ];
         leaf.prop_recursive(8, 64, 8, |inner| {
@@ -353,7 +376,11 @@ mod tests {
             deep.as_bytes(),
         ];
         for case in cases {
-            assert!(parse_object(case).is_err(), "{}", String::from_utf8_lossy(case));
+            assert!(
+                parse_object(case).is_err(),
+                "{}",
+                String::from_utf8_lossy(case)
+            );
         }
         let just_deep_enough = format!("{{\"a\":{}{}}}", "[".repeat(15), "]".repeat(15));
         assert!(parse_object(just_deep_enough.as_bytes()).is_ok());
@@ -367,22 +394,45 @@ mod tests {
     fn what_takes_no_guess_is_read_leniently() {
         let cases: [(&[u8], &str); 14] = [
             (b"\xef\xbb\xbf{\"a\":1}", r#"{"a":1}"#),
-            (b"{\"a\":\"M\xfcller \xe9\"}", "{\"a\":\"M\u{fffd}ller \u{fffd}\"}"),
+            (
+                b"{\"a\":\"M\xfcller \xe9\"}",
+                "{\"a\":\"M\u{fffd}ller \u{fffd}\"}",
+            ),
             (b"{\"\xfc\":1,\"\xe9\":2}", "{\"\u{fffd}\":2}"),
             (br#"{"a":"\ud83d"}"#, "{\"a\":\"\u{fffd}\"}"),
             (br#"{"a":"\ude00\ud83d"}"#, "{\"a\":\"\u{fffd}\u{fffd}\"}"),
-            (br#"{"a":"\ud83d\ud83d\ude00x"}"#, "{\"a\":\"\u{fffd}\u{1f600}x\"}"),
-            (br#"{"a":"\\ud83d \" \u00e9"}"#, "{\"a\":\"\\\\ud83d \\\" \u{e9}\"}"),
+            (
+                br#"{"a":"\ud83d\ud83d\ude00x"}"#,
+                "{\"a\":\"\u{fffd}\u{1f600}x\"}",
+            ),
+            (
+                br#"{"a":"\\ud83d \" \u00e9"}"#,
+                "{\"a\":\"\\\\ud83d \\\" \u{e9}\"}",
+            ),
             (br#"{"\ud83d":1}"#, "{\"\u{fffd}\":1}"),
-            (br#"{"a":1,"b":2,"\u0061":{"c":3,"c":4}}"#, r#"{"a":{"c":4},"b":2}"#),
+            (
+                br#"{"a":1,"b":2,"\u0061":{"c":3,"c":4}}"#,
+                r#"{"a":{"c":4},"b":2}"#,
+            ),
             (br#"[{"a":1,"a":2}]"#, r#"[{"a":2}]"#),
-            (b"{\"a\":\"tab\tline\n\0\"}\n\t ", r#"{"a":"tab\tline\n\u0000"}"#),
-            (br#"{"a":[1e2,-0,0.10,12345678901234567890123]}"#, r#"{"a":[1e2,-0,0.10,12345678901234567890123]}"#),
+            (
+                b"{\"a\":\"tab\tline\n\0\"}\n\t ",
+                r#"{"a":"tab\tline\n\u0000"}"#,
+            ),
+            (
+                br#"{"a":[1e2,-0,0.10,12345678901234567890123]}"#,
+                r#"{"a":[1e2,-0,0.10,12345678901234567890123]}"#,
+            ),
             (b"\"text\"", "\"text\""),
             (b"null", "null"),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(lenient(bytes).as_deref(), Ok(expected), "{}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                lenient(bytes).as_deref(),
+                Ok(expected),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
@@ -417,9 +467,14 @@ mod tests {
 
     #[test]
     fn only_the_repeated_names_of_the_outermost_object_are_told() {
-        let read = parse_lenient(br#"{"a":1,"b":{"c":1,"c":2},"\u0061":2,"d":[{"e":1,"e":1}],"a":3}"#).unwrap();
+        let read =
+            parse_lenient(br#"{"a":1,"b":{"c":1,"c":2},"\u0061":2,"d":[{"e":1,"e":1}],"a":3}"#)
+                .unwrap();
         assert_eq!(read.repeated, ["a", "a"]);
-        assert_eq!(read.value.to_string(), r#"{"a":3,"b":{"c":2},"d":[{"e":1}]}"#);
+        assert_eq!(
+            read.value.to_string(),
+            r#"{"a":3,"b":{"c":2},"d":[{"e":1}]}"#
+        );
     }
 
     proptest! {

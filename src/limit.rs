@@ -29,7 +29,9 @@ impl<'de> Deserialize<'de> for Rate {
         if (0.001..=1_000_000.0).contains(&rate) {
             Ok(Self(rate))
         } else {
-            Err(de::Error::custom(format!("{rate} per second is out of bounds: from 0.001 to 1000000")))
+            Err(de::Error::custom(format!(
+                "{rate} per second is out of bounds: from 0.001 to 1000000"
+            )))
         }
     }
 }
@@ -61,10 +63,19 @@ impl Limiter {
     /// A full bucket.
     pub(crate) fn new(rate: Rate, burst: NonZeroU32, queue_for: Duration) -> Self {
         let period = rate.period();
-        #[expect(clippy::expect_used, reason = "a Rate is at most a million a second: its period is never zero")]
-        let quota = Quota::with_period(period).expect("a period over zero").allow_burst(burst);
+        #[expect(
+            clippy::expect_used,
+            reason = "a Rate is at most a million a second: its period is never zero"
+        )]
+        let quota = Quota::with_period(period)
+            .expect("a period over zero")
+            .allow_burst(burst);
         let clock = TokioClock(clock::now());
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is never negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is never negative"
+        )]
         let places = ((queue_for.as_secs_f64() * rate.0).ceil() as usize).clamp(1, MAX_PLACES);
         Self {
             gcra: RateLimiter::direct_with_clock(quota, clock.clone()),
@@ -88,7 +99,9 @@ impl Limiter {
             return Ok(());
         }
         let Ok(_place) = self.places.try_acquire() else {
-            return Err(Refused { retry_after: self.queue_for });
+            return Err(Refused {
+                retry_after: self.queue_for,
+            });
         };
         let in_turn = async {
             // Nobody closes this semaphore; were it closed, everyone would be at the head.
@@ -97,7 +110,11 @@ impl Limiter {
                 clock::sleep(too_soon.wait_time_from(self.clock.now())).await;
             }
         };
-        clock::timeout(self.queue_for, in_turn).await.map_err(|_| Refused { retry_after: self.period })
+        clock::timeout(self.queue_for, in_turn)
+            .await
+            .map_err(|_| Refused {
+                retry_after: self.period,
+            })
     }
 }
 

@@ -16,7 +16,10 @@ impl Amount {
     /// Reads an integer literal as JSON has it: no sign, fraction or exponent, nothing that another reader could
     /// take for another number.
     pub(crate) fn parse(literal: &str) -> Option<Self> {
-        literal.bytes().all(|byte| byte.is_ascii_digit()).then(|| literal.parse().ok().map(Self))?
+        literal
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| literal.parse().ok().map(Self))?
     }
 
     /// The number.
@@ -52,8 +55,15 @@ pub(crate) struct Malformed;
 /// segment.
 fn parse_code<T: for<'a> From<&'a str>>(text: &str) -> Result<T, Malformed> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let well_formed = (1..=256).contains(&text.len()) && text.bytes().all(unreserved) && text != "." && text != "..";
-    if well_formed { Ok(text.into()) } else { Err(Malformed) }
+    let well_formed = (1..=256).contains(&text.len())
+        && text.bytes().all(unreserved)
+        && text != "."
+        && text != "..";
+    if well_formed {
+        Ok(text.into())
+    } else {
+        Err(Malformed)
+    }
 }
 
 impl FromStr for Code {
@@ -93,8 +103,8 @@ impl IdempotencyKey {
 
     /// A key that was read before, as `Display` gives it.
     pub(crate) fn stored(text: &str) -> Option<Self> {
-        let well_formed =
-            (1..=Self::MAX).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let well_formed = (1..=Self::MAX).contains(&text.len())
+            && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         well_formed.then(|| Self(text.into()))
     }
 }
@@ -112,7 +122,11 @@ impl FromStr for IdempotencyKey {
                 let mut rest = rest.strip_suffix('"').ok_or(Malformed)?.chars();
                 while let Some(c) = rest.next() {
                     match c {
-                        '\\' => key.push(rest.next().filter(|c| matches!(c, '"' | '\\')).ok_or(Malformed)?),
+                        '\\' => key.push(
+                            rest.next()
+                                .filter(|c| matches!(c, '"' | '\\'))
+                                .ok_or(Malformed)?,
+                        ),
                         '"' => return Err(Malformed),
                         c => key.push(c),
                     }
@@ -215,28 +229,66 @@ mod tests {
 
     #[test]
     fn amounts_are_plain_integers() {
-        assert_eq!(Amount::parse("1000").map(|amount| amount.to_string()).as_deref(), Some("1000"));
-        for literal in ["-0", "-1", "1.0", "1e3", "true", "null", "18446744073709551616", ""] {
+        assert_eq!(
+            Amount::parse("1000")
+                .map(|amount| amount.to_string())
+                .as_deref(),
+            Some("1000")
+        );
+        for literal in [
+            "-0",
+            "-1",
+            "1.0",
+            "1e3",
+            "true",
+            "null",
+            "18446744073709551616",
+            "",
+        ] {
             assert!(Amount::parse(literal).is_none(), "{literal}");
         }
     }
 
     #[test]
     fn keys_are_read_in_quotes_and_without() {
-        let read = |text: &str| text.parse::<IdempotencyKey>().ok().map(|key| key.to_string());
+        let read = |text: &str| {
+            text.parse::<IdempotencyKey>()
+                .ok()
+                .map(|key| key.to_string())
+        };
         assert_eq!(read("order-1"), read("\"order-1\""));
         assert_eq!(read(r#""a\"b\\c""#).as_deref(), Some(r#"a"b\c"#));
         assert_eq!(read(&"k".repeat(255)).map(|key| key.len()), Some(255));
-        for text in
-            ["", "\"\"", "\"open", "\"a\"b\"", r#""a\x""#, r#""a\""#, "\"a\";b=1", "é", "a\tb", &"k".repeat(256)]
-        {
+        for text in [
+            "",
+            "\"\"",
+            "\"open",
+            "\"a\"b\"",
+            r#""a\x""#,
+            r#""a\""#,
+            "\"a\";b=1",
+            "é",
+            "a\tb",
+            &"k".repeat(256),
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }
 
     #[test]
     fn codes_cannot_leave_their_path_segment() {
-        for text in ["", ".", "..", "a/b", "a%2fb", "a b", "a?b", "é", "a\n", &"a".repeat(257)] {
+        for text in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a%2fb",
+            "a b",
+            "a?b",
+            "é",
+            "a\n",
+            &"a".repeat(257),
+        ] {
             assert!(text.parse::<WatchCode>().is_err(), "{text}");
         }
         assert!("aZ09-._~".parse::<Code>().is_ok());

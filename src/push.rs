@@ -56,22 +56,40 @@ struct Ended {
 
 impl Pusher {
     /// Starts posting.
-    pub(crate) fn new(store: Arc<Store>, courier: Courier, gateway: Arc<Gateway>, tasks: SharedTasks) -> Self {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        courier: Courier,
+        gateway: Arc<Gateway>,
+        tasks: SharedTasks,
+    ) -> Self {
         let outcomes = Family::default();
         for outcome in [DELIVERED, RETRY, GIVEN_UP, GONE] {
             drop(outcomes.get_or_create(&Ended { outcome }));
         }
         let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
-        let post =
-            Arc::new(Post { store, courier, gateway, recovery, ended: Notify::new(), outcomes: outcomes.clone() });
+        let post = Arc::new(Post {
+            store,
+            courier,
+            gateway,
+            recovery,
+            ended: Notify::new(),
+            outcomes: outcomes.clone(),
+        });
         // One task for all messages; each try is a task of its own.
         let task = tokio::spawn(run(post, tasks));
-        Self { outcomes, _task: AbortOnDropHandle::new(task) }
+        Self {
+            outcomes,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("webhook_deliveries", "Tries to post a webhook, by how they ended", self.outcomes.clone());
+        registry.register(
+            "webhook_deliveries",
+            "Tries to post a webhook, by how they ended",
+            self.outcomes.clone(),
+        );
     }
 }
 
@@ -126,13 +144,25 @@ impl Try {
         recovery.may_begin(began)?;
         let delivery = post.store.take_due()?;
         recovery.begin(began);
-        Ok(Self { post: post.clone(), delivery, began })
+        Ok(Self {
+            post: post.clone(),
+            delivery,
+            began,
+        })
     }
 
     async fn make(self) {
-        let Post { courier, gateway, .. } = &*self.post;
-        let posted = courier.post(&self.delivery.id, &self.delivery.body, |text| gateway.scrub(text)).await;
-        self.post.posted((*self.delivery).clone(), self.began, posted).await;
+        let Post {
+            courier, gateway, ..
+        } = &*self.post;
+        let posted = courier
+            .post(&self.delivery.id, &self.delivery.body, |text| {
+                gateway.scrub(text)
+            })
+            .await;
+        self.post
+            .posted((*self.delivery).clone(), self.began, posted)
+            .await;
     }
 }
 
@@ -158,18 +188,26 @@ impl Post {
             }
             Posted::Gone => {
                 tracing::warn!(id, kind, tries, "the app does not want this webhook (410)");
-                (delivery.state, delivery.last_error) = (DeliveryState::Failed(now), Some("status 410".to_owned()));
+                (delivery.state, delivery.last_error) =
+                    (DeliveryState::Failed(now), Some("status 410".to_owned()));
                 GONE
             }
             Posted::Failed { why, retry_after } => {
                 let is_back = self.recovery().failed(began, now);
-                let wait = next_try(delivery.tries, now - delivery.since, retry_after, random::fraction());
+                let wait = next_try(
+                    delivery.tries,
+                    now - delivery.since,
+                    retry_after,
+                    random::fraction(),
+                );
                 // Nothing is asked for longer than there is time for.
                 let asked = wait.map(|wait| retry_after.unwrap_or_default().min(wait));
                 let wait = if is_back { asked } else { wait };
                 let in_seconds = wait.map(|wait| wait.as_secs());
                 tracing::warn!(id, kind, tries, why, in_seconds, "webhook not delivered");
-                delivery.state = wait.map_or(DeliveryState::Failed(now), |wait| DeliveryState::Due(now + wait));
+                delivery.state = wait.map_or(DeliveryState::Failed(now), |wait| {
+                    DeliveryState::Due(now + wait)
+                });
                 delivery.not_before = retry_after.and(asked).map(|asked| now + asked);
                 (delivery.failed, delivery.last_error) = (Some(now), Some(why));
                 if wait.is_some() { RETRY } else { GIVEN_UP }
@@ -181,9 +219,14 @@ impl Post {
 
     /// The app took a message: if it is back by that, what failed while it was away is due again.
     async fn delivered(&self, now: Instant) {
-        let Some(failed) = self.recovery().succeeded(now) else { return };
+        let Some(failed) = self.recovery().succeeded(now) else {
+            return;
+        };
         let failing_seconds = (*failed.end() - *failed.start()).as_secs();
-        tracing::info!(failing_seconds, "the app takes webhooks again: what failed meanwhile is due at once");
+        tracing::info!(
+            failing_seconds,
+            "the app takes webhooks again: what failed meanwhile is due at once"
+        );
         // Written before the message is: a crash in between would find an app that is not away any more.
         self.store.hasten(failed).await;
     }
@@ -195,8 +238,15 @@ impl Post {
 
 /// How long to wait after that number of tries of a message of that age; `None`: it is not tried any more. What the app asks
 /// for only lengthens. `jitter` is from 0 up to 1 and adds up to a tenth.
-fn next_try(tries: u32, age: Duration, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
-    let step = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX).min(STEPS.len() - 1);
+fn next_try(
+    tries: u32,
+    age: Duration,
+    retry_after: Option<Duration>,
+    jitter: f64,
+) -> Option<Duration> {
+    let step = usize::try_from(tries.saturating_sub(1))
+        .unwrap_or(usize::MAX)
+        .min(STEPS.len() - 1);
     let own = STEPS[step].mul_f64(1.0 + jitter / 10.0);
     let left = GIVE_UP_AFTER.checked_sub(age)?;
     // Patience that is asked for moves the next try, it never takes it away.
@@ -204,12 +254,20 @@ fn next_try(tries: u32, age: Duration, retry_after: Option<Duration>, jitter: f6
 }
 
 /// What is posted about a payment.
-pub(crate) fn compose(kind: Kind, stored: &StoredPayment, report: Option<&Report>, at: Timestamp) -> String {
+pub(crate) fn compose(
+    kind: Kind,
+    stored: &StoredPayment,
+    report: Option<&Report>,
+    at: Timestamp,
+) -> String {
     let text = |text: &str| Json::Text(text.to_owned());
     Json::Object(vec![
         ("type".to_owned(), text(kind.label())),
         ("timestamp".to_owned(), text(&at.to_string())),
-        ("data".to_owned(), Json::Object(store::shown(stored, report))),
+        (
+            "data".to_owned(),
+            Json::Object(store::shown(stored, report)),
+        ),
     ])
     .to_string()
 }

@@ -8,7 +8,10 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 pub(crate) fn token(len: usize) -> String {
     let mut bytes = vec![0; len];
     fill(&mut bytes);
-    bytes.iter().map(|byte| char::from(BASE62[usize::from(*byte) % BASE62.len()])).collect()
+    bytes
+        .iter()
+        .map(|byte| char::from(BASE62[usize::from(*byte) % BASE62.len()]))
+        .collect()
 }
 
 /// Bytes for a key.
@@ -31,7 +34,13 @@ pub(crate) fn jitter(ceiling: Duration) -> Duration {
 }
 
 fn fill(bytes: &mut [u8]) {
-    #[expect(clippy::disallowed_methods, reason = "this is the one source of randomness")]
-    #[expect(clippy::expect_used, reason = "a kernel that has no randomness left to give cannot run TLS either")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one source of randomness"
+    )]
+    #[expect(
+        clippy::expect_used,
+        reason = "a kernel that has no randomness left to give cannot run TLS either"
+    )]
     getrandom::fill(bytes).expect("the operating system gives randomness");
 }

@@ -18,12 +18,20 @@ impl Readiness {
     /// Takes a latch: not ready until it is dropped.
     pub(crate) fn latch(&self, name: &'static str) -> Latch {
         self.with(|latches| *latches.entry(name).or_default() += 1);
-        Latch { name, readiness: self.clone() }
+        Latch {
+            name,
+            readiness: self.clone(),
+        }
     }
 
     /// Every check by name, and whether it passes.
     pub(crate) fn checks(&self) -> Vec<(&'static str, bool)> {
-        self.with(|latches| latches.iter().map(|(name, held)| (*name, *held == 0)).collect())
+        self.with(|latches| {
+            latches
+                .iter()
+                .map(|(name, held)| (*name, *held == 0))
+                .collect()
+        })
     }
 
     /// All checks pass.

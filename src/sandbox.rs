@@ -98,12 +98,19 @@ impl Sandbox {
     {
         let (head, body) = request.into_parts();
         if head.extensions.get::<Rejection>().is_some() {
-            return Ok(Reply::message(StatusCode::BAD_REQUEST, "Not a well-formed request").into_response());
+            return Ok(
+                Reply::message(StatusCode::BAD_REQUEST, "Not a well-formed request")
+                    .into_response(),
+            );
         }
         let Some(route) = Route::find(head.uri.path()) else {
             return Ok(nothing_here(&head));
         };
-        if !route.allowed().split(", ").any(|method| method == head.method.as_str()) {
+        if !route
+            .allowed()
+            .split(", ")
+            .any(|method| method == head.method.as_str())
+        {
             return Ok(method_not_allowed(route.allowed()));
         }
         match route {
@@ -141,16 +148,25 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    async fn dispatch(&self, route: Route<'_>, head: &Parts, body: &Bytes) -> Result<Response<Body>, Reset> {
+    async fn dispatch(
+        &self,
+        route: Route<'_>,
+        head: &Parts,
+        body: &Bytes,
+    ) -> Result<Response<Body>, Reset> {
         let posted = head.method == Method::POST;
         Ok(match route {
             Route::Start => {
                 let echo = || ("received", String::from_utf8_lossy(body).into_owned());
-                return self.faulty(Operation::Start, || self.start(body), echo).await;
+                return self
+                    .faulty(Operation::Start, || self.start(body), echo)
+                    .await;
             }
             Route::Watch(watch_code) => {
                 let echo = || ("note", format!("Asked on behalf of {}", self.0.secret));
-                return self.faulty(Operation::Watch, || self.watch(watch_code), echo).await;
+                return self
+                    .faulty(Operation::Watch, || self.watch(watch_code), echo)
+                    .await;
             }
             Route::Pay(code) if posted => self.pay(code, &WayBack::find(body)),
             Route::Pay(code) => self.pay_page(code, &WayBack::find(query(head))),
@@ -182,7 +198,11 @@ impl Sandbox {
         let Some(fault) = fault else {
             return Ok(call().into_response());
         };
-        let reply = if fault.takes_effect() { call() } else { Reply::ok() };
+        let reply = if fault.takes_effect() {
+            call()
+        } else {
+            Reply::ok()
+        };
         let echo = echo();
         if let Some(delay) = fault.delay {
             clock::sleep(delay).await;
@@ -262,14 +282,21 @@ impl Sandbox {
             }
             Change::Clear => faults.clear(),
         }
-        let mut seen =
-            with(pages::faults(&faults, host), header::LOCATION, HeaderValue::from_static("/_sandbox/faults"));
+        let mut seen = with(
+            pages::faults(&faults, host),
+            header::LOCATION,
+            HeaderValue::from_static("/_sandbox/faults"),
+        );
         *seen.status_mut() = StatusCode::SEE_OTHER;
         seen
     }
 
     fn list_faults(&self) -> Reply {
-        let faults: Vec<_> = self.faults().iter().map(|fault| quoted(&fault.to_string())).collect();
+        let faults: Vec<_> = self
+            .faults()
+            .iter()
+            .map(|fault| quoted(&fault.to_string()))
+            .collect();
         Reply::ok().json("faults", format!("[{}]", faults.join(",")))
     }
 
@@ -281,7 +308,10 @@ impl Sandbox {
         Reply::ok()
             .json("start", start.0.to_string())
             .json("watch", watch.0.to_string())
-            .json("busiest_second", format!(r#"{{"start":{},"watch":{}}}"#, start.1, watch.1))
+            .json(
+                "busiest_second",
+                format!(r#"{{"start":{},"watch":{}}}"#, start.1, watch.1),
+            )
     }
 
     fn count(&self, operation: Operation) -> MutexGuard<'_, Calls> {
@@ -306,18 +336,32 @@ fn nothing_here(head: &Parts) -> Response<Body> {
     if wants_page(head) {
         pages::nothing_here()
     } else {
-        Reply::message(StatusCode::NOT_FOUND, "Nothing here: GET /dev/api tells what there is").into_response()
+        Reply::message(
+            StatusCode::NOT_FOUND,
+            "Nothing here: GET /dev/api tells what there is",
+        )
+        .into_response()
     }
 }
 
 fn wants_page(head: &Parts) -> bool {
-    let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = head
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response<Body> {
-    let refusal = Reply::message(StatusCode::METHOD_NOT_ALLOWED, &format!("This path takes {allowed}"));
-    with(refusal.into_response(), header::ALLOW, HeaderValue::from_static(allowed))
+    let refusal = Reply::message(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("This path takes {allowed}"),
+    );
+    with(
+        refusal.into_response(),
+        header::ALLOW,
+        HeaderValue::from_static(allowed),
+    )
 }
 
 fn query(head: &Parts) -> &[u8] {
@@ -327,7 +371,15 @@ fn query(head: &Parts) -> &[u8] {
 /// The host and port by which the caller reached the sandbox, for lines to paste into a shell: nothing that a shell
 /// would act on.
 fn host(head: &Parts) -> &str {
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let plain = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
-    host.filter(|host| !host.is_empty()).filter(plain).unwrap_or("127.0.0.1:8081")
+    let host = head
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let plain = |host: &&str| {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte))
+    };
+    host.filter(|host| !host.is_empty())
+        .filter(plain)
+        .unwrap_or("127.0.0.1:8081")
 }

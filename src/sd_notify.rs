@@ -41,9 +41,17 @@ impl SdNotify {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a path nor an abstract name")),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "neither a path nor an abstract name",
+                ));
+            }
         };
-        Ok(Self { address: Some(address), watchdog })
+        Ok(Self {
+            address: Some(address),
+            watchdog,
+        })
     }
 
     /// Notifies it; logs when that fails.

@@ -93,7 +93,13 @@ impl Secret {
     pub(crate) fn ever_held(&self) -> Vec<Arc<SecretString>> {
         let mut held: Vec<_> = self.now().into_iter().collect();
         if let Source::File { before, .. } = &*self.0 {
-            held.extend(before.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+            held.extend(
+                before
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .iter()
+                    .cloned(),
+            );
         }
         held
     }
@@ -101,7 +107,9 @@ impl Secret {
     /// Looks again at once. True when there is another one than `old` now, whoever noticed first.
     pub(crate) async fn is_replaced(&self, old: &Arc<SecretString>) -> bool {
         let is_another = || self.now().is_some_and(|now| !Arc::ptr_eq(&now, old));
-        let Source::File { looking, .. } = &*self.0 else { return false };
+        let Source::File { looking, .. } = &*self.0 else {
+            return false;
+        };
         let turn = looking.clone().lock_owned().await;
         if is_another() {
             return true;
@@ -134,12 +142,23 @@ impl Secret {
             Source::Inline(_) => {
                 let loaded_at = prometheus_client::metrics::gauge::Gauge::default();
                 loaded_at.set(crate::clock::unix_seconds());
-                (loaded_at, prometheus_client::metrics::counter::Counter::default())
+                (
+                    loaded_at,
+                    prometheus_client::metrics::counter::Counter::default(),
+                )
             }
             Source::File { file, .. } => (file.loaded_at.clone(), file.failures.clone()),
         };
-        registry.register("secret_loaded_timestamp_seconds", "When the merchant secret was last loaded", loaded_at);
-        registry.register("secret_reload_failures", "Looks at the secret file that found nothing usable", failures);
+        registry.register(
+            "secret_loaded_timestamp_seconds",
+            "When the merchant secret was last loaded",
+            loaded_at,
+        );
+        registry.register(
+            "secret_reload_failures",
+            "Looks at the secret file that found nothing usable",
+            failures,
+        );
     }
 }
 
@@ -151,7 +170,12 @@ impl Reload for Secret {
     fn reload(&self, settle: Settle) -> bool {
         match &*self.0 {
             Source::Inline(_) => false,
-            Source::File { file, before, taking, .. } => {
+            Source::File {
+                file,
+                before,
+                taking,
+                ..
+            } => {
                 let _taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = || before.lock().unwrap_or_else(PoisonError::into_inner);
                 // Ahead of the look: between the two an answer with the old one in it may come.
@@ -185,7 +209,10 @@ fn parse(bytes: &[u8]) -> Result<SecretString, String> {
     }
     // The last are invisible too: a byte order mark, and what is copied from web pages by mistake.
     let invisible = |c| matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}');
-    if text.chars().any(|c| c.is_whitespace() || c.is_control() || invisible(c)) {
+    if text
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || invisible(c))
+    {
         return Err(
             "the secret has white space, control or invisible characters in it (one line end at the end is fine)"
                 .to_owned(),
@@ -205,7 +232,15 @@ mod tests {
     #[test]
     fn what_cannot_be_a_secret_is_refused_without_being_quoted() {
         let long = "s".repeat(4097);
-        for text in ["", "tiny-1", "with space", "line\nbreak", "tab\tulator", PLACEHOLDER, &long] {
+        for text in [
+            "",
+            "tiny-1",
+            "with space",
+            "line\nbreak",
+            "tab\tulator",
+            PLACEHOLDER,
+            &long,
+        ] {
             let why = parse(text.as_bytes()).unwrap_err();
             assert!(text.is_empty() || !why.contains(text), "{why}");
         }

@@ -58,18 +58,25 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A body that is there already.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Whether the Host is a name that only this machine can mean by it, whatever its port and case: another one can be a
 /// page's own name that was made to point here (DNS rebinding). Its form is the gate's matter.
 pub(crate) fn is_local_host(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => name,
         _ => host,
     };
-    ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| name.eq_ignore_ascii_case(local))
+    ["localhost", "127.0.0.1", "[::1]"]
+        .iter()
+        .any(|local| name.eq_ignore_ascii_case(local))
 }
 
 /// What one connection may cost.
@@ -163,7 +170,9 @@ impl Server {
     /// A server that serves nothing yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(
+                limits.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
             told: Arc::new(Semaphore::new(MAX_TOLD)),
             limits,
             requests: TaskTracker::new(),
@@ -208,7 +217,10 @@ impl Server {
                     },
                 };
                 // One task a connection.
-                let connection = server.clone().connection(stream, slot, rejection, service.clone());
+                let connection =
+                    server
+                        .clone()
+                        .connection(stream, slot, rejection, service.clone());
                 server.connections.spawn(connection);
             }
         });
@@ -227,7 +239,13 @@ impl Server {
     {
         let verdicts = Verdicts::default();
         let handle = ConnectionHandle::default();
-        let gate = Gate::new(stream, self.limits, rejection, verdicts.clone(), handle.hung_up.clone());
+        let gate = Gate::new(
+            stream,
+            self.limits,
+            rejection,
+            verdicts.clone(),
+            handle.hung_up.clone(),
+        );
         let last = handle.last.clone();
         let requests = self.requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -247,9 +265,17 @@ impl Server {
                     tokio::task::yield_now().await;
                 }
                 // Made in here: one that is moved in has its room twice, where it came in and where it is awaited.
-                let answer = service.oneshot(request).await.map_err(|error| Cut(error.into()));
+                let answer = service
+                    .oneshot(request)
+                    .await
+                    .map_err(|error| Cut(error.into()));
                 drop(busy);
-                answer.map(|answer| answer.map(|body| Answered { body, _answering: answering }))
+                answer.map(|answer| {
+                    answer.map(|body| Answered {
+                        body,
+                        _answering: answering,
+                    })
+                })
             })
         });
         // The gate is as strict or stricter in all of these, so that the words of a rejection are the service's. The number
@@ -311,7 +337,9 @@ impl Server {
 /// that the little in them is read is for the system to see to. A Unix socket has no such options, and needs none but
 /// the timer: what one of its callers does not read is at most 208 KiB, and stays in the caller's own buffer.
 fn prepare(listener: &Listener) -> io::Result<()> {
-    let Either::Left(tcp) = listener else { return Ok(()) };
+    let Either::Left(tcp) = listener else {
+        return Ok(());
+    };
     let socket = SockRef::from(tcp);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;

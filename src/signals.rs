@@ -20,7 +20,11 @@ pub(crate) enum Signal {
 pub(crate) struct Signals(Source);
 
 enum Source {
-    System { term: Stream, int: Stream, hup: Stream },
+    System {
+        term: Stream,
+        int: Stream,
+        hup: Stream,
+    },
     Forwarded(mpsc::UnboundedReceiver<Signal>),
 }
 

@@ -158,12 +158,22 @@ impl Starter {
     ///
     /// # Errors
     /// Each knows its [`Outcome`]. After an error the key is free again: nobody has heard of a payment.
-    pub(crate) async fn start(&self, request: Request, key: Option<IdempotencyKey>) -> Result<Reply, Error> {
+    pub(crate) async fn start(
+        &self,
+        request: Request,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Reply, Error> {
         let (task, is_replayed) = match key {
             None => (self.launch(request, None), false),
             Some(key) => {
                 let meaning = request.fingerprint();
-                let same = |other: Fingerprint| if other == meaning { Ok(()) } else { Err(Error::Mismatch) };
+                let same = |other: Fingerprint| {
+                    if other == meaning {
+                        Ok(())
+                    } else {
+                        Err(Error::Mismatch)
+                    }
+                };
                 let mut running = self.0.running();
                 // In this order: a start that ends in this moment is answered first, and then no longer running.
                 if let Some((other, task)) = running.get(&key) {
@@ -171,7 +181,10 @@ impl Starter {
                     (task.clone(), true)
                 } else if let Some(answer) = self.0.store.answer(&key) {
                     same(answer.request)?;
-                    return Ok(Reply { body: answer.body.clone(), is_replayed: true });
+                    return Ok(Reply {
+                        body: answer.body.clone(),
+                        is_replayed: true,
+                    });
                 } else if !self.0.store.has_keys(running.len() + 1) {
                     return Err(Error::NoRoomForKey);
                 } else {
@@ -195,7 +208,10 @@ impl Starter {
             let began = clock::now();
             // A task of its own, so that a crash is counted too, and frees the key.
             let (inner, named) = (this.0.clone(), key.clone());
-            let start = this.0.tasks.launch(async move { inner.start(request, named).await });
+            let start = this
+                .0
+                .tasks
+                .launch(async move { inner.start(request, named).await });
             let result = start.result().await.unwrap_or(Err(Error::Crashed));
             this.0.metrics.observe(clock::now() - began, &result);
             if let Some((key, _)) = key {
@@ -208,30 +224,64 @@ impl Starter {
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let metrics = &self.0.metrics;
-        registry.register("starts", "Starts that were well-formed, by how they ended", metrics.starts.clone());
+        registry.register(
+            "starts",
+            "Starts that were well-formed, by how they ended",
+            metrics.starts.clone(),
+        );
         registry.register_with_unit(
             "start_duration",
             "How long they took, waiting included",
             telemetry::SECONDS,
             metrics.duration.clone(),
         );
-        registry.register("rate_limited", "Starts refused by start.rate", metrics.rate_limited.clone());
+        registry.register(
+            "rate_limited",
+            "Starts refused by start.rate",
+            metrics.rate_limited.clone(),
+        );
     }
 }
 
 impl Inner {
-    async fn start(&self, request: Request, key: Option<(IdempotencyKey, Fingerprint)>) -> Result<Arc<str>, Error> {
-        let Request { amount, redirect, extra } = request;
-        self.limiter.admit().await.map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
-        self.store.has_room().map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
+    async fn start(
+        &self,
+        request: Request,
+        key: Option<(IdempotencyKey, Fingerprint)>,
+    ) -> Result<Arc<str>, Error> {
+        let Request {
+            amount,
+            redirect,
+            extra,
+        } = request;
+        self.limiter
+            .admit()
+            .await
+            .map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
+        self.store
+            .has_room()
+            .map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
         let _starting = self.store.starting();
-        let Started { code, watch_code, answer } = self.gateway.start(&Order { amount, extra }).await?;
+        let Started {
+            code,
+            watch_code,
+            answer,
+        } = self.gateway.start(&Order { amount, extra }).await?;
         let redirect = redirect.as_ref().or(self.bounds.allowed.default_url());
         let pay_url = self.gateway.pay_url(&code, redirect);
-        let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url)).to_string().into();
-        let payment = Payment { code: code.clone(), watch_code, amount };
+        let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url))
+            .to_string()
+            .into();
+        let payment = Payment {
+            code: code.clone(),
+            watch_code,
+            amount,
+        };
         let answer = key.map(|(key, request)| (key, request, body.clone()));
-        self.store.started(payment, answer).await.map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
+        self.store
+            .started(payment, answer)
+            .await
+            .map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
         tracing::info!(%code, %amount, "payment started");
         Ok(body)
     }
@@ -252,9 +302,10 @@ impl Error {
     /// Whether the gateway may have started a payment.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::RateLimited { .. } | Self::Mismatch | Self::NoRoomForKey | Self::WriteFailed { sent: false } => {
-                Outcome::NotSent
-            }
+            Self::RateLimited { .. }
+            | Self::Mismatch
+            | Self::NoRoomForKey
+            | Self::WriteFailed { sent: false } => Outcome::NotSent,
             Self::Gateway(error) => error.outcome(),
             Self::Crashed | Self::WriteFailed { sent: true } => Outcome::Unknown,
         }
@@ -263,7 +314,10 @@ impl Error {
 
 /// The smallest that is allowed: `check --start` proves the secret with it.
 pub(crate) fn smallest_order(config: &Config) -> Order {
-    Order { amount: Amount::new(config.min_amount), extra: Object::new() }
+    Order {
+        amount: Amount::new(config.min_amount),
+        extra: Object::new(),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -288,7 +342,11 @@ impl Default for Metrics {
             // There from the beginning: of a series that appears with its first event, that event is no increase.
             drop(starts.get_or_create(&Ended { outcome }));
         }
-        Self { starts, duration: Histogram::new(telemetry::LATENCY_BUCKETS), rate_limited: Counter::default() }
+        Self {
+            starts,
+            duration: Histogram::new(telemetry::LATENCY_BUCKETS),
+            rate_limited: Counter::default(),
+        }
     }
 }
 

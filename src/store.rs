@@ -64,7 +64,9 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { url: Some(Place::Memory) }
+        Self {
+            url: Some(Place::Memory),
+        }
     }
 }
 
@@ -109,10 +111,21 @@ impl Store {
             Place::Directory(directory) => {
                 let (opened, run) = file::open(directory, &mut state)?;
                 let state = Arc::new(Mutex::new(state));
-                (Some(opened.serve(state.clone(), readiness.clone())), run, state)
+                (
+                    Some(opened.serve(state.clone(), readiness.clone())),
+                    run,
+                    state,
+                )
             }
         };
-        Ok(Self { run, ttl, state, file, compose, position })
+        Ok(Self {
+            run,
+            ttl,
+            state,
+            file,
+            compose,
+            position,
+        })
     }
 
     /// Whether a start can be kept at this moment.
@@ -120,7 +133,11 @@ impl Store {
     /// # Errors
     /// When the last try to write something failed.
     pub(crate) fn has_room(&self) -> Result<(), WriteFailed> {
-        if self.file.as_ref().is_none_or(File::has_room) { Ok(()) } else { Err(WriteFailed) }
+        if self.file.as_ref().is_none_or(File::has_room) {
+            Ok(())
+        } else {
+            Err(WriteFailed)
+        }
     }
 
     /// Says that a start is under way, for as long as this is held: those that end together are written together.
@@ -145,9 +162,28 @@ impl Store {
             state.numbers.payment += 1;
             state.numbers.position += 1;
             let (number, position) = (state.numbers.payment, state.numbers.position);
-            let stored = Arc::new(StoredPayment { number, payment, since, started_at: clock::wall_at(since) });
-            let answer = answer.map(|(key, request, body)| Arc::new(Answer { key, request, body, since }));
-            self.keep(&mut state, Event::Started { stored, position, answer })
+            let stored = Arc::new(StoredPayment {
+                number,
+                payment,
+                since,
+                started_at: clock::wall_at(since),
+            });
+            let answer = answer.map(|(key, request, body)| {
+                Arc::new(Answer {
+                    key,
+                    request,
+                    body,
+                    since,
+                })
+            });
+            self.keep(
+                &mut state,
+                Event::Started {
+                    stored,
+                    position,
+                    answer,
+                },
+            )
         };
         kept.done().await
     }
@@ -174,26 +210,55 @@ impl Store {
         let (settled, kept) = {
             let mut state = self.state();
             let before = state.records.get(code).cloned().unwrap_or_default();
-            if before.stored.as_ref().is_some_and(|stored| asked < stored.since) {
+            if before
+                .stored
+                .as_ref()
+                .is_some_and(|stored| asked < stored.since)
+            {
                 // It is about what had this code until then.
-                return Settled { observation: Observation { report, asked }, before };
+                return Settled {
+                    observation: Observation { report, asked },
+                    before,
+                };
             }
-            let observation = Observation { report: before.newer(report.clone()), asked };
-            let is_news =
-                before.observation.as_ref().is_none_or(|before| !Arc::ptr_eq(&before.report, &observation.report));
+            let observation = Observation {
+                report: before.newer(report.clone()),
+                asked,
+            };
+            let is_news = before
+                .observation
+                .as_ref()
+                .is_none_or(|before| !Arc::ptr_eq(&before.report, &observation.report));
             let Some(stored) = before.stored.clone().filter(|_| is_news) else {
                 return state.settle(code, report, asked);
             };
             state.numbers.position += 1;
             let position = state.numbers.position;
             let delivery = if observation.report.status.is_final() {
-                self.delivery(&mut state, Kind::Completed, &stored, Some(&observation.report))
+                self.delivery(
+                    &mut state,
+                    Kind::Completed,
+                    &stored,
+                    Some(&observation.report),
+                )
             } else {
                 None
             };
             let polling_ended = before.polling_ended;
-            let event = Event::Observed { stored, observation: observation.clone(), polling_ended, position, delivery };
-            (Settled { observation, before }, self.keep(&mut state, event))
+            let event = Event::Observed {
+                stored,
+                observation: observation.clone(),
+                polling_ended,
+                position,
+                delivery,
+            };
+            (
+                Settled {
+                    observation,
+                    before,
+                },
+                self.keep(&mut state, event),
+            )
         };
         // Not kept is not untrue.
         let _ = kept.done().await;
@@ -207,8 +272,11 @@ impl Store {
         }
         let kept = {
             let mut state = self.state();
-            let Some(Record { stored: Some(stored), observation, polling_ended: false }) =
-                state.records.get(code).cloned()
+            let Some(Record {
+                stored: Some(stored),
+                observation,
+                polling_ended: false,
+            }) = state.records.get(code).cloned()
             else {
                 return;
             };
@@ -221,7 +289,14 @@ impl Store {
             if let Some(record) = state.records.get_mut(code) {
                 record.polling_ended = true;
             }
-            self.keep(&mut state, Event::PollingEnded { stored, observation, delivery })
+            self.keep(
+                &mut state,
+                Event::PollingEnded {
+                    stored,
+                    observation,
+                    delivery,
+                },
+            )
         };
         let _ = kept.done().await;
     }
@@ -255,7 +330,11 @@ impl Store {
     ///
     /// # Errors
     /// When the journal does not reach back so far.
-    pub(crate) fn changes_after(&self, position: u64, limit: usize) -> Result<Vec<Change>, OutOfReach> {
+    pub(crate) fn changes_after(
+        &self,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, OutOfReach> {
         self.state().journal.after(position, limit)
     }
 
@@ -283,9 +362,17 @@ impl Store {
     pub(crate) fn register(self: &Arc<Self>, registry: &mut Registry) {
         let state = self.state();
         let by_status = state.by_status.clone();
-        registry.register("payments_tracked", "Watch codes in memory, by their last known status", by_status);
+        registry.register(
+            "payments_tracked",
+            "Watch codes in memory, by their last known status",
+            by_status,
+        );
         let let_go = state.let_go.clone();
-        registry.register("payments_let_go", "Watch codes forgotten because of watch.max_tracked", let_go);
+        registry.register(
+            "payments_let_go",
+            "Watch codes forgotten because of watch.max_tracked",
+            let_go,
+        );
         drop(state);
         registry.register_collector(Box::new(Counted(self.clone())));
     }

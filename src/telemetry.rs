@@ -29,7 +29,10 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            level: Level("info".to_owned(), Targets::new().with_default(tracing::Level::INFO)),
+            level: Level(
+                "info".to_owned(),
+                Targets::new().with_default(tracing::Level::INFO),
+            ),
             format: Format::Auto,
         }
     }
@@ -89,17 +92,28 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
     };
     let registry = tracing_subscriber::registry().with(config.level.1.clone());
     // A closed stderr must not end the program: without this the layer would panic over it.
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(std::io::stderr());
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .finish(std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .log_internal_errors(false);
     // Where, not what: the message of a panic may quote anything.
     std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(at = panic.location().map(ToString::to_string), "a bug in tillgate: please report this line");
+        tracing::error!(
+            at = panic.location().map(ToString::to_string),
+            "a bug in tillgate: please report this line"
+        );
     }));
     if text {
-        registry.with(lines.with_ansi(terminal && color).with_target(false)).try_init()?;
+        registry
+            .with(lines.with_ansi(terminal && color).with_target(false))
+            .try_init()?;
     } else {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?;
+        registry
+            .with(lines.json().flatten_event(true).with_current_span(false))
+            .try_init()?;
     }
     Ok(guard)
 }
@@ -107,13 +121,16 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
 /// An empty registry: every name in it starts with `tillgate_`.
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::with_prefix("tillgate");
-    let version = prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    let version =
+        prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
     registry
 }
 
 /// Buckets of every latency histogram, in seconds: from a cache hit to a gateway's timeout.
-pub(crate) const LATENCY_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+pub(crate) const LATENCY_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 /// The unit of the same.
 pub(crate) const SECONDS: Unit = Unit::Seconds;
@@ -129,8 +146,13 @@ pub(crate) fn openmetrics(registry: &Registry) -> Result<String, fmt::Error> {
 /// under the name that its samples have, an info is a gauge, and `# UNIT` and `# EOF` are unknown.
 pub(crate) fn prometheus(registry: &Registry) -> Result<String, fmt::Error> {
     let open = openmetrics(registry)?;
-    let kinds =
-        |name: &str| open.lines().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '));
+    let kinds = |name: &str| {
+        open.lines().find_map(|line| {
+            line.strip_prefix("# TYPE ")?
+                .strip_prefix(name)?
+                .strip_prefix(' ')
+        })
+    };
     let mut text = String::new();
     for line in open.lines() {
         let mut words = line.splitn(4, ' ');

@@ -6,7 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 /// For `#[serde(with = "text")]` on an `Option`: the empty text is `None`.
-pub(crate) fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_str(""),
@@ -30,7 +33,8 @@ where
 /// change the direction or the lines of the text around them.
 pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {
     let is_printable = |c: &char| {
-        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().filter(is_printable)
 }
@@ -44,7 +48,8 @@ impl FilePath {
     /// file may have been put in the place of its path, and logs would repeat it until that file comes.
     pub(crate) fn could_be_a_secret(&self) -> bool {
         let text = self.to_string();
-        let looks_like_one = text.len() >= 20 && !text.contains(['/', '.']) || text.starts_with("whsec_");
+        let looks_like_one =
+            text.len() >= 20 && !text.contains(['/', '.']) || text.starts_with("whsec_");
         looks_like_one && !self.0.exists()
     }
 }

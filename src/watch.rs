@@ -69,7 +69,12 @@ struct Inner {
 impl StatusPoller {
     /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for
     /// it: there are messages to the app to be made.
-    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: Arc<Store>, owes: bool) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        gateway: Arc<Gateway>,
+        store: Arc<Store>,
+        owes: bool,
+    ) -> Self {
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
@@ -79,7 +84,10 @@ impl StatusPoller {
             store,
             rate_window: RateWindow::new(config.poll_rate),
             tasks: SharedTasks::default(),
-            state: Mutex::new(PollState { feeds: usize::from(owes), ..PollState::default() }),
+            state: Mutex::new(PollState {
+                feeds: usize::from(owes),
+                ..PollState::default()
+            }),
             bell: Notify::new(),
             polls_saved: Counter::default(),
             unconfirmed: Counter::default(),
@@ -88,7 +96,10 @@ impl StatusPoller {
         });
         // One task for all payments.
         let scheduler = tokio::spawn(schedule::run(inner.clone()));
-        Self { inner, _scheduler: Arc::new(AbortOnDropHandle::new(scheduler)) }
+        Self {
+            inner,
+            _scheduler: Arc::new(AbortOnDropHandle::new(scheduler)),
+        }
     }
 
     /// What the gateway says of this payment: from memory while that is fresh (unless `force`d), else from one call
@@ -101,8 +112,10 @@ impl StatusPoller {
         let (known, task, joined) = {
             let mut state = inner.state();
             let known = inner.store.get(code).unwrap_or_default();
-            if let Some(answer) =
-                known.observation.as_ref().and_then(|observation| inner.remembered(observation, force))
+            if let Some(answer) = known
+                .observation
+                .as_ref()
+                .and_then(|observation| inner.remembered(observation, force))
             {
                 inner.polls_saved.inc();
                 return Ok(answer);
@@ -132,21 +145,36 @@ impl StatusPoller {
         let (observation, stale) = match result {
             Ok(observation) => (observation, None),
             Err(error) => {
-                let why = if matches!(error, Error::NoPermit) { Stale::RateLimited } else { Stale::Gateway };
-                let last = known.observation.filter(|observation| clock::now() - observation.asked < inner.stale_for);
+                let why = if matches!(error, Error::NoPermit) {
+                    Stale::RateLimited
+                } else {
+                    Stale::Gateway
+                };
+                let last = known
+                    .observation
+                    .filter(|observation| clock::now() - observation.asked < inner.stale_for);
                 let Some(last) = last else { return Err(error) };
                 (last, Some(why))
             }
         };
-        let how = How::Asked { first, joined, stale };
-        Ok(Answer { age: clock::now() - observation.asked, report: observation.report, how })
+        let how = How::Asked {
+            first,
+            joined,
+            stale,
+        };
+        Ok(Answer {
+            age: clock::now() - observation.asked,
+            report: observation.report,
+            how,
+        })
     }
 
     /// The last that is known, if it is young enough to be served when the gateway fails.
     pub(crate) fn last(&self, code: &WatchCode) -> Option<Answer> {
         let observation = self.inner.store.get(code)?.observation?;
         let answer = self.inner.last(&observation);
-        (observation.report.status.is_final() || answer.age < self.inner.stale_for).then_some(answer)
+        (observation.report.status.is_final() || answer.age < self.inner.stale_for)
+            .then_some(answer)
     }
 
     /// Waits for this payment: it is polled for as long as the subscription lives.
@@ -173,13 +201,29 @@ impl StatusPoller {
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let saved = self.inner.polls_saved.clone();
-        registry.register("polls_saved", "Answers to watches that took no call of their own to the gateway", saved);
+        registry.register(
+            "polls_saved",
+            "Answers to watches that took no call of their own to the gateway",
+            saved,
+        );
         let unconfirmed = self.inner.unconfirmed.clone();
-        registry.register("unconfirmed", "Final answers on a shared connection that were not confirmed", unconfirmed);
+        registry.register(
+            "unconfirmed",
+            "Final answers on a shared connection that were not confirmed",
+            unconfirmed,
+        );
         let mismatches = self.inner.amount_mismatches.clone();
-        registry.register("amount_mismatch", "Payments that the gateway tells another amount of", mismatches);
+        registry.register(
+            "amount_mismatch",
+            "Payments that the gateway tells another amount of",
+            mismatches,
+        );
         let unknown = self.inner.unknown_statuses.clone();
-        registry.register("unknown_status", "Changes to a status that the gateway's guide does not know", unknown);
+        registry.register(
+            "unknown_status",
+            "Changes to a status that the gateway's guide does not know",
+            unknown,
+        );
     }
 }
 
@@ -205,7 +249,10 @@ impl Inner {
                 // What is new is kept first; then everybody hears of it.
                 Ok(this.store.settle(&code, polled.report, polled.asked).await)
             };
-            let result = AssertUnwindSafe(settled).catch_unwind().await.unwrap_or(Err(Error::Crashed));
+            let result = AssertUnwindSafe(settled)
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(Error::Crashed));
             this.finish_poll(&code, began, in_background, result)
         })
     }
@@ -222,7 +269,11 @@ impl Inner {
         let age = clock::now() - observation.asked;
         let is_final = observation.report.status.is_final();
         let fresh_for = (!is_final).then(|| self.fresh_for.saturating_sub(age));
-        Answer { report: observation.report.clone(), age, how: How::Hit { fresh_for } }
+        Answer {
+            report: observation.report.clone(),
+            age,
+            how: How::Hit { fresh_for },
+        }
     }
 
     /// The call is over: what it learned is in the state in the same moment.
@@ -238,7 +289,10 @@ impl Inner {
         state.under_way.remove(code);
         state.in_background -= usize::from(in_background);
         let outcome = match result {
-            Ok(Settled { observation, before }) => {
+            Ok(Settled {
+                observation,
+                before,
+            }) => {
                 let odd = tell::tell(&before, &observation);
                 self.amount_mismatches.inc_by(odd.amount.into());
                 self.unknown_statuses.inc_by(odd.status.into());
@@ -252,7 +306,9 @@ impl Inner {
                 } else {
                     let now = clock::now();
                     // A call each, so never more of them than the rate window makes in that time.
-                    state.unknown.retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
+                    state
+                        .unknown
+                        .retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
                     state.unknown.insert(code.clone(), (now, error.clone()));
                     Err(error.into())
                 }
@@ -262,9 +318,18 @@ impl Inner {
         if let Some(followed) = state.followed.get(code) {
             followed.tell(&outcome);
         }
-        self.reschedule(state, code, began, outcome.as_ref().map(|observation| observation.asked));
+        self.reschedule(
+            state,
+            code,
+            began,
+            outcome.as_ref().map(|observation| observation.asked),
+        );
         self.bell.notify_one();
-        let known = || self.store.get(code).is_some_and(|known| known.observation.is_some());
+        let known = || {
+            self.store
+                .get(code)
+                .is_some_and(|known| known.observation.is_some())
+        };
         if let Err(error) = &outcome
             && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable))
             && (state.followed.contains_key(code) || known())

@@ -31,7 +31,10 @@ fn starts(status: &Status, hour: &Hour) -> String {
 }
 
 fn polls(status: &Status, hour: &Hour) -> String {
-    let (made, saved) = (hour.growth(|point| point.polls), hour.growth(|point| point.polls_saved));
+    let (made, saved) = (
+        hour.growth(|point| point.polls),
+        hour.growth(|point| point.polls_saved),
+    );
     let last = &status.last_hour;
     let share = match last.polls_made + last.polls_saved {
         0 => "0".to_owned(),
@@ -66,32 +69,48 @@ fn latencies(status: &Status, hour: &Hour) -> String {
         class: "",
         value: mean.map_or_else(|| "–".to_owned(), latency),
         note,
-        picture: plot::line("Mean time of a call to the gateway in each minute", &series, &ran),
+        picture: plot::line(
+            "Mean time of a call to the gateway in each minute",
+            &series,
+            &ran,
+        ),
     }
     .html()
 }
 
 fn open(status: &Status, hour: &Hour) -> String {
     let payments = &status.payments;
-    let oldest = payments.oldest_open_seconds.map(|seconds| format!("oldest {}", age(seconds)));
+    let oldest = payments
+        .oldest_open_seconds
+        .map(|seconds| format!("oldest {}", age(seconds)));
     Figure {
         title: "Open payments",
         class: "",
         value: count(payments.open),
         note: oldest.unwrap_or_else(|| "none at this moment".to_owned()),
-        picture: plot::area("Open payments at the end of each minute", &hour.level(|point| point.open)),
+        picture: plot::area(
+            "Open payments at the end of each minute",
+            &hour.level(|point| point.open),
+        ),
     }
     .html()
 }
 
 fn waiting(status: &Status, hour: &Hour) -> String {
-    let kinds = status.waiters.0.iter().map(|(kind, waiters)| format!("{} {}", plain(kind), count(*waiters)));
+    let kinds = status
+        .waiters
+        .0
+        .iter()
+        .map(|(kind, waiters)| format!("{} {}", plain(kind), count(*waiters)));
     Figure {
         title: "Callers who wait",
         class: "",
         value: count(status.waiters.sum()),
         note: sentence(kinds),
-        picture: plot::area("Callers who wait at the end of each minute", &hour.level(|point| point.waiting)),
+        picture: plot::area(
+            "Callers who wait at the end of each minute",
+            &hour.level(|point| point.waiting),
+        ),
     }
     .html()
 }
@@ -110,7 +129,11 @@ fn refused(status: &Status, hour: &Hour) -> String {
 
 fn most(word: &str, series: &Series) -> String {
     let peak = peak(series);
-    if peak > 0.0 { format!("{word} minute {peak}") } else { "none in this hour".to_owned() }
+    if peak > 0.0 {
+        format!("{word} minute {peak}")
+    } else {
+        "none in this hour".to_owned()
+    }
 }
 
 /// All of it is HTML.
@@ -125,7 +148,13 @@ struct Figure {
 
 impl Figure {
     fn html(self) -> String {
-        let Self { title, class, value, note, picture } = self;
+        let Self {
+            title,
+            class,
+            value,
+            note,
+            picture,
+        } = self;
         format!(
             r#"<figure class="cell{class}">
 <h3>{title}</h3>

@@ -29,12 +29,20 @@ pub(super) fn age(seconds: f64) -> String {
     };
     let rest = (seconds % large / small).floor();
     let whole = format!("{} {unit}", (seconds / large).floor());
-    if rest > 0.0 { format!("{whole} {rest} {unit_below}") } else { whole }
+    if rest > 0.0 {
+        format!("{whole} {rest} {unit_below}")
+    } else {
+        whole
+    }
 }
 
 /// `just now`, `12 s ago`
 pub(super) fn ago(seconds: f64) -> String {
-    if seconds < 1.0 { "just now".to_owned() } else { format!("{} ago", age(seconds)) }
+    if seconds < 1.0 {
+        "just now".to_owned()
+    } else {
+        format!("{} ago", age(seconds))
+    }
 }
 
 /// `0.6 ms`, `48 ms`, `1.25 s`
@@ -59,7 +67,10 @@ pub(super) fn plain(label: &str) -> String {
 
 /// These as HTML in one line, which is broken between them alone.
 pub(super) fn sentence(parts: impl IntoIterator<Item = String>) -> String {
-    let parts: Vec<_> = parts.into_iter().map(|part| format!("<span>{}</span>", html::text(&part))).collect();
+    let parts: Vec<_> = parts
+        .into_iter()
+        .map(|part| format!("<span>{}</span>", html::text(&part)))
+        .collect();
     parts.join(" · ")
 }
 
@@ -69,12 +80,30 @@ mod tests {
 
     #[test]
     fn numbers_read_easily() {
-        assert_eq!([0, 999, 1204, 1_000_000].map(count), ["0", "999", "1,204", "1,000,000"]);
+        assert_eq!(
+            [0, 999, 1204, 1_000_000].map(count),
+            ["0", "999", "1,204", "1,000,000"]
+        );
         assert_eq!(
             [0.4, 59.9, 60.0, 3599.0, 3600.0, 8040.0, 86_400.0, 273_600.0].map(age),
-            ["0 s", "59 s", "1 min", "59 min", "1 h", "2 h 14 min", "1 d", "3 d 4 h"]
+            [
+                "0 s",
+                "59 s",
+                "1 min",
+                "59 min",
+                "1 h",
+                "2 h 14 min",
+                "1 d",
+                "3 d 4 h"
+            ]
         );
-        assert_eq!([0.0006, 0.048, 0.9999, 12.5].map(latency), ["0.6 ms", "48 ms", "1.00 s", "12.50 s"]);
-        assert_eq!([0.0, 0.965, 0.9999, 1.0].map(percent), ["0%", "96%", "99%", "100%"]);
+        assert_eq!(
+            [0.0006, 0.048, 0.9999, 12.5].map(latency),
+            ["0.6 ms", "48 ms", "1.00 s", "12.50 s"]
+        );
+        assert_eq!(
+            [0.0, 0.965, 0.9999, 1.0].map(percent),
+            ["0%", "96%", "99%", "100%"]
+        );
     }
 }

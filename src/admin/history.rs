@@ -48,7 +48,9 @@ impl Point {
         Self {
             at,
             starts: samples.total("tillgate_starts_total"),
-            polls: samples.only("operation", "watch").total("tillgate_gateway_requests_total"),
+            polls: samples
+                .only("operation", "watch")
+                .total("tillgate_gateway_requests_total"),
             polls_saved: samples.total("tillgate_polls_saved_total"),
             refused: samples.total("tillgate_refused_total"),
             calls: samples.total("tillgate_gateway_request_duration_seconds_count"),
@@ -62,7 +64,10 @@ impl Point {
 impl History {
     /// Begins with this point.
     pub(super) fn new(first: Point) -> Self {
-        Self { began: first.at, points: Mutex::new(VecDeque::from([first])) }
+        Self {
+            began: first.at,
+            points: Mutex::new(VecDeque::from([first])),
+        }
     }
 
     /// Keeps this point, and lets the oldest go.
@@ -83,7 +88,14 @@ impl History {
             (MINUTES - 1).checked_sub(ago)
         };
         let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        Hour(points.iter().rev().chain([&now]).map(|point| (place(point), *point)).collect())
+        Hour(
+            points
+                .iter()
+                .rev()
+                .chain([&now])
+                .map(|point| (place(point), *point))
+                .collect(),
+        )
     }
 }
 
@@ -112,10 +124,16 @@ impl Hour {
 
     /// The mean time of a gateway's call in each minute, in seconds; `None` where there was none.
     pub(super) fn latency(&self) -> Series {
-        let (calls, seconds) = (self.growth(|point| point.calls), self.growth(|point| point.call_seconds));
+        let (calls, seconds) = (
+            self.growth(|point| point.calls),
+            self.growth(|point| point.call_seconds),
+        );
         let mut series = [None; MINUTES];
         for (mean, (calls, seconds)) in series.iter_mut().zip(calls.into_iter().zip(seconds)) {
-            *mean = calls.zip(seconds).filter(|(calls, _)| *calls > 0.0).map(|(calls, seconds)| seconds / calls);
+            *mean = calls
+                .zip(seconds)
+                .filter(|(calls, _)| *calls > 0.0)
+                .map(|(calls, seconds)| seconds / calls);
         }
         series
     }
@@ -138,7 +156,11 @@ mod tests {
 
     fn point(at: Instant, starts: f64) -> Point {
         let nothing = crate::telemetry::registry();
-        Point { starts, open: starts, ..Point::new(at, &Samples::of(&nothing)) }
+        Point {
+            starts,
+            open: starts,
+            ..Point::new(at, &Samples::of(&nothing))
+        }
     }
 
     #[test]
@@ -148,7 +170,10 @@ mod tests {
         let starts = hour.growth(|point| point.starts);
         assert_eq!(starts[MINUTES - 1], Some(3.0));
         assert!(starts[..MINUTES - 1].iter().all(Option::is_none));
-        assert!(hour.latency().iter().all(Option::is_none), "no call, no latency");
+        assert!(
+            hour.latency().iter().all(Option::is_none),
+            "no call, no latency"
+        );
     }
 
     #[test]

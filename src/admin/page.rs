@@ -23,17 +23,26 @@ pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    #[expect(clippy::expect_used, reason = "base64 has no character that a header may not have")]
+    #[expect(
+        clippy::expect_used,
+        reason = "base64 has no character that a header may not have"
+    )]
     HeaderValue::from_str(&policy).expect("a header's value")
 });
 
 /// The page.
 pub(super) fn html(status: &Status, hour: &Hour) -> String {
-    let (state, ready_class, icon) =
-        if status.ready { ("Ready", "good", "%230f766e") } else { ("Not ready", "bad", "%23c2372e") };
+    let (state, ready_class, icon) = if status.ready {
+        ("Ready", "good", "%230f766e")
+    } else {
+        ("Not ready", "bad", "%23c2372e")
+    };
     let (gateway_state, gateway_class) = gateway_state(&status.gateway);
-    let (secret_state, secret_class) =
-        if status.secret.loaded_at.is_some() { ("Held", "good") } else { ("Missing", "bad") };
+    let (secret_state, secret_class) = if status.secret.loaded_at.is_some() {
+        ("Held", "good")
+    } else {
+        ("Missing", "bad")
+    };
     format!(
         include_str!("page.html"),
         style = STYLE,
@@ -74,7 +83,10 @@ fn check(check: &Check) -> String {
 
 /// Judged by its last answer: the gateway is never asked for this.
 fn gateway_state(gateway: &Gateway) -> (&'static str, &'static str) {
-    match (gateway.last_good_answer_age_seconds, gateway.last_error_age_seconds) {
+    match (
+        gateway.last_good_answer_age_seconds,
+        gateway.last_error_age_seconds,
+    ) {
         (None, None) => ("Not asked yet", "idle"),
         (Some(good), error) if error.is_none_or(|error| good <= error) => ("Answering", "good"),
         _ => ("Failing", "bad"),
@@ -82,32 +94,51 @@ fn gateway_state(gateway: &Gateway) -> (&'static str, &'static str) {
 }
 
 fn gateway_notes(gateway: &Gateway) -> Vec<String> {
-    let good = gateway.last_good_answer_age_seconds.map(|seconds| format!("last answer {}", ago(seconds)));
+    let good = gateway
+        .last_good_answer_age_seconds
+        .map(|seconds| format!("last answer {}", ago(seconds)));
     let error = gateway.last_error.zip(gateway.last_error_age_seconds);
     let error = error.map(|(word, seconds)| format!("last error {word}, {}", ago(seconds)));
-    vec![good.unwrap_or_else(|| "no answer yet".to_owned()), error.unwrap_or_else(|| "no error yet".to_owned())]
+    vec![
+        good.unwrap_or_else(|| "no answer yet".to_owned()),
+        error.unwrap_or_else(|| "no error yet".to_owned()),
+    ]
 }
 
 fn secret_notes(secret: &Secret, hardening: Hardening) -> Vec<String> {
-    let loaded = secret.age_seconds.map(|seconds| format!("loaded {}", ago(seconds as f64)));
+    let loaded = secret
+        .age_seconds
+        .map(|seconds| format!("loaded {}", ago(seconds as f64)));
     let failures = match secret.reload_failures {
         0 => "no reload failures".to_owned(),
         1 => "1 reload failure".to_owned(),
         many => format!("{} reload failures", count(many)),
     };
-    let echoes = (secret.echoes > 0).then(|| format!("echoed by the gateway {} times", count(secret.echoes)));
+    let echoes = (secret.echoes > 0)
+        .then(|| format!("echoed by the gateway {} times", count(secret.echoes)));
     let memory = match hardening.not_dumpable {
         true => "memory closed to other programs",
         false => "memory open to other programs of its user",
     };
-    loaded.into_iter().chain([failures]).chain(echoes).chain([memory.to_owned()]).collect()
+    loaded
+        .into_iter()
+        .chain([failures])
+        .chain(echoes)
+        .chain([memory.to_owned()])
+        .collect()
 }
 
 fn lines(notes: impl IntoIterator<Item = String>) -> String {
-    notes.into_iter().map(|note| format!("<p class=\"note\">{}</p>\n", text(&note))).collect()
+    notes
+        .into_iter()
+        .map(|note| format!("<p class=\"note\">{}</p>\n", text(&note)))
+        .collect()
 }
 
 /// `2026-11-23 18:45 UTC`, of a timestamp.
 fn minute(timestamp: &str) -> String {
-    format!("{} UTC", timestamp.get(..16).unwrap_or(timestamp).replace('T', " "))
+    format!(
+        "{} UTC",
+        timestamp.get(..16).unwrap_or(timestamp).replace('T', " ")
+    )
 }

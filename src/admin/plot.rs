@@ -29,7 +29,12 @@ pub(super) fn bars(title: &str, series: &[&Series]) -> String {
             // However little it is, it can be seen.
             let height = (value / top * HEIGHT).max(1.0);
             let low = HEIGHT - base[minute];
-            let _ = write!(path, "M{:.1} {low:.1}v-{height:.1}h{:.1}v{height:.1}z", x(minute), STEP - 1.0);
+            let _ = write!(
+                path,
+                "M{:.1} {low:.1}v-{height:.1}h{:.1}v{height:.1}z",
+                x(minute),
+                STEP - 1.0
+            );
             base[minute] += height;
         }
         let _ = write!(shapes, r#"<path class="{class}" d="{path}"/>"#);
@@ -40,13 +45,17 @@ pub(super) fn bars(title: &str, series: &[&Series]) -> String {
 /// A filled line: how much of something there was.
 pub(super) fn area(title: &str, series: &Series) -> String {
     let top = top(series);
-    let Some((first, value)) = known(series).next() else { return svg(title, series, "") };
+    let Some((first, value)) = known(series).next() else {
+        return svg(title, series, "");
+    };
     let mut line = format!("M{:.1} {:.1}", x(first), y(value, top));
     for (minute, value) in known(series) {
         let _ = write!(line, "V{:.1}H{:.1}", y(value, top), x(minute + 1));
     }
-    let shapes =
-        format!(r#"<path class="shade" d="{line}V{HEIGHT}H{:.1}z"/><path class="line" d="{line}"/>"#, x(first));
+    let shapes = format!(
+        r#"<path class="shade" d="{line}V{HEIGHT}H{:.1}z"/><path class="line" d="{line}"/>"#,
+        x(first)
+    );
     svg(title, series, &shapes)
 }
 
@@ -69,7 +78,10 @@ pub(super) fn line(title: &str, series: &Series, ran: &Series) -> String {
 }
 
 fn svg(title: &str, known_in: &Series, shapes: &str) -> String {
-    let began = known(known_in).map(|(minute, _)| x(minute)).next().unwrap_or(WIDTH);
+    let began = known(known_in)
+        .map(|(minute, _)| x(minute))
+        .next()
+        .unwrap_or(WIDTH);
     format!(
         r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{title}"><path class="before" d="M0 {HEIGHT}H{began:.1}"/><path class="since" d="M{began:.1} {HEIGHT}H{WIDTH}"/>{shapes}</svg>"#,
         title = html::text(title),
@@ -77,7 +89,10 @@ fn svg(title: &str, known_in: &Series, shapes: &str) -> String {
 }
 
 fn known(series: &Series) -> impl Iterator<Item = (usize, f64)> {
-    series.iter().enumerate().filter_map(|(minute, value)| value.map(|value| (minute, value)))
+    series
+        .iter()
+        .enumerate()
+        .filter_map(|(minute, value)| value.map(|value| (minute, value)))
 }
 
 fn x(minute: usize) -> f64 {
@@ -107,33 +122,55 @@ mod tests {
     }
 
     fn path<'a>(svg: &'a str, class: &str) -> &'a str {
-        let (_, rest) = svg.split_once(&format!(r#"<path class="{class}" d=""#)).unwrap();
+        let (_, rest) = svg
+            .split_once(&format!(r#"<path class="{class}" d=""#))
+            .unwrap();
         rest.split('"').next().unwrap()
     }
 
     #[test]
     fn what_is_not_known_is_not_drawn() {
         let nothing = series(&[]);
-        for svg in [bars("none", &[&nothing, &nothing]), area("none", &nothing), line("none", &nothing, &nothing)] {
-            assert_eq!((path(&svg, "before"), path(&svg, "since")), ("M0 48H240.0", "M240.0 48H240"));
+        for svg in [
+            bars("none", &[&nothing, &nothing]),
+            area("none", &nothing),
+            line("none", &nothing, &nothing),
+        ] {
+            assert_eq!(
+                (path(&svg, "before"), path(&svg, "since")),
+                ("M0 48H240.0", "M240.0 48H240")
+            );
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
         let one = area("one", &series(&[(59, 0.0)]));
-        assert_eq!((path(&one, "since"), path(&one, "line")), ("M236.0 48H240", "M236.0 47.0V47.0H240.0"));
+        assert_eq!(
+            (path(&one, "since"), path(&one, "line")),
+            ("M236.0 48H240", "M236.0 47.0V47.0H240.0")
+        );
     }
 
     #[test]
     fn bars_stand_on_each_other_and_the_highest_touches_the_top() {
-        let (made, saved) = (series(&[(58, 6.0), (59, 0.0)]), series(&[(58, 2.0), (59, 4.0)]));
+        let (made, saved) = (
+            series(&[(58, 6.0), (59, 0.0)]),
+            series(&[(58, 2.0), (59, 4.0)]),
+        );
         let svg = bars("<polls>", &[&made, &saved]);
         assert_eq!(path(&svg, "first"), "M232.0 48.0v-36.0h3.0v36.0z");
-        assert_eq!(path(&svg, "second"), "M232.0 12.0v-12.0h3.0v12.0zM236.0 48.0v-24.0h3.0v24.0z");
+        assert_eq!(
+            path(&svg, "second"),
+            "M232.0 12.0v-12.0h3.0v12.0zM236.0 48.0v-24.0h3.0v24.0z"
+        );
         assert!(svg.contains("&lt;polls&gt;"));
     }
 
     #[test]
     fn a_line_has_gaps_where_there_was_nothing() {
-        let svg = line("latency", &series(&[(0, 0.1), (1, 0.2), (5, 0.0)]), &series(&[(0, 1.0)]));
+        let svg = line(
+            "latency",
+            &series(&[(0, 0.1), (1, 0.2), (5, 0.0)]),
+            &series(&[(0, 1.0)]),
+        );
         assert_eq!(path(&svg, "line"), "M0.0 24.0h3.0L6.0 1.0M20.0 47.0h3.0");
     }
 }

@@ -137,9 +137,19 @@ impl Status {
             started_at: admin.started_at.to_string(),
             uptime_seconds: (clock::now() - admin.since).as_secs(),
             ready: admin.readiness.is_ready(),
-            checks: admin.readiness.checks().into_iter().map(|(name, ok)| Check { name, ok }).collect(),
+            checks: admin
+                .readiness
+                .checks()
+                .into_iter()
+                .map(|(name, ok)| Check { name, ok })
+                .collect(),
             payments: Payments::new(admin, samples),
-            waiters: Counts::of(samples, "tillgate_waiters", "kind", &["long_poll", "stream", "events"]),
+            waiters: Counts::of(
+                samples,
+                "tillgate_waiters",
+                "kind",
+                &["long_poll", "stream", "events"],
+            ),
             polls: Polls::new(samples),
             starts: Starts {
                 by_outcome: Counts::of(samples, "tillgate_starts_total", "outcome", &outcomes),
@@ -162,7 +172,10 @@ impl Payments {
         let limits = AGES.into_iter().map(Some).chain([None]);
         let open_by_age: Vec<_> = limits
             .zip(groups.into_iter().chain([older]))
-            .map(|(under_seconds, count)| AgeGroup { under_seconds, count: count as u64 })
+            .map(|(under_seconds, count)| AgeGroup {
+                under_seconds,
+                count: count as u64,
+            })
             .collect();
         let open = open_by_age.iter().map(|group| group.count).sum();
         let oldest = samples.total("tillgate_oldest_open_payment_seconds");
@@ -182,25 +195,34 @@ impl Payments {
 
 impl Polls {
     fn new(samples: &Samples) -> Self {
-        let made = samples.only("operation", "watch").total("tillgate_gateway_requests_total");
+        let made = samples
+            .only("operation", "watch")
+            .total("tillgate_gateway_requests_total");
         let saved = samples.total("tillgate_polls_saved_total");
         let saved_share = (made + saved > 0.0).then(|| saved / (made + saved));
-        Self { made: whole(made), saved: whole(saved), saved_share }
+        Self {
+            made: whole(made),
+            saved: whole(saved),
+            saved_share,
+        }
     }
 }
 
 impl Webhooks {
     fn new(samples: &Samples) -> Option<Self> {
         const PENDING: &str = "tillgate_webhooks_pending";
-        samples.iter().any(|sample| sample.series == PENDING).then(|| Self {
-            pending: whole(samples.total(PENDING)),
-            tries: Counts::of(
-                samples,
-                "tillgate_webhook_deliveries_total",
-                "outcome",
-                &["delivered", "retry", "given_up", "gone"],
-            ),
-        })
+        samples
+            .iter()
+            .any(|sample| sample.series == PENDING)
+            .then(|| Self {
+                pending: whole(samples.total(PENDING)),
+                tries: Counts::of(
+                    samples,
+                    "tillgate_webhook_deliveries_total",
+                    "outcome",
+                    &["delivered", "retry", "given_up", "gone"],
+                ),
+            })
     }
 }
 
@@ -227,7 +249,12 @@ impl Calls {
         let samples = samples.only("operation", operation);
         let took = samples.histogram("tillgate_gateway_request_duration_seconds");
         Self {
-            by_outcome: Counts::of(&samples, "tillgate_gateway_requests_total", "outcome", &["ok"]),
+            by_outcome: Counts::of(
+                &samples,
+                "tillgate_gateway_requests_total",
+                "outcome",
+                &["ok"],
+            ),
             mean_seconds: took.mean(),
             p50_seconds: took.quantile(0.5),
             p95_seconds: took.quantile(0.95),
@@ -237,12 +264,18 @@ impl Calls {
 
 impl Secret {
     fn new(samples: &Samples) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch are far from it")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "seconds since the epoch are far from it"
+        )]
         let loaded = samples.total("tillgate_secret_loaded_timestamp_seconds") as i64;
         let loaded = (loaded > 0).then_some(loaded);
         Self {
-            loaded_at: loaded.and_then(|second| Timestamp::from_second(second).ok()).map(|at| at.to_string()),
-            age_seconds: loaded.map(|second| u64::try_from(clock::unix_seconds() - second).unwrap_or(0)),
+            loaded_at: loaded
+                .and_then(|second| Timestamp::from_second(second).ok())
+                .map(|at| at.to_string()),
+            age_seconds: loaded
+                .map(|second| u64::try_from(clock::unix_seconds() - second).unwrap_or(0)),
             reload_failures: whole(samples.total("tillgate_secret_reload_failures_total")),
             echoes: whole(samples.total("tillgate_secret_echo_total")),
         }
@@ -272,7 +305,10 @@ impl Counts {
 
     /// That of this word; 0 where it is not among them.
     pub(super) fn get(&self, word: &str) -> u64 {
-        self.0.iter().find(|(known, _)| known == word).map_or(0, |(_, count)| *count)
+        self.0
+            .iter()
+            .find(|(known, _)| known == word)
+            .map_or(0, |(_, count)| *count)
     }
 
     /// All of them together.
@@ -289,12 +325,25 @@ impl Serialize for Counts {
 
 /// Every sample by its name and labels, but for the buckets of histograms.
 fn metrics(samples: &Samples) -> Map<String, Value> {
-    let samples = samples.iter().filter(|sample| !sample.name().ends_with("_bucket"));
-    samples.filter_map(|sample| Some((sample.series.to_owned(), serde_json::from_str(sample.number).ok()?))).collect()
+    let samples = samples
+        .iter()
+        .filter(|sample| !sample.name().ends_with("_bucket"));
+    samples
+        .filter_map(|sample| {
+            Some((
+                sample.series.to_owned(),
+                serde_json::from_str(sample.number).ok()?,
+            ))
+        })
+        .collect()
 }
 
 /// A count is a whole number, though it is printed like any other.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and no count is negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and no count is negative"
+)]
 fn whole(count: f64) -> u64 {
     count as u64
 }

@@ -8,8 +8,13 @@ use crate::html::text;
 pub(super) fn ages(payments: &Payments) -> String {
     let mut from = None;
     let mut rows = String::new();
-    for AgeGroup { under_seconds, count: number } in &payments.open_by_age {
-        let [low, high] = [from, *under_seconds].map(|seconds| seconds.map(|seconds| age(seconds as f64)));
+    for AgeGroup {
+        under_seconds,
+        count: number,
+    } in &payments.open_by_age
+    {
+        let [low, high] =
+            [from, *under_seconds].map(|seconds| seconds.map(|seconds| age(seconds as f64)));
         let name = match (low, high) {
             (None, Some(high)) => format!("under {high}"),
             (Some(low), Some(high)) => format!("{low} to {high}"),
@@ -27,7 +32,11 @@ pub(super) fn ages(payments: &Payments) -> String {
 
 /// A row for each word.
 pub(super) fn counts(counts: &Counts) -> String {
-    counts.0.iter().map(|(word, number)| row(&plain(word), &cell(*number))).collect()
+    counts
+        .0
+        .iter()
+        .map(|(word, number)| row(&plain(word), &cell(*number)))
+        .collect()
 }
 
 /// Both operations side by side.
@@ -39,10 +48,17 @@ pub(super) fn calls(gateway: &Gateway) -> String {
             words.push(word);
         }
     }
-    let head = r#"<tr><td></td><th scope="col">start</th><th scope="col">watch</th></tr>"#.to_owned();
-    let outcomes =
-        words.into_iter().map(|word| row(&plain(word), &both.map(|calls| cell(calls.by_outcome.get(word))).concat()));
-    let time = |name: &str, of: fn(&Calls) -> Option<f64>| row(name, &both.map(|calls| seconds(of(calls))).concat());
+    let head =
+        r#"<tr><td></td><th scope="col">start</th><th scope="col">watch</th></tr>"#.to_owned();
+    let outcomes = words.into_iter().map(|word| {
+        row(
+            &plain(word),
+            &both.map(|calls| cell(calls.by_outcome.get(word))).concat(),
+        )
+    });
+    let time = |name: &str, of: fn(&Calls) -> Option<f64>| {
+        row(name, &both.map(|calls| seconds(of(calls))).concat())
+    };
     let times = [
         time("mean", |calls| calls.mean_seconds),
         time("p50, estimated", |calls| calls.p50_seconds),
@@ -53,8 +69,12 @@ pub(super) fn calls(gateway: &Gateway) -> String {
 
 pub(super) fn polls(polls: &Polls) -> String {
     let share = polls.saved_share.map_or_else(|| "–".to_owned(), percent);
-    [row("made", &cell(polls.made)), row("saved", &cell(polls.saved)), row("share saved", &format!("<td>{share}</td>"))]
-        .concat()
+    [
+        row("made", &cell(polls.made)),
+        row("saved", &cell(polls.saved)),
+        row("share saved", &format!("<td>{share}</td>")),
+    ]
+    .concat()
 }
 
 pub(super) fn starts(starts: &Starts) -> String {
@@ -65,7 +85,9 @@ pub(super) fn starts(starts: &Starts) -> String {
 pub(super) fn webhooks(webhooks: Option<&Webhooks>) -> String {
     match webhooks {
         None => row("not configured", ""),
-        Some(Webhooks { pending, tries }) => row("waiting to be taken", &cell(*pending)) + &counts(tries),
+        Some(Webhooks { pending, tries }) => {
+            row("waiting to be taken", &cell(*pending)) + &counts(tries)
+        }
     }
 }
 
@@ -76,9 +98,13 @@ pub(super) fn refused(refused: &Counts) -> String {
     }
     let mut errors: Vec<_> = refused.0.iter().collect();
     errors.sort_by_key(|(word, number)| (std::cmp::Reverse(*number), word));
-    let rows = errors
-        .into_iter()
-        .map(|(word, number)| format!(r#"<tr><th scope="row"><code>{}</code></th>{}</tr>"#, text(word), cell(*number)));
+    let rows = errors.into_iter().map(|(word, number)| {
+        format!(
+            r#"<tr><th scope="row"><code>{}</code></th>{}</tr>"#,
+            text(word),
+            cell(*number)
+        )
+    });
     rows.collect()
 }
 
@@ -92,5 +118,8 @@ fn cell(number: u64) -> String {
 }
 
 fn seconds(seconds: Option<f64>) -> String {
-    seconds.map_or_else(|| r#"<td class="zero">–</td>"#.to_owned(), |seconds| format!("<td>{}</td>", latency(seconds)))
+    seconds.map_or_else(
+        || r#"<td class="zero">–</td>"#.to_owned(),
+        |seconds| format!("<td>{}</td>", latency(seconds)),
+    )
 }

@@ -27,24 +27,37 @@ impl Tokens {
                 continue;
             }
             if !line.iter().all(u8::is_ascii_graphic) {
-                return Err(format!("line {} has something else than visible ASCII in it", i + 1));
+                return Err(format!(
+                    "line {} has something else than visible ASCII in it",
+                    i + 1
+                ));
             }
             tokens.push(Sha256::digest(line).into());
         }
-        if tokens.is_empty() { Err("there is no token in it (one a line)".to_owned()) } else { Ok(Self(tokens)) }
+        if tokens.is_empty() {
+            Err("there is no token in it (one a line)".to_owned())
+        } else {
+            Ok(Self(tokens))
+        }
     }
 
     /// Takes as long whichever token it is, and whether it is one.
     fn has(&self, token: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(token).into();
-        self.0.iter().fold(Choice::from(0), |found, token| found | token.ct_eq(&digest)).into()
+        self.0
+            .iter()
+            .fold(Choice::from(0), |found, token| found | token.ct_eq(&digest))
+            .into()
     }
 }
 
 /// Checks who asks, in the order of the contract. `tokens` is `None` where none are configured, and holds `None` where
 /// they are but could not be read.
 pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Result<(), Problem> {
-    let has_token = tokens.flatten().zip(bearer(headers)).is_some_and(|(tokens, token)| tokens.has(token));
+    let has_token = tokens
+        .flatten()
+        .zip(bearer(headers))
+        .is_some_and(|(tokens, token)| tokens.has(token));
     // DNS rebinding: a page's own name that suddenly means 127.0.0.1. Whoever shows a token is no page.
     if !has_token && !server::is_local_host(headers) {
         return Err(Problem::new(
@@ -53,13 +66,22 @@ pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Res
         ));
     }
     // A server-side HTTP client sends neither; Node's fetch sends Sec-Fetch-Mode alone.
-    if headers.contains_key(ORIGIN) || headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "none") {
+    if headers.contains_key(ORIGIN)
+        || headers
+            .get_all(SEC_FETCH_SITE)
+            .iter()
+            .any(|site| site != "none")
+    {
         return Err(Problem::new(
             ErrorCode::BrowserNotAllowed,
             "This API is for the server side of the app, not for pages in a browser (Origin or Sec-Fetch-Site was sent).",
         ));
     }
-    if !has_token && [X_FORWARDED_FOR, FORWARDED, VIA].iter().any(|name| headers.contains_key(name)) {
+    if !has_token
+        && [X_FORWARDED_FOR, FORWARDED, VIA]
+            .iter()
+            .any(|name| headers.contains_key(name))
+    {
         return Err(Problem::new(
             ErrorCode::ForwardedNotAllowed,
             "The request came through a proxy (X-Forwarded-For, Forwarded or Via was sent): call tillgate directly, or with a token (listen.token_file).",
@@ -73,7 +95,11 @@ pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Res
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then_some(token.trim_ascii())
 }

@@ -25,7 +25,11 @@ struct Subject {
 }
 
 /// One page of the messages to the app, the newest first.
-pub(super) fn deliveries(store: &Store, pages: &Pages, query: &str) -> Result<Response<Body>, Problem> {
+pub(super) fn deliveries(
+    store: &Store,
+    pages: &Pages,
+    query: &str,
+) -> Result<Response<Body>, Problem> {
     let Query { limit, after, .. } = Query::parse(query, &["limit", "after"])?;
     let find = |most| store.deliveries_before(after, most);
     let show = |delivery: &Arc<Delivery>| Json::Object(shown(delivery));
@@ -35,9 +39,15 @@ pub(super) fn deliveries(store: &Store, pages: &Pages, query: &str) -> Result<Re
 /// Posts it again, whatever came of it before.
 pub(super) async fn redeliver(store: &Store, id: &str) -> Result<Response<Body>, Problem> {
     let delivery = store.redeliver(id).await;
-    let unknown =
-        || Problem::new(ErrorCode::NotFound, "There is no delivery of that id (any more): GET /deliveries lists them.");
-    delivery.map(|delivery| page::json(Json::Object(shown(&delivery)).to_string())).ok_or_else(unknown)
+    let unknown = || {
+        Problem::new(
+            ErrorCode::NotFound,
+            "There is no delivery of that id (any more): GET /deliveries lists them.",
+        )
+    };
+    delivery
+        .map(|delivery| page::json(Json::Object(shown(&delivery)).to_string()))
+        .ok_or_else(unknown)
 }
 
 fn shown(delivery: &Delivery) -> Object {
@@ -50,12 +60,27 @@ fn shown(delivery: &Delivery) -> Object {
     vec![
         ("id".to_owned(), text(&delivery.id)),
         ("type".to_owned(), text(delivery.kind.label())),
-        ("code".to_owned(), data.code.map_or(Json::null(), Json::Text)),
-        ("watch_code".to_owned(), data.watch_code.map_or(Json::null(), Json::Text)),
+        (
+            "code".to_owned(),
+            data.code.map_or(Json::null(), Json::Text),
+        ),
+        (
+            "watch_code".to_owned(),
+            data.watch_code.map_or(Json::null(), Json::Text),
+        ),
         ("state".to_owned(), text(delivery.state.label())),
-        ("created_at".to_owned(), text(&delivery.created_at.to_string())),
-        ("tries".to_owned(), Json::Literal(delivery.tries.to_string().into())),
+        (
+            "created_at".to_owned(),
+            text(&delivery.created_at.to_string()),
+        ),
+        (
+            "tries".to_owned(),
+            Json::Literal(delivery.tries.to_string().into()),
+        ),
         ("next_try_at".to_owned(), next_try_at),
-        ("last_error".to_owned(), delivery.last_error.as_deref().map_or(Json::null(), text)),
+        (
+            "last_error".to_owned(),
+            delivery.last_error.as_deref().map_or(Json::null(), text),
+        ),
     ]
 }

@@ -27,8 +27,9 @@ impl Document {
         let bytes = match self.0.get() {
             Some(bytes) => bytes,
             None => {
-                let made = made(starter.bounds())
-                    .ok_or_else(|| Problem::new(ErrorCode::Internal, "This is a bug in tillgate."))?;
+                let made = made(starter.bounds()).ok_or_else(|| {
+                    Problem::new(ErrorCode::Internal, "This is a bug in tillgate.")
+                })?;
                 self.0.get_or_init(|| made)
             }
         };
@@ -37,15 +38,24 @@ impl Document {
 }
 
 /// `None` if [`DOCUMENT`] is not what it should be.
-fn made(Bounds { min, max, forward, .. }: &Bounds) -> Option<Bytes> {
+fn made(
+    Bounds {
+        min, max, forward, ..
+    }: &Bounds,
+) -> Option<Bytes> {
     let mut document = json::parse_object(DOCUMENT.as_bytes()).ok()?;
     let start = START.into_iter().try_fold(&mut document, member)?;
     let amount = member(start, "amount")?;
     json::set(amount, "minimum", Json::Literal(min.to_string().into()));
     json::set(amount, "maximum", Json::Literal(max.to_string().into()));
     for name in forward {
-        let passed_on = Json::Text("Passed on to the gateway as it is (start.forward_fields).".to_owned());
-        json::set(start, name, Json::Object(vec![("description".to_owned(), passed_on)]));
+        let passed_on =
+            Json::Text("Passed on to the gateway as it is (start.forward_fields).".to_owned());
+        json::set(
+            start,
+            name,
+            Json::Object(vec![("description".to_owned(), passed_on)]),
+        );
     }
     Some(Json::Object(document).to_string().into())
 }

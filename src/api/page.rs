@@ -36,7 +36,9 @@ impl AsRef<[u8]> for Page {
 /// JSON, as an answer.
 pub(super) fn json(text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(server::full(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -58,13 +60,21 @@ impl Pages {
         number: impl Fn(&T) -> u64,
         show: impl Fn(&T) -> Json,
     ) -> Result<Response<Body>, Problem> {
-        let room = self.0.clone().try_acquire_owned().map_err(|_| Problem::too_many_lists())?;
+        let room = self
+            .0
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Problem::too_many_lists())?;
         let mut found = find(limit + 1);
         let more = found.len() > limit;
         found.truncate(limit);
-        let next = found.last().filter(|_| more).map_or(Json::null(), |last| Json::Text(number(last).to_string()));
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map_or(Json::null(), |last| Json::Text(number(last).to_string()));
         let shown = Json::Array(found.iter().map(show).collect());
-        let text = Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string();
+        let text =
+            Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string();
         Ok(json(Bytes::from_owner(Page { text, _room: room })))
     }
 }
@@ -85,7 +95,10 @@ impl Query {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if !parameters.contains(&name) {
-                return Err(invalid(&format!("There are the parameters {}.", parameters.join(", "))));
+                return Err(invalid(&format!(
+                    "There are the parameters {}.",
+                    parameters.join(", ")
+                )));
             }
             let is_repeated = match name {
                 "status" => status.replace(value).is_some(),
@@ -102,8 +115,12 @@ impl Query {
             Some("completed") => Some(Status::Completed),
             Some(_) => return Err(invalid("status is created or completed.")),
         };
-        let limit = limit.map_or(Some(DEFAULT_LIMIT), number).filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        let after = after.map_or(Some(u64::MAX), number).filter(|after| *after > 0);
+        let limit = limit
+            .map_or(Some(DEFAULT_LIMIT), number)
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        let after = after
+            .map_or(Some(u64::MAX), number)
+            .filter(|after| *after > 0);
         Ok(Self {
             status,
             limit: limit.ok_or_else(|| invalid("limit is a number from 1 to 1000."))?,
@@ -114,5 +131,7 @@ impl Query {
 
 /// Digits and nothing else.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }

@@ -10,18 +10,33 @@ use crate::server::Body;
 use crate::store::{self, Known, Store};
 
 /// One page of what was started here, the newest first.
-pub(super) fn payments(store: &Store, pages: &Pages, query: &str) -> Result<Response<Body>, Problem> {
-    let Query { status, limit, after } = Query::parse(query, &["status", "limit", "after"])?;
+pub(super) fn payments(
+    store: &Store,
+    pages: &Pages,
+    query: &str,
+) -> Result<Response<Body>, Problem> {
+    let Query {
+        status,
+        limit,
+        after,
+    } = Query::parse(query, &["status", "limit", "after"])?;
     let find = |most| store.before(after, status.as_ref(), most);
     pages.page("payments", limit, find, |(stored, _)| stored.number, shown)
 }
 
 fn shown((stored, observation): &Known) -> Json {
-    let mut object = store::shown(stored, observation.as_ref().map(|observation| &*observation.report));
-    let polled = observation
-        .as_ref()
-        .map_or(Json::null(), |observation| Json::Text(clock::wall_at(observation.asked).to_string()));
-    json::set(&mut object, "started_at", Json::Text(stored.started_at.to_string()));
+    let mut object = store::shown(
+        stored,
+        observation.as_ref().map(|observation| &*observation.report),
+    );
+    let polled = observation.as_ref().map_or(Json::null(), |observation| {
+        Json::Text(clock::wall_at(observation.asked).to_string())
+    });
+    json::set(
+        &mut object,
+        "started_at",
+        Json::Text(stored.started_at.to_string()),
+    );
     json::set(&mut object, "last_polled_at", polled);
     Json::Object(object)
 }

@@ -34,7 +34,11 @@ pub(super) struct Problem {
 impl Problem {
     /// Nothing was sent to the gateway.
     pub(super) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        let outcome = if code == ErrorCode::Internal { Outcome::Unknown } else { Outcome::NotSent };
+        let outcome = if code == ErrorCode::Internal {
+            Outcome::Unknown
+        } else {
+            Outcome::NotSent
+        };
         let gateway = gateway::GatewayMessage::default();
         Self {
             code,
@@ -49,20 +53,28 @@ impl Problem {
 
     pub(super) fn draining() -> Self {
         let detail = "This sidecar is shutting down: ask again, the next one will answer.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Draining, detail) }
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(ErrorCode::Draining, detail)
+        }
     }
 
     /// As many callers wait as may.
     pub(super) fn too_many_waiters() -> Self {
-        let detail =
-            "Three quarters of listen.max_connections are waiting or streaming already: ask without waiting, or later.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Overloaded, detail) }
+        let detail = "Three quarters of listen.max_connections are waiting or streaming already: ask without waiting, or later.";
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(ErrorCode::Overloaded, detail)
+        }
     }
 
     /// As many lists are being read as there may be.
     pub(super) fn too_many_lists() -> Self {
         let detail = "Too many lists are being read at once: ask again when one of yours has been read to its end.";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(ErrorCode::Overloaded, detail) }
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(ErrorCode::Overloaded, detail)
+        }
     }
 
     pub(super) fn unauthorized() -> Self {
@@ -73,7 +85,10 @@ impl Problem {
     }
 
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here.")) }
+        Self {
+            allow: Some(allow),
+            ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here."))
+        }
     }
 
     /// Of this route: whether a payment was started is shown only where one was to be, and there what it means.
@@ -90,7 +105,10 @@ impl Problem {
 
     /// The connection ends with this answer: what else comes on it cannot be told from the rest of this request.
     pub(super) fn closing(self) -> Self {
-        Self { close: true, ..self }
+        Self {
+            close: true,
+            ..self
+        }
     }
 
     /// Not the caller's fault: somebody will look for the reason in the log.
@@ -138,11 +156,18 @@ impl Problem {
     pub(super) fn render(self, request_id: &str) -> Response<Body> {
         let (_, status, _) = self.code.row();
         let mut response = Response::new(server::full(self.body(request_id)));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(clock::retry_after_seconds(wait)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(clock::retry_after_seconds(wait)),
+            );
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -160,18 +185,25 @@ impl Problem {
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let problem = match rejection {
-            Rejection::Malformed(what) => {
-                Self::new(ErrorCode::BadRequest, format!("This request is not well-formed: {what}."))
-            }
+            Rejection::Malformed(what) => Self::new(
+                ErrorCode::BadRequest,
+                format!("This request is not well-formed: {what}."),
+            ),
             Rejection::HeadersTooLarge => Self::new(
                 ErrorCode::HeadersTooLarge,
                 "A head has at most 100 fields and 16 KiB: send fewer or shorter headers.",
             ),
-            Rejection::TargetTooLong => Self::new(ErrorCode::UriTooLong, "A target has at most 8 KiB."),
-            Rejection::Expectation => Self::new(ErrorCode::ExpectationFailed, "The only expectation is 100-continue."),
-            Rejection::TooSlow => {
-                Self::new(ErrorCode::RequestTimeout, "The head did not come in time (listen.header_timeout).")
+            Rejection::TargetTooLong => {
+                Self::new(ErrorCode::UriTooLong, "A target has at most 8 KiB.")
             }
+            Rejection::Expectation => Self::new(
+                ErrorCode::ExpectationFailed,
+                "The only expectation is 100-continue.",
+            ),
+            Rejection::TooSlow => Self::new(
+                ErrorCode::RequestTimeout,
+                "The head did not come in time (listen.header_timeout).",
+            ),
             Rejection::Overloaded => Self {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
@@ -211,9 +243,11 @@ impl From<start::Error> for Problem {
         let outcome = Some(error.outcome());
         let problem = match error {
             start::Error::RateLimited { retry_after } => {
-                let detail =
-                    "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
-                Self { retry_after: Some(retry_after), ..Self::new(ErrorCode::RateLimited, detail) }
+                let detail = "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
+                Self {
+                    retry_after: Some(retry_after),
+                    ..Self::new(ErrorCode::RateLimited, detail)
+                }
             }
             start::Error::Mismatch => Self::new(
                 ErrorCode::IdempotencyMismatch,
@@ -221,7 +255,10 @@ impl From<start::Error> for Problem {
             ),
             start::Error::NoRoomForKey => Self {
                 retry_after: Some(Duration::from_secs(60)),
-                ..Self::new(ErrorCode::Overloaded, "There are too many live keys (start.idempotency_ttl).")
+                ..Self::new(
+                    ErrorCode::Overloaded,
+                    "There are too many live keys (start.idempotency_ttl).",
+                )
             },
             start::Error::WriteFailed { .. } => Self {
                 retry_after: Some(Duration::from_secs(1)),
@@ -256,7 +293,10 @@ impl From<watch::Error> for Problem {
 impl From<gateway::Error> for Problem {
     fn from(error: gateway::Error) -> Self {
         use gateway::Error;
-        let (outcome, gateway_message) = (Some(error.outcome()), error.gateway_message().cloned().unwrap_or_default());
+        let (outcome, gateway_message) = (
+            Some(error.outcome()),
+            error.gateway_message().cloned().unwrap_or_default(),
+        );
         let asked_for = error.retry_after();
         let (code, detail, retry_after) = match error {
             Error::SecretUnavailable => (
@@ -293,13 +333,25 @@ impl From<gateway::Error> for Problem {
                 None,
             ),
         };
-        Self { outcome, retry_after, gateway: gateway_message, ..Self::new(code, detail) }
+        Self {
+            outcome,
+            retry_after,
+            gateway: gateway_message,
+            ..Self::new(code, detail)
+        }
     }
 }
 
 /// With a capital at its beginning and a mark at its end.
 fn sentence(words: &str) -> String {
     let mut rest = words.chars();
-    let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}{}", rest.as_str(), if words.ends_with('?') { "" } else { "." })
+    let first = rest
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!(
+        "{first}{}{}",
+        rest.as_str(),
+        if words.ends_with('?') { "" } else { "." }
+    )
 }

@@ -47,5 +47,7 @@ impl Route {
 
 /// The id in `/deliveries/{id}/redeliver`.
 pub(super) fn redelivered(path: &str) -> Option<&str> {
-    path.strip_prefix("/deliveries/")?.strip_suffix("/redeliver").filter(|id| !id.contains('/'))
+    path.strip_prefix("/deliveries/")?
+        .strip_suffix("/redeliver")
+        .filter(|id| !id.contains('/'))
 }

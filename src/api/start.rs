@@ -15,8 +15,14 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_json = |value: &HeaderValue| {
-        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+        let essence = value
+            .as_bytes()
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default();
+        essence
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"application/json")
     };
     let one_json = types.next().is_some_and(is_json) && types.next().is_none();
     if !one_json || headers.contains_key(CONTENT_ENCODING) {
@@ -31,8 +37,14 @@ pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 /// The name that the caller gives to this start.
 pub(super) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let key = key.to_str().ok().filter(|_| keys.next().is_none()).and_then(|key| key.parse().ok());
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    let key = key
+        .to_str()
+        .ok()
+        .filter(|_| keys.next().is_none())
+        .and_then(|key| key.parse().ok());
     key.map(Some).ok_or_else(|| {
         Problem::new(
             ErrorCode::InvalidIdempotencyKey,

@@ -49,13 +49,26 @@ enum Stage {
 }
 
 /// Streams until the source has no more, the caller hangs up, or the sidecar ends.
-pub(super) fn response(source: impl Source, interruption: Interruption, slot: WaiterSlot) -> Response<Body> {
-    let stream = Stream { source, interruption, stage: Stage::Beginning, _slot: slot };
+pub(super) fn response(
+    source: impl Source,
+    interruption: Interruption,
+    slot: WaiterSlot,
+) -> Response<Body> {
+    let stream = Stream {
+        source,
+        interruption,
+        stage: Stage::Beginning,
+        _slot: slot,
+    };
     let blocks = stream::unfold(stream, |mut stream| async move {
         let block = stream.block().await?;
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(block))), stream))
     });
-    let mut response = Response::new(StreamBody::new(blocks).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(
+        StreamBody::new(blocks)
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));

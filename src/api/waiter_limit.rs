@@ -36,12 +36,16 @@ pub(super) struct WaiterSlot {
 
 impl WaiterLimit {
     pub(super) fn new(connections: usize) -> Self {
-        let slots = (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
+        let slots =
+            (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
         let taken = Family::default();
         for kind in [Kind::LONG_POLL, Kind::STREAM, Kind::EVENTS] {
             drop(taken.get_or_create(&kind));
         }
-        Self { free: Arc::new(Semaphore::new(slots)), taken }
+        Self {
+            free: Arc::new(Semaphore::new(slots)),
+            taken,
+        }
     }
 
     /// Takes one.
@@ -49,14 +53,25 @@ impl WaiterLimit {
     /// # Errors
     /// When none is free.
     pub(super) fn take(&self, kind: &Kind) -> Result<WaiterSlot, Problem> {
-        let permit = self.free.clone().try_acquire_owned().map_err(|_| Problem::too_many_waiters())?;
+        let permit = self
+            .free
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Problem::too_many_waiters())?;
         let taken = self.taken.get_or_create(kind).clone();
         taken.inc();
-        Ok(WaiterSlot { taken, _permit: permit })
+        Ok(WaiterSlot {
+            taken,
+            _permit: permit,
+        })
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("waiters", "Callers who wait for a change, by the way they wait", self.taken.clone());
+        registry.register(
+            "waiters",
+            "Callers who wait for a change, by the way they wait",
+            self.taken.clone(),
+        );
     }
 }
 

@@ -23,7 +23,10 @@ pub(super) enum Interrupted {
 
 impl Interruption {
     pub(super) fn new(draining: CancellationToken, connection: Option<ConnectionHandle>) -> Self {
-        Self { draining, connection }
+        Self {
+            draining,
+            connection,
+        }
     }
 
     /// The connection ends with this answer.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hyper::header::{
-    ACCEPT, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    ACCEPT, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH,
 };
 use hyper::{Response, StatusCode};
 
@@ -30,49 +31,93 @@ pub(super) struct Question<'a> {
 
 impl Question<'_> {
     /// `wait=25`, whole seconds; more than `max_wait` is `max_wait`.
-    pub(super) fn wait(query: Option<&str>, max_wait: Duration) -> Result<Option<Duration>, Problem> {
-        let mut waits = query.unwrap_or_default().split('&').filter_map(|pair| match pair.split_once('=') {
-            Some(("wait", value)) => Some(value),
-            _ if pair == "wait" => Some(""),
-            _ => None,
-        });
-        let Some(wait) = waits.next() else { return Ok(None) };
-        if wait.is_empty() || !wait.bytes().all(|byte| byte.is_ascii_digit()) || waits.next().is_some() {
+    pub(super) fn wait(
+        query: Option<&str>,
+        max_wait: Duration,
+    ) -> Result<Option<Duration>, Problem> {
+        let mut waits =
+            query
+                .unwrap_or_default()
+                .split('&')
+                .filter_map(|pair| match pair.split_once('=') {
+                    Some(("wait", value)) => Some(value),
+                    _ if pair == "wait" => Some(""),
+                    _ => None,
+                });
+        let Some(wait) = waits.next() else {
+            return Ok(None);
+        };
+        if wait.is_empty()
+            || !wait.bytes().all(|byte| byte.is_ascii_digit())
+            || waits.next().is_some()
+        {
             let detail = "wait is a number of whole seconds, once, like ?wait=25.";
             return Err(Problem::new(ErrorCode::InvalidWait, detail));
         }
         // More digits than fit are a very long time too.
-        Ok(Some(Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait)))
+        Ok(Some(
+            Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait),
+        ))
     }
 
     /// Server-sent events are wanted, and rather than JSON: a caller who names both as good, or none, gets JSON.
     pub(super) fn wants_stream(&self) -> bool {
-        let values = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let ranges: Vec<_> = values.flat_map(|value| value.split(',')).map(media_range).collect();
-        let quality =
-            |kind: &str| ranges.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind)).map(|(_, quality)| *quality);
-        let (stream, json) = (quality("text/event-stream").unwrap_or(0.0), quality("application/json"));
+        let values = self
+            .headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let ranges: Vec<_> = values
+            .flat_map(|value| value.split(','))
+            .map(media_range)
+            .collect();
+        let quality = |kind: &str| {
+            ranges
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(kind))
+                .map(|(_, quality)| *quality)
+        };
+        let (stream, json) = (
+            quality("text/event-stream").unwrap_or(0.0),
+            quality("application/json"),
+        );
         let any = quality("application/*").or(quality("*/*")).unwrap_or(0.0);
         stream > 0.0 && json.map_or(stream >= any, |json| stream > json)
     }
 
     fn forces(&self) -> bool {
-        let values = self.headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
+        let values = self
+            .headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
     }
 
     /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. `None`: it is not there.
     fn has(&self, tag: &str) -> Option<bool> {
-        let mut values = self.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+        let mut values = self
+            .headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .peekable();
         values.peek()?;
         let mut candidates = values.flat_map(|value| value.split(',')).map(str::trim);
-        Some(candidates.any(|candidate| candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag))
+        Some(candidates.any(|candidate| {
+            candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag
+        }))
     }
 }
 
 /// The id of the last event that the caller got.
 pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
-    headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty())
+    headers
+        .get(LAST_EVENT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty())
 }
 
 /// A media range and its quality (RFC 9110, section 12.5.1).
@@ -80,7 +125,10 @@ fn media_range(range: &str) -> (&str, f32) {
     let mut parts = range.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();
     let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-    (kind, quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)))
+    (
+        kind,
+        quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)),
+    )
 }
 
 /// What the gateway says of this payment: now, or once it is something else than the caller knows.
@@ -92,7 +140,9 @@ pub(super) async fn watch(
 ) -> Result<Response<Body>, Problem> {
     let answer = match question.wait {
         None | Some(Duration::ZERO) => poller.ask(question.code, question.forces()).await?,
-        Some(wait) => wait_for_change(poller, question, clock::now() + wait, waiters, interruption).await?,
+        Some(wait) => {
+            wait_for_change(poller, question, clock::now() + wait, waiters, interruption).await?
+        }
     };
     let tag = entity_tag(answer.report.fingerprint);
     let mut response = if question.has(&tag) == Some(true) {
@@ -101,16 +151,27 @@ pub(super) async fn watch(
         response
     } else {
         let mut response = Response::new(server::full(answer.report.body.to_string()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     };
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    #[expect(clippy::expect_used, reason = "both are made of constants, digits and hexadecimal digits")]
+    #[expect(
+        clippy::expect_used,
+        reason = "both are made of constants, digits and hexadecimal digits"
+    )]
     headers.insert(ETAG, HeaderValue::from_str(&tag).expect("a header value"));
-    #[expect(clippy::expect_used, reason = "both are made of constants, digits and hexadecimal digits")]
-    headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status(&answer)).expect("a header value"));
+    #[expect(
+        clippy::expect_used,
+        reason = "both are made of constants, digits and hexadecimal digits"
+    )]
+    headers.insert(
+        CACHE_STATUS,
+        HeaderValue::from_str(&cache_status(&answer)).expect("a header value"),
+    );
     Ok(response)
 }
 
@@ -150,7 +211,9 @@ async fn wait_for_change(
     let mut is_news = |answer: &Answer| {
         let fingerprint = answer.report.fingerprint;
         let first = *first.get_or_insert(fingerprint);
-        question.has(&entity_tag(fingerprint)).map_or(first != fingerprint, |has| !has)
+        question
+            .has(&entity_tag(fingerprint))
+            .map_or(first != fingerprint, |has| !has)
     };
     let mut waiting = None;
     loop {
@@ -201,7 +264,10 @@ pub(super) async fn stream(
     if let Some(last) = last_event(question.headers) {
         // Only the gateway may know that this was the final one: after a restart there is nothing in memory, and what
         // another sidecar has sent may be news here.
-        let known = match poller.last(question.code).filter(|known| known.report.status.is_final()) {
+        let known = match poller
+            .last(question.code)
+            .filter(|known| known.report.status.is_final())
+        {
             Some(known) => Some(known),
             // The head of a stream comes at once, however long the gateway takes.
             None => tokio::select! {
@@ -210,7 +276,8 @@ pub(super) async fn stream(
             },
         };
         let has_it = |answer: Answer| {
-            answer.report.status.is_final() && answer.report.fingerprint.to_string() == last.trim_matches('"')
+            answer.report.status.is_final()
+                && answer.report.fingerprint.to_string() == last.trim_matches('"')
         };
         if known.is_some_and(has_it) {
             // Keeps an `EventSource` from coming back (WHATWG HTML, section 9.2.3).
@@ -252,7 +319,11 @@ impl Source for Changes {
                 Some(Ok(answer)) if self.told != Some(answer.report.fingerprint) => {
                     self.told = Some(answer.report.fingerprint);
                     self.over = answer.report.status.is_final();
-                    return Some(event("payment", &answer.report.fingerprint.to_string(), &answer.report.body));
+                    return Some(event(
+                        "payment",
+                        &answer.report.fingerprint.to_string(),
+                        &answer.report.body,
+                    ));
                 }
                 Some(Err(error)) if error.is_final() => return Some(self.end(error)),
                 // Other failures may pass.
@@ -295,10 +366,21 @@ fn cache_status(answer: &Answer) -> String {
     const A_YEAR: u64 = 31_536_000;
     match answer.how {
         How::Hit { fresh_for } => {
-            format!("tillgate; hit; ttl={}", fresh_for.map_or(A_YEAR, |fresh_for| fresh_for.as_secs()))
+            format!(
+                "tillgate; hit; ttl={}",
+                fresh_for.map_or(A_YEAR, |fresh_for| fresh_for.as_secs())
+            )
         }
-        How::Asked { first, joined, stale } => {
-            let mut status = String::from(if first { "tillgate; fwd=uri-miss" } else { "tillgate; fwd=stale" });
+        How::Asked {
+            first,
+            joined,
+            stale,
+        } => {
+            let mut status = String::from(if first {
+                "tillgate; fwd=uri-miss"
+            } else {
+                "tillgate; fwd=stale"
+            });
             if joined {
                 status.push_str("; collapsed");
             }

@@ -25,7 +25,11 @@ impl Sidecar {
     ///
     /// # Errors
     /// What is wrong with the settings, all at once.
-    pub fn new(settings: &[(&str, &str)], sandbox: Options, dev: bool) -> Result<Self, Vec<String>> {
+    pub fn new(
+        settings: &[(&str, &str)],
+        sandbox: Options,
+        dev: bool,
+    ) -> Result<Self, Vec<String>> {
         let mut given = vec![("gateway.url", "http://localhost:8081")];
         given.extend(settings);
         let source = Source::Given(&given, SecretString::from(DEFAULT_SECRET));
@@ -36,7 +40,8 @@ impl Sidecar {
                 .collect::<Vec<_>>()
         })?;
         let sandbox = Sandbox::new(sandbox);
-        let app = App::build(loaded, Behind::Sandbox(sandbox.clone()), dev).map_err(|error| vec![error.to_string()])?;
+        let app = App::build(loaded, Behind::Sandbox(sandbox.clone()), dev)
+            .map_err(|error| vec![error.to_string()])?;
         Ok(Self { app, sandbox })
     }
 
@@ -51,7 +56,10 @@ impl Sidecar {
     }
 
     /// Asks the API; gives the answer with a body that is still to come.
-    pub async fn stream(&self, request: Request<Full<Bytes>>) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
+    pub async fn stream(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
         let Ok(answer) = self.app.api.clone().service().oneshot(request).await;
         answer
     }
@@ -87,7 +95,11 @@ impl Sidecar {
 
 async fn whole(answer: Response<Body>) -> Response<Bytes> {
     let (head, body) = answer.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     Response::from_parts(head, body)
 }
 
@@ -108,9 +120,19 @@ impl Transport for Gateway {
                 Ok(Err(error)) => (Bytes::new(), Some(Cut::Broken(error.to_string()))),
                 Err(_) => (Bytes::new(), Some(Cut::TimedOut)),
             };
-            let cut = if body.len() > terms.max_bytes { Some(Cut::TooLarge) } else { cut };
+            let cut = if body.len() > terms.max_bytes {
+                Some(Cut::TooLarge)
+            } else {
+                cut
+            };
             // There is no connection that could be shared.
-            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, cut, connection: Sharing::Own })
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body,
+                cut,
+                connection: Sharing::Own,
+            })
         })
     }
 }

@@ -6,21 +6,57 @@ use super::dev::Places;
 use crate::text::FilePath;
 
 /// The whole of it; `app` is the program that runs beside it, and callers show a token of `token_file`.
-pub(super) fn banner(places: &Places, token_file: Option<&FilePath>, app: Option<&OsString>, color: bool) -> String {
-    let Places { api, admin, sandbox } = places;
-    let paint = |code: &str, text: &str| if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+pub(super) fn banner(
+    places: &Places,
+    token_file: Option<&FilePath>,
+    app: Option<&OsString>,
+    color: bool,
+) -> String {
+    let Places {
+        api,
+        admin,
+        sandbox,
+    } = places;
+    let paint = |code: &str, text: &str| {
+        if color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    };
     let (bold, quiet) = (|text: &str| paint("1", text), |text: &str| paint("2", text));
     // As wide as the widest, so that what they say stands below each other.
-    let width = [api, admin, sandbox].map(String::len).into_iter().max().unwrap_or_default();
+    let width = [api, admin, sandbox]
+        .map(String::len)
+        .into_iter()
+        .max()
+        .unwrap_or_default();
     let place = |name: &str, url: &str, what: &str| {
-        format!("  {}  {}   {}\n", bold(&format!("{name:<7}")), paint("36", &format!("{url:<width$}")), quiet(what))
+        format!(
+            "  {}  {}   {}\n",
+            bold(&format!("{name:<7}")),
+            paint("36", &format!("{url:<width$}")),
+            quiet(what)
+        )
     };
     let mut parts = place("API", api, "what your app calls, without a secret");
-    parts += &place("Admin", admin, "the status page; also /readyz?verbose, /metrics, /status");
-    parts += &place("Gateway", sandbox, "the sandbox: its portal; also /dev/api, and /_sandbox/faults for bad days");
+    parts += &place(
+        "Admin",
+        admin,
+        "the status page; also /readyz?verbose, /metrics, /status",
+    );
+    parts += &place(
+        "Gateway",
+        sandbox,
+        "the sandbox: its portal; also /dev/api, and /_sandbox/faults for bad days",
+    );
     if let Some(app) = app {
         let app = app.display().to_string().escape_debug().to_string();
-        parts += &place("App", &app, "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"");
+        parts += &place(
+            "App",
+            &app,
+            "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"",
+        );
     }
     let token = token_file.map_or_else(String::new, |FilePath(file)| {
         // Another terminal may be in another directory.

@@ -10,7 +10,12 @@ use crate::gateway::{Gateway, Order};
 use crate::{clock, start};
 
 /// Prints the configuration, or everything that is wrong with it; goes online when asked to.
-pub(super) async fn check(path: Option<&Path>, environment: &Environment, online: bool, start: bool) -> Exit {
+pub(super) async fn check(
+    path: Option<&Path>,
+    environment: &Environment,
+    online: bool,
+    start: bool,
+) -> Exit {
     let loaded = match config::load(Source::File(path), environment) {
         Ok(loaded) => loaded,
         Err(diagnostics) => return tell(&diagnostics),
@@ -22,7 +27,9 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
         complain(&gateway.scrub(why));
         return Exit::Failed;
     }
-    if start && let Err(why) = start_one(&gateway, &start::smallest_order(&loaded.config.start)).await {
+    if start
+        && let Err(why) = start_one(&gateway, &start::smallest_order(&loaded.config.start)).await
+    {
         complain(&why);
         return Exit::Failed;
     }
@@ -33,11 +40,28 @@ pub(super) async fn check(path: Option<&Path>, environment: &Environment, online
 /// Makes a connection to the gateway, and to the app where webhooks are configured.
 async fn connect(loaded: &Loaded) -> Result<(), String> {
     let gateway = &loaded.config.gateway;
-    let through = gateway.proxy.as_ref().map(|proxy| format!("{proxy} (gateway.proxy)"));
-    probe("gateway.url", &loaded.gateway_url.to_string(), through, &loaded.network, gateway.timeout).await?;
+    let through = gateway
+        .proxy
+        .as_ref()
+        .map(|proxy| format!("{proxy} (gateway.proxy)"));
+    probe(
+        "gateway.url",
+        &loaded.gateway_url.to_string(),
+        through,
+        &loaded.network,
+        gateway.timeout,
+    )
+    .await?;
     if let (Some(courier), Some(url)) = (&loaded.courier, &loaded.config.webhook.url) {
         let timeout = loaded.config.webhook.timeout;
-        probe("webhook.url", &url.to_string(), None, courier.network(), timeout).await?;
+        probe(
+            "webhook.url",
+            &url.to_string(),
+            None,
+            courier.network(),
+            timeout,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -53,11 +77,22 @@ async fn probe(
     let probe = probe.map_err(|why| format!("{key}: no connection to {url}: {why}"))?;
     let addresses: Vec<_> = probe.addresses.iter().map(ToString::to_string).collect();
     let host = through.as_deref().unwrap_or(url);
-    answer(&format!("online: {host} is {}; {} answers", addresses.join(", "), probe.address));
-    let steps = probe.steps.iter().map(|(step, took)| format!("{step} {:.1} ms", took.as_secs_f64() * 1000.0));
+    answer(&format!(
+        "online: {host} is {}; {} answers",
+        addresses.join(", "),
+        probe.address
+    ));
+    let steps = probe
+        .steps
+        .iter()
+        .map(|(step, took)| format!("{step} {:.1} ms", took.as_secs_f64() * 1000.0));
     let steps = steps.collect::<Vec<_>>().join(", ");
     let is_tls = probe.steps.iter().any(|(step, _)| *step == "TLS");
-    let how = if is_tls { "and TLS with it works" } else { "over plain http" };
+    let how = if is_tls {
+        "and TLS with it works"
+    } else {
+        "over plain http"
+    };
     answer(&format!("online: {key} takes connections, {how} ({steps})"));
     if probe.has_small_hello {
         answer(
@@ -70,7 +105,12 @@ async fn probe(
 
 fn gateway(loaded: &Loaded) -> Gateway {
     let transport = loaded.network.clone();
-    Gateway::new(&loaded.config.gateway, loaded.gateway_url.clone(), loaded.secret.clone(), transport)
+    Gateway::new(
+        &loaded.config.gateway,
+        loaded.gateway_url.clone(),
+        loaded.secret.clone(),
+        transport,
+    )
 }
 
 async fn start_one(gateway: &Gateway, order: &Order) -> Result<(), String> {
@@ -83,8 +123,13 @@ async fn start_one(gateway: &Gateway, order: &Order) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            let said = error.gateway_message().and_then(|said| said.message.clone());
-            Err(format!("start: {error}{}", said.map(|said| format!(": {said}")).unwrap_or_default()))
+            let said = error
+                .gateway_message()
+                .and_then(|said| said.message.clone());
+            Err(format!(
+                "start: {error}{}",
+                said.map(|said| format!(": {said}")).unwrap_or_default()
+            ))
         }
     }
 }

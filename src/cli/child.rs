@@ -8,8 +8,12 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal as Kill, kill_process, kill_process_group, test_kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, stderr, stdout};
+use rustix::process::{
+    Pid, Signal as Kill, kill_process, kill_process_group, test_kill_process_group,
+};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, stderr, stdout,
+};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -41,11 +45,20 @@ impl Child {
     ///
     /// # Errors
     /// There is no such program, or it cannot be run.
-    pub(super) fn start(command: &[OsString], api: &str, environment: &Environment) -> io::Result<Self> {
-        let [program, arguments @ ..] = command else { return Err(io::ErrorKind::InvalidInput.into()) };
+    pub(super) fn start(
+        command: &[OsString],
+        api: &str,
+        environment: &Environment,
+    ) -> io::Result<Self> {
+        let [program, arguments @ ..] = command else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
         orphans::adopt();
         let mut command = Command::new(program);
-        command.args(arguments).env("TILLGATE_URL", api).kill_on_drop(true);
+        command
+            .args(arguments)
+            .env("TILLGATE_URL", api)
+            .kill_on_drop(true);
         for name in environment.names_of_settings() {
             command.env_remove(name);
         }
@@ -53,10 +66,18 @@ impl Child {
         if apart {
             command.process_group(0);
         }
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let words = process.stdout.take().zip(process.stderr.take());
         let group = process.id().filter(|_| apart).and_then(pid);
-        Ok(Self { process, group, words, color: environment.wants_color() })
+        Ok(Self {
+            process,
+            group,
+            words,
+            color: environment.wants_color(),
+        })
     }
 
     /// Passes its output on until it has ended, and with it what it had started; gives its exit code, as a shell does.
@@ -64,10 +85,15 @@ impl Child {
     pub(super) async fn attend(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
         let words = self.words.take();
         let color = |terminal: bool, code| if terminal && self.color { code } else { "" };
-        let (out, err) = (color(io::stdout().is_terminal(), "36"), color(io::stderr().is_terminal(), "33"));
+        let (out, err) = (
+            color(io::stdout().is_terminal(), "36"),
+            color(io::stderr().is_terminal(), "33"),
+        );
         let over = Notify::new();
         let told = async {
-            let Some((said, complained)) = words else { return };
+            let Some((said, complained)) = words else {
+                return;
+            };
             tokio::join!(tell(said, stdout(), out), tell(complained, stderr(), err));
         };
         let told = async {
@@ -142,7 +168,10 @@ impl Child {
 
     /// What is left of it is asked to end, and then ended.
     async fn end_the_rest(&self) {
-        if clock::timeout(GRACE, self.until_alone(Kill::TERM)).await.is_err() {
+        if clock::timeout(GRACE, self.until_alone(Kill::TERM))
+            .await
+            .is_err()
+        {
             let _ = clock::timeout(GRACE, self.until_alone(Kill::KILL)).await;
         }
     }
@@ -160,7 +189,11 @@ impl Child {
             for orphan in left.iter().filter(|orphan| !told.contains(*orphan)) {
                 let _ = kill_process(*orphan, kill);
             }
-            if left.is_empty() && self.group.is_none_or(|group| test_kill_process_group(group).is_err()) {
+            if left.is_empty()
+                && self
+                    .group
+                    .is_none_or(|group| test_kill_process_group(group).is_err())
+            {
                 return;
             }
             told = left;
@@ -184,7 +217,9 @@ fn pid(id: u32) -> Option<Pid> {
 
 /// As in a shell: 128 and the number of the signal that ended it.
 fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 

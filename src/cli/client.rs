@@ -31,7 +31,10 @@ pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxErr
 }
 
 /// The same over the socket at this path.
-pub(super) async fn call_unix(path: &Path, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
+pub(super) async fn call_unix(
+    path: &Path,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, BoxError> {
     exchange(within(UnixStream::connect(path)).await??, request).await
 }
 
@@ -51,7 +54,11 @@ async fn exchange(
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, 1 << 20).collect().await?.to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     };
     // The connection ends when nothing more can be sent on it; its errors reach the exchange.
     let (answer, _) = within(async { tokio::join!(exchange, connection) }).await?;

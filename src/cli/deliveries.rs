@@ -14,15 +14,19 @@ use crate::json::{self, Json};
 use crate::server::{BoxError, ListenAddr};
 
 /// Asks the API listener: lists all messages, or has that one posted again.
-pub(super) async fn deliveries(path: Option<&Path>, environment: &Environment, redeliver: Option<&str>) -> Exit {
+pub(super) async fn deliveries(
+    path: Option<&Path>,
+    environment: &Environment,
+    redeliver: Option<&str>,
+) -> Exit {
     let reach = match config::reach(path, environment) {
         Ok(reach) => reach,
         Err(diagnostics) => return tell(&diagnostics),
     };
     let done = match redeliver {
-        Some(id) => {
-            call(&reach, Method::POST, &format!("/deliveries/{id}/redeliver")).await.map(|answer| show(&answer.body))
-        }
+        Some(id) => call(&reach, Method::POST, &format!("/deliveries/{id}/redeliver"))
+            .await
+            .map(|answer| show(&answer.body)),
         None => list(&reach).await,
     };
     match done {
@@ -42,7 +46,9 @@ async fn list(reach: &Reach) -> Result<String, BoxError> {
     loop {
         let page = json::parse_object(call(reach, Method::GET, &path).await?.body.as_bytes())?;
         if let Some(Json::Array(deliveries)) = json::get(&page, "deliveries") {
-            deliveries.iter().for_each(|delivery| text.push_str(&show(&delivery.to_string())));
+            deliveries
+                .iter()
+                .for_each(|delivery| text.push_str(&show(&delivery.to_string())));
         }
         match json::get(&page, "next").and_then(Json::as_text) {
             Some(next) => path = format!("/deliveries?limit=1000&after={next}"),
@@ -54,11 +60,16 @@ async fn list(reach: &Reach) -> Result<String, BoxError> {
 
 async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxError> {
     let (authority, place) = match &reach.listen_addr {
-        ListenAddr::Tcp(address) => (address.reachable(), format!("http://{}", address.reachable())),
+        ListenAddr::Tcp(address) => (
+            address.reachable(),
+            format!("http://{}", address.reachable()),
+        ),
         other => ("localhost".to_owned(), other.to_string()),
     };
-    let mut request =
-        Request::builder().method(method).uri(format!("http://{authority}{path}")).header(HOST, "localhost");
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("http://{authority}{path}"))
+        .header(HOST, "localhost");
     if let Some(token) = &reach.token {
         request = request.header(AUTHORIZATION, token);
     }
@@ -67,14 +78,20 @@ async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxEr
         ListenAddr::Unix(path) => client::call_unix(path, request).await,
         ListenAddr::Tcp(_) | ListenAddr::Inherited(_) => client::call(request).await,
     };
-    let received = received
-        .map_err(|_| format!("nothing answers at {place}: is tillgate running, and is listen.address right?"))?;
+    let received = received.map_err(|_| {
+        format!("nothing answers at {place}: is tillgate running, and is listen.address right?")
+    })?;
     if received.status.is_success() {
         return Ok(received);
     }
     let detail = json::parse_object(received.body.as_bytes()).ok();
-    let detail = detail.as_ref().and_then(|object| json::get(object, "detail")).and_then(Json::as_text);
-    Err(detail.unwrap_or("the sidecar refused, and did not say why").into())
+    let detail = detail
+        .as_ref()
+        .and_then(|object| json::get(object, "detail"))
+        .and_then(Json::as_text);
+    Err(detail
+        .unwrap_or("the sidecar refused, and did not say why")
+        .into())
 }
 
 /// A line for one message.
@@ -85,6 +102,16 @@ fn show(delivery: &str) -> String {
         Some(Json::Literal(literal)) if &**literal != "null" => literal.to_string(),
         _ => "-".to_owned(),
     };
-    let fields = ["id", "type", "state", "created_at", "tries", "next_try_at", "last_error", "watch_code"].map(field);
+    let fields = [
+        "id",
+        "type",
+        "state",
+        "created_at",
+        "tries",
+        "next_try_at",
+        "last_error",
+        "watch_code",
+    ]
+    .map(field);
     format!("{}\n", fields.join("  "))
 }

@@ -28,8 +28,19 @@ pub(super) struct Places {
 /// Runs until asked to end; with `tour`, until the tour is over; with a command, until that app has ended.
 pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environment) -> Exit {
     let bound = bind_or_next("sandbox", Address::Localhost(8081))
-        .and_then(|sandbox| Ok((sandbox, bind_or_next("listen.address", Address::Localhost(8700))?)))
-        .and_then(|(sandbox, api)| Ok((sandbox, api, bind_or_next("admin.address", Address::Localhost(8701))?)));
+        .and_then(|sandbox| {
+            Ok((
+                sandbox,
+                bind_or_next("listen.address", Address::Localhost(8700))?,
+            ))
+        })
+        .and_then(|(sandbox, api)| {
+            Ok((
+                sandbox,
+                api,
+                bind_or_next("admin.address", Address::Localhost(8701))?,
+            ))
+        });
     let (sandbox, api, admin) = match bound {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),
@@ -39,12 +50,18 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         admin: format!("http://{}", admin.address.reachable()),
         sandbox: format!("http://{}", sandbox.address.reachable()),
     };
-    let mut given = vec![("gateway.url", places.sandbox.as_str()), ("gateway.public_url", "")];
+    let mut given = vec![
+        ("gateway.url", places.sandbox.as_str()),
+        ("gateway.public_url", ""),
+    ];
     if tour {
         // The tour prints what happens; the log would say it twice.
         given.push(("log.level", "warn"));
     }
-    let loaded = match config::load(Source::Given(&given, SecretString::from(DEFAULT_SECRET)), environment) {
+    let loaded = match config::load(
+        Source::Given(&given, SecretString::from(DEFAULT_SECRET)),
+        environment,
+    ) {
         Ok(loaded) => loaded,
         Err(diagnostics) => return tell(&diagnostics),
     };
@@ -72,7 +89,10 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     let color = std::io::stdout().is_terminal() && environment.wants_color();
     if command.is_empty() {
         answer(&banner(&places, token_file.as_ref(), None, color));
-        return match app.run(api.into(), admin, &mut signals, &service_manager).await {
+        return match app
+            .run(api.into(), admin, &mut signals, &service_manager)
+            .await
+        {
             End::Drained => Exit::Fine,
             End::Forced | End::Broken => Exit::Failed,
         };
@@ -81,12 +101,22 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
     let mut child = match Child::start(command, &places.api, environment) {
         Ok(child) => child,
         Err(error) => {
-            let name = command.first().map(|name| name.display().to_string()).unwrap_or_default();
-            complain(&format!("cannot run {name:?}: {error}: give a program that is in PATH, or its path"));
+            let name = command
+                .first()
+                .map(|name| name.display().to_string())
+                .unwrap_or_default();
+            complain(&format!(
+                "cannot run {name:?}: {error}: give a program that is in PATH, or its path"
+            ));
             return Exit::Usage;
         }
     };
-    answer(&banner(&places, token_file.as_ref(), command.first(), color));
+    answer(&banner(
+        &places,
+        token_file.as_ref(),
+        command.first(),
+        color,
+    ));
     let (pass, mut forwarded) = Signals::forwarded();
     let mut exit = None;
     let attended = async {

@@ -14,7 +14,11 @@ use crate::config::{self, Environment};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks the admin listener whether the sidecar is ready.
-pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait: Option<Duration>) -> Exit {
+pub(super) async fn health(
+    path: Option<&Path>,
+    environment: &Environment,
+    wait: Option<Duration>,
+) -> Exit {
     let address = match config::admin_address(path, environment) {
         Ok(address) => address.reachable(),
         Err(diagnostics) => return tell(&diagnostics),
@@ -23,7 +27,10 @@ pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait:
     loop {
         // One question may take this long, also behind the end of the wait.
         let question = clock::timeout(Duration::from_secs(2), ask(&address));
-        let why = match question.await.unwrap_or_else(|_| Err("no answer within 2s".to_owned())) {
+        let why = match question
+            .await
+            .unwrap_or_else(|_| Err("no answer within 2s".to_owned()))
+        {
             Ok(()) => return Exit::Fine,
             Err(why) => why,
         };
@@ -36,14 +43,18 @@ pub(super) async fn health(path: Option<&Path>, environment: &Environment, wait:
 }
 
 async fn ask(address: &str) -> Result<(), String> {
-    let request =
-        Request::get(format!("http://{address}/readyz?verbose")).header(HOST, "localhost").body(Default::default());
+    let request = Request::get(format!("http://{address}/readyz?verbose"))
+        .header(HOST, "localhost")
+        .body(Default::default());
     let request = request.map_err(|error| error.to_string())?;
     match client::call(request).await {
         Ok(answer) if answer.status.is_success() => Ok(()),
-        Ok(answer) => Err(format!("not ready: {}", answer.body.trim().replace('\n', ", "))),
-        Err(_) => {
-            Err(format!("nothing answers at http://{address}/readyz: is tillgate running, and is admin.address right?"))
-        }
+        Ok(answer) => Err(format!(
+            "not ready: {}",
+            answer.body.trim().replace('\n', ", ")
+        )),
+        Err(_) => Err(format!(
+            "nothing answers at http://{address}/readyz: is tillgate running, and is admin.address right?"
+        )),
     }
 }

@@ -19,10 +19,22 @@ pub(super) fn reap(own: Option<u32>) {
 /// Our children, but for `own`.
 pub(super) fn all(own: Option<u32>) -> Vec<Pid> {
     // A thread that ends meanwhile hands its children to another one.
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let ids: Vec<i32> =
-        lists.flat_map(|list| list.split(' ').filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect();
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let lists =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let ids: Vec<i32> = lists
+        .flat_map(|list| {
+            list.split(' ')
+                .filter_map(|id| id.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect();
     let own = own.map(u32::cast_signed);
-    ids.into_iter().filter(|id| Some(*id) != own).filter_map(Pid::from_raw).collect()
+    ids.into_iter()
+        .filter(|id| Some(*id) != own)
+        .filter_map(Pid::from_raw)
+        .collect()
 }

@@ -27,12 +27,23 @@ pub(super) async fn walk(places: &Places, authorization: Option<&str>) -> Result
 
     step("Step 1 - Start a payment: the app sends an amount, tillgate adds the secret");
     let order = format!(r#"{{"amount": 1000, "redirect": "{sandbox}/"}}"#);
-    let started = show(Method::POST, &format!("{api}/api/start_payment"), &order, authorization).await?;
+    let started = show(
+        Method::POST,
+        &format!("{api}/api/start_payment"),
+        &order,
+        authorization,
+    )
+    .await?;
     let (pay_url, watch_code) = (field(&started, "pay_url")?, field(&started, "watch_code")?);
     let watch_url = format!("{api}/watch/{watch_code}");
-    expect(&show(Method::GET, &watch_url, "", authorization).await?, "created")?;
+    expect(
+        &show(Method::GET, &watch_url, "", authorization).await?,
+        "created",
+    )?;
 
-    step("Step 2 - The payer opens pay_url, and clicks Pay; the gateway sends them back to the redirect");
+    step(
+        "Step 2 - The payer opens pay_url, and clicks Pay; the gateway sends them back to the redirect",
+    );
     show(Method::GET, &pay_url, "", None).await?;
     let (page, query) = pay_url.split_once('?').unwrap_or((&pay_url, ""));
     let paid = show(Method::POST, page, query, None).await?;
@@ -40,7 +51,9 @@ pub(super) async fn walk(places: &Places, authorization: Option<&str>) -> Result
         return Err("the pay page did not send the payer back".into());
     }
 
-    step("Step 3 - Watch: the app asks as often as it likes, tillgate asks the gateway once for everyone");
+    step(
+        "Step 3 - Watch: the app asks as often as it likes, tillgate asks the gateway once for everyone",
+    );
     let mut left = 50;
     loop {
         let watched = client::call(request(Method::GET, &watch_url, "", authorization)?).await?;
@@ -63,7 +76,12 @@ fn step(title: &str) {
     answer(&format!("\n{title}\n"));
 }
 
-async fn show(method: Method, url: &str, body: &str, authorization: Option<&str>) -> Result<Answer, BoxError> {
+async fn show(
+    method: Method,
+    url: &str,
+    body: &str,
+    authorization: Option<&str>,
+) -> Result<Answer, BoxError> {
     let received = client::call(request(method.clone(), url, body, authorization)?).await?;
     print(&method, url, body, &received);
     if received.status.is_client_error() || received.status.is_server_error() {
@@ -78,7 +96,11 @@ fn request(
     body: &str,
     authorization: Option<&str>,
 ) -> Result<Request<Full<Bytes>>, BoxError> {
-    let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+    let kind = if body.starts_with('{') {
+        "application/json"
+    } else {
+        "application/x-www-form-urlencoded"
+    };
     let mut request = Request::builder().method(method).uri(url);
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, kind);
@@ -95,13 +117,24 @@ fn print(method: &Method, url: &str, body: &str, received: &Answer) {
         answer(&format!("  > {body}"));
     }
     answer(&format!("  < {}", received.status));
-    if let Some(location) = received.headers.get(LOCATION).and_then(|location| location.to_str().ok()) {
+    if let Some(location) = received
+        .headers
+        .get(LOCATION)
+        .and_then(|location| location.to_str().ok())
+    {
         answer(&format!("  < Location: {location}"));
     }
-    let is_page = received.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_page = received
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     match received.body.as_str() {
         "" => {}
-        page if is_page => answer(&format!("  < an HTML page of {} bytes: {}", page.len(), title(page))),
+        page if is_page => answer(&format!(
+            "  < an HTML page of {} bytes: {}",
+            page.len(),
+            title(page)
+        )),
         body => answer(&format!("  < {body}")),
     }
 }
@@ -114,9 +147,15 @@ fn title(page: &str) -> &str {
 fn field(answer: &Answer, name: &str) -> Result<String, BoxError> {
     let object = json::parse_object(answer.body.as_bytes())?;
     let text = json::get(&object, name).and_then(Json::as_text);
-    Ok(text.ok_or_else(|| format!("{name} is missing in the answer"))?.to_owned())
+    Ok(text
+        .ok_or_else(|| format!("{name} is missing in the answer"))?
+        .to_owned())
 }
 
 fn expect(answer: &Answer, status: &str) -> Result<(), BoxError> {
-    if field(answer, "status")? == status { Ok(()) } else { Err(format!("the payment is not {status}").into()) }
+    if field(answer, "status")? == status {
+        Ok(())
+    } else {
+        Err(format!("the payment is not {status}").into())
+    }
 }

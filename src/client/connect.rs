@@ -31,7 +31,9 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
 
 /// In seconds: from a hosts file to a name server that times out.
-const STEP_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0];
+const STEP_BUCKETS: [f64; 11] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0,
+];
 
 /// Two ways to say hello, for the same roots and the same certificate of ours.
 pub(super) struct Tls {
@@ -82,7 +84,11 @@ pub(super) struct Failure {
 
 impl Failure {
     fn new(step: Step, why: impl Into<String>) -> Self {
-        Self { step, why: why.into(), is_unheard: false }
+        Self {
+            step,
+            why: why.into(),
+            is_unheard: false,
+        }
     }
 }
 
@@ -132,14 +138,30 @@ struct Memory {
 
 impl Connector {
     /// `timeout` is for one address.
-    pub(super) fn new(side: Side, target: Target, proxy: Option<Proxy>, tls: Tls, timeout: Duration) -> Self {
+    pub(super) fn new(
+        side: Side,
+        target: Target,
+        proxy: Option<Proxy>,
+        tls: Tls,
+        timeout: Duration,
+    ) -> Self {
         let resolver = Resolver::new(proxy.as_ref().map_or(&target, Proxy::target).host());
-        let durations = Family::new_with_constructor((|| Histogram::new(STEP_BUCKETS)) as fn() -> _);
+        let durations =
+            Family::new_with_constructor((|| Histogram::new(STEP_BUCKETS)) as fn() -> _);
         for step in [Step::Dns, Step::Proxy, Step::Tcp, Step::Tls] {
             drop(durations.get_or_create(&StepLabel { step: step.label() }));
         }
         let memory = Mutex::default();
-        Self { side, target, proxy, resolver, tls: ArcSwap::from_pointee(tls), timeout, memory, durations }
+        Self {
+            side,
+            target,
+            proxy,
+            resolver,
+            tls: ArcSwap::from_pointee(tls),
+            timeout,
+            memory,
+            durations,
+        }
     }
 
     pub(super) fn proxy(&self) -> Option<&Proxy> {
@@ -161,7 +183,12 @@ impl Connector {
     /// Fails if no address gives one by the deadline. Nothing of a request has left then.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Connected, Failure> {
         let began = clock::now();
-        let none_in_time = || Failure::new(Step::Dns, format!("no answer within {}", self.side.key("timeout")));
+        let none_in_time = || {
+            Failure::new(
+                Step::Dns,
+                format!("no answer within {}", self.side.key("timeout")),
+            )
+        };
         let addresses = match clock::timeout_at(deadline, self.resolver.addresses()).await {
             Ok(found) => found.map_err(|why| Failure::new(Step::Dns, why)),
             Err(_) => Err(none_in_time()),
@@ -172,10 +199,18 @@ impl Connector {
             self.observe(Step::Dns, took);
         }
         let (mut addresses, _) = addresses?;
-        if let Some(i) = self.memory().address.and_then(|last| addresses.iter().position(|ip| *ip == last)) {
+        if let Some(i) = self
+            .memory()
+            .address
+            .and_then(|last| addresses.iter().position(|ip| *ip == last))
+        {
             addresses[..=i].rotate_right(1);
         }
-        let port = self.proxy.as_ref().map_or(&self.target, Proxy::target).port();
+        let port = self
+            .proxy
+            .as_ref()
+            .map_or(&self.target, Proxy::target)
+            .port();
         let attempt = |ip| self.attempt(SocketAddr::new(ip, port), deadline);
         match race(addresses, attempt).await {
             Ok(mut connected) => {
@@ -215,7 +250,9 @@ impl Connector {
         match heard {
             Ok(Err(failure)) if failure.is_unheard => small.await.map_err(|_: Failure| failure),
             Ok(settled) => settled,
-            Err(_) => select_ok([full, small.boxed()]).await.map(|(connected, _)| connected),
+            Err(_) => select_ok([full, small.boxed()])
+                .await
+                .map(|(connected, _)| connected),
         }
     }
 
@@ -227,13 +264,22 @@ impl Connector {
         own: Instant,
     ) -> Result<Connected, Failure> {
         let mut steps = Vec::with_capacity(4);
-        let key = if deadline < own { self.side.key("timeout") } else { "gateway.connect_timeout".to_owned() };
+        let key = if deadline < own {
+            self.side.key("timeout")
+        } else {
+            "gateway.connect_timeout".to_owned()
+        };
         let late = |step| Failure::new(step, format!("no answer from {address} within {key}"));
-        let tcp = self.timed(&mut steps, Step::Tcp, deadline, TcpStream::connect(address)).await;
+        let tcp = self
+            .timed(&mut steps, Step::Tcp, deadline, TcpStream::connect(address))
+            .await;
         let mut tcp = match tcp {
             Some(Ok(tcp)) => tcp,
             Some(Err(error)) => {
-                return Err(Failure::new(Step::Tcp, format!("{address}: {}", why::causes(self.side, &error))));
+                return Err(Failure::new(
+                    Step::Tcp,
+                    format!("{address}: {}", why::causes(self.side, &error)),
+                ));
             }
             None => return Err(late(Step::Tcp)),
         };
@@ -241,29 +287,57 @@ impl Connector {
         let _ = tcp.set_nodelay(true);
         if let Some(proxy) = &self.proxy {
             let to = self.target.host_and_port();
-            match self.timed(&mut steps, Step::Proxy, deadline, proxy.connect(&mut tcp, &to)).await {
+            match self
+                .timed(
+                    &mut steps,
+                    Step::Proxy,
+                    deadline,
+                    proxy.connect(&mut tcp, &to),
+                )
+                .await
+            {
                 Some(Ok(())) => {}
-                Some(Err(why)) => return Err(Failure::new(Step::Proxy, format!("{address}: {why}"))),
+                Some(Err(why)) => {
+                    return Err(Failure::new(Step::Proxy, format!("{address}: {why}")));
+                }
                 None => return Err(late(Step::Proxy)),
             }
         }
         let Some(name) = self.target.server_name() else {
-            return Ok(Connected { stream: Either::Left(tcp), address, steps, has_small_hello: false });
+            return Ok(Connected {
+                stream: Either::Left(tcp),
+                address,
+                steps,
+                has_small_hello: false,
+            });
         };
         let config = {
             let tls = self.tls.load();
-            if small { tls.small.clone() } else { tls.full.clone() }
+            if small {
+                tls.small.clone()
+            } else {
+                tls.full.clone()
+            }
         };
         let handshake = TlsConnector::from(config).connect(name.clone(), tcp);
         match self.timed(&mut steps, Step::Tls, deadline, handshake).await {
-            Some(Ok(tls)) => {
-                Ok(Connected { stream: Either::Right(Box::new(tls)), address, steps, has_small_hello: small })
-            }
+            Some(Ok(tls)) => Ok(Connected {
+                stream: Either::Right(Box::new(tls)),
+                address,
+                steps,
+                has_small_hello: small,
+            }),
             Some(Err(error)) => {
                 let is_unheard = !why::is_of_tls(&error);
-                Err(Failure { is_unheard, ..Failure::new(Step::Tls, why::causes(self.side, &error)) })
+                Err(Failure {
+                    is_unheard,
+                    ..Failure::new(Step::Tls, why::causes(self.side, &error))
+                })
             }
-            None => Err(Failure { is_unheard: true, ..late(Step::Tls) }),
+            None => Err(Failure {
+                is_unheard: true,
+                ..late(Step::Tls)
+            }),
         }
     }
 
@@ -284,11 +358,15 @@ impl Connector {
     }
 
     fn observe(&self, step: Step, took: Duration) {
-        self.durations.get_or_create(&StepLabel { step: step.label() }).observe(took.as_secs_f64());
+        self.durations
+            .get_or_create(&StepLabel { step: step.label() })
+            .observe(took.as_secs_f64());
     }
 
     fn is_small_hello_known(&self) -> bool {
-        self.memory().small_hello_until.is_some_and(|until| clock::now() < until)
+        self.memory()
+            .small_hello_until
+            .is_some_and(|until| clock::now() < until)
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {

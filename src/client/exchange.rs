@@ -76,7 +76,8 @@ impl Exchange {
             .ignore_invalid_headers_in_responses(true)
             .handshake(TokioIo::new(stream))
             .await;
-        let (mut sender, connection) = made.map_err(|error| TransportError::NotSent(why::causes(side, &error)))?;
+        let (mut sender, connection) =
+            made.map_err(|error| TransportError::NotSent(why::causes(side, &error)))?;
         let mut driver = Driver(Some(connection));
         let sent = sender.try_send_request(request);
         let sent = async {
@@ -92,14 +93,25 @@ impl Exchange {
                 return Err(TransportError::NotSent(why::causes(side, unsent.error())));
             }
             Ok(Ok(Err(broken))) if why::is_refused_handshake(broken.error()) => {
-                return Err(TransportError::NotSent(format!("TLS: {}", why::causes(side, broken.error()))));
+                return Err(TransportError::NotSent(format!(
+                    "TLS: {}",
+                    why::causes(side, broken.error())
+                )));
             }
-            Ok(Ok(Err(broken))) => return Err(TransportError::Broken(why::causes(side, broken.error()))),
+            Ok(Ok(Err(broken))) => {
+                return Err(TransportError::Broken(why::causes(side, broken.error())));
+            }
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(TransportError::TimedOut),
         };
         let (head, body) = answer.into_parts();
-        Ok(Self { head, body, sender, driver, side })
+        Ok(Self {
+            head,
+            body,
+            sender,
+            driver,
+            side,
+        })
     }
 
     /// Its Content-Length says that it is larger.
@@ -109,18 +121,31 @@ impl Exchange {
 
     /// Ends the connection without reading the body.
     pub(super) fn unread(self, cut: Cut) -> Read {
-        Read { head: self.head, body: Bytes::new(), cut: Some(cut), stream: None }
+        Read {
+            head: self.head,
+            body: Bytes::new(),
+            cut: Some(cut),
+            stream: None,
+        }
     }
 
     /// Reads the body, at most `max_bytes` of it.
     pub(super) async fn read(self, max_bytes: usize, deadline: Instant) -> Read {
-        let Self { head, mut body, mut sender, mut driver, side } = self;
+        let Self {
+            head,
+            mut body,
+            mut sender,
+            mut driver,
+            side,
+        } = self;
         let mut bytes = BytesMut::new();
         let read = async {
             check_framing(&head.headers).map_err(Cut::Broken)?;
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| Cut::Broken(why::causes(side, &error)))?;
-                let Ok(data) = frame.into_data() else { continue };
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
                 let room = max_bytes - bytes.len();
                 bytes.extend_from_slice(&data[..data.len().min(room)]);
                 if data.len() > room {
@@ -129,16 +154,29 @@ impl Exchange {
             }
             Ok(())
         };
-        let cut = clock::timeout_at(deadline, driver.during(read)).await.unwrap_or(Err(Cut::TimedOut)).err();
+        let cut = clock::timeout_at(deadline, driver.during(read))
+            .await
+            .unwrap_or(Err(Cut::TimedOut))
+            .err();
         let body = bytes.freeze();
         let mut stream = None;
         if cut.is_none() {
             // It ends, or it is ready for the next request.
             let ready = clock::timeout_at(deadline, driver.during(sender.ready())).await;
-            let parts = driver.0.filter(|_| matches!(ready, Ok(Ok(())))).map(Connection::into_parts);
-            stream = parts.filter(|parts| parts.read_buf.is_empty()).map(|parts| parts.io.into_inner());
+            let parts = driver
+                .0
+                .filter(|_| matches!(ready, Ok(Ok(()))))
+                .map(Connection::into_parts);
+            stream = parts
+                .filter(|parts| parts.read_buf.is_empty())
+                .map(|parts| parts.io.into_inner());
         }
-        Read { head, body, cut, stream }
+        Read {
+            head,
+            body,
+            cut,
+            stream,
+        }
     }
 }
 

@@ -47,7 +47,10 @@ pub(super) struct Ticket {
 impl Pool {
     /// The ticket of a connection that was just made.
     pub(super) fn ticket(&self) -> Ticket {
-        Ticket { born: clock::now(), generation: self.inner().generation }
+        Ticket {
+            born: clock::now(),
+            generation: self.inner().generation,
+        }
     }
 
     /// Takes out a connection that may be used now. Those that may not be are dropped.
@@ -66,7 +69,11 @@ impl Pool {
     pub(super) fn put(&self, stream: Stream, ticket: Ticket) {
         let mut inner = self.inner();
         if ticket.generation == inner.generation && inner.idle.len() < MAX_CONNECTIONS {
-            inner.idle.push(Idle { stream, ticket, since: clock::now() });
+            inner.idle.push(Idle {
+                stream,
+                ticket,
+                since: clock::now(),
+            });
         }
     }
 

@@ -25,9 +25,12 @@ impl FromStr for ProxyUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "give it as http://HOST:PORT";
-        let url = url::Url::parse(text).map_err(|error| format!("this is not a URL ({error}): {FORM}"))?;
+        let url = url::Url::parse(text)
+            .map_err(|error| format!("this is not a URL ({error}): {FORM}"))?;
         if url.scheme() != "http" || !text.contains("://") || url.host().is_none() {
-            return Err(format!("only proxies that speak plain http are supported: {FORM}"));
+            return Err(format!(
+                "only proxies that speak plain http are supported: {FORM}"
+            ));
         }
         // What stands in these could be a credential: it is not repeated.
         if !url.username().is_empty() || url.password().is_some() {
@@ -38,13 +41,22 @@ impl FromStr for ProxyUrl {
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(format!("the URL has a path, a query or a fragment: {FORM}"));
         }
-        url.as_str().parse().map(Self).map_err(|_| "the URL has characters that no request can have".to_owned())
+        url.as_str()
+            .parse()
+            .map(Self)
+            .map_err(|_| "the URL has characters that no request can have".to_owned())
     }
 }
 
 impl Display for ProxyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0.authority().map_or("", |authority| authority.as_str()))
+        write!(
+            f,
+            "http://{}",
+            self.0
+                .authority()
+                .map_or("", |authority| authority.as_str())
+        )
     }
 }
 
@@ -61,9 +73,15 @@ impl ProxyAuthorization {
             return Err("it has more than one line".to_owned());
         }
         let is_a_value = HeaderValue::from_bytes(content).is_ok() && content.is_ascii();
-        let words = content.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).count();
+        let words = content
+            .split(|byte| *byte == b' ')
+            .filter(|word| !word.is_empty())
+            .count();
         if !is_a_value || words < 2 {
-            return Err("it is not the value of a Proxy-Authorization field, like \"Basic dXNlcjpwYXNz\"".to_owned());
+            return Err(
+                "it is not the value of a Proxy-Authorization field, like \"Basic dXNlcjpwYXNz\""
+                    .to_owned(),
+            );
         }
         Ok(Self(Zeroizing::new(content.to_vec())))
     }
@@ -84,7 +102,10 @@ impl Proxy {
         url: &ProxyUrl,
         authorization: Option<ReloadableFile<ProxyAuthorization>>,
     ) -> Result<Self, String> {
-        Ok(Self { target: Target::new(&url.0)?, authorization })
+        Ok(Self {
+            target: Target::new(&url.0)?,
+            authorization,
+        })
     }
 
     /// Where the proxy itself is.
@@ -108,20 +129,28 @@ impl Proxy {
     ) -> Result<(), String> {
         let mut head = Zeroizing::new(Vec::with_capacity(1024));
         let agent = concat!("tillgate/", env!("CARGO_PKG_VERSION"));
-        head.extend_from_slice(format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n").as_bytes());
+        head.extend_from_slice(
+            format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n").as_bytes(),
+        );
         if let Some(authorization) = self.authorization.as_ref().and_then(|file| file.get()) {
             head.extend_from_slice(b"Proxy-Authorization: ");
             head.extend_from_slice(&authorization.0);
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(b"\r\n");
-        stream.write_all(&head).await.map_err(|error| format!("the connection broke: {error}"))?;
+        stream
+            .write_all(&head)
+            .await
+            .map_err(|error| format!("the connection broke: {error}"))?;
         match read_status(stream).await? {
             200..=299 => Ok(()),
-            407 if self.authorization.is_some() => {
-                Err("it does not take the credentials (407): check gateway.proxy_authorization_file".to_owned())
-            }
-            407 => Err("it asks for credentials (407): set gateway.proxy_authorization_file".to_owned()),
+            407 if self.authorization.is_some() => Err(
+                "it does not take the credentials (407): check gateway.proxy_authorization_file"
+                    .to_owned(),
+            ),
+            407 => Err(
+                "it asks for credentials (407): set gateway.proxy_authorization_file".to_owned(),
+            ),
             status => Err(format!("it answered CONNECT {to} with status {status}")),
         }
     }
@@ -136,20 +165,26 @@ async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, Strin
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
         let mut parser = httparse::ParserConfig::default();
-        parser.ignore_invalid_headers_in_responses(true).allow_spaces_after_header_name_in_responses(true);
+        parser
+            .ignore_invalid_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true);
         match parser.parse_response(&mut response, &bytes[from..]) {
             Ok(httparse::Status::Complete(length)) => {
                 from += length;
                 match response.code.unwrap_or_default() {
                     100..=199 => continue,
                     status @ 200..=299 if bytes.len() > from => {
-                        return Err(format!("it sent bytes of its own behind its answer ({status})"));
+                        return Err(format!(
+                            "it sent bytes of its own behind its answer ({status})"
+                        ));
                     }
                     status => return Ok(status),
                 }
             }
             Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => {}
-            Ok(httparse::Status::Partial) => return Err("the head of its answer is over 64 KiB".to_owned()),
+            Ok(httparse::Status::Partial) => {
+                return Err("the head of its answer is over 64 KiB".to_owned());
+            }
             Err(_) => return Err("what answers there is no HTTP proxy".to_owned()),
         }
         match stream.read_buf(&mut bytes).await {
@@ -168,10 +203,19 @@ mod tests {
     async fn only_a_final_answer_with_nothing_behind_it_opens_the_tunnel() {
         let cases: [(&str, Result<u16, &str>); 8] = [
             ("HTTP/1.1 200 Connection established\r\n\r\n", Ok(200)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\nVia : x\r\n\r\n", Ok(200)),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\nVia : x\r\n\r\n",
+                Ok(200),
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Ok(200)),
-            ("HTTP/1.1 407 Authenticate\r\nContent-Length: 2\r\n\r\nno", Ok(407)),
-            ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Err("bytes of its own")),
+            (
+                "HTTP/1.1 407 Authenticate\r\nContent-Length: 2\r\n\r\nno",
+                Ok(407),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+                Err("bytes of its own"),
+            ),
             ("HTTP/1.1 200 OK\r\n", Err("without an answer")),
             ("SSH-2.0-x\r\n", Err("no HTTP proxy")),
             ("", Err("without an answer")),
@@ -180,7 +224,10 @@ mod tests {
             let found = read_status(&mut answer.as_bytes()).await;
             match expected {
                 Ok(status) => assert_eq!(found, Ok(status), "{answer:?}"),
-                Err(part) => assert!(found.clone().unwrap_err().contains(part), "{answer:?}: {found:?}"),
+                Err(part) => assert!(
+                    found.clone().unwrap_err().contains(part),
+                    "{answer:?}: {found:?}"
+                ),
             }
         }
         let endless = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000);
@@ -190,16 +237,23 @@ mod tests {
     #[test]
     fn an_authorization_is_one_line_of_two_words() {
         assert!(ProxyAuthorization::parse(b"Basic dXNlcjpwYXNz").is_ok());
-        for bad in [&b""[..], b"dXNlcjpwYXNz", b"Basic a\nBasic b", b"Basic \x01", "Basic ü".as_bytes()] {
+        for bad in [
+            &b""[..],
+            b"dXNlcjpwYXNz",
+            b"Basic a\nBasic b",
+            b"Basic \x01",
+            "Basic ü".as_bytes(),
+        ] {
             assert!(ProxyAuthorization::parse(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_proxy_is_a_plain_http_address() {
-        for (text, shown) in
-            [("http://proxy.internal:3128", "http://proxy.internal:3128"), ("http://[::1]:80/", "http://[::1]")]
-        {
+        for (text, shown) in [
+            ("http://proxy.internal:3128", "http://proxy.internal:3128"),
+            ("http://[::1]:80/", "http://[::1]"),
+        ] {
             assert_eq!(text.parse::<ProxyUrl>().unwrap().to_string(), shown);
         }
         for bad in [

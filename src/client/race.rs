@@ -56,7 +56,11 @@ mod tests {
     /// Runs it on paused time: each candidate is how long it takes and whether it succeeds. The result, when it came, and
     /// when each attempt began, in milliseconds.
     fn run(candidates: &[(u64, bool)]) -> (Result<usize, Vec<usize>>, u64, Vec<u64>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (began, starts) = (clock::now(), RefCell::new(Vec::new()));
             let elapsed = || u64::try_from((clock::now() - began).as_millis()).unwrap();
@@ -76,11 +80,23 @@ mod tests {
     fn the_next_begins_after_a_while_or_when_one_has_failed() {
         assert_eq!(run(&[]), (Err(vec![]), 0, vec![]));
         assert_eq!(run(&[(10, true), (0, true)]), (Ok(0), 10, vec![0]));
-        assert_eq!(run(&[(10_000, true), (20, true)]), (Ok(1), 270, vec![0, 250]));
-        assert_eq!(run(&[(5, false), (5, false), (5, true)]), (Ok(2), 15, vec![0, 5, 10]));
+        assert_eq!(
+            run(&[(10_000, true), (20, true)]),
+            (Ok(1), 270, vec![0, 250])
+        );
+        assert_eq!(
+            run(&[(5, false), (5, false), (5, true)]),
+            (Ok(2), 15, vec![0, 5, 10])
+        );
         assert_eq!(run(&[(300, true), (600, true)]), (Ok(0), 300, vec![0, 250]));
-        assert_eq!(run(&[(300, false), (600, true)]), (Ok(1), 850, vec![0, 250]));
-        assert_eq!(run(&[(9, false), (1, false)]), (Err(vec![0, 1]), 10, vec![0, 9]));
+        assert_eq!(
+            run(&[(300, false), (600, true)]),
+            (Ok(1), 850, vec![0, 250])
+        );
+        assert_eq!(
+            run(&[(9, false), (1, false)]),
+            (Err(vec![0, 1]), 10, vec![0, 9])
+        );
     }
 
     proptest! {

@@ -74,14 +74,27 @@ impl Resolver {
     pub(super) fn new(host: &str) -> Self {
         let fixed = match host.parse() {
             Ok(ip) => vec![ip],
-            Err(_) if host.eq_ignore_ascii_case("localhost") || host.eq_ignore_ascii_case("localhost.") => {
+            Err(_)
+                if host.eq_ignore_ascii_case("localhost")
+                    || host.eq_ignore_ascii_case("localhost.") =>
+            {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
             Err(_) => Vec::new(),
         };
-        let known = Known { is_fixed: !fixed.is_empty(), addresses: fixed, ..Known::default() };
-        let shared = Shared { known: Mutex::new(known), answered: watch::Sender::new(()) };
-        Self { host: host.to_owned(), shared: Arc::new(shared) }
+        let known = Known {
+            is_fixed: !fixed.is_empty(),
+            addresses: fixed,
+            ..Known::default()
+        };
+        let shared = Shared {
+            known: Mutex::new(known),
+            answered: watch::Sender::new(()),
+        };
+        Self {
+            host: host.to_owned(),
+            shared: Arc::new(shared),
+        }
     }
 
     /// Returns its addresses, families alternating. Addresses younger than 30 s come from memory; the last known ones
@@ -152,7 +165,10 @@ impl Known {
     /// Whether a lookup has to begin now.
     fn is_wanted(&self, now: Instant) -> bool {
         let is_fresh = self.is_fixed || self.fresh_until.is_some_and(|until| now < until);
-        let is_too_soon = !self.addresses.is_empty() && self.began_last.is_some_and(|last| now - last < AT_MOST_EVERY);
+        let is_too_soon = !self.addresses.is_empty()
+            && self
+                .began_last
+                .is_some_and(|last| now - last < AT_MOST_EVERY);
         !is_fresh && !is_too_soon && self.running_since.is_none()
     }
 
@@ -176,17 +192,34 @@ impl Known {
         let late = self.running_since.is_none();
         if let (true, Ok(found)) = (late, &answer) {
             // The lookup was over when the other family had answered: these addresses are as good.
-            let others = self.addresses.iter().copied().filter(|ip| !found.contains(ip)).collect();
+            let others = self
+                .addresses
+                .iter()
+                .copied()
+                .filter(|ip| !found.contains(ip))
+                .collect();
             self.addresses = interleave([found.clone(), others]);
         }
-        self.families[family] = Family { is_busy: false, answer: Some((now, answer)) };
+        self.families[family] = Family {
+            is_busy: false,
+            answer: Some((now, answer)),
+        };
     }
 
     /// What is to be used, or waited for.
     fn verdict(&mut self, now: Instant) -> Verdict {
-        let Some(began) = self.running_since else { return Verdict::Use(self.addresses.clone()) };
-        let answers = || self.families.iter().filter_map(|family| family.answer.as_ref());
-        let found = answers().filter(|(_, answer)| answer.is_ok()).map(|(at, _)| *at).min();
+        let Some(began) = self.running_since else {
+            return Verdict::Use(self.addresses.clone());
+        };
+        let answers = || {
+            self.families
+                .iter()
+                .filter_map(|family| family.answer.as_ref())
+        };
+        let found = answers()
+            .filter(|(_, answer)| answer.is_ok())
+            .map(|(at, _)| *at)
+            .min();
         let is_complete = answers().count() == self.families.len();
         if let Some(first) = found
             && (is_complete || now >= first + RESOLUTION_DELAY)
@@ -201,9 +234,16 @@ impl Known {
             return Verdict::Use(self.addresses.clone());
         }
         if is_complete {
-            let why = answers().find_map(|(_, answer)| answer.as_ref().err()).cloned().unwrap_or_default();
+            let why = answers()
+                .find_map(|(_, answer)| answer.as_ref().err())
+                .cloned()
+                .unwrap_or_default();
             self.running_since = None;
-            return if self.addresses.is_empty() { Verdict::Failed(why) } else { Verdict::Use(self.addresses.clone()) };
+            return if self.addresses.is_empty() {
+                Verdict::Failed(why)
+            } else {
+                Verdict::Use(self.addresses.clone())
+            };
         }
         if !self.addresses.is_empty() && now >= began + PATIENCE {
             return Verdict::Use(self.addresses.clone());
@@ -217,7 +257,13 @@ impl Known {
 /// The first of each, the second of each, and so on (RFC 8305, section 4).
 fn interleave(families: [Vec<IpAddr>; 2]) -> Vec<IpAddr> {
     let longest = families.iter().map(Vec::len).max().unwrap_or_default();
-    (0..longest).flat_map(|i| families.iter().filter_map(move |family| family.get(i).copied())).collect()
+    (0..longest)
+        .flat_map(|i| {
+            families
+                .iter()
+                .filter_map(move |family| family.get(i).copied())
+        })
+        .collect()
 }
 
 /// Asks the system. Blocks. A hosts file knows no trailing dot.
@@ -227,19 +273,32 @@ fn look_up(host: &str, family: AddrFamily) -> Result<Vec<IpAddr>, String> {
 }
 
 fn getaddrinfo(host: &str, family: AddrFamily) -> Result<Vec<IpAddr>, String> {
-    let hints = AddrInfoHints { address: family.into(), socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
-    let found = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
-        LookupErrorKind::NoName | LookupErrorKind::NoData => format!("there is no {host}"),
-        LookupErrorKind::Again => format!("no name server gives an answer about {host} at this moment"),
-        _ => std::io::Error::from(error).to_string(),
-    })?;
+    let hints = AddrInfoHints {
+        address: family.into(),
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found =
+        dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| {
+            match error.kind() {
+                LookupErrorKind::NoName | LookupErrorKind::NoData => format!("there is no {host}"),
+                LookupErrorKind::Again => {
+                    format!("no name server gives an answer about {host} at this moment")
+                }
+                _ => std::io::Error::from(error).to_string(),
+            }
+        })?;
     let mut addresses = Vec::new();
     for ip in found.flatten().map(|info| info.sockaddr.ip()) {
         if !addresses.contains(&ip) {
             addresses.push(ip);
         }
     }
-    if addresses.is_empty() { Err(format!("{host} has no address")) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        Err(format!("{host} has no address"))
+    } else {
+        Ok(addresses)
+    }
 }
 
 #[cfg(test)]
@@ -267,7 +326,10 @@ mod tests {
         assert!(!known.is_wanted(now), "one at a time");
         assert_eq!(known.verdict(now), Verdict::Wait(None));
         known.answer(V4, Ok(vec![ip("192.0.2.1"), ip("192.0.2.2")]), now);
-        assert_eq!(known.verdict(now), Verdict::Wait(Some(now + RESOLUTION_DELAY)));
+        assert_eq!(
+            known.verdict(now),
+            Verdict::Wait(Some(now + RESOLUTION_DELAY))
+        );
         known.answer(V6, Ok(vec![ip("2001:db8::1")]), now);
         let expected = vec![ip("2001:db8::1"), ip("192.0.2.1"), ip("192.0.2.2")];
         assert_eq!(known.verdict(now), Verdict::Use(expected));
@@ -286,9 +348,16 @@ mod tests {
         assert!(known.is_wanted(again));
         assert_eq!(known.begin(again), [V4], "the other thread is still busy");
         known.answer(V4, Ok(vec![ip("192.0.2.9")]), again);
-        assert_eq!(known.verdict(again + RESOLUTION_DELAY), Verdict::Use(vec![ip("192.0.2.9")]), "it has moved");
+        assert_eq!(
+            known.verdict(again + RESOLUTION_DELAY),
+            Verdict::Use(vec![ip("192.0.2.9")]),
+            "it has moved"
+        );
         known.answer(V6, Ok(vec![ip("2001:db8::1")]), again + PATIENCE);
-        assert_eq!(known.verdict(again + PATIENCE), Verdict::Use(vec![ip("2001:db8::1"), ip("192.0.2.9")]));
+        assert_eq!(
+            known.verdict(again + PATIENCE),
+            Verdict::Use(vec![ip("2001:db8::1"), ip("192.0.2.9")])
+        );
     }
 
     #[test]
@@ -306,7 +375,10 @@ mod tests {
         known.answer(V6, no(), again + PATIENCE);
         known.answer(V4, no(), again + PATIENCE);
         assert_eq!(known.verdict(again + PATIENCE), last);
-        assert!(known.is_wanted(again + PATIENCE), "what failed is not fresh");
+        assert!(
+            known.is_wanted(again + PATIENCE),
+            "what failed is not fresh"
+        );
     }
 
     #[test]

@@ -30,7 +30,11 @@ impl Target {
         let is_tls = uri.scheme_str() == Some("https");
         let own_port = if is_tls { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(own_port);
-        let authority = if port == own_port { bare.to_owned() } else { format!("{bare}:{port}") };
+        let authority = if port == own_port {
+            bare.to_owned()
+        } else {
+            format!("{bare}:{port}")
+        };
         let host = host.trim_matches(['[', ']']).to_owned();
         let server_name = match is_tls {
             true => Some(
@@ -39,9 +43,14 @@ impl Target {
             ),
             false => None,
         };
-        let authority =
-            HeaderValue::try_from(authority).map_err(|_| "the host has characters that no request can have")?;
-        Ok(Self { host, port, server_name, authority })
+        let authority = HeaderValue::try_from(authority)
+            .map_err(|_| "the host has characters that no request can have")?;
+        Ok(Self {
+            host,
+            port,
+            server_name,
+            authority,
+        })
     }
 
     /// The host, to be looked up.
@@ -68,7 +77,11 @@ impl Target {
     pub(super) fn host_and_port(&self) -> String {
         match self.host.parse() {
             Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", self.port),
-            _ => format!("{}:{}", self.host.strip_suffix('.').unwrap_or(&self.host), self.port),
+            _ => format!(
+                "{}:{}",
+                self.host.strip_suffix('.').unwrap_or(&self.host),
+                self.port
+            ),
         }
     }
 }
@@ -80,11 +93,41 @@ mod tests {
     #[test]
     fn a_trailing_dot_and_the_schemes_own_port_are_in_no_host_field() {
         let cases = [
-            ("https://pay.test./x", "pay.test.", 443, "pay.test", "pay.test:443"),
-            ("https://pay.test:8443", "pay.test", 8443, "pay.test:8443", "pay.test:8443"),
-            ("http://pay.test.:80/", "pay.test.", 80, "pay.test", "pay.test:80"),
-            ("http://[::1]:8080/", "::1", 8080, "[::1]:8080", "[::1]:8080"),
-            ("https://127.0.0.1", "127.0.0.1", 443, "127.0.0.1", "127.0.0.1:443"),
+            (
+                "https://pay.test./x",
+                "pay.test.",
+                443,
+                "pay.test",
+                "pay.test:443",
+            ),
+            (
+                "https://pay.test:8443",
+                "pay.test",
+                8443,
+                "pay.test:8443",
+                "pay.test:8443",
+            ),
+            (
+                "http://pay.test.:80/",
+                "pay.test.",
+                80,
+                "pay.test",
+                "pay.test:80",
+            ),
+            (
+                "http://[::1]:8080/",
+                "::1",
+                8080,
+                "[::1]:8080",
+                "[::1]:8080",
+            ),
+            (
+                "https://127.0.0.1",
+                "127.0.0.1",
+                443,
+                "127.0.0.1",
+                "127.0.0.1:443",
+            ),
         ];
         for (url, host, port, authority, connect) in cases {
             let target = Target::new(&url.parse().unwrap()).unwrap();

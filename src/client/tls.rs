@@ -37,8 +37,15 @@ impl Identity {
     ///
     /// # Errors
     /// When the key is not the certificate's.
-    pub(crate) fn new(chain: ReloadableFile<Chain>, key: ReloadableFile<Key>) -> Result<Self, String> {
-        let identity = Self { chain, key, good: ArcSwapOption::empty() };
+    pub(crate) fn new(
+        chain: ReloadableFile<Chain>,
+        key: ReloadableFile<Key>,
+    ) -> Result<Self, String> {
+        let identity = Self {
+            chain,
+            key,
+            good: ArcSwapOption::empty(),
+        };
         identity.put_together()?;
         Ok(identity)
     }
@@ -48,7 +55,9 @@ impl Identity {
             return Err("it is missing".to_owned());
         };
         let identity = CertifiedKey::new(chain.to_vec(), Arc::clone(&key));
-        identity.keys_match().map_err(|_| "the key is not that of the certificate in gateway.client_cert_file")?;
+        identity
+            .keys_match()
+            .map_err(|_| "the key is not that of the certificate in gateway.client_cert_file")?;
         self.good.store(Some(Arc::new(identity)));
         Ok(())
     }
@@ -63,7 +72,10 @@ impl Identity {
             Ok(()) => true,
             Err(why) => {
                 self.key.failures.inc();
-                tracing::warn!(why, "client certificate not changed: the last good one, with its key, stays in use");
+                tracing::warn!(
+                    why,
+                    "client certificate not changed: the last good one, with its key, stays in use"
+                );
                 false
             }
         }
@@ -88,13 +100,23 @@ impl Files {
         if let Some(Identity { chain, key, .. }) = &mut identity {
             (chain.failures, key.failures) = (failures.clone(), failures.clone());
         }
-        Self { roots, identity, failures }
+        Self {
+            roots,
+            identity,
+            failures,
+        }
     }
 
     /// Looks at each. True when one of them is new.
     pub(super) fn reload(&self, settle: Settle) -> bool {
-        let roots = self.roots.as_ref().is_some_and(|roots| roots.reload(settle));
-        let identity = self.identity.as_ref().is_some_and(|identity| identity.reload(settle));
+        let roots = self
+            .roots
+            .as_ref()
+            .is_some_and(|roots| roots.reload(settle));
+        let identity = self
+            .identity
+            .as_ref()
+            .is_some_and(|identity| identity.reload(settle));
         roots || identity
     }
 
@@ -104,23 +126,42 @@ impl Files {
     /// Says why there is none.
     pub(super) fn tls(&self) -> Result<Tls, String> {
         let roots = match &self.roots {
-            None => Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+            None => Arc::new(RootCertStore {
+                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+            }),
             Some(file) => file.get().ok_or("there are no roots")?,
         };
         let full = self.config(aws_lc_rs::default_provider(), &roots)?;
         let kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        let mut small = self.config(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }, &roots)?;
+        let mut small = self.config(
+            CryptoProvider {
+                kx_groups,
+                ..aws_lc_rs::default_provider()
+            },
+            &roots,
+        )?;
         // A ticket may be as large as the key share that was left out.
         small.resumption = Resumption::disabled();
-        Ok(Tls { full: Arc::new(full), small: Arc::new(small) })
+        Ok(Tls {
+            full: Arc::new(full),
+            small: Arc::new(small),
+        })
     }
 
-    fn config(&self, provider: CryptoProvider, roots: &Arc<RootCertStore>) -> Result<ClientConfig, String> {
+    fn config(
+        &self,
+        provider: CryptoProvider,
+        roots: &Arc<RootCertStore>,
+    ) -> Result<ClientConfig, String> {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots.clone());
-        let Some(identity) = self.identity.as_ref().and_then(|identity| identity.good.load_full()) else {
+        let Some(identity) = self
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.good.load_full())
+        else {
             return Ok(builder.with_no_client_auth());
         };
         let identity: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(identity));
@@ -135,7 +176,9 @@ impl Files {
 pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(pem)? {
-        roots.add(certificate).map_err(|error| format!("a certificate in it cannot be used: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("a certificate in it cannot be used: {error}"))?;
     }
     Ok(roots)
 }
@@ -147,7 +190,9 @@ pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
 pub(crate) fn chain(pem: &[u8]) -> Result<Chain, String> {
     let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
-        Ok(chain) if chain.is_empty() => Err("there is no certificate in it (PEM is expected)".to_owned()),
+        Ok(chain) if chain.is_empty() => {
+            Err("there is no certificate in it (PEM is expected)".to_owned())
+        }
         Ok(chain) => Ok(chain),
         Err(_) => Err("it is not well-formed PEM".to_owned()),
     }
@@ -166,5 +211,7 @@ pub(crate) fn key(pem: &[u8]) -> Result<Key, String> {
     })?;
     let key = aws_lc_rs::sign::any_supported_type(&der);
     der.zeroize();
-    key.map_err(|_| "its key is of a kind that cannot be used (RSA, ECDSA or Ed25519 is expected)".to_owned())
+    key.map_err(|_| {
+        "its key is of a kind that cannot be used (RSA, ECDSA or Ed25519 is expected)".to_owned()
+    })
 }

@@ -21,7 +21,9 @@ pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
         }
         let line = match error.downcast_ref::<io::Error>() {
             // What TLS and the standard library say of it is not for people.
-            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "it closed the connection".to_owned()
+            }
             _ => error.to_string(),
         };
         if !text.ends_with(&line) {
@@ -143,6 +145,8 @@ fn of_certificate(side: Side, error: &CertificateError) -> String {
 
 /// The name in what rustls shows of one: `DnsName("pay.example")`, `IpAddress(127.0.0.1)`.
 fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }

@@ -27,26 +27,43 @@ pub(crate) struct Environment {
 impl Environment {
     /// Those of the process. Must come before anything is opened: the numbers of passed sockets are known from the
     /// variables alone, and something of ours could have one that was not passed after all.
-    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one reader of the environment"
+    )]
     pub(crate) fn of_process() -> Self {
-        let variables =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
         // Removes the variables of sd_listen_fds(3), so that nothing we start takes the sockets for its own.
         let mut found = ListenFd::from_env();
         let inherited = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
             Ok(socket) => socket.map(OwnedFd::from),
-            Err(_) => found.take_unix_listener(i).ok().flatten().map(OwnedFd::from),
+            Err(_) => found
+                .take_unix_listener(i)
+                .ok()
+                .flatten()
+                .map(OwnedFd::from),
         });
-        Self { variables, inherited: inherited.map(Socket::from).collect() }
+        Self {
+            variables,
+            inherited: inherited.map(Socket::from).collect(),
+        }
     }
 
     /// None at all.
     pub(crate) fn empty() -> Self {
-        Self { variables: Vec::new(), inherited: Vec::new() }
+        Self {
+            variables: Vec::new(),
+            inherited: Vec::new(),
+        }
     }
 
     fn get(&self, name: &str) -> Option<&OsString> {
-        self.variables.iter().find(|(other, value)| other == name && !value.is_empty()).map(|(_, value)| value)
+        self.variables
+            .iter()
+            .find(|(other, value)| other == name && !value.is_empty())
+            .map(|(_, value)| value)
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -59,30 +76,48 @@ impl Environment {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn inherited(&self, number: RawFd) -> Result<Option<InheritedSocket>, String> {
-        if let Some(socket) = self.inherited.iter().find(|socket| socket.as_raw_fd() == number) {
+        if let Some(socket) = self
+            .inherited
+            .iter()
+            .find(|socket| socket.as_raw_fd() == number)
+        {
             return InheritedSocket::new(socket).map(Some);
         }
-        let meant = self.number("LISTEN_PID").is_none_or(|id| id == u64::from(std::process::id()));
+        let meant = self
+            .number("LISTEN_PID")
+            .is_none_or(|id| id == u64::from(std::process::id()));
         match self.number("LISTEN_FDS").filter(|_| meant) {
             None | Some(0) => Ok(None),
             Some(count) => {
-                let count = format!("{count} socket{}", if count == 1 { " was" } else { "s were" });
-                Err(format!("{count} passed to this process, and none of TCP or a Unix stream has that number"))
+                let count = format!(
+                    "{count} socket{}",
+                    if count == 1 { " was" } else { "s were" }
+                );
+                Err(format!(
+                    "{count} passed to this process, and none of TCP or a Unix stream has that number"
+                ))
             }
         }
     }
 
     /// The service manager that started us, if it wants notifications (sd_notify(3), sd_watchdog_enabled(3)).
     pub(crate) fn service_manager(&self) -> io::Result<SdNotify> {
-        let Some(address) = self.get("NOTIFY_SOCKET") else { return Ok(SdNotify::default()) };
-        let meant = self.number("WATCHDOG_PID").is_none_or(|id| id == u64::from(std::process::id()));
-        let watchdog = self.number("WATCHDOG_USEC").filter(|limit| meant && *limit > 0);
+        let Some(address) = self.get("NOTIFY_SOCKET") else {
+            return Ok(SdNotify::default());
+        };
+        let meant = self
+            .number("WATCHDOG_PID")
+            .is_none_or(|id| id == u64::from(std::process::id()));
+        let watchdog = self
+            .number("WATCHDOG_USEC")
+            .filter(|limit| meant && *limit > 0);
         SdNotify::at(address, watchdog.map(Duration::from_micros))
     }
 
     /// Somebody wants to look into this process with a debugger.
     pub(crate) fn is_debuggable(&self) -> bool {
-        self.get("TILLGATE_DEBUGGABLE").is_some_and(|value| value == "1")
+        self.get("TILLGATE_DEBUGGABLE")
+            .is_some_and(|value| value == "1")
     }
 
     /// Colours are welcome (<https://no-color.org>).
@@ -99,7 +134,9 @@ impl Environment {
     /// Service has our name.
     pub(super) fn settings(&self) -> impl Iterator<Item = (&str, String, &OsString)> {
         self.variables.iter().filter_map(|(name, value)| {
-            let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+            let path = name
+                .strip_prefix(PREFIX)
+                .filter(|path| path.contains("__"))?;
             Some((name.as_str(), path.to_lowercase().replace("__", "."), value))
         })
     }
@@ -111,10 +148,20 @@ mod tests {
 
     #[test]
     fn no_setting_is_handed_on_however_its_variable_is_written() {
-        let names =
-            ["HOME", "TILLGATE_MERCHANT__SECRET", "TILLGATE_merchant__Secret", "TILLGATE_MERCHANT__SECRET_FILE"];
+        let names = [
+            "HOME",
+            "TILLGATE_MERCHANT__SECRET",
+            "TILLGATE_merchant__Secret",
+            "TILLGATE_MERCHANT__SECRET_FILE",
+        ];
         let variables = names.map(|name| (name.to_owned(), "value".into())).to_vec();
-        let environment = Environment { variables, ..Environment::empty() };
-        assert_eq!(environment.names_of_settings().collect::<Vec<_>>(), names[1..]);
+        let environment = Environment {
+            variables,
+            ..Environment::empty()
+        };
+        assert_eq!(
+            environment.names_of_settings().collect::<Vec<_>>(),
+            names[1..]
+        );
     }
 }

@@ -58,7 +58,10 @@ impl Explained {
         let effective = serde_json::to_value(config).unwrap_or_default();
         let settings = defaults.keys().map(|key| {
             let (section, name) = key.split_once('.').unwrap_or(("", key));
-            let value = effective.get(section).and_then(|section| section.get(name)).unwrap_or(&Json::Null);
+            let value = effective
+                .get(section)
+                .and_then(|section| section.get(name))
+                .unwrap_or(&Json::Null);
             let origin = match found.get(key) {
                 Some((_, origin)) => origin.to_string(),
                 None => "default".to_owned(),
@@ -95,10 +98,18 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     warnings
 }
 
-fn notes(config: &Config, secret: &Secret, inherited: Option<&InheritedSocket>, file: Option<&Path>) -> Vec<String> {
+fn notes(
+    config: &Config,
+    secret: &Secret,
+    inherited: Option<&InheritedSocket>,
+    file: Option<&Path>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     if file.is_none() {
-        notes.push("there is no configuration file: everything comes from variables and defaults".to_owned());
+        notes.push(
+            "there is no configuration file: everything comes from variables and defaults"
+                .to_owned(),
+        );
     }
     notes.push(match secret.now() {
         Some(_) => format!("the merchant secret is [redacted], {}", secret.source()),
@@ -140,7 +151,14 @@ fn notes(config: &Config, secret: &Secret, inherited: Option<&InheritedSocket>, 
 impl Display for Explained {
     /// As TOML, with each origin behind it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.settings.iter().map(|(_, value, _)| value.len()).max().unwrap_or(0).min(40) + 24;
+        let width = self
+            .settings
+            .iter()
+            .map(|(_, value, _)| value.len())
+            .max()
+            .unwrap_or(0)
+            .min(40)
+            + 24;
         let mut section = "";
         for (key, value, origin) in &self.settings {
             let (of, name) = key.split_once('.').unwrap_or(("", key));
@@ -151,7 +169,11 @@ impl Display for Explained {
             writeln!(f, "{:<width$} # {origin}", format!("{name} = {value}"))?;
         }
         writeln!(f)?;
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
-        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
+        self.warnings
+            .iter()
+            .try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "note: {note}"))
     }
 }

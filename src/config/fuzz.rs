@@ -14,7 +14,14 @@ pub fn file(path: &Path) -> Result<String, Vec<[String; 4]>> {
         Ok(loaded) => Ok(loaded.explained.to_string()),
         Err(diagnostics) => Err(diagnostics
             .into_iter()
-            .map(|diagnostic| [diagnostic.key, diagnostic.place, diagnostic.what, diagnostic.help])
+            .map(|diagnostic| {
+                [
+                    diagnostic.key,
+                    diagnostic.place,
+                    diagnostic.what,
+                    diagnostic.help,
+                ]
+            })
             .collect()),
     }
 }

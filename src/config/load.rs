@@ -34,7 +34,10 @@ pub(crate) enum Source<'a> {
 ///
 /// # Errors
 /// All diagnostics at once.
-pub(crate) fn load(source: Source<'_>, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
+pub(crate) fn load(
+    source: Source<'_>,
+    environment: &Environment,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let mut reading = Reading::new();
     match source {
         Source::File(path) => {
@@ -66,17 +69,34 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn new() -> Self {
         let mut defaults = BTreeMap::new();
-        #[expect(clippy::expect_used, reason = "the defaults are constants of this program")]
-        let data = Serialized::defaults(Config::default()).data().expect("the defaults can be written");
+        #[expect(
+            clippy::expect_used,
+            reason = "the defaults are constants of this program"
+        )]
+        let data = Serialized::defaults(Config::default())
+            .data()
+            .expect("the defaults can be written");
         for (section, value) in data.into_values().flatten() {
             for (key, value) in value.into_dict().into_iter().flatten() {
                 defaults.insert(format!("{section}.{key}"), value);
             }
         }
-        Self { defaults, found: BTreeMap::new(), secret: None, diagnostics: Vec::new(), file: None }
+        Self {
+            defaults,
+            found: BTreeMap::new(),
+            secret: None,
+            diagnostics: Vec::new(),
+            file: None,
+        }
     }
 
-    pub(super) fn report(&mut self, key: &str, place: impl ToString, what: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn report(
+        &mut self,
+        key: &str,
+        place: impl ToString,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.diagnostics.push(Diagnostic {
             key: key.to_owned(),
             place: place.to_string(),
@@ -98,12 +118,23 @@ impl Reading {
         let bytes = match file::read(path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                let help = "name the configuration with --config FILE, or leave it out and use variables";
-                return self.report("--config", place, format!("the file cannot be read: {error}"), help);
+                let help =
+                    "name the configuration with --config FILE, or leave it out and use variables";
+                return self.report(
+                    "--config",
+                    place,
+                    format!("the file cannot be read: {error}"),
+                    help,
+                );
             }
         };
         let Ok(text) = std::str::from_utf8(&bytes) else {
-            return self.report("--config", place, "the file is not UTF-8", "save it as UTF-8");
+            return self.report(
+                "--config",
+                place,
+                "the file is not UTF-8",
+                "save it as UTF-8",
+            );
         };
         let document = match text.parse::<ImDocument<String>>() {
             Ok(document) => document,
@@ -111,14 +142,22 @@ impl Reading {
                 // Its message alone: with its context it would quote the line, and that may be the secret's.
                 let line = error.span().map_or(1, |span| line_of(text, span.start));
                 // Of some control characters it says nothing at all.
-                let message = error.message().lines().next().filter(|line| !line.trim().is_empty());
+                let message = error
+                    .message()
+                    .lines()
+                    .next()
+                    .filter(|line| !line.trim().is_empty());
                 let message = message.unwrap_or("this is not TOML").to_owned();
-                let help = "write it as TOML: [section] lines, and key = value lines with texts in quotes";
+                let help =
+                    "write it as TOML: [section] lines, and key = value lines with texts in quotes";
                 return self.report("--config", format!("{place}:{line}"), message, help);
             }
         };
         for (section, item) in document.iter() {
-            let known = self.defaults.keys().any(|key| key.split('.').next() == Some(section));
+            let known = self
+                .defaults
+                .keys()
+                .any(|key| key.split('.').next() == Some(section));
             let Some(table) = item.as_table_like().filter(|_| known) else {
                 let line = item.span().map_or(1, |span| line_of(text, span.start));
                 let place = format!("{place}:{line}");
@@ -136,11 +175,16 @@ impl Reading {
             for (name, item) in table.iter() {
                 let line = item.span().map_or(1, |span| line_of(text, span.start));
                 let key = format!("{section}.{name}");
-                let origin = Origin::File { path: place.clone(), line };
+                let origin = Origin::File {
+                    path: place.clone(),
+                    line,
+                };
                 if key == SECRET {
                     match item.as_str() {
                         Some("") => {}
-                        Some(secret) => self.take_secret(SecretString::from(Box::<str>::from(secret)), origin),
+                        Some(secret) => {
+                            self.take_secret(SecretString::from(Box::<str>::from(secret)), origin)
+                        }
                         None => self.report(&key, origin, "it is not a text", help_of(SECRET)),
                     }
                 } else if self.defaults.contains_key(&key) && item.as_str() == Some("") {
@@ -148,7 +192,12 @@ impl Reading {
                 } else if self.defaults.contains_key(&key) {
                     match value_of(item) {
                         Some(value) => drop(self.found.insert(key, (value, origin))),
-                        None => self.report(&key, origin, "a section where a value belongs", help_of(&key)),
+                        None => self.report(
+                            &key,
+                            origin,
+                            "a section where a value belongs",
+                            help_of(&key),
+                        ),
                     }
                 } else {
                     self.unknown(&key, origin, str::to_owned);
@@ -170,7 +219,12 @@ impl Reading {
                     false => known.to_owned(),
                 });
             } else if name != name.to_uppercase() {
-                self.report(&key, origin, "it is not in upper case", format!("write it {}", name.to_uppercase()));
+                self.report(
+                    &key,
+                    origin,
+                    "it is not in upper case",
+                    format!("write it {}", name.to_uppercase()),
+                );
             } else if value.is_empty() {
                 // Unset, so that a template may leave it empty.
             } else if key == SECRET {
@@ -189,13 +243,19 @@ impl Reading {
         };
         match value {
             Some(value) => drop(self.found.insert(key.to_owned(), (value, origin))),
-            None => self.report(key, origin, format!("{text:?} cannot be read"), help_of(key)),
+            None => self.report(
+                key,
+                origin,
+                format!("{text:?} cannot be read"),
+                help_of(key),
+            ),
         }
     }
 
     fn take_secret(&mut self, secret: SecretString, origin: Origin) {
         self.secret = Some(secret);
-        self.found.insert(SECRET.to_owned(), (Value::from("[redacted]"), origin));
+        self.found
+            .insert(SECRET.to_owned(), (Value::from("[redacted]"), origin));
     }
 
     fn forget_secret(&mut self) {
@@ -213,12 +273,23 @@ impl Reading {
             known = known.iter().map(|other| section(other)).collect();
             key = section(&key);
         }
-        let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, &key));
+        let nearest = known
+            .iter()
+            .min_by_key(|other| strsim::damerau_levenshtein(other, &key));
         let nearest = nearest.map_or_else(String::new, |nearest| written(nearest));
-        let what = if key.contains('.') { "there is no such key" } else { "there is no such section" };
+        let what = if key.contains('.') {
+            "there is no such key"
+        } else {
+            "there is no such section"
+        };
         let help = format!("did you mean {nearest}? config/tillgate.toml lists all keys");
         // A name of no characters is written so.
-        self.report(if key.is_empty() { "\"\"" } else { &key }, place, what, help);
+        self.report(
+            if key.is_empty() { "\"\"" } else { &key },
+            place,
+            what,
+            help,
+        );
     }
 
     /// The configuration of all values that fit; the others are diagnostics. Each is tried alone over the defaults, and each
@@ -227,15 +298,27 @@ impl Reading {
         let defaults = figment(&self.defaults);
         let mut all = defaults.clone();
         for (key, (value, origin)) in self.found.clone() {
-            let wrong_with =
-                |value: &Value| defaults.clone().merge(One(&key, value)).extract::<Config>().err().map(|it| it.kind);
+            let wrong_with = |value: &Value| {
+                defaults
+                    .clone()
+                    .merge(One(&key, value))
+                    .extract::<Config>()
+                    .err()
+                    .map(|it| it.kind)
+            };
             let Some(wrong) = wrong_with(&value) else {
                 all = all.merge(One(&key, &value));
                 continue;
             };
             let items = value.as_array().unwrap_or_default().iter();
-            let of_items: Vec<_> = items.filter_map(|item| wrong_with(&Value::from(vec![item.clone()]))).collect();
-            for kind in if of_items.is_empty() { vec![wrong] } else { of_items } {
+            let of_items: Vec<_> = items
+                .filter_map(|item| wrong_with(&Value::from(vec![item.clone()])))
+                .collect();
+            for kind in if of_items.is_empty() {
+                vec![wrong]
+            } else {
+                of_items
+            } {
                 self.report(&key, &origin, what_of(&kind), help_of(&key));
             }
         }
@@ -244,14 +327,23 @@ impl Reading {
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
 }
 
 /// The key's line in the annotated example.
 pub(super) fn help_of(key: &str) -> String {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
-    let mut lines = EXAMPLE.lines().skip_while(|line| !line.starts_with(&format!("[{section}]"))).skip(1);
-    let line = lines.find(|line| line.split(" = ").next() == Some(name)).unwrap_or(name);
+    let mut lines = EXAMPLE
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("[{section}]")))
+        .skip(1);
+    let line = lines
+        .find(|line| line.split(" = ").next() == Some(name))
+        .unwrap_or(name);
     let mut example = line.splitn(2, '#').map(str::trim);
     let (setting, comment) = (example.next().unwrap_or_default(), example.next());
     match comment {
@@ -271,13 +363,20 @@ mod tests {
         let mut reading = Reading::new();
         reading.file(Some(file.path()));
         assert_eq!(reading.diagnostics[0].what, "this is not TOML");
-        assert!(reading.diagnostics[0].place.ends_with(":2"), "{:?}", reading.diagnostics);
+        assert!(
+            reading.diagnostics[0].place.ends_with(":2"),
+            "{:?}",
+            reading.diagnostics
+        );
     }
 
     #[test]
     fn the_annotated_example_has_every_key_with_its_default() {
         let mut reading = Reading::new();
-        reading.file(Some(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/tillgate.toml"))));
+        reading.file(Some(Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/config/tillgate.toml"
+        ))));
         assert_eq!(reading.diagnostics, []);
         for key in reading.defaults.keys() {
             let (_, name) = key.split_once('.').unwrap();
@@ -287,9 +386,14 @@ mod tests {
             );
         }
         let mut example = reading.extract();
-        assert!(example.gateway.url.take().is_some(), "the one key without a default");
-        let (example, default) =
-            (serde_json::to_value(example).unwrap(), serde_json::to_value(Config::default()).unwrap());
+        assert!(
+            example.gateway.url.take().is_some(),
+            "the one key without a default"
+        );
+        let (example, default) = (
+            serde_json::to_value(example).unwrap(),
+            serde_json::to_value(Config::default()).unwrap(),
+        );
         assert_eq!(example, default);
     }
 }

@@ -10,7 +10,10 @@ use crate::server::{Address, ListenAddr};
 use crate::text::FilePath;
 
 /// Where the admin listener of a running sidecar is, by this configuration: other diagnostics do not matter.
-pub(crate) fn admin_address(path: Option<&Path>, environment: &Environment) -> Result<Address, Vec<Diagnostic>> {
+pub(crate) fn admin_address(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<Address, Vec<Diagnostic>> {
     let config = part(path, environment, "admin.")?;
     Ok(config.admin.address.unwrap_or(Address::Localhost(8701)))
 }
@@ -26,38 +29,81 @@ pub(crate) struct Reach {
 ///
 /// # Errors
 /// What is wrong with the keys of that listener, or its token file.
-pub(crate) fn reach(path: Option<&Path>, environment: &Environment) -> Result<Reach, Vec<Diagnostic>> {
+pub(crate) fn reach(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<Reach, Vec<Diagnostic>> {
     let listen = part(path, environment, "listen.")?.listen;
-    let listen_addr = listen.address.unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
+    let listen_addr = listen
+        .address
+        .unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
     if let ListenAddr::Inherited(_) = listen_addr {
         let what = "only the running sidecar knows which socket that is".to_owned();
-        let help = "say where it listens: TILLGATE_LISTEN__ADDRESS=unix:/run/tillgate/api.sock tillgate …".to_owned();
-        return Err(vec![Diagnostic { key: "listen.address".to_owned(), place: listen_addr.to_string(), what, help }]);
+        let help =
+            "say where it listens: TILLGATE_LISTEN__ADDRESS=unix:/run/tillgate/api.sock tillgate …"
+                .to_owned();
+        return Err(vec![Diagnostic {
+            key: "listen.address".to_owned(),
+            place: listen_addr.to_string(),
+            what,
+            help,
+        }]);
     }
-    Ok(Reach { token: authorization(listen.token_file.as_ref())?, listen_addr })
+    Ok(Reach {
+        token: authorization(listen.token_file.as_ref())?,
+        listen_addr,
+    })
 }
 
 /// The `Authorization` of a caller who has the first of the tokens.
-pub(crate) fn authorization(token_file: Option<&FilePath>) -> Result<Option<String>, Vec<Diagnostic>> {
-    let Some(file) = token_file else { return Ok(None) };
+pub(crate) fn authorization(
+    token_file: Option<&FilePath>,
+) -> Result<Option<String>, Vec<Diagnostic>> {
+    let Some(file) = token_file else {
+        return Ok(None);
+    };
     let diagnostic = |what: String| {
-        let (key, help) = ("listen.token_file".to_owned(), "run this as a user who may read it".to_owned());
-        let place =
-            if file.could_be_a_secret() { "a file whose name is not shown".to_owned() } else { file.to_string() };
-        vec![Diagnostic { key, place, what, help }]
+        let (key, help) = (
+            "listen.token_file".to_owned(),
+            "run this as a user who may read it".to_owned(),
+        );
+        let place = if file.could_be_a_secret() {
+            "a file whose name is not shown".to_owned()
+        } else {
+            file.to_string()
+        };
+        vec![Diagnostic {
+            key,
+            place,
+            what,
+            help,
+        }]
     };
     let bytes = file::read(&file.0).map_err(|error| diagnostic(error.to_string()))?;
     let tokens = String::from_utf8_lossy(&bytes);
-    let token = tokens.lines().find(|line| !line.is_empty()).ok_or_else(|| diagnostic("it is empty".to_owned()))?;
+    let token = tokens
+        .lines()
+        .find(|line| !line.is_empty())
+        .ok_or_else(|| diagnostic("it is empty".to_owned()))?;
     Ok(Some(format!("Bearer {}", token.trim_end())))
 }
 
 /// A configuration of which only the keys that begin so need to be right.
-fn part(path: Option<&Path>, environment: &Environment, keys: &str) -> Result<Config, Vec<Diagnostic>> {
+fn part(
+    path: Option<&Path>,
+    environment: &Environment,
+    keys: &str,
+) -> Result<Config, Vec<Diagnostic>> {
     let mut reading = Reading::new();
     reading.file(path);
     reading.environment(environment);
     let config = reading.extract();
-    reading.diagnostics.retain(|diagnostic| diagnostic.key.starts_with(keys) || diagnostic.key == "--config");
-    if reading.diagnostics.is_empty() { Ok(config) } else { Err(reading.diagnostics) }
+    reading
+        .diagnostics
+        .retain(|diagnostic| diagnostic.key.starts_with(keys) || diagnostic.key == "--config");
+    if reading.diagnostics.is_empty() {
+        Ok(config)
+    } else {
+        Err(reading.diagnostics)
+    }
 }

@@ -26,12 +26,25 @@ impl Keys {
             if line.is_empty() {
                 continue;
             }
-            let key = line.strip_prefix(PREFIX.as_bytes()).and_then(|text| STANDARD.decode(text).ok());
-            let key = key.map(Zeroizing::new).filter(|key| SIZE.contains(&key.len()));
-            let wrong = || format!("line {} is not a key: whsec_ and the base64 of 24 to 64 bytes", i + 1);
+            let key = line
+                .strip_prefix(PREFIX.as_bytes())
+                .and_then(|text| STANDARD.decode(text).ok());
+            let key = key
+                .map(Zeroizing::new)
+                .filter(|key| SIZE.contains(&key.len()));
+            let wrong = || {
+                format!(
+                    "line {} is not a key: whsec_ and the base64 of 24 to 64 bytes",
+                    i + 1
+                )
+            };
             keys.push(key.ok_or_else(wrong)?);
         }
-        if keys.is_empty() { Err("there is no key in it (one a line)".to_owned()) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            Err("there is no key in it (one a line)".to_owned())
+        } else {
+            Ok(Self(keys))
+        }
     }
 
     /// The same text without the keys.
@@ -53,7 +66,10 @@ impl Keys {
             for part in [id, ".", &timestamp.to_string(), ".", body] {
                 mac.update(part.as_bytes());
             }
-            Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+            Some(format!(
+                "v1,{}",
+                STANDARD.encode(mac.finalize().into_bytes())
+            ))
         });
         signatures.collect::<Vec<_>>().join(" ")
     }
@@ -72,7 +88,11 @@ mod tests {
     fn the_specifications_own_example_comes_out() {
         // Standard Webhooks, spec/standard-webhooks.md: "Verifying signatures".
         let keys = Keys::parse(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\r\n").unwrap();
-        let signed = keys.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        let signed = keys.sign(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            r#"{"test": 2432232314}"#,
+        );
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
@@ -81,8 +101,19 @@ mod tests {
         let (a, b) = (fresh_key(), fresh_key());
         let keys = Keys::parse(format!("{a}\n\n{b}").as_bytes()).unwrap();
         let signed = keys.sign("id", 1, "{}");
-        assert_eq!(signed.split(' ').filter(|signature| signature.starts_with("v1,")).count(), 2);
-        for (text, line) in [("whsec_AAAA", "line 1"), ("", "no key"), ("\nabc", "line 2"), ("whsec_!", "line 1")] {
+        assert_eq!(
+            signed
+                .split(' ')
+                .filter(|signature| signature.starts_with("v1,"))
+                .count(),
+            2
+        );
+        for (text, line) in [
+            ("whsec_AAAA", "line 1"),
+            ("", "no key"),
+            ("\nabc", "line 2"),
+            ("whsec_!", "line 1"),
+        ] {
             let error = Keys::parse(text.as_bytes()).err().unwrap();
             assert!(error.contains(line) && !error.contains("AAAA"), "{error}");
         }

@@ -72,6 +72,8 @@ impl Default for Config {
 impl Config {
     /// Whether somebody on the way can read what is sent. What is local here is not local to a proxy.
     pub(crate) fn is_exposed(&self) -> bool {
-        self.url.as_ref().is_some_and(|url| url.is_exposed() || !url.is_https() && self.proxy.is_some())
+        self.url
+            .as_ref()
+            .is_some_and(|url| url.is_exposed() || !url.is_https() && self.proxy.is_some())
     }
 }

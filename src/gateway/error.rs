@@ -68,14 +68,22 @@ pub(crate) struct BadAnswer {
 impl Error {
     /// An answer that cannot be used, and what it said.
     pub(super) fn bad_answer(what: impl Into<String>, gateway_message: GatewayMessage) -> Self {
-        Self::BadAnswer(BadAnswer { what: what.into(), gateway_message, broken_off: false, retry_after: None })
+        Self::BadAnswer(BadAnswer {
+            what: what.into(),
+            gateway_message,
+            broken_off: false,
+            retry_after: None,
+        })
     }
 
     /// Its own words changed: those that quote what the other side wrote, be it a certificate.
     pub(super) fn map_words(self, change: impl Fn(String) -> String) -> Self {
         match self {
             Self::Unreachable(why) => Self::Unreachable(change(why)),
-            Self::BadAnswer(bad) => Self::BadAnswer(BadAnswer { what: change(bad.what), ..bad }),
+            Self::BadAnswer(bad) => Self::BadAnswer(BadAnswer {
+                what: change(bad.what),
+                ..bad
+            }),
             other => other,
         }
     }
@@ -85,7 +93,9 @@ impl Error {
         match self {
             Self::SecretUnavailable | Self::Unreachable(_) => Outcome::NotSent,
             Self::Timeout | Self::BadAnswer(_) => Outcome::Unknown,
-            Self::Busy(..) | Self::Rejected(_) | Self::RefusedSecret(_) | Self::UnknownCode(_) => Outcome::Rejected,
+            Self::Busy(..) | Self::Rejected(_) | Self::RefusedSecret(_) | Self::UnknownCode(_) => {
+                Outcome::Rejected
+            }
         }
     }
 
@@ -116,7 +126,11 @@ impl Error {
             Self::Unreachable(_) | Self::Timeout | Self::Busy(..) | Self::RefusedSecret(_) => true,
             // A firewall says 403 to every question.
             Self::BadAnswer(bad) => {
-                bad.broken_off || bad.gateway_message.status.is_some_and(|status| status == 403 || status >= 500)
+                bad.broken_off
+                    || bad
+                        .gateway_message
+                        .status
+                        .is_some_and(|status| status == 403 || status >= 500)
             }
             Self::SecretUnavailable | Self::Rejected(_) | Self::UnknownCode(_) => false,
         }
@@ -136,9 +150,10 @@ impl Error {
     /// The same answer about a code that is known to exist.
     pub(crate) fn of_known_code(self) -> Self {
         match self {
-            Self::UnknownCode(gateway_message) => {
-                Self::bad_answer("the gateway does not know a payment that it knew before", gateway_message)
-            }
+            Self::UnknownCode(gateway_message) => Self::bad_answer(
+                "the gateway does not know a payment that it knew before",
+                gateway_message,
+            ),
             other => other,
         }
     }

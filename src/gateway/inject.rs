@@ -17,7 +17,10 @@ pub(super) fn body(secret: &SecretString, order: &Order) -> Bytes {
     let secret = secret.expose_secret();
     let head = br#"{"merchant_secret":""#;
     // Exactly sized: a buffer that grows leaves a copy of the secret where it was.
-    let escaped = secret.bytes().map(|byte| 1 + usize::from(matches!(byte, b'"' | b'\\'))).sum::<usize>();
+    let escaped = secret
+        .bytes()
+        .map(|byte| 1 + usize::from(matches!(byte, b'"' | b'\\')))
+        .sum::<usize>();
     let mut body = Zeroizing::new(Vec::with_capacity(head.len() + escaped + rest.len()));
     body.extend_from_slice(head);
     for byte in secret.bytes() {
@@ -44,7 +47,10 @@ mod tests {
         };
         let body = body(&SecretString::from(r#"s"e\cret-ü"#), &order);
         let text = std::str::from_utf8(&body).unwrap();
-        assert_eq!(text, r#"{"merchant_secret":"s\"e\\cret-ü","amount":1000,"note":"a \"b\"","n":1e2}"#);
+        assert_eq!(
+            text,
+            r#"{"merchant_secret":"s\"e\\cret-ü","amount":1000,"note":"a \"b\"","n":1e2}"#
+        );
         assert!(crate::json::parse_object(&body).is_ok());
     }
 }

@@ -44,30 +44,47 @@ impl Fields {
 }
 
 /// Reads the body of an answer with that status leniently, and takes the secret out of all that is read.
-pub(super) fn read(status: u16, content_type: Option<&str>, body: &[u8], scrubber: &Scrubber) -> Reading {
-    let parsed = json::parse_lenient(body).map(|Lenient { mut value, repeated }| {
-        scrubber.scrub(&mut value);
-        (value, repeated)
-    });
+pub(super) fn read(
+    status: u16,
+    content_type: Option<&str>,
+    body: &[u8],
+    scrubber: &Scrubber,
+) -> Reading {
+    let parsed = json::parse_lenient(body).map(
+        |Lenient {
+             mut value,
+             repeated,
+         }| {
+            scrubber.scrub(&mut value);
+            (value, repeated)
+        },
+    );
     let (fields, message) = match parsed {
         Ok((Json::Object(object), repeated)) => {
             let message = message_in(&object).map(str::to_owned);
             (Ok(Fields { object, repeated }), message)
         }
         // A yes that cannot be used may have the code of a payment anywhere in it, and nobody may see that.
-        other if (200..300).contains(&status) => (Err(other.err().unwrap_or(json::NO_OBJECT)), None),
+        other if (200..300).contains(&status) => {
+            (Err(other.err().unwrap_or(json::NO_OBJECT)), None)
+        }
         Ok((Json::Text(text), _)) => (Err(json::NO_OBJECT), Some(text)),
         other => {
             let message = plain_text(content_type, body).map(|text| scrubber.text(text));
             (Err(other.err().unwrap_or(json::NO_OBJECT)), message)
         }
     };
-    Reading { fields, message: message.and_then(|message| shown(&message, scrubber)) }
+    Reading {
+        fields,
+        message: message.and_then(|message| shown(&message, scrubber)),
+    }
 }
 
 /// The first words for people in an object.
 fn message_in(object: &Object) -> Option<&str> {
-    let named = MESSAGES.iter().find_map(|name| words(json::get(object, name)?));
+    let named = MESSAGES
+        .iter()
+        .find_map(|name| words(json::get(object, name)?));
     named.or_else(|| match json::get(object, "errors")? {
         Json::Array(errors) => errors.iter().find_map(words),
         // By field, each with one message or a list of them.
@@ -84,21 +101,29 @@ fn message_in(object: &Object) -> Option<&str> {
 /// The text, or that of an object.
 fn words(value: &Json) -> Option<&str> {
     match value {
-        Json::Object(object) => MESSAGES.iter().find_map(|name| text_of(json::get(object, name)?)),
+        Json::Object(object) => MESSAGES
+            .iter()
+            .find_map(|name| text_of(json::get(object, name)?)),
         value => text_of(value),
     }
 }
 
 /// A text that has something to read in it.
 fn text_of(value: &Json) -> Option<&str> {
-    value.as_text().filter(|text| text.contains(|c: char| !c.is_control() && !c.is_whitespace()))
+    value
+        .as_text()
+        .filter(|text| text.contains(|c: char| !c.is_control() && !c.is_whitespace()))
 }
 
 /// A body that is no JSON, if it is meant to be read by a person as it is.
 fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
     let text = json::decode_lenient(body);
-    let kind = content_type.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
-    let is_plain = kind.eq_ignore_ascii_case("text/plain") || kind.is_empty() && !text.trim_start().starts_with('<');
+    let kind = content_type
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default()
+        .trim();
+    let is_plain = kind.eq_ignore_ascii_case("text/plain")
+        || kind.is_empty() && !text.trim_start().starts_with('<');
     is_plain.then(|| text.into_owned())
 }
 
@@ -107,7 +132,12 @@ fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
     // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it in two,
     // and half of it would not be found: shortened last.
     let message: String = text::printable(message).collect();
-    let message: String = scrubber.text(message).trim().chars().take(MAX_MESSAGE).collect();
+    let message: String = scrubber
+        .text(message)
+        .trim()
+        .chars()
+        .take(MAX_MESSAGE)
+        .collect();
     (!message.is_empty()).then_some(message)
 }
 
@@ -116,7 +146,13 @@ mod tests {
     use super::*;
 
     fn message(body: &str, content_type: Option<&str>) -> Option<String> {
-        read(422, content_type, body.as_bytes(), &Scrubber::new(Vec::new())).message
+        read(
+            422,
+            content_type,
+            body.as_bytes(),
+            &Scrubber::new(Vec::new()),
+        )
+        .message
     }
 
     #[test]
@@ -142,7 +178,11 @@ mod tests {
             "{\"message\":\" \\u0007m\\n\"}",
         ] {
             for content_type in [None, Some("application/json"), Some("text/plain")] {
-                assert_eq!(message(body, content_type).as_deref(), Some("m"), "{body} {content_type:?}");
+                assert_eq!(
+                    message(body, content_type).as_deref(),
+                    Some("m"),
+                    "{body} {content_type:?}"
+                );
             }
         }
         for body in [
@@ -159,8 +199,16 @@ mod tests {
     #[test]
     fn a_text_is_a_message_if_a_person_is_meant_to_read_it() {
         for (body, content_type, expected) in [
-            ("Unknown merchant\r\n", Some("text/plain"), Some("Unknown merchant")),
-            ("Unknown merchant", Some("Text/Plain; charset=iso-8859-1"), Some("Unknown merchant")),
+            (
+                "Unknown merchant\r\n",
+                Some("text/plain"),
+                Some("Unknown merchant"),
+            ),
+            (
+                "Unknown merchant",
+                Some("Text/Plain; charset=iso-8859-1"),
+                Some("Unknown merchant"),
+            ),
             ("Unknown merchant", None, Some("Unknown merchant")),
             ("Unknown merchant", Some(""), Some("Unknown merchant")),
             ("42", Some("text/plain"), Some("42")),
@@ -171,16 +219,37 @@ mod tests {
             ("Unknown merchant", Some("application/json"), None),
             (" \r\n", Some("text/plain"), None),
         ] {
-            assert_eq!(message(body, content_type).as_deref(), expected, "{body:?} {content_type:?}");
+            assert_eq!(
+                message(body, content_type).as_deref(),
+                expected,
+                "{body:?} {content_type:?}"
+            );
         }
     }
 
     #[test]
     fn a_yes_that_cannot_be_read_says_nothing() {
-        for body in [r#"{"code":"pay_1","watch_c"#, r#"[{"code":"pay_1"}]"#, r#""pay_1""#, "code=pay_1"] {
-            for (status, content_type) in [(200, None), (201, Some("text/plain")), (299, Some("application/json"))] {
-                let reading = read(status, content_type, body.as_bytes(), &Scrubber::new(Vec::new()));
-                assert!(reading.fields.is_err() && reading.message.is_none(), "{status} {body}");
+        for body in [
+            r#"{"code":"pay_1","watch_c"#,
+            r#"[{"code":"pay_1"}]"#,
+            r#""pay_1""#,
+            "code=pay_1",
+        ] {
+            for (status, content_type) in [
+                (200, None),
+                (201, Some("text/plain")),
+                (299, Some("application/json")),
+            ] {
+                let reading = read(
+                    status,
+                    content_type,
+                    body.as_bytes(),
+                    &Scrubber::new(Vec::new()),
+                );
+                assert!(
+                    reading.fields.is_err() && reading.message.is_none(),
+                    "{status} {body}"
+                );
             }
         }
     }

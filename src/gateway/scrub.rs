@@ -27,7 +27,10 @@ impl Scrubber {
         // The longest first: of one that begins with another the rest would be left.
         secrets.sort_by_key(|secret| (Reverse(secret.expose_secret().len()), Arc::as_ptr(secret)));
         secrets.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        Self { secrets, found: Cell::new(false) }
+        Self {
+            secrets,
+            found: Cell::new(false),
+        }
     }
 
     /// One of them was found.
@@ -48,7 +51,10 @@ impl Scrubber {
     }
 
     fn needles(&self) -> Vec<Needles<'_>> {
-        self.secrets.iter().map(|secret| Needles::of(secret.expose_secret())).collect()
+        self.secrets
+            .iter()
+            .map(|secret| Needles::of(secret.expose_secret()))
+            .collect()
     }
 
     fn take_out(&self, needles: &[Needles<'_>], text: &str) -> Option<String> {
@@ -74,13 +80,23 @@ struct Needles<'a> {
 impl<'a> Needles<'a> {
     fn of(raw: &'a str) -> Self {
         let lower = Zeroizing::new(raw.to_ascii_lowercase());
-        Self { raw, lower, base64: OnceCell::new(), hex: OnceCell::new() }
+        Self {
+            raw,
+            lower,
+            base64: OnceCell::new(),
+            hex: OnceCell::new(),
+        }
     }
 
     /// The text without it, if it was in there.
     fn take_out(&self, text: &str) -> Option<String> {
         let mut hits = Vec::new();
-        for find in [Self::raw_in, Self::spelled_in, Self::hex_in, Self::base64_in] {
+        for find in [
+            Self::raw_in,
+            Self::spelled_in,
+            Self::hex_in,
+            Self::base64_in,
+        ] {
             let mut done = 0;
             while let Some(hit) = find(self, &text[done..]) {
                 hits.push(done + hit.start..done + hit.end);
@@ -109,7 +125,8 @@ impl<'a> Needles<'a> {
         }
         // As long as the text itself, byte for byte.
         let text = Zeroizing::new(text.to_ascii_lowercase());
-        text.find(&**self.lower).map(|start| start..start + self.raw.len())
+        text.find(&**self.lower)
+            .map(|start| start..start + self.raw.len())
     }
 
     /// Where it stands with whatever characters of it escaped as JSON or a URL does it, or lost because they were written
@@ -117,31 +134,44 @@ impl<'a> Needles<'a> {
     fn spelled_in(&self, text: &str) -> Option<Range<usize>> {
         let first = self.raw.bytes().next()?;
         // The last one: of U+FFFD.
-        let may_start = |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%' | 0xef);
-        text.bytes().enumerate().filter(may_start).find_map(|(start, _)| {
-            // Where the characters so far can end: a backslash may be one of the secret's, or an escape for it.
-            let mut ends = vec![start];
-            for c in self.raw.chars() {
-                let further = |at: usize| {
-                    spellings(c, &text.as_bytes()[at..]).into_iter().flatten().map(move |length| at + length)
-                };
-                ends = ends.into_iter().flat_map(further).collect::<Vec<_>>();
-                // Sorted, or a run of backslashes would have ever more ways to end at the same places.
-                ends.sort_unstable();
-                ends.dedup();
-                if ends.is_empty() {
-                    return None;
+        let may_start =
+            |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%' | 0xef);
+        text.bytes()
+            .enumerate()
+            .filter(may_start)
+            .find_map(|(start, _)| {
+                // Where the characters so far can end: a backslash may be one of the secret's, or an escape for it.
+                let mut ends = vec![start];
+                for c in self.raw.chars() {
+                    let further = |at: usize| {
+                        spellings(c, &text.as_bytes()[at..])
+                            .into_iter()
+                            .flatten()
+                            .map(move |length| at + length)
+                    };
+                    ends = ends.into_iter().flat_map(further).collect::<Vec<_>>();
+                    // Sorted, or a run of backslashes would have ever more ways to end at the same places.
+                    ends.sort_unstable();
+                    ends.dedup();
+                    if ends.is_empty() {
+                        return None;
+                    }
                 }
-            }
-            Some(start..ends.into_iter().max()?)
-        })
+                Some(start..ends.into_iter().max()?)
+            })
     }
 
     /// Where it stands in base64: all of the coded text, the rest of which may be the rest of the request.
     fn base64_in(&self, text: &str) -> Option<Range<usize>> {
         // Base64 is longer than what it encodes.
-        let mut runs = runs(text, self.raw.len(), |c| c.is_ascii_alphanumeric() || "+/-_=".contains(c));
-        runs.find(|run| self.base64().iter().any(|needle| text[run.clone()].contains(&***needle)))
+        let mut runs = runs(text, self.raw.len(), |c| {
+            c.is_ascii_alphanumeric() || "+/-_=".contains(c)
+        });
+        runs.find(|run| {
+            self.base64()
+                .iter()
+                .any(|needle| text[run.clone()].contains(&***needle))
+        })
     }
 
     /// The same in hex, in capitals or not.
@@ -153,16 +183,30 @@ impl<'a> Needles<'a> {
     }
 
     fn base64(&self) -> &[Zeroizing<String>] {
-        self.base64.get_or_init(|| forms(self.raw).iter().flat_map(|form| base64(form.as_bytes())).collect())
+        self.base64.get_or_init(|| {
+            forms(self.raw)
+                .iter()
+                .flat_map(|form| base64(form.as_bytes()))
+                .collect()
+        })
     }
 
     fn hex(&self) -> &[Zeroizing<String>] {
-        self.hex.get_or_init(|| forms(self.raw).iter().map(|form| hex(form.as_bytes())).collect())
+        self.hex.get_or_init(|| {
+            forms(self.raw)
+                .iter()
+                .map(|form| hex(form.as_bytes()))
+                .collect()
+        })
     }
 }
 
 /// The parts of the text that have only such characters, and at least that many bytes.
-fn runs(text: &str, least: usize, is_in: impl Fn(char) -> bool) -> impl Iterator<Item = Range<usize>> {
+fn runs(
+    text: &str,
+    least: usize,
+    is_in: impl Fn(char) -> bool,
+) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     let runs = text.split(move |c| !is_in(c)).map(move |run| {
         let range = start..start + run.len();
@@ -190,9 +234,17 @@ fn spellings(c: char, text: &[u8]) -> [Option<usize>; 5] {
         let digits = bytes(at, b"\\u")?;
         (hex(text.get(digits..digits + 4)?) == Some(u32::from(*unit))).then_some(digits + 4)
     });
-    let json_short = bytes(0, b"\\").filter(|_| matches!(c, '"' | '\\' | '/')).and_then(|at| bytes(at, utf8));
+    let json_short = bytes(0, b"\\")
+        .filter(|_| matches!(c, '"' | '\\' | '/'))
+        .and_then(|at| bytes(at, utf8));
     let lost = (!c.is_ascii() && text.starts_with("\u{fffd}".as_bytes())).then_some(3);
-    [text.starts_with(utf8).then_some(utf8.len()), json_short, json_units, bytes(0, utf8), lost]
+    [
+        text.starts_with(utf8).then_some(utf8.len()),
+        json_short,
+        json_units,
+        bytes(0, utf8),
+        lost,
+    ]
 }
 
 /// What base64 makes of it in either alphabet, wherever it starts in what is encoded: the characters that depend on it
@@ -288,25 +340,57 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_secret_that_begins_with_another_nor_where_two_forms_meet() {
-        let secrets = ["sk_live_abcdef", "sk_live_abcdef_2026-xyz"].map(|secret| Arc::new(SecretString::from(secret)));
+        let secrets = ["sk_live_abcdef", "sk_live_abcdef_2026-xyz"]
+            .map(|secret| Arc::new(SecretString::from(secret)));
         for _ in 0..20 {
             // Where they are in memory is no matter.
-            let secrets = secrets.iter().map(|secret| Arc::new((**secret).clone())).collect();
-            assert_eq!(Scrubber::new(secrets).text("<sk_live_abcdef_2026-xyz>".to_owned()), "<[redacted]>");
+            let secrets = secrets
+                .iter()
+                .map(|secret| Arc::new((**secret).clone()))
+                .collect();
+            assert_eq!(
+                Scrubber::new(secrets).text("<sk_live_abcdef_2026-xyz>".to_owned()),
+                "<[redacted]>"
+            );
         }
-        assert_eq!(Needles::of("25abcdef%").take_out("25abcdef%25abcdef%").as_deref(), Some("[redacted]"));
+        assert_eq!(
+            Needles::of("25abcdef%")
+                .take_out("25abcdef%25abcdef%")
+                .as_deref(),
+            Some("[redacted]")
+        );
         let secret = "begin:the-rest";
         let meeting = format!("{}{secret}!", STANDARD_NO_PAD.encode(format!("0{secret}0")));
-        assert_eq!(Needles::of(secret).take_out(&meeting).as_deref(), Some("[redacted]!"));
+        assert_eq!(
+            Needles::of(secret).take_out(&meeting).as_deref(),
+            Some("[redacted]!")
+        );
     }
 
     #[test]
     fn nothing_is_left_of_a_secret_in_another_encoding() {
-        let latin = |secret: &str| secret.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect::<Vec<_>>();
-        for secret in ["gr\u{fc}\u{df}e-key", "\u{e9}t\u{e9}-2026-key", "the-key-of-caf\u{e9}"] {
+        let latin = |secret: &str| {
+            secret
+                .chars()
+                .map(|c| u8::try_from(u32::from(c)).unwrap())
+                .collect::<Vec<_>>()
+        };
+        for secret in [
+            "gr\u{fc}\u{df}e-key",
+            "\u{e9}t\u{e9}-2026-key",
+            "the-key-of-caf\u{e9}",
+        ] {
             let text = String::from_utf8_lossy(&latin(&format!("<{secret}>"))).into_owned();
-            assert_eq!(Needles::of(secret).take_out(&text).as_deref(), Some("<[redacted]>"), "{text}");
-            assert!(Needles::of(secret).take_out(&"\u{fffd}".repeat(20)).is_none());
+            assert_eq!(
+                Needles::of(secret).take_out(&text).as_deref(),
+                Some("<[redacted]>"),
+                "{text}"
+            );
+            assert!(
+                Needles::of(secret)
+                    .take_out(&"\u{fffd}".repeat(20))
+                    .is_none()
+            );
         }
     }
 
@@ -314,7 +398,12 @@ mod tests {
     #[test]
     fn a_secret_of_backslashes_takes_no_longer_than_another() {
         let secret = "\\".repeat(40);
-        assert_eq!(Needles::of(&secret).take_out(&format!("x{}", "\\".repeat(80))).as_deref(), Some("x[redacted]"));
+        assert_eq!(
+            Needles::of(&secret)
+                .take_out(&format!("x{}", "\\".repeat(80)))
+                .as_deref(),
+            Some("x[redacted]")
+        );
     }
 
     /// As the query of a URL has it.
@@ -385,7 +474,16 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_it_stays() {
-        assert!(Needles::of("redacted").take_out("redacted %72edacted").is_some(), "it ends");
-        assert!(Needles::of("a_secret_of_1234").take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of_123").is_none());
+        assert!(
+            Needles::of("redacted")
+                .take_out("redacted %72edacted")
+                .is_some(),
+            "it ends"
+        );
+        assert!(
+            Needles::of("a_secret_of_1234")
+                .take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of_123")
+                .is_none()
+        );
     }
 }

@@ -17,7 +17,10 @@ impl FromStr for BaseUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // The parser forgives `https:/pay.example` and `https:///pay.example`; a typing mistake in an address is reported.
-        if text.split_once("://").is_none_or(|(_, rest)| rest.starts_with('/')) {
+        if text
+            .split_once("://")
+            .is_none_or(|(_, rest)| rest.starts_with('/'))
+        {
             return Err("this is not an http(s) URL".to_owned());
         }
         let url = Url::parse(text).map_err(|error| format!("this is not a URL: {error}"))?;
@@ -29,9 +32,15 @@ impl FromStr for BaseUrl {
             return Err("the URL has a user name or password in it".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("the URL has a query or a fragment: give the base alone, the paths are added to it".to_owned());
+            return Err(
+                "the URL has a query or a fragment: give the base alone, the paths are added to it"
+                    .to_owned(),
+            );
         }
-        let uri = url.as_str().parse().map_err(|_| "the URL has characters that no request can have")?;
+        let uri = url
+            .as_str()
+            .parse()
+            .map_err(|_| "the URL has characters that no request can have")?;
         Ok(Self { url, uri })
     }
 }

@@ -36,7 +36,9 @@ pub(super) struct Scrubbed {
 pub(super) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = get(base, path);
     *request.method_mut() = Method::POST;
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *request.body_mut() = Full::new(body);
     request
 }
@@ -44,12 +46,18 @@ pub(super) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Request<Full<Byte
 /// A GET, likewise.
 pub(super) fn get(base: &BaseUrl, path: &str) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
-    #[expect(clippy::expect_used, reason = "a parsed URL, a constant, and a code without anything to escape")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a parsed URL, a constant, and a code without anything to escape"
+    )]
     let uri = format!("{base}{path}").parse().expect("a URI");
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))),
+    );
     request
 }
 
@@ -59,13 +67,21 @@ pub(super) async fn exchange(
     request: Request<Full<Bytes>>,
     terms: Terms,
 ) -> Result<Answer, Error> {
-    let answer = transport.exchange(request, terms).await.map_err(|error| match error {
-        TransportError::NotSent(why) => Error::Unreachable(why),
-        TransportError::Broken(why) => broken_off(None, &why),
-        TransportError::TimedOut => Error::Timeout,
-    })?;
+    let answer = transport
+        .exchange(request, terms)
+        .await
+        .map_err(|error| match error {
+            TransportError::NotSent(why) => Error::Unreachable(why),
+            TransportError::Broken(why) => broken_off(None, &why),
+            TransportError::TimedOut => Error::Timeout,
+        })?;
     let status = answer.status;
-    let header = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let header = |name| {
+        answer
+            .headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let retry_after = header(RETRY_AFTER).and_then(clock::parse_retry_after);
     let content_type = header(CONTENT_TYPE).map(str::to_owned);
     let unreadable = match answer.cut {
@@ -73,33 +89,60 @@ pub(super) async fn exchange(
         Some(Cut::Broken(why)) => return Err(broken_off(Some(status), &why)),
         Some(Cut::TooLarge) => {
             let max_bytes = terms.max_bytes;
-            Some(format!("the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)"))
+            Some(format!(
+                "the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)"
+            ))
         }
-        None if answer.headers.get_all(CONTENT_ENCODING).iter().all(is_identity) => None,
+        None if answer
+            .headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .all(is_identity) =>
+        {
+            None
+        }
         None => Some("the gateway sent an encoded answer that nobody asked for".to_owned()),
     };
     let body = match unreadable {
         None => answer.body,
         Some(what) if (200..300).contains(&status) => {
-            return Err(Error::bad_answer(what, GatewayMessage { status: Some(status), message: None }));
+            return Err(Error::bad_answer(
+                what,
+                GatewayMessage {
+                    status: Some(status),
+                    message: None,
+                },
+            ));
         }
         // A refusal says what it means by its status.
         Some(_) => Bytes::new(),
     };
-    Ok(Answer { status, retry_after, content_type, body, connection: answer.connection })
+    Ok(Answer {
+        status,
+        retry_after,
+        content_type,
+        body,
+        connection: answer.connection,
+    })
 }
 
 /// Whether a `Content-Encoding` names no coding but `identity`.
 fn is_identity(codings: &HeaderValue) -> bool {
     let is_none = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
-    codings.to_str().is_ok_and(|codings| codings.split(',').map(str::trim).all(is_none))
+    codings
+        .to_str()
+        .is_ok_and(|codings| codings.split(',').map(str::trim).all(is_none))
 }
 
 fn broken_off(status: Option<u16>, why: &str) -> Error {
-    let what = format!("the connection to the gateway broke off before the answer was whole: {why}");
+    let what =
+        format!("the connection to the gateway broke off before the answer was whole: {why}");
     Error::BadAnswer(BadAnswer {
         what,
-        gateway_message: GatewayMessage { status, message: None },
+        gateway_message: GatewayMessage {
+            status,
+            message: None,
+        },
         broken_off: true,
         retry_after: None,
     })
@@ -108,9 +151,23 @@ fn broken_off(status: Option<u16>, why: &str) -> Error {
 impl Answer {
     /// Takes the secret out.
     pub(super) fn scrubbed(self, scrubber: &Scrubber) -> Scrubbed {
-        let Self { status, retry_after, content_type, body, connection: _ } = self;
-        let Reading { fields, message } = read::read(status, content_type.as_deref(), &body, scrubber);
-        Scrubbed { gateway_message: GatewayMessage { status: Some(status), message }, retry_after, fields }
+        let Self {
+            status,
+            retry_after,
+            content_type,
+            body,
+            connection: _,
+        } = self;
+        let Reading { fields, message } =
+            read::read(status, content_type.as_deref(), &body, scrubber);
+        Scrubbed {
+            gateway_message: GatewayMessage {
+                status: Some(status),
+                message,
+            },
+            retry_after,
+            fields,
+        }
     }
 }
 
@@ -128,7 +185,11 @@ impl Scrubbed {
 
     /// An answer that says no, in a way that means the same for a start and for a watch.
     fn into_refusal(self) -> Error {
-        let Self { gateway_message, retry_after, fields } = self;
+        let Self {
+            gateway_message,
+            retry_after,
+            fields,
+        } = self;
         match gateway_message.status {
             Some(401) => Error::RefusedSecret(gateway_message),
             // What stands in front of a gateway answers with a page.
@@ -146,7 +207,11 @@ pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
         Some(400 | 422) => return Err(Error::Rejected(answer.gateway_message)),
         _ => return Err(answer.into_refusal()),
     };
-    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, gateway_message.clone()));
+    let field = |name| {
+        fields
+            .once(name)
+            .map_err(|twice| Error::bad_answer(twice, gateway_message.clone()))
+    };
     let code = field("code")?.and_then(Json::as_text).map(str::parse);
     let watch_code = field("watch_code")?.and_then(Json::as_text).map(str::parse);
     let (Some(Ok(code)), Some(Ok(watch_code))) = (code, watch_code) else {
@@ -155,7 +220,11 @@ pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
             gateway_message,
         ));
     };
-    Ok(Started { code, watch_code, answer: fields.into_object() })
+    Ok(Started {
+        code,
+        watch_code,
+        answer: fields.into_object(),
+    })
 }
 
 /// What the answer to a watch of that code means.
@@ -165,24 +234,44 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
         Some(404) => return Err(Error::UnknownCode(answer.gateway_message)),
         _ => return Err(answer.into_refusal()),
     };
-    let field = |name| fields.once(name).map_err(|twice| Error::bad_answer(twice, gateway_message.clone()));
+    let field = |name| {
+        fields
+            .once(name)
+            .map_err(|twice| Error::bad_answer(twice, gateway_message.clone()))
+    };
     // The guide's answer names none; one that does must not be another payment's, sent on a connection that has got out
     // of step.
     let other = field("watch_code")?.filter(|other| !other.is_null());
     if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {
-        return Err(Error::bad_answer("the gateway's answer is about another payment", gateway_message));
+        return Err(Error::bad_answer(
+            "the gateway's answer is about another payment",
+            gateway_message,
+        ));
     }
-    let status = field("status")?.and_then(Json::as_text).filter(|status| !status.is_empty()).map(Status::from);
+    let status = field("status")?
+        .and_then(Json::as_text)
+        .filter(|status| !status.is_empty())
+        .map(Status::from);
     let Some(status) = status else {
-        return Err(Error::bad_answer("status is missing in the gateway's answer, or malformed", gateway_message));
+        return Err(Error::bad_answer(
+            "status is missing in the gateway's answer, or malformed",
+            gateway_message,
+        ));
     };
     if !field("amount")?.is_none_or(is_amount) {
-        return Err(Error::bad_answer("amount is malformed in the gateway's answer", gateway_message));
+        return Err(Error::bad_answer(
+            "amount is malformed in the gateway's answer",
+            gateway_message,
+        ));
     }
     // Whatever the other fields are, they must not keep the status from an app.
     let body = Json::Object(fields.into_object()).canonical().to_string();
     let fingerprint = json::fingerprint(&body);
-    Ok(Report { status, body: body.into(), fingerprint })
+    Ok(Report {
+        status,
+        body: body.into(),
+        fingerprint,
+    })
 }
 
 /// A number, or a text that is one; null stands for none.
@@ -196,7 +285,9 @@ fn is_amount(value: &Json) -> bool {
 
 fn unexpected(gateway_message: GatewayMessage, retry_after: Option<Duration>) -> Error {
     let what = match gateway_message.status {
-        Some(300..400) => "the gateway answered with a redirect, which is never followed: is gateway.url right?",
+        Some(300..400) => {
+            "the gateway answered with a redirect, which is never followed: is gateway.url right?"
+        }
         Some(403) => {
             "the answer is a 403 without a JSON object: a firewall or proxy in front of the gateway probably gave it"
         }
@@ -205,5 +296,10 @@ fn unexpected(gateway_message: GatewayMessage, retry_after: Option<Duration>) ->
         _ => "the gateway gave an answer that its guide does not know",
     };
     let retry_after = retry_after.filter(|_| gateway_message.status == Some(503));
-    Error::BadAnswer(BadAnswer { what: what.to_owned(), gateway_message, broken_off: false, retry_after })
+    Error::BadAnswer(BadAnswer {
+        what: what.to_owned(),
+        gateway_message,
+        broken_off: false,
+        retry_after,
+    })
 }

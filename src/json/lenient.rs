@@ -25,7 +25,11 @@ pub(super) fn repaired(bytes: &[u8]) -> String {
             [b'\\', ..] => {
                 let is_readable;
                 (length, is_readable) = escape(rest);
-                repaired.push_str(if is_readable { &rest[..length] } else { REPLACEMENT });
+                repaired.push_str(if is_readable {
+                    &rest[..length]
+                } else {
+                    REPLACEMENT
+                });
             }
             [control, ..] => repaired.push_str(&format!("\\u{control:04x}")),
             [] => {}
@@ -45,7 +49,9 @@ pub(super) fn decoded(bytes: &[u8]) -> Cow<'_, str> {
 /// pair are one escape.
 fn escape(text: &str) -> (usize, bool) {
     match unit(text) {
-        Some(0xd800..0xdc00) if matches!(text.get(6..).and_then(unit), Some(0xdc00..0xe000)) => (12, true),
+        Some(0xd800..0xdc00) if matches!(text.get(6..).and_then(unit), Some(0xdc00..0xe000)) => {
+            (12, true)
+        }
         Some(0xd800..0xe000) => (6, false),
         Some(_) => (6, true),
         None => (1 + text[1..].chars().next().map_or(0, char::len_utf8), true),
@@ -55,5 +61,8 @@ fn escape(text: &str) -> (usize, bool) {
 /// The UTF-16 code unit that the text begins with, if it begins with `\u` and four hexadecimal digits.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
-    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| u16::from_str_radix(digits, 16).ok())?
 }

@@ -16,13 +16,17 @@ pub(crate) struct Decimal {
 impl Decimal {
     /// Reads a number. `None` if the text is not exactly one JSON number.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (negative, unsigned) = text
+            .strip_prefix('-')
+            .map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = split(unsigned, &['e', 'E']);
         let (whole, fraction) = split(mantissa, &['.']);
         let is_well_formed = is_digits(whole)
             && (whole == "0" || !whole.starts_with('0'))
             && fraction.is_none_or(is_digits)
-            && exponent.is_none_or(|exponent| is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
+            && exponent.is_none_or(|exponent| {
+                is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
+            });
         if !is_well_formed {
             return None;
         }
@@ -30,24 +34,39 @@ impl Decimal {
         let significant = all.trim_start_matches('0');
         let digits = significant.trim_end_matches('0');
         if digits.is_empty() {
-            return Some(Self { negative: false, digits: String::new(), exponent: 0 });
+            return Some(Self {
+                negative: false,
+                digits: String::new(),
+                exponent: 0,
+            });
         }
         let place = || {
             let zeros = i64::try_from(all.len() - significant.len()).ok()?;
             let place = i64::try_from(whole.len()).ok()?.checked_sub(zeros)?;
-            exponent.map_or(Some(0), |exponent| exponent.parse::<i64>().ok())?.checked_add(place)
+            exponent
+                .map_or(Some(0), |exponent| exponent.parse::<i64>().ok())?
+                .checked_add(place)
         };
         Some(match place() {
-            Some(exponent) => Self { negative, digits: digits.to_owned(), exponent },
+            Some(exponent) => Self {
+                negative,
+                digits: digits.to_owned(),
+                exponent,
+            },
             // No amount is so large or so small: such a number equals only one that is written the same.
-            None => Self { negative, digits: unsigned.to_owned(), exponent: i64::MAX },
+            None => Self {
+                negative,
+                digits: unsigned.to_owned(),
+                exponent: i64::MAX,
+            },
         })
     }
 }
 
 /// The parts before and behind the first of these characters.
 fn split<'a>(text: &'a str, at: &[char]) -> (&'a str, Option<&'a str>) {
-    text.split_once(at).map_or((text, None), |(before, behind)| (before, Some(behind)))
+    text.split_once(at)
+        .map_or((text, None), |(before, behind)| (before, Some(behind)))
 }
 
 fn is_digits(text: &str) -> bool {
@@ -66,10 +85,27 @@ mod tests {
 
     #[test]
     fn the_same_value_is_equal_however_it_is_written() {
-        for text in ["1000", "1000.00", "1e3", "1E+3", "1e003", "0.1e4", "100000e-2", "1000.0e0"] {
+        for text in [
+            "1000",
+            "1000.00",
+            "1e3",
+            "1E+3",
+            "1e003",
+            "0.1e4",
+            "100000e-2",
+            "1000.0e0",
+        ] {
             assert!(equal("1000", text), "{text}");
         }
-        for text in ["1001", "1000.01", "-1000", "100", "1e4", "0", "1000.000000000000000000000000000001"] {
+        for text in [
+            "1001",
+            "1000.01",
+            "-1000",
+            "100",
+            "1e4",
+            "0",
+            "1000.000000000000000000000000000001",
+        ] {
             assert!(!equal("1000", text), "{text}");
         }
         assert!(equal("0", "-0.000e99999999999999999999"));
@@ -77,8 +113,12 @@ mod tests {
 
     #[test]
     fn an_exponent_without_bound_costs_nothing_and_equals_only_itself() {
-        let huge =
-            ["1e9223372036854775807", "1e99999999999999999999", "1e99999999999999999998", "1e-99999999999999999999"];
+        let huge = [
+            "1e9223372036854775807",
+            "1e99999999999999999999",
+            "1e99999999999999999998",
+            "1e-99999999999999999999",
+        ];
         for (i, a) in huge.iter().enumerate() {
             for (j, b) in huge.iter().enumerate() {
                 assert_eq!(equal(a, b), i == j, "{a} {b}");
@@ -92,8 +132,9 @@ mod tests {
     #[test]
     fn only_a_json_number_is_one() {
         for text in [
-            "", "-", "+1", " 1", "1 ", "01", "-01", "1.", ".5", "1e", "1e+", "1e1.0", "1_000", "1,000", "0x10", "NaN",
-            "Infinity", "true", "null", "١", "1.5.5", "1e5e5", "--1", "1\n",
+            "", "-", "+1", " 1", "1 ", "01", "-01", "1.", ".5", "1e", "1e+", "1e1.0", "1_000",
+            "1,000", "0x10", "NaN", "Infinity", "true", "null", "١", "1.5.5", "1e5e5", "--1",
+            "1\n",
         ] {
             assert_eq!(Decimal::parse(text), None, "{text:?}");
         }
@@ -101,14 +142,24 @@ mod tests {
 
     /// A number, and its value as a whole multiple of 10^-12.
     fn written() -> impl Strategy<Value = (String, i128)> {
-        (any::<bool>(), 0_u32..2000, 0_usize..=6, -6_i32..=6, 0_usize..3, any::<bool>()).prop_map(
-            |(negative, mantissa, point, exponent, zeros, capital)| {
+        (
+            any::<bool>(),
+            0_u32..2000,
+            0_usize..=6,
+            -6_i32..=6,
+            0_usize..3,
+            any::<bool>(),
+        )
+            .prop_map(|(negative, mantissa, point, exponent, zeros, capital)| {
                 let digits = format!("{mantissa:0width$}", width = point + 1);
                 let (whole, fraction) = digits.split_at(digits.len() - point);
                 let whole = whole.trim_start_matches('0');
                 let fraction = format!("{fraction}{}", "0".repeat(zeros));
-                let mut text =
-                    format!("{}{}", if negative { "-" } else { "" }, if whole.is_empty() { "0" } else { whole });
+                let mut text = format!(
+                    "{}{}",
+                    if negative { "-" } else { "" },
+                    if whole.is_empty() { "0" } else { whole }
+                );
                 if !fraction.is_empty() {
                     text.push_str(&format!(".{fraction}"));
                 }
@@ -118,8 +169,7 @@ mod tests {
                 let power = u32::try_from(12 + exponent - i32::try_from(point).unwrap()).unwrap();
                 let value = i128::from(mantissa) * 10_i128.pow(power);
                 (text, if negative { -value } else { value })
-            },
-        )
+            })
     }
 
     proptest! {

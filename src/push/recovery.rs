@@ -42,7 +42,13 @@ pub(super) struct Recovery {
 impl Recovery {
     /// As the app was doing when the process before this one ended.
     pub(super) fn resumed(last: LastTries) -> Self {
-        Self { taken: last.taken, failing: last.failing, back_since: None, limit: AT_ONCE, under_way: Vec::new() }
+        Self {
+            taken: last.taken,
+            failing: last.failing,
+            back_since: None,
+            limit: AT_ONCE,
+            under_way: Vec::new(),
+        }
     }
 
     /// Whether another try may begin now.
@@ -61,9 +67,17 @@ impl Recovery {
         } else {
             return Ok(());
         };
-        let ends = self.under_way.iter().filter(|began| Some(**began) >= since).map(|began| *began + holds_up_for);
+        let ends = self
+            .under_way
+            .iter()
+            .filter(|began| Some(**began) >= since)
+            .map(|began| *began + holds_up_for);
         let ends: Vec<_> = ends.filter(|end| *end > now).collect();
-        if ends.len() < limit { Ok(()) } else { Err(ends.into_iter().min()) }
+        if ends.len() < limit {
+            Ok(())
+        } else {
+            Err(ends.into_iter().min())
+        }
     }
 
     /// A try begins.
@@ -81,7 +95,10 @@ impl Recovery {
     /// The app took a message. If it is back by that: the time in which it failed. What failed then is due again.
     pub(super) fn succeeded(&mut self, now: Instant) -> Option<RangeInclusive<Instant>> {
         // That of the process before may have begun before the last success.
-        let failing = self.failing.max(self.taken).filter(|_| self.failing.is_some() && self.is_quiet(now));
+        let failing = self
+            .failing
+            .max(self.taken)
+            .filter(|_| self.failing.is_some() && self.is_quiet(now));
         match failing {
             Some(_) => (self.back_since, self.limit) = (Some(now), 1),
             None => self.limit = AT_ONCE.min(self.limit * 2),
@@ -103,7 +120,9 @@ impl Recovery {
 
     /// Nothing has succeeded for a minute.
     fn is_quiet(&self, now: Instant) -> bool {
-        self.taken.or(self.failing).is_some_and(|since| now - since >= AWAY_AFTER)
+        self.taken
+            .or(self.failing)
+            .is_some_and(|since| now - since >= AWAY_AFTER)
     }
 }
 
@@ -160,7 +179,9 @@ mod tests {
         }
 
         fn is_quiet(&self) -> bool {
-            self.last_success.or(self.first_failure).is_some_and(|since| self.now - since >= AWAY_AFTER)
+            self.last_success
+                .or(self.first_failure)
+                .is_some_and(|since| self.now - since >= AWAY_AFTER)
         }
 
         fn is_away(&self) -> bool {
@@ -180,7 +201,10 @@ mod tests {
                         assert!(!self.under_way.is_empty(), "nobody is held up by nothing");
                         match again {
                             Some(again) => {
-                                assert!(again > self.now && again <= self.now + HOLDS_UP_FOR[1], "nor for long")
+                                assert!(
+                                    again > self.now && again <= self.now + HOLDS_UP_FOR[1],
+                                    "nor for long"
+                                )
                             }
                             None => assert_eq!(self.under_way.len(), AT_ONCE),
                         }
@@ -190,10 +214,16 @@ mod tests {
                 assert!(self.under_way.len() <= AT_ONCE, "never more than 16");
                 if self.successes < 4 {
                     let counts = |began: &&Instant| {
-                        Some(**began) >= self.back_since && self.now - **began < HOLDS_UP_FOR[1] && !self.is_away()
+                        Some(**began) >= self.back_since
+                            && self.now - **began < HOLDS_UP_FOR[1]
+                            && !self.is_away()
                     };
                     let begun = self.under_way.iter().filter(counts).count();
-                    assert!(begun <= 1 << self.successes, "{begun} after {} successes", self.successes);
+                    assert!(
+                        begun <= 1 << self.successes,
+                        "{begun} after {} successes",
+                        self.successes
+                    );
                 }
             }
         }
@@ -269,23 +299,40 @@ mod tests {
     }
 
     fn begins(recovery: &mut Recovery, now: Instant) -> usize {
-        (0..).take_while(|_| recovery.may_begin(now).map(|()| recovery.begin(now)).is_ok()).count()
+        (0..)
+            .take_while(|_| {
+                recovery
+                    .may_begin(now)
+                    .map(|()| recovery.begin(now))
+                    .is_ok()
+            })
+            .count()
     }
 
     #[test]
     fn it_is_back_after_a_minute_and_not_before() {
         let (mut recovery, now) = away(60, Duration::from_secs(1));
         assert_eq!(recovery.succeeded(now - Duration::from_millis(1)), None);
-        assert_eq!(recovery.succeeded(now + AWAY_AFTER), None, "nothing has failed since");
+        assert_eq!(
+            recovery.succeeded(now + AWAY_AFTER),
+            None,
+            "nothing has failed since"
+        );
         let (mut recovery, now) = away(60, Duration::from_secs(1));
-        assert_eq!(recovery.succeeded(now), Some(now - Duration::from_secs(60)..=now));
+        assert_eq!(
+            recovery.succeeded(now),
+            Some(now - Duration::from_secs(60)..=now)
+        );
         // The next minute is counted from that success.
         recovery.failed(now, now);
         let almost = now + AWAY_AFTER - Duration::from_millis(1);
         assert_eq!(recovery.succeeded(almost), None);
         let late = almost + Duration::from_secs(50);
         recovery.failed(late, late);
-        assert_eq!(recovery.succeeded(almost + AWAY_AFTER), Some(late..=almost + AWAY_AFTER));
+        assert_eq!(
+            recovery.succeeded(almost + AWAY_AFTER),
+            Some(late..=almost + AWAY_AFTER)
+        );
     }
 
     #[test]
@@ -293,7 +340,11 @@ mod tests {
         let (mut recovery, mut now) = away(61, Duration::from_secs(1));
         for count in 1..=AT_ONCE {
             assert_eq!(begins(&mut recovery, now), 1);
-            let next = if count < AT_ONCE { Some(now + HOLDS_UP_FOR[0]) } else { None };
+            let next = if count < AT_ONCE {
+                Some(now + HOLDS_UP_FOR[0])
+            } else {
+                None
+            };
             assert_eq!(recovery.may_begin(now), Err(next));
             now += HOLDS_UP_FOR[0];
         }
@@ -340,7 +391,10 @@ mod tests {
         assert!(recovery.failed(now, back), "of before");
         assert_eq!(recovery.limit, 1);
         recovery.succeeded(back);
-        assert!(recovery.failed(now, back) && recovery.limit == 2, "it begins nothing anew");
+        assert!(
+            recovery.failed(now, back) && recovery.limit == 2,
+            "it begins nothing anew"
+        );
         assert!(!recovery.failed(back, back) && recovery.limit == 1);
     }
 
@@ -349,8 +403,16 @@ mod tests {
         let now = clock::now();
         let ago = |seconds| now - Duration::from_secs(seconds);
         let back = |taken, failing| Recovery::resumed(LastTries { taken, failing }).succeeded(now);
-        assert_eq!(back(Some(ago(100)), Some(ago(500))), Some(ago(100)..=now), "since the last success");
-        assert_eq!(back(None, Some(ago(500))), Some(ago(500)..=now), "since the oldest that fails was made");
+        assert_eq!(
+            back(Some(ago(100)), Some(ago(500))),
+            Some(ago(100)..=now),
+            "since the last success"
+        );
+        assert_eq!(
+            back(None, Some(ago(500))),
+            Some(ago(500)..=now),
+            "since the oldest that fails was made"
+        );
         assert_eq!(back(Some(ago(100)), None), None, "nothing has failed since");
         assert_eq!(back(Some(ago(50)), Some(ago(500))), None);
         assert_eq!(back(None, None), None);

@@ -22,7 +22,11 @@ impl Calls {
     /// One has come.
     pub(super) fn add(&mut self) {
         let now = clock::now();
-        while self.recent.front().is_some_and(|came| now - *came >= WINDOW) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|came| now - *came >= WINDOW)
+        {
             self.recent.pop_front();
         }
         self.recent.push_back(now);

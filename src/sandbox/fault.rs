@@ -57,25 +57,87 @@ use Operation::{Start, Watch};
 
 /// The kinds that are one word, the calls that know them, and what a caller then sees.
 pub(super) const WORDS: [(&str, Kind, &[Operation], &str); 13] = [
-    ("reset", Kind::Reset, &[Start, Watch], "the connection is cut without an answer"),
-    ("truncate", Kind::Truncate, &[Start, Watch], "half of the answer, then the connection is cut"),
-    ("hang", Kind::Hang, &[Start, Watch], "no answer, for ten minutes"),
-    ("redirect", Kind::Redirect, &[Start, Watch], "a redirect to somewhere else"),
-    ("echo-secret", Kind::EchoSecret, &[Start, Watch], "the merchant secret stands in the answer"),
+    (
+        "reset",
+        Kind::Reset,
+        &[Start, Watch],
+        "the connection is cut without an answer",
+    ),
+    (
+        "truncate",
+        Kind::Truncate,
+        &[Start, Watch],
+        "half of the answer, then the connection is cut",
+    ),
+    (
+        "hang",
+        Kind::Hang,
+        &[Start, Watch],
+        "no answer, for ten minutes",
+    ),
+    (
+        "redirect",
+        Kind::Redirect,
+        &[Start, Watch],
+        "a redirect to somewhere else",
+    ),
+    (
+        "echo-secret",
+        Kind::EchoSecret,
+        &[Start, Watch],
+        "the merchant secret stands in the answer",
+    ),
     ("huge", Kind::Huge, &[Start, Watch], "an answer of 1 MiB"),
-    ("not-json", Kind::NotJson, &[Start, Watch], "an HTML page, with status 200"),
-    ("encoded", Kind::Encoded, &[Start, Watch], "a compressed answer that nobody asked for"),
-    ("missing-field", Kind::MissingField, &[Start, Watch], "an answer without its watch_code or status"),
-    ("bad-code", Kind::BadCode, &[Start], "codes with a slash in them"),
-    ("reopen", Kind::Reopen, &[Watch], "a completed payment is told as created again"),
-    ("unknown-status", Kind::UnknownStatus, &[Watch], "a status that the guide does not have"),
-    ("wrong-amount", Kind::WrongAmount, &[Watch], "another amount than that of the start"),
+    (
+        "not-json",
+        Kind::NotJson,
+        &[Start, Watch],
+        "an HTML page, with status 200",
+    ),
+    (
+        "encoded",
+        Kind::Encoded,
+        &[Start, Watch],
+        "a compressed answer that nobody asked for",
+    ),
+    (
+        "missing-field",
+        Kind::MissingField,
+        &[Start, Watch],
+        "an answer without its watch_code or status",
+    ),
+    (
+        "bad-code",
+        Kind::BadCode,
+        &[Start],
+        "codes with a slash in them",
+    ),
+    (
+        "reopen",
+        Kind::Reopen,
+        &[Watch],
+        "a completed payment is told as created again",
+    ),
+    (
+        "unknown-status",
+        Kind::UnknownStatus,
+        &[Watch],
+        "a status that the guide does not have",
+    ),
+    (
+        "wrong-amount",
+        Kind::WrongAmount,
+        &[Watch],
+        "another amount than that of the start",
+    ),
 ];
 
 impl Fault {
     /// The first fault that hits this call. One whose count is used up leaves the list.
     pub(super) fn fire(faults: &mut Vec<Fault>, operation: Operation) -> Option<Fault> {
-        let hit = faults.iter().position(|fault| fault.operation == operation && random::fraction() < fault.rate)?;
+        let hit = faults
+            .iter()
+            .position(|fault| fault.operation == operation && random::fraction() < fault.rate)?;
         match &mut faults[hit].count {
             Some(1) => Some(faults.remove(hit)),
             Some(left) => {
@@ -89,7 +151,10 @@ impl Fault {
     /// Whether the call takes effect, though its answer is spoilt. The others stand for something in front of
     /// the gateway that answers in its place.
     pub(super) fn takes_effect(&self) -> bool {
-        !matches!(self.kind, Some(Kind::Status { .. } | Kind::Redirect | Kind::NotJson))
+        !matches!(
+            self.kind,
+            Some(Kind::Status { .. } | Kind::Redirect | Kind::NotJson)
+        )
     }
 }
 
@@ -103,11 +168,17 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let Some((operation, items)) = text.split_once(':') else {
-            return Err(FaultError(format!("`{text}` has no operation: write start:{text} or watch:{text}")));
+            return Err(FaultError(format!(
+                "`{text}` has no operation: write start:{text} or watch:{text}"
+            )));
         };
         let operation = operation.trim().parse()?;
         let mut draft = Draft::default();
-        for item in items.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        for item in items
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
             draft.add(operation, item)?;
         }
         draft.finish(operation)
@@ -129,24 +200,46 @@ impl Draft {
         match item.split_once('=') {
             Some(("status", value)) => {
                 let code = number(item, value, 200..=599, "a status is 200 to 599")?;
-                self.set_kind(item, Kind::Status { code, retry_after: None })
+                self.set_kind(
+                    item,
+                    Kind::Status {
+                        code,
+                        retry_after: None,
+                    },
+                )
             }
             Some(("retry-after", value)) => {
                 let seconds = number(item, value, 0..=u64::MAX, "retry-after is whole seconds")?;
                 set("retry-after", &mut self.retry_after, seconds)
             }
             Some(("delay", value)) => {
-                let delay = clock::parse_duration(value).map_err(|expected| bad(item, &expected))?;
+                let delay =
+                    clock::parse_duration(value).map_err(|expected| bad(item, &expected))?;
                 set("delay", &mut self.delay, delay)
             }
-            Some(("rate", value)) => set("rate", &mut self.rate, number(item, value, 0.0..=1.0, "a rate is 0 to 1")?),
+            Some(("rate", value)) => set(
+                "rate",
+                &mut self.rate,
+                number(item, value, 0.0..=1.0, "a rate is 0 to 1")?,
+            ),
             Some(("count", value)) => {
-                let count = number(item, value, 1..=u64::MAX, "a count is a whole number from 1")?;
+                let count = number(
+                    item,
+                    value,
+                    1..=u64::MAX,
+                    "a count is a whole number from 1",
+                )?;
                 set("count", &mut self.count, count)
             }
-            _ => match WORDS.iter().find(|(word, _, by, _)| *word == item && by.contains(&operation)) {
+            _ => match WORDS
+                .iter()
+                .find(|(word, _, by, _)| *word == item && by.contains(&operation))
+            {
                 Some((_, kind, ..)) => self.set_kind(item, *kind),
-                None => Err(FaultError(format!("{operation} knows no fault `{item}`: it knows {}", known(operation)))),
+                None => Err(FaultError(format!(
+                    "{operation} knows no fault `{item}`: it knows {}",
+                    known(operation)
+                ))),
             },
         }
     }
@@ -154,19 +247,26 @@ impl Draft {
     fn set_kind(&mut self, item: &str, kind: Kind) -> Result<(), FaultError> {
         match self.kind.replace((item.to_owned(), kind)) {
             None => Ok(()),
-            Some((first, _)) => {
-                Err(FaultError(format!("`{first}` and `{item}` are two kinds: a fault has one, so write two faults")))
-            }
+            Some((first, _)) => Err(FaultError(format!(
+                "`{first}` and `{item}` are two kinds: a fault has one, so write two faults"
+            ))),
         }
     }
 
     fn finish(self, operation: Operation) -> Result<Fault, FaultError> {
         let kind = match (self.kind.map(|(_, kind)| kind), self.retry_after) {
-            (Some(Kind::Status { code: code @ (429 | 503), .. }), retry_after) => {
-                Some(Kind::Status { code, retry_after })
-            }
+            (
+                Some(Kind::Status {
+                    code: code @ (429 | 503),
+                    ..
+                }),
+                retry_after,
+            ) => Some(Kind::Status { code, retry_after }),
             (_, Some(seconds)) => {
-                return Err(bad(&format!("retry-after={seconds}"), "it goes with status=429 or status=503"));
+                return Err(bad(
+                    &format!("retry-after={seconds}"),
+                    "it goes with status=429 or status=503",
+                ));
             }
             (None, None) if self.delay.is_none() => {
                 return Err(FaultError(format!(
@@ -176,7 +276,13 @@ impl Draft {
             }
             (kind, None) => kind,
         };
-        Ok(Fault { operation, kind, delay: self.delay, rate: self.rate.unwrap_or(1.0), count: self.count })
+        Ok(Fault {
+            operation,
+            kind,
+            delay: self.delay,
+            rate: self.rate.unwrap_or(1.0),
+            count: self.count,
+        })
     }
 }
 
@@ -193,7 +299,11 @@ fn number<T: FromStr + PartialOrd>(
     within: std::ops::RangeInclusive<T>,
     expected: &str,
 ) -> Result<T, FaultError> {
-    value.parse().ok().filter(|number| within.contains(number)).ok_or_else(|| bad(item, expected))
+    value
+        .parse()
+        .ok()
+        .filter(|number| within.contains(number))
+        .ok_or_else(|| bad(item, expected))
 }
 
 fn bad(item: &str, expected: &str) -> FaultError {
@@ -201,9 +311,15 @@ fn bad(item: &str, expected: &str) -> FaultError {
 }
 
 fn known(operation: Operation) -> String {
-    let words = WORDS.iter().filter(|(_, _, by, _)| by.contains(&operation)).map(|(word, ..)| *word);
+    let words = WORDS
+        .iter()
+        .filter(|(_, _, by, _)| by.contains(&operation))
+        .map(|(word, ..)| *word);
     let words: Vec<_> = std::iter::once("status=N").chain(words).collect();
-    format!("{}; with delay=D, rate=F, count=N, and retry-after=N beside status=429 or 503", words.join(", "))
+    format!(
+        "{}; with delay=D, rate=F, count=N, and retry-after=N beside status=429 or 503",
+        words.join(", ")
+    )
 }
 
 impl FromStr for Operation {
@@ -213,7 +329,9 @@ impl FromStr for Operation {
         match text {
             "start" => Ok(Start),
             "watch" => Ok(Watch),
-            other => Err(FaultError(format!("`{other}` is no operation: it is start or watch"))),
+            other => Err(FaultError(format!(
+                "`{other}` is no operation: it is start or watch"
+            ))),
         }
     }
 }
@@ -239,16 +357,32 @@ impl fmt::Display for Fault {
             (self.rate < 1.0).then(|| format!("rate={}", self.rate)),
             self.count.map(|count| format!("count={count}")),
         ];
-        write!(f, "{}:{}", self.operation, items.into_iter().flatten().collect::<Vec<_>>().join(","))
+        write!(
+            f,
+            "{}:{}",
+            self.operation,
+            items.into_iter().flatten().collect::<Vec<_>>().join(",")
+        )
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Status { code, retry_after: None } => write!(f, "status={code}"),
-            Kind::Status { code, retry_after: Some(seconds) } => write!(f, "status={code},retry-after={seconds}"),
-            word => f.write_str(WORDS.iter().find(|(_, kind, ..)| kind == word).map_or("", |(text, ..)| text)),
+            Kind::Status {
+                code,
+                retry_after: None,
+            } => write!(f, "status={code}"),
+            Kind::Status {
+                code,
+                retry_after: Some(seconds),
+            } => write!(f, "status={code},retry-after={seconds}"),
+            word => f.write_str(
+                WORDS
+                    .iter()
+                    .find(|(_, kind, ..)| kind == word)
+                    .map_or("", |(text, ..)| text),
+            ),
         }
     }
 }
@@ -265,10 +399,17 @@ mod tests {
             "watch:delay=3s".to_owned(),
         ];
         for (word, _, operations, _) in WORDS {
-            texts.extend(operations.iter().map(|operation| format!("{operation}:{word},count=1")));
+            texts.extend(
+                operations
+                    .iter()
+                    .map(|operation| format!("{operation}:{word},count=1")),
+            );
         }
         for text in texts {
-            assert_eq!(text.parse::<Fault>().map(|fault| fault.to_string()), Ok(text));
+            assert_eq!(
+                text.parse::<Fault>().map(|fault| fault.to_string()),
+                Ok(text)
+            );
         }
     }
 
@@ -290,14 +431,21 @@ mod tests {
             ("start:reset,count=1,count=2", "set twice"),
             ("start:delay=soon", "delay=soon"),
         ] {
-            let told = text.parse::<Fault>().map_or_else(|error| error.to_string(), |fault| fault.to_string());
+            let told = text
+                .parse::<Fault>()
+                .map_or_else(|error| error.to_string(), |fault| fault.to_string());
             assert!(told.contains(why), "{text}: {told}");
         }
     }
 
     #[test]
     fn the_first_fault_that_fires_wins_and_a_used_up_one_leaves() {
-        let texts = ["watch:hang", "start:reset,rate=0", "start:huge,count=1", "start:truncate"];
+        let texts = [
+            "watch:hang",
+            "start:reset,rate=0",
+            "start:huge,count=1",
+            "start:truncate",
+        ];
         let mut faults: Vec<Fault> = texts.iter().flat_map(|text| text.parse()).collect();
         let kinds = [(); 2].map(|()| Fault::fire(&mut faults, Start).and_then(|fault| fault.kind));
         assert_eq!(kinds, [Some(Kind::Huge), Some(Kind::Truncate)]);

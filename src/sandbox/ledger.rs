@@ -46,7 +46,8 @@ impl Ledger {
         let payment = Payment::new(amount, self.auto_complete);
         let number = self.first + self.payments.len();
         self.by_code.insert(payment.code.clone(), number);
-        self.by_watch_code.insert(payment.watch_code.clone(), number);
+        self.by_watch_code
+            .insert(payment.watch_code.clone(), number);
         self.payments.push_back(payment.clone());
         payment
     }
@@ -56,12 +57,15 @@ impl Ledger {
     }
 
     pub(super) fn by_watch_code(&self, watch_code: &str) -> Option<&Payment> {
-        self.payments.get(self.by_watch_code.get(watch_code)? - self.first)
+        self.payments
+            .get(self.by_watch_code.get(watch_code)? - self.first)
     }
 
     /// Paying twice is paying once: the first time stands.
     pub(super) fn complete(&mut self, code: &str) -> Option<&Payment> {
-        let payment = self.payments.get_mut(self.by_code.get(code)? - self.first)?;
+        let payment = self
+            .payments
+            .get_mut(self.by_code.get(code)? - self.first)?;
         payment.paid_at = payment.completed_at().or_else(|| Some(clock::wall()));
         Some(payment)
     }
@@ -92,18 +96,30 @@ impl Payment {
             amount,
             created_at,
             paid_at: None,
-            due: auto_complete
-                .and_then(|after| Some((clock::now().checked_add(after)?, created_at.checked_add(after).ok()?))),
+            due: auto_complete.and_then(|after| {
+                Some((
+                    clock::now().checked_add(after)?,
+                    created_at.checked_add(after).ok()?,
+                ))
+            }),
         }
     }
 
     pub(super) fn completed_at(&self) -> Option<Timestamp> {
-        let due = || self.due.filter(|(at, _)| *at <= clock::now()).map(|(_, told)| told);
+        let due = || {
+            self.due
+                .filter(|(at, _)| *at <= clock::now())
+                .map(|(_, told)| told)
+        };
         self.paid_at.or_else(due)
     }
 
     pub(super) fn status(&self) -> &'static str {
-        if self.completed_at().is_some() { "completed" } else { "created" }
+        if self.completed_at().is_some() {
+            "completed"
+        } else {
+            "created"
+        }
     }
 }
 
@@ -115,7 +131,8 @@ impl Amount {
     /// None for what is not above zero, or too long to be a sum. `number` is the text of a JSON number.
     pub(super) fn parse(number: &str) -> Option<Self> {
         let mantissa = number.split(['e', 'E']).next().unwrap_or(number);
-        let positive = !number.starts_with('-') && mantissa.contains(|digit| matches!(digit, '1'..='9'));
+        let positive =
+            !number.starts_with('-') && mantissa.contains(|digit| matches!(digit, '1'..='9'));
         (positive && number.len() <= MAX_AMOUNT_DIGITS).then(|| Amount(number.to_owned()))
     }
 

@@ -16,8 +16,7 @@ pub(super) use faults::{bad_fault, faults};
 /// How many payments the portal shows.
 const PORTAL_ROWS: usize = 100;
 
-const FAULTY: &str =
-    r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See what is set</a></p>"#;
+const FAULTY: &str = r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See what is set</a></p>"#;
 
 /// A form may lead anywhere on the web: browsers hold this against every redirect that follows a post, the merchant's
 /// own ones too.
@@ -35,7 +34,10 @@ pub(super) fn pay(payment: &Payment, merchant: &str, back: &WayBack) -> Response
 fn open(payment: &Payment, merchant: &str, back: &WayBack) -> String {
     let (field, note) = match back {
         WayBack::To(Redirect { url, host, .. }) => (
-            format!(r#"<input type="hidden" name="redirect" value="{}">"#, text(url)),
+            format!(
+                r#"<input type="hidden" name="redirect" value="{}">"#,
+                text(url)
+            ),
             format!(
                 r#"<p class="quiet">You then return to <b>{}</b>.</p>
                 <p class="quiet"><a href="{}" rel="noreferrer">Go back without paying</a></p>"#,
@@ -59,7 +61,11 @@ fn open(payment: &Payment, merchant: &str, back: &WayBack) -> String {
 fn paid(payment: &Payment, merchant: &str, paid_at: Timestamp, back: &WayBack) -> String {
     let onward = match back {
         WayBack::To(Redirect { url, host, .. }) => {
-            format!(r#"<a class="button" href="{}" rel="noreferrer">Continue to {}</a>"#, text(url), text(host))
+            format!(
+                r#"<a class="button" href="{}" rel="noreferrer">Continue to {}</a>"#,
+                text(url),
+                text(host)
+            )
         }
         WayBack::None => r#"<p class="quiet">You can close this page.</p>"#.to_owned(),
         WayBack::Refused => refused_way_back(),
@@ -94,7 +100,11 @@ pub(super) fn portal<'a>(
     };
     let rows: String = payments.take(PORTAL_ROWS).map(row).collect();
     let main = if all == 0 {
-        format!(include_str!("pages/empty.html"), merchant = text(merchant), note = note)
+        format!(
+            include_str!("pages/empty.html"),
+            merchant = text(merchant),
+            note = note
+        )
     } else {
         let more = match all.saturating_sub(PORTAL_ROWS) {
             0 => String::new(),
@@ -109,14 +119,24 @@ pub(super) fn portal<'a>(
             more = more
         )
     };
-    with(page("Payments", &main), header::REFRESH, HeaderValue::from_static("5"))
+    with(
+        page("Payments", &main),
+        header::REFRESH,
+        HeaderValue::from_static("5"),
+    )
 }
 
 fn row(payment: &Payment) -> String {
     let (status, code) = (payment.status(), text(&payment.code));
     let (completed, link) = match payment.completed_at() {
-        Some(paid_at) => (format!(r#"<span class="when">completed {}</span>"#, time(paid_at)), String::new()),
-        None => (String::new(), format!(r#"<a class="last" href="/pay/{code}">Open pay page</a>"#)),
+        Some(paid_at) => (
+            format!(r#"<span class="when">completed {}</span>"#, time(paid_at)),
+            String::new(),
+        ),
+        None => (
+            String::new(),
+            format!(r#"<a class="last" href="/pay/{code}">Open pay page</a>"#),
+        ),
     };
     format!(
         r#"<li><span class="sum">{amount}</span> <span class="badge {status}">{status}</span>
@@ -128,7 +148,10 @@ fn row(payment: &Payment) -> String {
 
 /// The guide in short, with the secret: the one page that shows it.
 pub(super) fn dev_api(secret: &str, host: &str) -> Response<Body> {
-    let start = format!(r#"{{"merchant_secret": {}, "amount": 1000}}"#, quoted(secret));
+    let start = format!(
+        r#"{{"merchant_secret": {}, "amount": 1000}}"#,
+        quoted(secret)
+    );
     let main = format!(
         include_str!("pages/dev_api.html"),
         secret = text(secret),
@@ -150,11 +173,18 @@ pub(super) fn unknown_payment() -> Response<Body> {
 }
 
 pub(super) fn nothing_here() -> Response<Body> {
-    missing("Nothing here", "This is a practice gateway. Its API page tells what it can do.")
+    missing(
+        "Nothing here",
+        "This is a practice gateway. Its API page tells what it can do.",
+    )
 }
 
 fn missing(title: &str, what: &str) -> Response<Body> {
-    let main = format!(include_str!("pages/missing.html"), title = text(title), what = text(what));
+    let main = format!(
+        include_str!("pages/missing.html"),
+        title = text(title),
+        what = text(what)
+    );
     let mut page = page(title, &main);
     *page.status_mut() = StatusCode::NOT_FOUND;
     page
@@ -168,14 +198,24 @@ fn page(title: &str, main: &str) -> Response<Body> {
         main = main
     );
     let page = response(StatusCode::OK, "text/html; charset=utf-8", html);
-    let page = with(page, header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    with(page, header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
+    let page = with(
+        page,
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    );
+    with(
+        page,
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    )
 }
 
 /// Digits in threes by style alone, so that what is copied or read aloud is the number itself.
 fn amount(amount: &Amount) -> String {
     let number = amount.as_str();
-    let end = number.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(number.len());
+    let end = number
+        .find(|digit: char| !digit.is_ascii_digit())
+        .unwrap_or(number.len());
     let (whole, rest) = number.split_at(end);
     let mut grouped = String::new();
     for (place, digit) in whole.char_indices() {
@@ -184,7 +224,11 @@ fn amount(amount: &Amount) -> String {
         }
         grouped.push(digit);
     }
-    format!(r#"<data value="{number}">{grouped}{rest}</data>"#, number = text(number), rest = text(rest))
+    format!(
+        r#"<data value="{number}">{grouped}{rest}</data>"#,
+        number = text(number),
+        rest = text(rest)
+    )
 }
 
 fn time(time: Timestamp) -> String {

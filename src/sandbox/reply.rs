@@ -26,11 +26,18 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn ok() -> Self {
-        Reply { status: StatusCode::OK, fields: Vec::new() }
+        Reply {
+            status: StatusCode::OK,
+            fields: Vec::new(),
+        }
     }
 
     pub(super) fn message(status: StatusCode, message: &str) -> Self {
-        Reply { status, fields: Vec::new() }.text("message", message)
+        Reply {
+            status,
+            fields: Vec::new(),
+        }
+        .text("message", message)
     }
 
     pub(super) fn started(payment: &Payment) -> Self {
@@ -46,7 +53,12 @@ impl Reply {
             .json("amount", payment.amount.as_str())
             .text("merchant", merchant)
             .text("created_at", &told(payment.created_at))
-            .json("completed_at", payment.completed_at().map_or("null".to_owned(), |time| quoted(&told(time))))
+            .json(
+                "completed_at",
+                payment
+                    .completed_at()
+                    .map_or("null".to_owned(), |time| quoted(&told(time))),
+            )
     }
 
     pub(super) fn text(self, name: &'static str, value: &str) -> Self {
@@ -63,7 +75,11 @@ impl Reply {
     }
 
     fn body(&self) -> String {
-        let fields: Vec<_> = self.fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let fields: Vec<_> = self
+            .fields
+            .iter()
+            .map(|(name, value)| format!("\"{name}\":{value}"))
+            .collect();
         format!("{{{}}}", fields.join(","))
     }
 
@@ -83,7 +99,11 @@ impl Reply {
 
 impl Reply {
     /// The answer as this kind of fault leaves it. `echo` is the field that reveals too much, where one does.
-    pub(super) async fn spoilt(self, kind: Kind, echo: (&'static str, String)) -> Result<Response<Body>, Reset> {
+    pub(super) async fn spoilt(
+        self,
+        kind: Kind,
+        echo: (&'static str, String),
+    ) -> Result<Response<Body>, Reset> {
         let reply = match kind {
             Kind::Reset => return Err(Reset),
             // Longer than any caller waits, but not for ever: who hung up is not noticed before something is written.
@@ -95,12 +115,26 @@ impl Reply {
             Kind::Truncate => return Ok(truncated(self.status, &self.body())),
             Kind::Redirect => {
                 let moved = Reply::message(StatusCode::TEMPORARY_REDIRECT, "Moved").into_response();
-                return Ok(with(moved, header::LOCATION, HeaderValue::from_static("http://127.0.0.1:9/")));
+                return Ok(with(
+                    moved,
+                    header::LOCATION,
+                    HeaderValue::from_static("http://127.0.0.1:9/"),
+                ));
             }
-            Kind::NotJson => return Ok(response(StatusCode::OK, "text/html", "<!doctype html><h1>Be right back</h1>")),
+            Kind::NotJson => {
+                return Ok(response(
+                    StatusCode::OK,
+                    "text/html",
+                    "<!doctype html><h1>Be right back</h1>",
+                ));
+            }
             Kind::Encoded => {
                 let encoded = response(self.status, "application/json", GZIPPED);
-                return Ok(with(encoded, header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+                return Ok(with(
+                    encoded,
+                    header::CONTENT_ENCODING,
+                    HeaderValue::from_static("gzip"),
+                ));
             }
             Kind::EchoSecret => self.text(echo.0, &echo.1),
             Kind::Huge => {
@@ -108,8 +142,12 @@ impl Reply {
                 self.text("padding", &"x".repeat(HUGE_BYTES.saturating_sub(bare)))
             }
             Kind::MissingField => self.without(&["watch_code", "status"]),
-            Kind::BadCode => self.set("code", |_| quoted("pay/ment 1")).set("watch_code", |_| quoted("wat/ch 1")),
-            Kind::Reopen => self.set("status", |_| quoted("created")).set("completed_at", |_| "null".to_owned()),
+            Kind::BadCode => self
+                .set("code", |_| quoted("pay/ment 1"))
+                .set("watch_code", |_| quoted("wat/ch 1")),
+            Kind::Reopen => self
+                .set("status", |_| quoted("created"))
+                .set("completed_at", |_| "null".to_owned()),
             Kind::UnknownStatus => self.set("status", |_| quoted("on_hold")),
             Kind::WrongAmount => self.set("amount", one_more),
         };
@@ -134,16 +172,25 @@ fn truncated(status: StatusCode, body: &str) -> Response<Body> {
         Some(Err::<HeaderMap, BoxError>("cut off by a fault".into()))
     };
     let half = Bytes::copy_from_slice(&body.as_bytes()[..body.len() / 2]);
-    let half = Full::new(half).map_err(|never| match never {}).with_trailers(fails).map_frame(|frame| frame);
+    let half = Full::new(half)
+        .map_err(|never| match never {})
+        .with_trailers(fails)
+        .map_frame(|frame| frame);
     let cut = response(status, "application/json", "").map(|_| half.boxed_unsync());
     with(cut, header::CONTENT_LENGTH, HeaderValue::from(body.len()))
 }
 
 /// The number plus one. Where that is not easily said (forty digits), another number.
 fn one_more(number: &str) -> String {
-    let end = number.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(number.len());
+    let end = number
+        .find(|digit: char| !digit.is_ascii_digit())
+        .unwrap_or(number.len());
     let (whole, rest) = number.split_at(end);
-    let more = whole.parse::<u128>().ok().and_then(|whole| whole.checked_add(1)).unwrap_or(1);
+    let more = whole
+        .parse::<u128>()
+        .ok()
+        .and_then(|whole| whole.checked_add(1))
+        .unwrap_or(1);
     format!("{more}{rest}")
 }
 
@@ -151,7 +198,11 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-pub(super) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(super) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
     for (name, value) in [
@@ -159,12 +210,18 @@ pub(super) fn response(status: StatusCode, content_type: &'static str, body: imp
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }
 
-pub(super) fn with(mut response: Response<Body>, name: HeaderName, value: HeaderValue) -> Response<Body> {
+pub(super) fn with(
+    mut response: Response<Body>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response<Body> {
     response.headers_mut().insert(name, value);
     response
 }

@@ -21,10 +21,14 @@ where
 {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Reply::message(StatusCode::PAYLOAD_TOO_LARGE, "The body is longer than 64 KiB"))
-        }
-        Err(_) => Err(Reply::message(StatusCode::BAD_REQUEST, "The body ended early")),
+        Err(error) if error.is::<LengthLimitError>() => Err(Reply::message(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body is longer than 64 KiB",
+        )),
+        Err(_) => Err(Reply::message(
+            StatusCode::BAD_REQUEST,
+            "The body ended early",
+        )),
     }
 }
 
@@ -39,16 +43,28 @@ pub(super) fn start(body: &[u8], secret: &str) -> Result<Amount, Reply> {
 
     let bad = |message| Reply::message(StatusCode::BAD_REQUEST, message);
     let start: Start = object(body).ok_or_else(|| bad("The body must be one JSON object"))?;
-    let given = start.merchant_secret.and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let given = start
+        .merchant_secret
+        .and_then(|value| serde_json::from_str::<String>(value.get()).ok());
     let given = given.ok_or_else(|| bad("merchant_secret is missing or not a string"))?;
-    let is_number = |value: &RawValue| value.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let is_number = |value: &RawValue| {
+        value
+            .get()
+            .starts_with(|first: char| first == '-' || first.is_ascii_digit())
+    };
     let amount = start.amount.filter(|value| is_number(value));
     let amount = amount.ok_or_else(|| bad("amount is missing or not a number"))?;
     if given != secret {
-        return Err(Reply::message(StatusCode::UNAUTHORIZED, "Invalid merchant secret"));
+        return Err(Reply::message(
+            StatusCode::UNAUTHORIZED,
+            "Invalid merchant secret",
+        ));
     }
     Amount::parse(amount.get()).ok_or_else(|| {
-        Reply::message(StatusCode::UNPROCESSABLE_ENTITY, "amount must be above zero, and no longer than 128 characters")
+        Reply::message(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "amount must be above zero, and no longer than 128 characters",
+        )
     })
 }
 
@@ -59,8 +75,10 @@ pub(super) fn faults(body: &[u8]) -> Result<Vec<Fault>, Reply> {
         faults: Vec<String>,
     }
 
-    let bad = |problem: &str| Reply::message(StatusCode::BAD_REQUEST, &format!("{problem}. {GRAMMAR}"));
-    let Faults { faults } = object(body).ok_or_else(|| bad(r#"The body must be {"faults":["OP:ITEM", …]}"#))?;
+    let bad =
+        |problem: &str| Reply::message(StatusCode::BAD_REQUEST, &format!("{problem}. {GRAMMAR}"));
+    let Faults { faults } =
+        object(body).ok_or_else(|| bad(r#"The body must be {"faults":["OP:ITEM", …]}"#))?;
     let (mut good, mut problems) = (Vec::new(), Vec::new());
     for text in faults {
         match text.parse::<Fault>() {
@@ -68,7 +86,11 @@ pub(super) fn faults(body: &[u8]) -> Result<Vec<Fault>, Reply> {
             Err(error) => problems.push(error.to_string()),
         }
     }
-    if problems.is_empty() { Ok(good) } else { Err(bad(&problems.join(". "))) }
+    if problems.is_empty() {
+        Ok(good)
+    } else {
+        Err(bad(&problems.join(". ")))
+    }
 }
 
 /// What a person wants changed, on the page of faults.
@@ -91,7 +113,9 @@ pub(super) fn change(form: &[u8]) -> Option<Change> {
 /// serde would also take an array for a struct.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    is_object.then(|| serde_json::from_slice(body).ok()).flatten()
+    is_object
+        .then(|| serde_json::from_slice(body).ok())
+        .flatten()
 }
 
 /// Where a payer came from, and goes back to.
@@ -116,7 +140,9 @@ impl WayBack {
     pub(super) fn find(form: &[u8]) -> Self {
         let given = form_urlencoded::parse(form).find(|(name, _)| name == "redirect");
         match given {
-            Some((_, text)) if !text.is_empty() => Redirect::parse(&text).map_or(WayBack::Refused, WayBack::To),
+            Some((_, text)) if !text.is_empty() => {
+                Redirect::parse(&text).map_or(WayBack::Refused, WayBack::To)
+            }
             _ => WayBack::None,
         }
     }
@@ -131,12 +157,23 @@ impl Redirect {
             return None;
         }
         let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-        let url = if plain { text.to_owned() } else { parsed.to_string() };
-        Some(Redirect { location: HeaderValue::from_str(&url).ok()?, host: host(&parsed)?, url })
+        let url = if plain {
+            text.to_owned()
+        } else {
+            parsed.to_string()
+        };
+        Some(Redirect {
+            location: HeaderValue::from_str(&url).ok()?,
+            host: host(&parsed)?,
+            url,
+        })
     }
 }
 
 fn host(url: &Url) -> Option<String> {
     let host = url.host_str()?;
-    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    Some(
+        url.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+    )
 }

@@ -25,8 +25,11 @@ impl FromStr for Address {
                 "{text:?} is no address of TCP, and only listen.address takes others: write \"localhost:8701\", \"127.0.0.1:8701\" or \":8701\""
             ));
         }
-        let no_address =
-            || format!("{text:?} is not an address: write \"localhost:8700\", \"127.0.0.1:8700\" or \":8700\"");
+        let no_address = || {
+            format!(
+                "{text:?} is not an address: write \"localhost:8700\", \"127.0.0.1:8700\" or \":8700\""
+            )
+        };
         if let Ok(one) = text.parse() {
             return Ok(Self::One(one));
         }
@@ -64,7 +67,9 @@ impl Address {
     pub(crate) fn reachable(self) -> String {
         match self {
             Self::Localhost(port) | Self::Everywhere(port) => format!("localhost:{port}"),
-            Self::One(address) if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+            Self::One(address) if address.ip().is_unspecified() => {
+                format!("localhost:{}", address.port())
+            }
             Self::One(address) => address.to_string(),
         }
     }
@@ -89,8 +94,16 @@ impl Address {
     /// Opens the sockets. A family that this machine does not have is left out; port 0 takes one free port for all.
     pub(crate) fn bind(self) -> io::Result<Vec<TcpListener>> {
         let (first, second, port): (IpAddr, Option<IpAddr>, u16) = match self {
-            Self::Localhost(port) => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into()), port),
-            Self::Everywhere(port) => (Ipv4Addr::UNSPECIFIED.into(), Some(Ipv6Addr::UNSPECIFIED.into()), port),
+            Self::Localhost(port) => (
+                Ipv4Addr::LOCALHOST.into(),
+                Some(Ipv6Addr::LOCALHOST.into()),
+                port,
+            ),
+            Self::Everywhere(port) => (
+                Ipv4Addr::UNSPECIFIED.into(),
+                Some(Ipv6Addr::UNSPECIFIED.into()),
+                port,
+            ),
             Self::One(address) => (address.ip(), None, address.port()),
         };
         // With port 0 the one that is free for the first family may be taken in the second: then another is drawn.
@@ -98,10 +111,14 @@ impl Address {
         loop {
             draws -= 1;
             let listener = match (open(SocketAddr::new(first, port)), second) {
-                (Err(error), Some(second)) if absent(&error) => return Ok(vec![open(SocketAddr::new(second, port))?]),
+                (Err(error), Some(second)) if absent(&error) => {
+                    return Ok(vec![open(SocketAddr::new(second, port))?]);
+                }
                 (listener, _) => listener?,
             };
-            let Some(second) = second else { return Ok(vec![listener]) };
+            let Some(second) = second else {
+                return Ok(vec![listener]);
+            };
             match open(SocketAddr::new(second, listener.local_addr()?.port())) {
                 Ok(other) => return Ok(vec![listener, other]),
                 Err(error) if absent(&error) => return Ok(vec![listener]),
@@ -114,12 +131,18 @@ impl Address {
 
 /// The machine does not have that family.
 fn absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || error.raw_os_error() == Some(97 /* EAFNOSUPPORT, which has no kind */)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(97 /* EAFNOSUPPORT, which has no kind */)
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     // A restart must not wait until the connections of the last run have left TIME_WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

@@ -20,7 +20,10 @@ pub(super) struct Answering(pub(super) Verdicts);
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front();
     }
 }
 
@@ -28,7 +31,10 @@ impl HttpBody for Answered {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

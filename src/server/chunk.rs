@@ -21,15 +21,26 @@ pub(super) fn line(bytes: &[u8]) -> io::Result<Option<usize>> {
 
 /// The size that a chunk's line gives; extensions may follow it, of visible characters.
 pub(super) fn chunk_size(line: &[u8]) -> io::Result<u64> {
-    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let digits = line
+        .iter()
+        .take_while(|byte| byte.is_ascii_hexdigit())
+        .count();
     let (size, extension) = line.split_at(digits);
     let extension_ok = match extension {
         [] => true,
-        [b';', rest @ ..] => !rest.is_empty() && rest.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' '),
+        [b';', rest @ ..] => {
+            !rest.is_empty()
+                && rest
+                    .iter()
+                    .all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+        }
         _ => false,
     };
-    let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
-    size.filter(|_| extension_ok).ok_or_else(|| bad_body("a chunk's size is not one"))
+    let size = std::str::from_utf8(size)
+        .ok()
+        .and_then(|size| u64::from_str_radix(size, 16).ok());
+    size.filter(|_| extension_ok)
+        .ok_or_else(|| bad_body("a chunk's size is not one"))
 }
 
 pub(super) fn bad_body(what: &'static str) -> io::Error {

@@ -11,10 +11,19 @@ const OTHERS: u64 = 1024;
 /// How many of these connections there is room for. The system's soft limit is raised for them as far as its hard
 /// one lets us: it is as low as 1024 for the sake of programs that use select(2).
 pub(crate) fn room_for(connections: NonZeroU32) -> NonZeroU32 {
-    let (wished, limit) = (u64::from(connections.get()) + OTHERS, getrlimit(Resource::Nofile));
+    let (wished, limit) = (
+        u64::from(connections.get()) + OTHERS,
+        getrlimit(Resource::Nofile),
+    );
     if limit.current.is_some_and(|current| current < wished) {
         let current = limit.maximum.unwrap_or(wished).min(wished);
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(current),
+                maximum: limit.maximum,
+            },
+        );
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let room = u32::try_from(files.saturating_sub(OTHERS).max(files / 4)).unwrap_or(u32::MAX);

@@ -26,32 +26,60 @@ pub struct LetThrough {
 
 /// Lets a connection through that comes in these pieces and then ends.
 pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> LetThrough {
-    let limits = Limits { max_connections: 1, header_timeout: Duration::MAX, idle_timeout: Duration::MAX };
+    let limits = Limits {
+        max_connections: 1,
+        header_timeout: Duration::MAX,
+        idle_timeout: Duration::MAX,
+    };
     let verdicts = Verdicts::default();
-    let socket = Pieces(pieces.into_iter().filter(|piece| !piece.is_empty()).collect());
-    let mut gate = Gate::new(socket, limits, None, verdicts.clone(), CancellationToken::new());
+    let socket = Pieces(
+        pieces
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .collect(),
+    );
+    let mut gate = Gate::new(
+        socket,
+        limits,
+        None,
+        verdicts.clone(),
+        CancellationToken::new(),
+    );
     let mut cx = Context::from_waker(Waker::noop());
     let (mut bytes, mut broken) = (Vec::new(), false);
     loop {
         let mut buffer = [0; 1024];
         let mut read = ReadBuf::new(&mut buffer);
         match Pin::new(&mut gate).poll_read(&mut cx, &mut read) {
-            Poll::Ready(Ok(())) if !read.filled().is_empty() => bytes.extend_from_slice(read.filled()),
+            Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                bytes.extend_from_slice(read.filled())
+            }
             Poll::Ready(Err(_)) => broken = true,
             // The end, or nothing more is let through.
             Poll::Ready(Ok(())) | Poll::Pending => break,
         }
     }
     let verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-    let verdicts = verdicts.iter().map(|verdict| verdict.map(|rejection| format!("{rejection:?}"))).collect();
-    LetThrough { bytes, verdicts, broken }
+    let verdicts = verdicts
+        .iter()
+        .map(|verdict| verdict.map(|rejection| format!("{rejection:?}")))
+        .collect();
+    LetThrough {
+        bytes,
+        verdicts,
+        broken,
+    }
 }
 
 /// A socket that gives one piece at each read, as far as there is room for it.
 struct Pieces<'a>(VecDeque<&'a [u8]>);
 
 impl AsyncRead for Pieces<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(piece) = self.0.front_mut() {
             let (now, later) = piece.split_at(piece.len().min(out.remaining()));
             out.put_slice(now);

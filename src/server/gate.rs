@@ -144,7 +144,10 @@ impl<S> Gate<S> {
                     if taken == 0 {
                         return Ok(());
                     }
-                    #[expect(clippy::cast_possible_truncation, reason = "at most the length of a slice")]
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "at most the length of a slice"
+                    )]
                     let bytes = taken as usize;
                     self.passed += bytes;
                     self.state = match (self.state, left - taken) {
@@ -155,18 +158,30 @@ impl<S> Gate<S> {
                     };
                 }
                 State::ChunkSize => {
-                    let Some(line) = line(rest)? else { return Ok(()) };
+                    let Some(line) = line(rest)? else {
+                        return Ok(());
+                    };
                     let size = chunk_size(&rest[..line - 2])?;
                     self.passed += line;
-                    self.state = if size == 0 { State::LastLine } else { State::Chunk(size) };
+                    self.state = if size == 0 {
+                        State::LastLine
+                    } else {
+                        State::Chunk(size)
+                    };
                 }
                 State::ChunkEnd | State::LastLine => {
-                    let Some(line) = line(rest)? else { return Ok(()) };
+                    let Some(line) = line(rest)? else {
+                        return Ok(());
+                    };
                     if line != 2 {
                         return Err(bad_body("bytes after a chunk, or trailers"));
                     }
                     self.passed += line;
-                    self.state = if matches!(self.state, State::ChunkEnd) { State::ChunkSize } else { State::Head };
+                    self.state = if matches!(self.state, State::ChunkEnd) {
+                        State::ChunkSize
+                    } else {
+                        State::Head
+                    };
                 }
                 State::Shut => return Ok(()),
             }
@@ -186,7 +201,11 @@ impl<S> Gate<S> {
 
     /// Whether a request is being answered.
     fn is_answering(&self) -> bool {
-        !self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self
+            .verdicts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// The connection ends here, with an answer.
@@ -201,7 +220,10 @@ impl<S> Gate<S> {
     }
 
     fn decide(&self, verdict: Option<Rejection>) {
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).push_back(verdict);
+        self.verdicts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(verdict);
     }
 
     /// What the connection waits for now, if somebody has to keep an eye on it.
@@ -226,9 +248,14 @@ impl<S> Gate<S> {
             Waiting::NextRequest => self.limits.idle_timeout,
         };
         // A silent connection that starts to speak keeps its first timer: the time of a head does not start anew.
-        let keep =
-            |running: Waiting| running == waiting || (running, waiting) == (Waiting::FirstByte, Waiting::RestOfHead);
-        if !self.timer.as_ref().is_some_and(|(running, _)| keep(*running)) {
+        let keep = |running: Waiting| {
+            running == waiting || (running, waiting) == (Waiting::FirstByte, Waiting::RestOfHead)
+        };
+        if !self
+            .timer
+            .as_ref()
+            .is_some_and(|(running, _)| keep(*running))
+        {
             self.timer = Some((waiting, Box::pin(clock::sleep(limit))));
         }
         match &mut self.timer {
@@ -239,7 +266,11 @@ impl<S> Gate<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         loop {
             if gate.passed > 0 {
@@ -299,7 +330,11 @@ impl<S: AsyncRead + Unpin> Gate<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.write_timeout.written(cx, written)
     }

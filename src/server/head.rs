@@ -39,7 +39,11 @@ pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
 /// What a head that does not end within [`MAX_HEAD`] is refused for.
 pub(super) fn too_long(bytes: &[u8]) -> Rejection {
     let line = bytes.iter().take_while(|byte| **byte != b'\n').count();
-    if line > MAX_TARGET { Rejection::TargetTooLong } else { Rejection::HeadersTooLarge }
+    if line > MAX_TARGET {
+        Rejection::TargetTooLong
+    } else {
+        Rejection::HeadersTooLarge
+    }
 }
 
 /// What hyper gets in the place of a bad head: a good one, for the same method, target and request id if these can be
@@ -51,7 +55,9 @@ pub(super) fn stand_in(head: &[u8]) -> String {
     let line = line.and_then(|line| std::str::from_utf8(line).ok());
     let mut words = line.unwrap_or_default().split(' ');
     let (method, target) = match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => (method, target),
+        (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => {
+            (method, target)
+        }
         _ => ("GET", "/"),
     };
     let id = request_id(head).map_or_else(String::new, |id| format!("X-Request-Id: {id}\r\n"));
@@ -60,17 +66,24 @@ pub(super) fn stand_in(head: &[u8]) -> String {
 
 /// The one that is there, if it is of visible ASCII and all there.
 fn request_id(head: &[u8]) -> Option<&str> {
-    let lines = head.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r\n"));
+    let lines = head
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter_map(|line| line.strip_suffix(b"\r\n"));
     let fields = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
-    let mut ids = fields.filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, id)| id.trim());
-    ids.next().filter(|id| ids.next().is_none() && id.bytes().all(|byte| byte.is_ascii_graphic()))
+    let mut ids = fields
+        .filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))
+        .map(|(_, id)| id.trim());
+    ids.next()
+        .filter(|id| ids.next().is_none() && id.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 /// A path with an optional query, as a request has it.
 fn is_path(target: &str) -> bool {
     target.starts_with('/')
         && target.len() <= MAX_TARGET
-        && target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        && target
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
         && PathAndQuery::try_from(target).is_ok()
 }
 
@@ -83,7 +96,11 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
     if head.starts_with(b"\r\n") {
         return Err(Malformed("there are empty lines before the request line"));
     }
-    if head.iter().enumerate().any(|(i, byte)| *byte == b'\n' && (i == 0 || head[i - 1] != b'\r')) {
+    if head
+        .iter()
+        .enumerate()
+        .any(|(i, byte)| *byte == b'\n' && (i == 0 || head[i - 1] != b'\r'))
+    {
         return Err(Malformed("a line of the head ends in a bare line feed"));
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
@@ -94,7 +111,9 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
         Err(httparse::Error::TooManyHeaders) => return Err(Rejection::HeadersTooLarge),
         Err(_) => return Err(Malformed("the head is not one of HTTP/1.1")),
     }
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
         return Err(Malformed("the request line is incomplete"));
     };
     if target.len() > MAX_TARGET {
@@ -104,10 +123,14 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
         return Err(Malformed("this is not a proxy: no CONNECT"));
     }
     if !is_path(target) {
-        return Err(Malformed("the target is not a path of visible ASCII, like /watch/abc"));
+        return Err(Malformed(
+            "the target is not a path of visible ASCII, like /watch/abc",
+        ));
     }
     if request.headers.iter().any(|field| field.name.contains('_')) {
-        return Err(Malformed("a header name has an underscore, which others read as a hyphen"));
+        return Err(Malformed(
+            "a header name has an underscore, which others read as a hyphen",
+        ));
     }
     check_host(request.headers)?;
     check_framing(request.headers, version)
@@ -115,12 +138,17 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
 
 /// All values of a field.
 fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    fields
+        .iter()
+        .filter(move |field| field.name.eq_ignore_ascii_case(name))
+        .map(|field| field.value)
 }
 
 fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Rejection> {
     let mut hosts = values(fields, "host");
-    let host = hosts.next().ok_or(Rejection::Malformed("there is no Host header"))?;
+    let host = hosts
+        .next()
+        .ok_or(Rejection::Malformed("there is no Host header"))?;
     if hosts.next().is_some() {
         return Err(Rejection::Malformed("there is more than one Host header"));
     }
@@ -129,15 +157,29 @@ fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Rejection> {
             Some((name, port)) if !port.ends_with(']') => (name, port),
             _ => (host, ""),
         };
-        let name_ok = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let name_ok = match name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => {
-                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
             }
         };
-        name_ok && port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+        name_ok
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
     });
-    if well_formed { Ok(()) } else { Err(Rejection::Malformed("the Host header is not a name with an optional port")) }
+    if well_formed {
+        Ok(())
+    } else {
+        Err(Rejection::Malformed(
+            "the Host header is not a name with an optional port",
+        ))
+    }
 }
 
 fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing, Rejection> {
@@ -146,14 +188,26 @@ fn check_framing(fields: &[httparse::Header<'_>], version: u8) -> Result<Framing
     let mut codings = values(fields, "transfer-encoding");
     let framing = match (lengths.next(), codings.next()) {
         (None, None) => Framing::Length(0),
-        (Some(_), Some(_)) => return Err(Malformed("there are both Content-Length and Transfer-Encoding")),
+        (Some(_), Some(_)) => {
+            return Err(Malformed(
+                "there are both Content-Length and Transfer-Encoding",
+            ));
+        }
         (Some(length), None) => {
-            let digits = std::str::from_utf8(length).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let digits = std::str::from_utf8(length)
+                .ok()
+                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let length = digits.and_then(|digits| digits.parse().ok());
             Framing::Length(length.ok_or(Malformed("Content-Length is not one number"))?)
         }
-        (None, Some(coding)) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => Framing::Chunked,
-        (None, Some(_)) => return Err(Malformed("Transfer-Encoding is something else than chunked, or in HTTP/1.0")),
+        (None, Some(coding)) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => {
+            Framing::Chunked
+        }
+        (None, Some(_)) => {
+            return Err(Malformed(
+                "Transfer-Encoding is something else than chunked, or in HTTP/1.0",
+            ));
+        }
     };
     if lengths.next().is_some() || codings.next().is_some() {
         return Err(Malformed("Content-Length or Transfer-Encoding is repeated"));

@@ -23,7 +23,8 @@ impl InheritedSocket {
             let help = "with systemd, Accept=no in the socket unit";
             return Err(format!("it is a connection, or not listening yet ({help})"));
         }
-        let known = [Domain::UNIX, Domain::IPV4, Domain::IPV6].contains(&socket.domain().map_err(system)?);
+        let known =
+            [Domain::UNIX, Domain::IPV4, Domain::IPV6].contains(&socket.domain().map_err(system)?);
         if !known || socket.r#type().map_err(system)? != Type::STREAM {
             return Err("it is neither TCP nor a Unix stream socket".to_owned());
         }
@@ -43,7 +44,9 @@ impl InheritedSocket {
 
     /// Where it listens, for the log.
     pub(crate) fn place(&self) -> String {
-        let Ok(local) = self.0.local_addr() else { return "nowhere".to_owned() };
+        let Ok(local) = self.0.local_addr() else {
+            return "nowhere".to_owned();
+        };
         match (local.as_socket(), local.as_pathname()) {
             (Some(address), _) => address.to_string(),
             (None, Some(path)) => format!("unix:{}", path.display()),

@@ -28,11 +28,16 @@ impl FromStr for ListenAddr {
             let path = PathBuf::from(path);
             return match socket_file::unfit(&path) {
                 None => Ok(Self::Unix(path)),
-                Some(why) => Err(format!("{text:?} {why}: write it like \"unix:/run/tillgate/api.sock\"")),
+                Some(why) => Err(format!(
+                    "{text:?} {why}: write it like \"unix:/run/tillgate/api.sock\""
+                )),
             };
         }
         if let Some(number) = text.strip_prefix("fd:") {
-            let number = number.parse().ok().filter(|number| *number >= FIRST_INHERITED);
+            let number = number
+                .parse()
+                .ok()
+                .filter(|number| *number >= FIRST_INHERITED);
             return number.map(Self::Inherited).ok_or_else(|| {
                 format!("{text:?} is no socket that can be passed: the first is \"fd:{FIRST_INHERITED}\"")
             });

@@ -47,15 +47,22 @@ impl SocketFile {
             Ok(directory) if directory.is_dir() => directory.gid(),
             Ok(_) => return Err(format!("{} is no directory", directory.display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let help = "make it, with the group that may come in (in systemd: RuntimeDirectory=)";
-                return Err(format!("there is no directory {}: {help}", directory.display()));
+                let help =
+                    "make it, with the group that may come in (in systemd: RuntimeDirectory=)";
+                return Err(format!(
+                    "there is no directory {}: {help}",
+                    directory.display()
+                ));
             }
             Err(error) => return Err(format!("{} cannot be used: {error}", directory.display())),
         };
         let hidden = Hidden::beside(path);
         let cannot = |what: &str, error: io::Error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("this user may not {what} in {}: give it the directory, and its group", directory.display())
+                format!(
+                    "this user may not {what} in {}: give it the directory, and its group",
+                    directory.display()
+                )
             }
             _ => format!("cannot {what} in {}: {error}", directory.display()),
         };
@@ -63,14 +70,28 @@ impl SocketFile {
             .and_then(|socket| socket.bind(&SockAddr::unix(&hidden.0)?).map(|()| socket));
         let socket = made.map_err(|error| cannot("make a socket", error))?;
         let id = furnish(&hidden.0, group).map_err(|error| {
-            cannot(&format!("give a socket mode 0660 and the group of its directory ({group})"), error)
+            cannot(
+                &format!("give a socket mode 0660 and the group of its directory ({group})"),
+                error,
+            )
         })?;
-        socket.listen(1024).map_err(|error| cannot("listen", error))?;
-        let listener = UnixListener::from_std(OwnedFd::from(socket).into()).map_err(|error| cannot("listen", error))?;
+        socket
+            .listen(1024)
+            .map_err(|error| cannot("listen", error))?;
+        let listener = UnixListener::from_std(OwnedFd::from(socket).into())
+            .map_err(|error| cannot("listen", error))?;
         // What is in the way may be gone, or another one, when it is looked at.
         for _ in 0..5 {
             match fs::hard_link(&hidden.0, path) {
-                Ok(()) => return Ok((Self { path: path.to_owned(), id }, listener)),
+                Ok(()) => {
+                    return Ok((
+                        Self {
+                            path: path.to_owned(),
+                            id,
+                        },
+                        listener,
+                    ));
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => clear_away(path)?,
                 Err(error) => return Err(cannot("name a socket", error)),
             }
@@ -88,7 +109,10 @@ impl SocketFile {
             _ if kind.is_file() => "a regular file",
             _ => "a pipe or a device",
         };
-        Some(format!("{} is {what} and no socket: it is left as it is", path.display()))
+        Some(format!(
+            "{} is {what} and no socket: it is left as it is",
+            path.display()
+        ))
     }
 
     /// Who could put another socket in its place, if that is everybody: for a warning.
@@ -109,7 +133,10 @@ impl SocketFile {
         let directory = path.parent().unwrap_or(path);
         let group = match fs::metadata(directory) {
             Ok(now) => format!("group {} (that of {})", now.gid(), directory.display()),
-            Err(_) => format!("the group of {}, which is not there yet", directory.display()),
+            Err(_) => format!(
+                "the group of {}, which is not there yet",
+                directory.display()
+            ),
         };
         format!("listen.address is a Unix socket: {group} can start payments, and see every code")
     }
@@ -162,7 +189,9 @@ fn furnish(path: &Path, group: u32) -> io::Result<Id> {
 fn settled(held: &File, group: u32) -> io::Result<Id> {
     let now = held.metadata()?;
     if now.gid() != group || now.mode() & 0o7777 != MODE {
-        return Err(io::Error::other("the file system keeps neither groups nor modes"));
+        return Err(io::Error::other(
+            "the file system keeps neither groups nor modes",
+        ));
     }
     Ok(id(&now))
 }
@@ -195,7 +224,12 @@ fn clear_away(path: &Path) -> Result<(), String> {
     match fs::rename(path, &aside.0) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(format!("the old socket {} cannot be removed: {error}", path.display())),
+        Err(error) => {
+            return Err(format!(
+                "the old socket {} cannot be removed: {error}",
+                path.display()
+            ));
+        }
     }
     if fs::symlink_metadata(&aside.0).is_ok_and(|now| id(&now) == id(&seen)) {
         tracing::info!(socket = %path.display(), "replacing a socket that nobody listens at");
@@ -206,7 +240,10 @@ fn clear_away(path: &Path) -> Result<(), String> {
 }
 
 fn taken(path: &Path) -> String {
-    format!("another program listens at {}: end it, or set another path", path.display())
+    format!(
+        "another program listens at {}: end it, or set another path",
+        path.display()
+    )
 }
 
 /// Why this is no path that a socket can have.

@@ -35,10 +35,20 @@ impl WriteTimeout {
             }
         }
         if written.is_pending() && self.timer.is_none() {
-            *self = Self { timer: Some(Box::pin(clock::sleep(WRITE_TIMEOUT))), taken: 0 };
+            *self = Self {
+                timer: Some(Box::pin(clock::sleep(WRITE_TIMEOUT))),
+                taken: 0,
+            };
         }
-        let is_over = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-        if is_over { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { written }
+        let is_over = self
+            .timer
+            .as_mut()
+            .is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+        if is_over {
+            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        } else {
+            written
+        }
     }
 }
 
@@ -58,8 +68,18 @@ mod tests {
     /// Writes an answer of that size to one who reads so much every second; says how long that took.
     async fn write(size: usize, each_second: usize) -> io::Result<Duration> {
         let (near, mut far): (DuplexStream, _) = duplex(1024);
-        let limits = Limits { max_connections: 1, header_timeout: HOUR, idle_timeout: HOUR };
-        let mut gate = Gate::new(near, limits, None, Verdicts::default(), CancellationToken::new());
+        let limits = Limits {
+            max_connections: 1,
+            header_timeout: HOUR,
+            idle_timeout: HOUR,
+        };
+        let mut gate = Gate::new(
+            near,
+            limits,
+            None,
+            Verdicts::default(),
+            CancellationToken::new(),
+        );
         let reader = tokio::spawn(async move {
             let mut bytes = vec![0; each_second];
             while far.read_exact(&mut bytes).await.is_ok() {

@@ -21,15 +21,29 @@ pub struct Start {
 ///
 /// # Errors
 /// Why it is not sent.
-pub fn request(body: &[u8], max_amount: u64, forwarded: &str, allowed: &[&str]) -> Result<Start, String> {
-    let mut config = Config { max_amount, ..Config::default() };
-    config.forward_fields.extend(serde_json::from_value(forwarded.into()));
+pub fn request(
+    body: &[u8],
+    max_amount: u64,
+    forwarded: &str,
+    allowed: &[&str],
+) -> Result<Start, String> {
+    let mut config = Config {
+        max_amount,
+        ..Config::default()
+    };
+    config
+        .forward_fields
+        .extend(serde_json::from_value(forwarded.into()));
     let request = Request::parse(body, &Bounds::new(&config, redirects(allowed)));
     let request = request.map_err(|why| why.to_string())?;
     Ok(Start {
         amount: request.amount.value(),
         redirect: request.redirect.as_ref().map(ToString::to_string),
-        extra: request.extra.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
+        extra: request
+            .extra
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_string()))
+            .collect(),
         fingerprint: request.fingerprint().0,
     })
 }
@@ -43,6 +57,15 @@ pub fn redirect(text: &str, allowed: &[&str]) -> Result<String, &'static str> {
 }
 
 fn redirects(allowed: &[&str]) -> Allowed {
-    let allowed = allowed.iter().filter_map(|prefix| prefix.parse().ok()).collect();
-    Allowed::new(&RedirectConfig { allowed, default: None }, false)
+    let allowed = allowed
+        .iter()
+        .filter_map(|prefix| prefix.parse().ok())
+        .collect();
+    Allowed::new(
+        &RedirectConfig {
+            allowed,
+            default: None,
+        },
+        false,
+    )
 }

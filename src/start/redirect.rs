@@ -32,9 +32,17 @@ impl Allowed {
     /// What the configuration allows: also the origin of its default.
     pub(crate) fn new(config: &Config, loopback: bool) -> Self {
         let default = config.default.as_ref().map(|target| target.0.clone());
-        let mut prefixes: Vec<Url> = config.allowed.iter().map(|prefix| prefix.0.clone()).collect();
+        let mut prefixes: Vec<Url> = config
+            .allowed
+            .iter()
+            .map(|prefix| prefix.0.clone())
+            .collect();
         prefixes.extend(default.as_ref().and_then(|url| url.join("/").ok()));
-        Self { prefixes, default, loopback }
+        Self {
+            prefixes,
+            default,
+            loopback,
+        }
     }
 
     pub(super) fn default_url(&self) -> Option<&Url> {
@@ -53,7 +61,8 @@ impl Allowed {
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
             None => false,
         };
-        let fits = |prefix: &Url| prefix.origin() == url.origin() && has_prefix(url.path(), prefix.path());
+        let fits =
+            |prefix: &Url| prefix.origin() == url.origin() && has_prefix(url.path(), prefix.path());
         if (self.loopback && is_loopback) || self.prefixes.iter().any(fits) {
             Ok(url)
         } else {
@@ -72,24 +81,31 @@ fn has_prefix(path: &str, prefix: &str) -> bool {
     if !prefix.is_empty() && (path_lower.contains("%2f") || path_lower.contains("%5c")) {
         return false;
     }
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// An absolute http(s) URL without anything that browsers and servers read in different ways.
 fn parse_url(text: &str) -> Result<Url, &'static str> {
-    const NO_URL: &str = "redirect must be an absolute http(s) URL, like \"https://shop.example/thanks\".";
+    const NO_URL: &str =
+        "redirect must be an absolute http(s) URL, like \"https://shop.example/thanks\".";
     if text.is_empty() {
         return Err(NO_URL);
     }
     // A URL parser would drop or replace these in silence.
-    if text.chars().any(|c| c == '\\' || c.is_whitespace() || c.is_control()) {
+    if text
+        .chars()
+        .any(|c| c == '\\' || c.is_whitespace() || c.is_control())
+    {
         return Err("redirect must not have a backslash, white space or control characters in it.");
     }
     // It would also forgive `https:shop.example` and `https:///shop.example`.
-    let rest = text
-        .split_once("://")
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
-    let Some((_, rest)) = rest.filter(|(_, rest)| !rest.starts_with('/')) else { return Err(NO_URL) };
+    let rest = text.split_once("://").filter(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    });
+    let Some((_, rest)) = rest.filter(|(_, rest)| !rest.starts_with('/')) else {
+        return Err(NO_URL);
+    };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err("redirect must not have a user name or password in it.");
@@ -109,7 +125,11 @@ impl FromStr for Prefix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let no_origin = || format!("{text:?} is not an origin like \"https://shop.example\", optionally with a path");
+        let no_origin = || {
+            format!(
+                "{text:?} is not an origin like \"https://shop.example\", optionally with a path"
+            )
+        };
         let url = parse_url(text).map_err(|_| no_origin())?;
         // No patterns: a star would be taken for a part of the name, and never fit.
         if url.query().is_some() || url.fragment().is_some() || text.contains('*') {
@@ -123,7 +143,9 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_url(text).map(Self).map_err(|_| format!("{text:?} is not an absolute http(s) URL"))
+        parse_url(text)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not an absolute http(s) URL"))
     }
 }
 
@@ -147,7 +169,9 @@ impl Serialize for Prefix {
 
 impl<'de> Deserialize<'de> for Prefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
@@ -156,16 +180,24 @@ mod tests {
     use super::*;
 
     fn allowed(prefixes: &[&str]) -> Allowed {
-        let config = Config { allowed: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(), default: None };
+        let config = Config {
+            allowed: prefixes
+                .iter()
+                .map(|prefix| prefix.parse().unwrap())
+                .collect(),
+            default: None,
+        };
         Allowed::new(&config, false)
     }
 
     #[test]
     fn a_path_prefix_holds_by_whole_segments_after_dots_are_resolved() {
         let allowed = allowed(&["https://shop.example/back"]);
-        for good in
-            ["https://shop.example/back", "https://SHOP.example:443/back/1?a=b#c", "https://shop.example/x/../back/"]
-        {
+        for good in [
+            "https://shop.example/back",
+            "https://SHOP.example:443/back/1?a=b#c",
+            "https://shop.example/x/../back/",
+        ] {
             assert!(allowed.parse(good).is_ok(), "{good}");
         }
         for bad in [

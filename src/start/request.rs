@@ -30,13 +30,19 @@ pub(crate) enum BadRequest {
     #[error("The body must be one JSON object, like {{\"amount\": 1000}}: {0}.")]
     InvalidJson(&'static str),
     /// The caller sent the secret.
-    #[error("Leave merchant_secret out: tillgate adds it. If it is the real one, consider it leaked to this app.")]
+    #[error(
+        "Leave merchant_secret out: tillgate adds it. If it is the real one, consider it leaked to this app."
+    )]
     SecretNotAccepted,
     /// A field that nobody asked for; its name may be anything, so it is not repeated.
-    #[error("A start has the fields amount and redirect, and those of start.forward_fields{0}; there is another one.")]
+    #[error(
+        "A start has the fields amount and redirect, and those of start.forward_fields{0}; there is another one."
+    )]
     UnknownField(String),
     /// Not an integer, or out of bounds.
-    #[error("amount must be an integer from {min} to {max} (start.min_amount, start.max_amount), written like 1000.")]
+    #[error(
+        "amount must be an integer from {min} to {max} (start.min_amount, start.max_amount), written like 1000."
+    )]
     InvalidAmount {
         /// Smallest.
         min: Amount,
@@ -64,7 +70,11 @@ impl Bounds {
         Self {
             min: Amount::new(config.min_amount),
             max: Amount::new(config.max_amount),
-            forward: config.forward_fields.iter().map(|name| name.0.clone()).collect(),
+            forward: config
+                .forward_fields
+                .iter()
+                .map(|name| name.0.clone())
+                .collect(),
             allowed,
         }
     }
@@ -73,9 +83,16 @@ impl Bounds {
 impl Request {
     /// Of its meaning: the same for the same start, however it was written.
     pub(super) fn fingerprint(&self) -> Fingerprint {
-        let redirect = self.redirect.as_ref().map_or(Json::null(), |url| Json::Text(url.to_string()));
+        let redirect = self
+            .redirect
+            .as_ref()
+            .map_or(Json::null(), |url| Json::Text(url.to_string()));
         let amount = Json::Literal(self.amount.to_string().into());
-        let meaning = vec![amount, redirect, Json::Object(self.extra.clone()).canonical()];
+        let meaning = vec![
+            amount,
+            redirect,
+            Json::Object(self.extra.clone()).canonical(),
+        ];
         json::fingerprint(&Json::Array(meaning).to_string())
     }
 
@@ -86,9 +103,16 @@ impl Request {
             return Err(BadRequest::SecretNotAccepted);
         }
         let forwarded = |name: &String| bounds.forward.contains(name);
-        if object.iter().any(|(name, _)| !OWN.contains(&name.as_str()) && !forwarded(name)) {
+        if object
+            .iter()
+            .any(|(name, _)| !OWN.contains(&name.as_str()) && !forwarded(name))
+        {
             let names = bounds.forward.join(", ");
-            let names = if names.is_empty() { String::new() } else { format!(" ({names})") };
+            let names = if names.is_empty() {
+                String::new()
+            } else {
+                format!(" ({names})")
+            };
             return Err(BadRequest::UnknownField(names));
         }
         let amount = match json::get(&object, "amount") {
@@ -97,17 +121,34 @@ impl Request {
         };
         let amount = amount
             .filter(|amount| (bounds.min..=bounds.max).contains(amount))
-            .ok_or(BadRequest::InvalidAmount { min: bounds.min, max: bounds.max })?;
+            .ok_or(BadRequest::InvalidAmount {
+                min: bounds.min,
+                max: bounds.max,
+            })?;
         let redirect = match json::get(&object, "redirect").filter(|redirect| !redirect.is_null()) {
             None => None,
             Some(Json::Text(text)) => {
-                let url = bounds.allowed.parse(text).map_err(BadRequest::RedirectNotAllowed)?;
+                let url = bounds
+                    .allowed
+                    .parse(text)
+                    .map_err(BadRequest::RedirectNotAllowed)?;
                 (bounds.allowed.default_url() != Some(&url)).then_some(url)
             }
-            Some(_) => return Err(BadRequest::RedirectNotAllowed("redirect must be a URL as text, or null.")),
+            Some(_) => {
+                return Err(BadRequest::RedirectNotAllowed(
+                    "redirect must be a URL as text, or null.",
+                ));
+            }
         };
-        let extra = object.into_iter().filter(|(name, _)| forwarded(name)).collect();
-        Ok(Self { amount, redirect, extra })
+        let extra = object
+            .into_iter()
+            .filter(|(name, _)| forwarded(name))
+            .collect();
+        Ok(Self {
+            amount,
+            redirect,
+            extra,
+        })
     }
 }
 
@@ -122,7 +163,9 @@ impl<'de> Deserialize<'de> for FieldName {
             return Err(de::Error::custom("an empty name"));
         }
         if OWN.contains(&name.as_str()) {
-            return Err(de::Error::custom(format!("{name:?} cannot be forwarded: tillgate itself decides about it")));
+            return Err(de::Error::custom(format!(
+                "{name:?} cannot be forwarded: tillgate itself decides about it"
+            )));
         }
         Ok(Self(name))
     }

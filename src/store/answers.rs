@@ -32,7 +32,10 @@ impl Answers {
     }
 
     pub(super) fn get(&self, key: &IdempotencyKey, ttl: Duration) -> Option<Arc<Answer>> {
-        self.by_key.get(key).filter(|answer| clock::now() - answer.since < ttl).cloned()
+        self.by_key
+            .get(key)
+            .filter(|answer| clock::now() - answer.since < ttl)
+            .cloned()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,10 +45,20 @@ impl Answers {
     /// Forgets those whose time is over; gives their keys.
     pub(super) fn expire(&mut self, ttl: Duration) -> Vec<IdempotencyKey> {
         let mut keys = Vec::new();
-        while self.in_order.front().is_some_and(|answer| clock::now() - answer.since >= ttl) {
-            let Some(answer) = self.in_order.pop_front() else { break };
+        while self
+            .in_order
+            .front()
+            .is_some_and(|answer| clock::now() - answer.since >= ttl)
+        {
+            let Some(answer) = self.in_order.pop_front() else {
+                break;
+            };
             // The key may have been used anew.
-            if self.by_key.get(&answer.key).is_some_and(|current| Arc::ptr_eq(current, &answer)) {
+            if self
+                .by_key
+                .get(&answer.key)
+                .is_some_and(|current| Arc::ptr_eq(current, &answer))
+            {
                 self.by_key.remove(&answer.key);
                 keys.push(answer.key.clone());
             }

@@ -53,7 +53,11 @@ pub(super) struct Batch {
 impl Batch {
     /// What has come in, at least after `wait`; `None` when nobody is there any more. One who starts alone never waits
     /// for others, and nobody waits for them longer than the window.
-    pub(super) fn next(messages: &Receiver<Message>, wait: Duration, under_way: &Starts) -> Option<Self> {
+    pub(super) fn next(
+        messages: &Receiver<Message>,
+        wait: Duration,
+        under_way: &Starts,
+    ) -> Option<Self> {
         let (mut batch, mut starts) = (Self::default(), 0);
         let mut message = match messages.recv_timeout(wait) {
             Ok(message) => Some(message),
@@ -73,7 +77,11 @@ impl Batch {
                 }
             }
             if batch.events.len() < MOST {
-                let patience = if under_way.count() > starts { deadline - clock::now() } else { Duration::ZERO };
+                let patience = if under_way.count() > starts {
+                    deadline - clock::now()
+                } else {
+                    Duration::ZERO
+                };
                 message = messages.recv_timeout(patience).ok();
             }
         }

@@ -29,16 +29,31 @@ impl Collector for Counted {
         };
         let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         let help = "Payments started here that are neither completed nor let go.";
-        count.encode(encoder.encode_descriptor("payments_open", help, None, count.metric_type())?)?;
+        count.encode(encoder.encode_descriptor(
+            "payments_open",
+            help,
+            None,
+            count.metric_type(),
+        )?)?;
         let age = ConstGauge::new(since.map_or(0.0, |since| (clock::now() - since).as_secs_f64()));
         let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
         let unit = Some(&Unit::Seconds);
-        age.encode(encoder.encode_descriptor("oldest_open_payment", help, unit, age.metric_type())?)?;
+        age.encode(encoder.encode_descriptor(
+            "oldest_open_payment",
+            help,
+            unit,
+            age.metric_type(),
+        )?)?;
         if self.0.compose.is_none() {
             return Ok(());
         }
         let pending = ConstGauge::new(i64::try_from(pending).unwrap_or(i64::MAX));
         let help = "Messages that the app has not taken yet.";
-        pending.encode(encoder.encode_descriptor("webhooks_pending", help, None, pending.metric_type())?)
+        pending.encode(encoder.encode_descriptor(
+            "webhooks_pending",
+            help,
+            None,
+            pending.metric_type(),
+        )?)
     }
 }

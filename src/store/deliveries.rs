@@ -19,7 +19,10 @@ impl Store {
     /// Takes out a message that may be posted at this moment; else says when the next may be.
     pub(crate) fn take_due(&self) -> Result<Arc<Delivery>, Option<Instant>> {
         let mut state = self.state();
-        state.outbox.take_due(clock::now()).ok_or_else(|| state.outbox.next_due())
+        state
+            .outbox
+            .take_due(clock::now())
+            .ok_or_else(|| state.outbox.next_due())
     }
 
     /// Rings when there may be more to post than [`Self::take_due`] returned.
@@ -46,8 +49,15 @@ impl Store {
             }
             state.outbox.hold(&delivery);
             let due = DeliveryState::Due(clock::now());
-            let delivery = Arc::new(Delivery { state: due, not_before: None, ..(*delivery).clone() });
-            (delivery.clone(), self.keep(&mut state, Event::Delivery(delivery)))
+            let delivery = Arc::new(Delivery {
+                state: due,
+                not_before: None,
+                ..(*delivery).clone()
+            });
+            (
+                delivery.clone(),
+                self.keep(&mut state, Event::Delivery(delivery)),
+            )
         };
         let _ = kept.done().await;
         Some(delivery)

@@ -19,7 +19,11 @@ pub(super) struct Noted {
 #[derive(Clone)]
 pub(super) enum Event {
     /// A payment was started, and answered under a key.
-    Started { stored: Arc<StoredPayment>, position: u64, answer: Option<Arc<Answer>> },
+    Started {
+        stored: Arc<StoredPayment>,
+        position: u64,
+        answer: Option<Arc<Answer>>,
+    },
     /// The gateway has given one again that was started before; that was answered under another key.
     Again { answer: Option<Arc<Answer>> },
     /// The gateway reported something new about a payment that was started here; `delivery` is the message to the app.
@@ -31,7 +35,11 @@ pub(super) enum Event {
         delivery: Option<Arc<Delivery>>,
     },
     /// It is not polled in the background any more; `delivery` is the message to the app.
-    PollingEnded { stored: Arc<StoredPayment>, observation: Option<Observation>, delivery: Option<Arc<Delivery>> },
+    PollingEnded {
+        stored: Arc<StoredPayment>,
+        observation: Option<Observation>,
+        delivery: Option<Arc<Delivery>>,
+    },
     /// A delivery is in another state.
     Delivery(Arc<Delivery>),
 }
@@ -49,10 +57,17 @@ impl Event {
     pub(super) fn payment(&self) -> Option<(&StoredPayment, Option<&Observation>, bool)> {
         match self {
             Self::Started { stored, .. } => Some((stored, None, false)),
-            Self::Observed { stored, observation, polling_ended, .. } => {
-                Some((stored, Some(observation), *polling_ended))
-            }
-            Self::PollingEnded { stored, observation, .. } => Some((stored, observation.as_ref(), true)),
+            Self::Observed {
+                stored,
+                observation,
+                polling_ended,
+                ..
+            } => Some((stored, Some(observation), *polling_ended)),
+            Self::PollingEnded {
+                stored,
+                observation,
+                ..
+            } => Some((stored, observation.as_ref(), true)),
             Self::Again { .. } | Self::Delivery(_) => None,
         }
     }
@@ -60,13 +75,22 @@ impl Event {
     /// What stands in the journal about it.
     pub(super) fn change(&self) -> Option<Change> {
         let (stored, position, report) = match self {
-            Self::Started { stored, position, .. } => (stored, *position, None),
-            Self::Observed { stored, position, observation, .. } => {
-                (stored, *position, Some(observation.report.clone()))
-            }
+            Self::Started {
+                stored, position, ..
+            } => (stored, *position, None),
+            Self::Observed {
+                stored,
+                position,
+                observation,
+                ..
+            } => (stored, *position, Some(observation.report.clone())),
             Self::Again { .. } | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
         };
-        Some(Change { position, stored: stored.clone(), report })
+        Some(Change {
+            position,
+            stored: stored.clone(),
+            report,
+        })
     }
 
     /// What was answered under a key.
@@ -80,7 +104,9 @@ impl Event {
     /// The message to the app, new or changed.
     pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
         match self {
-            Self::Observed { delivery, .. } | Self::PollingEnded { delivery, .. } => delivery.as_ref(),
+            Self::Observed { delivery, .. } | Self::PollingEnded { delivery, .. } => {
+                delivery.as_ref()
+            }
             Self::Delivery(delivery) => Some(delivery),
             Self::Started { .. } | Self::Again { .. } => None,
         }

@@ -76,7 +76,11 @@ pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, Strin
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(system(error)),
     }
-    let claim = private().create(true).truncate(false).open(directory.join("lock")).map_err(system)?;
+    let claim = private()
+        .create(true)
+        .truncate(false)
+        .open(directory.join("lock"))
+        .map_err(system)?;
     match claim.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(CannotOpen::Taken(directory.to_owned())),
@@ -101,14 +105,27 @@ pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, Strin
         Ok((database, run, lived))
     };
     // redb panics at some kinds of damage.
-    let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(&"its pages make no sense")));
+    let read = catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(damaged(&"its pages make no sense")));
     let (database, run, lived) = read?;
-    Ok((Opened { path, _claim: claim, database: Some(database), lived, broken }, run))
+    Ok((
+        Opened {
+            path,
+            _claim: claim,
+            database: Some(database),
+            lived,
+            broken,
+        },
+        run,
+    ))
 }
 
 /// redb reports a file that is not its own, or that was cut short, as an error of the system.
 fn is_damage(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// For nobody else's eyes: whoever has a code can look at its payment.
@@ -120,7 +137,9 @@ fn private() -> OpenOptions {
 
 /// Makes the name of a new directory durable, which is in the one above it; if we may look into that one.
 fn sync_parent(directory: &Path) {
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let _ = fs::File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
 }
 
@@ -128,15 +147,28 @@ fn sync_parent(directory: &Path) {
 fn create(directory: &Path, path: &Path) -> Result<(), CannotOpen> {
     let system = |error| CannotOpen::System(directory.to_owned(), error);
     let unfinished = directory.join("store.redb.new");
-    private().create(true).truncate(true).open(&unfinished).map_err(system)?;
-    let made = database(&unfinished, &CancellationToken::new()).and_then(|database| tables::create(&database));
+    private()
+        .create(true)
+        .truncate(true)
+        .open(&unfinished)
+        .map_err(system)?;
+    let made = database(&unfinished, &CancellationToken::new())
+        .and_then(|database| tables::create(&database));
     made.map_err(|error| system(io::Error::other(error)))?;
-    fs::rename(&unfinished, path).and_then(|()| fs::File::open(directory)?.sync_all()).map_err(system)
+    fs::rename(&unfinished, path)
+        .and_then(|()| fs::File::open(directory)?.sync_all())
+        .map_err(system)
 }
 
 fn database(path: &Path, broken: &CancellationToken) -> Result<Database, redb::Error> {
-    let backend = Backend { file: private().open(path)?, broken: broken.clone() };
-    Ok(Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create_with_backend(backend)?)
+    let backend = Backend {
+        file: private().open(path)?,
+        broken: broken.clone(),
+    };
+    Ok(Database::builder()
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)?)
 }
 
 impl File {
@@ -154,7 +186,13 @@ impl File {
     pub(super) fn keep(&self, event: Event) -> oneshot::Receiver<Result<(), WriteFailed>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
-        let _ = self.writer.send(Message::Keep(Noted { event, reading: Reading::take() }, done));
+        let _ = self.writer.send(Message::Keep(
+            Noted {
+                event,
+                reading: Reading::take(),
+            },
+            done,
+        ));
         kept
     }
 
@@ -181,13 +219,20 @@ impl Opened {
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || self.run(&messages, &state, &room, &under_way, &readiness)))
-                .is_err()
+            if catch_unwind(AssertUnwindSafe(move || {
+                self.run(&messages, &state, &room, &under_way, &readiness)
+            }))
+            .is_err()
             {
                 end.cancel();
             }
         });
-        File { writer, has_room, broken, starts }
+        File {
+            writer,
+            has_room,
+            broken,
+            starts,
+        }
     }
 
     fn run(
@@ -202,8 +247,18 @@ impl Opened {
         let mut deferred = Vec::new();
         let mut latch = None;
         loop {
-            let wait = if deferred.is_empty() && self.database.is_some() { Duration::MAX } else { TRY_AGAIN };
-            let Some(Batch { mut events, closing }) = Batch::next(messages, wait, under_way) else { return };
+            let wait = if deferred.is_empty() && self.database.is_some() {
+                Duration::MAX
+            } else {
+                TRY_AGAIN
+            };
+            let Some(Batch {
+                mut events,
+                closing,
+            }) = Batch::next(messages, wait, under_way)
+            else {
+                return;
+            };
             let removals = {
                 let mut state = lock(state);
                 state.deduplicate_starts(events.iter_mut().map(|(noted, _)| &mut noted.event));
@@ -217,7 +272,9 @@ impl Opened {
                         tracing::info!("the store can be written again");
                     }
                     let mut state = lock(state);
-                    deferred.drain(..).for_each(|noted: Noted| state.apply_deferred(noted.event));
+                    deferred
+                        .drain(..)
+                        .for_each(|noted: Noted| state.apply_deferred(noted.event));
                     for (noted, done) in events {
                         state.apply(noted.event);
                         // Nobody may be waiting any more.
@@ -260,7 +317,11 @@ impl Opened {
     }
 
     /// All or nothing.
-    fn write<'a>(&mut self, events: impl Iterator<Item = &'a Noted>, removals: &[Removal]) -> Result<(), redb::Error> {
+    fn write<'a>(
+        &mut self,
+        events: impl Iterator<Item = &'a Noted>,
+        removals: &[Removal],
+    ) -> Result<(), redb::Error> {
         let is_open = self.database.is_some();
         let database = match &mut self.database {
             Some(database) => database,

@@ -30,9 +30,15 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
         Table::Payments => again(bytes, |row: PaymentRow| {
             let (record, _) = row.read(7, lived)?;
             let (stored, observation) = (record.stored.ok_or(Unreadable)?, record.observation);
-            let said =
-                format!("{:?} {:?}", stored.payment, observation.as_ref().map(|observation| &observation.report));
-            Ok((PaymentRow::new(&stored, observation.as_ref(), record.polling_ended, clocks), said))
+            let said = format!(
+                "{:?} {:?}",
+                stored.payment,
+                observation.as_ref().map(|observation| &observation.report)
+            );
+            Ok((
+                PaymentRow::new(&stored, observation.as_ref(), record.polling_ended, clocks),
+                said,
+            ))
         }),
         Table::Changes => {
             let row: ChangeRow = row::read(bytes).ok()?;
@@ -47,7 +53,10 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
         Table::Deliveries => again(bytes, |row: DeliveryRow| {
             let delivery = row.read(7, lived)?;
             let state = delivery.state.label();
-            let said = format!("{} {} {} {:?} {}", delivery.id, delivery.payment, delivery.tries, delivery.body, state);
+            let said = format!(
+                "{} {} {} {:?} {}",
+                delivery.id, delivery.payment, delivery.tries, delivery.body, state
+            );
             Ok((DeliveryRow::new(&delivery, clocks), said))
         }),
     }

@@ -61,7 +61,9 @@ impl Journal {
         if !(self.reach..=self.position).contains(&position) {
             return Err(OutOfReach);
         }
-        let first = self.changes.partition_point(|change| change.position <= position);
+        let first = self
+            .changes
+            .partition_point(|change| change.position <= position);
         Ok(self.changes.range(first..).take(limit).cloned().collect())
     }
 }

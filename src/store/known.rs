@@ -51,19 +51,26 @@ pub(crate) type Known = (Arc<StoredPayment>, Option<Observation>);
 impl Record {
     /// It is of this payment, and not of another that has its watch code by now.
     pub(super) fn is_of(&self, payment: &StoredPayment) -> bool {
-        self.stored.as_ref().is_some_and(|stored| stored.number == payment.number)
+        self.stored
+            .as_ref()
+            .is_some_and(|stored| stored.number == payment.number)
     }
 
     /// The gateway need not be asked any more.
     pub(super) fn is_final(&self) -> bool {
-        self.observation.as_ref().is_some_and(|observation| observation.report.status.is_final())
+        self.observation
+            .as_ref()
+            .is_some_and(|observation| observation.report.status.is_final())
     }
 
     /// What is to be shown from now on: a final status is never taken back, and the same again keeps its place in
     /// memory.
     pub(super) fn newer(&self, report: Arc<Report>) -> Arc<Report> {
         match &self.observation {
-            Some(observation) if observation.report.status.is_final() || observation.report.body == report.body => {
+            Some(observation)
+                if observation.report.status.is_final()
+                    || observation.report.body == report.body =>
+            {
                 observation.report.clone()
             }
             _ => report,

@@ -35,7 +35,8 @@ impl Lived {
 
     /// The mark of a moment; negative if the store is younger than that.
     pub(super) fn mark(&self, moment: Instant) -> i64 {
-        self.before.saturating_add(clock::milliseconds_between(self.opened.now, moment))
+        self.before
+            .saturating_add(clock::milliseconds_between(self.opened.now, moment))
     }
 
     /// The moment of a mark that was made in the past: at the latest when the store was opened.
@@ -53,7 +54,10 @@ impl Lived {
     /// a wall clock that was set back makes no wait longer than it was planned, one that was set forward ends it.
     pub(super) fn due(&self, mark: i64, wall: Timestamp) -> Instant {
         let by_wall = Duration::try_from(wall.duration_since(self.opened.wall)).unwrap_or_default();
-        self.opened.now + milliseconds(mark.saturating_sub(self.before)).min(by_wall).min(LONGEST_WAIT)
+        self.opened.now
+            + milliseconds(mark.saturating_sub(self.before))
+                .min(by_wall)
+                .min(LONGEST_WAIT)
     }
 
     /// The end of a wait of this length that is known by the wall clock alone.
@@ -63,7 +67,10 @@ impl Lived {
     }
 
     fn ago(&self, duration: Duration) -> Instant {
-        self.opened.now.checked_sub(duration).unwrap_or(self.opened.now)
+        self.opened
+            .now
+            .checked_sub(duration)
+            .unwrap_or(self.opened.now)
     }
 }
 
@@ -81,7 +88,10 @@ mod tests {
     const YEARS: i64 = 10 * 366 * 24 * 3600 * 1000;
 
     fn reading(now: Instant, wall: i64) -> Reading {
-        Reading { now, wall: Timestamp::from_millisecond(wall).unwrap() }
+        Reading {
+            now,
+            wall: Timestamp::from_millisecond(wall).unwrap(),
+        }
     }
 
     proptest! {

@@ -58,10 +58,17 @@ impl Delivery {
     /// The same message, due at the end of this time or when what the app asked for is over, if it is one that failed
     /// within this time and waits for longer.
     fn hastened(&self, away: &RangeInclusive<Instant>) -> Option<Self> {
-        let DeliveryState::Due(at) = self.state else { return None };
-        let sooner = self.not_before.map_or(*away.end(), |not_before| not_before.max(*away.end()));
+        let DeliveryState::Due(at) = self.state else {
+            return None;
+        };
+        let sooner = self
+            .not_before
+            .map_or(*away.end(), |not_before| not_before.max(*away.end()));
         let is_one = self.failed.is_some_and(|failed| away.contains(&failed));
-        (is_one && sooner < at).then(|| Self { state: DeliveryState::Due(sooner), ..self.clone() })
+        (is_one && sooner < at).then(|| Self {
+            state: DeliveryState::Due(sooner),
+            ..self.clone()
+        })
     }
 }
 
@@ -152,8 +159,15 @@ impl Outbox {
         if line.is_empty() {
             self.in_line.remove(&payment);
         }
-        let first = first.filter(|first| !self.out.contains(first)).and_then(|first| self.all.get(&first));
-        if let Some(Delivery { number, state: DeliveryState::Due(at), .. }) = first.map(|first| &**first) {
+        let first = first
+            .filter(|first| !self.out.contains(first))
+            .and_then(|first| self.all.get(&first));
+        if let Some(Delivery {
+            number,
+            state: DeliveryState::Due(at),
+            ..
+        }) = first.map(|first| &**first)
+        {
             self.due.insert((*at, *number));
             self.more.notify_one();
         }
@@ -182,31 +196,46 @@ impl Outbox {
 
     /// Of at most `limit` messages after that one, those which are due again sooner because the app is back, as they
     /// were and as they are to be; and the last that was looked at, if there may be more.
-    pub(super) fn hastened(&self, after: u64, limit: usize) -> (Vec<(Arc<Delivery>, Delivery)>, Option<u64>) {
+    pub(super) fn hastened(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> (Vec<(Arc<Delivery>, Delivery)>, Option<u64>) {
         let (mut found, mut last) = (Vec::new(), None);
-        let Some(away) = &self.away else { return (found, last) };
-        for (looked_at, (number, delivery)) in self.all.range(after.saturating_add(1)..).enumerate() {
+        let Some(away) = &self.away else {
+            return (found, last);
+        };
+        for (looked_at, (number, delivery)) in self.all.range(after.saturating_add(1)..).enumerate()
+        {
             if looked_at == limit {
                 return (found, last);
             }
             last = Some(*number);
-            let hastened = (!self.out.contains(number)).then(|| delivery.hastened(away)).flatten();
+            let hastened = (!self.out.contains(number))
+                .then(|| delivery.hastened(away))
+                .flatten();
             found.extend(hastened.map(|hastened| (delivery.clone(), hastened)));
         }
         (found, None)
     }
 
     pub(super) fn last_tries(&self) -> LastTries {
-        let taken = self.all.values().filter_map(|delivery| match delivery.state {
-            DeliveryState::Delivered(at) => Some(at),
-            DeliveryState::Due(_) | DeliveryState::Failed(_) => None,
-        });
+        let taken = self
+            .all
+            .values()
+            .filter_map(|delivery| match delivery.state {
+                DeliveryState::Delivered(at) => Some(at),
+                DeliveryState::Due(_) | DeliveryState::Failed(_) => None,
+            });
         let taken = taken.max();
         let failing = self.all.values().filter(|delivery| {
             matches!(delivery.state, DeliveryState::Due(_))
                 && delivery.failed.is_some_and(|failed| Some(failed) > taken)
         });
-        LastTries { taken, failing: failing.map(|delivery| delivery.since).min() }
+        LastTries {
+            taken,
+            failing: failing.map(|delivery| delivery.since).min(),
+        }
     }
 
     /// How many are still to be posted.
@@ -226,14 +255,25 @@ impl Outbox {
 
     /// Forgets finished messages that are older than `ttl`, or that are too many; returns their numbers.
     pub(super) fn sweep(&mut self, ttl: Duration) -> Vec<u64> {
-        let finished = self.all.values().filter_map(|delivery| match delivery.state {
-            DeliveryState::Delivered(at) | DeliveryState::Failed(at) => Some((delivery.number, at)),
-            DeliveryState::Due(_) => None,
-        });
+        let finished = self
+            .all
+            .values()
+            .filter_map(|delivery| match delivery.state {
+                DeliveryState::Delivered(at) | DeliveryState::Failed(at) => {
+                    Some((delivery.number, at))
+                }
+                DeliveryState::Due(_) => None,
+            });
         let finished: Vec<_> = finished.collect();
         let too_many = finished.len().saturating_sub(FINISHED_AT_MOST);
-        let old = |(i, (_, at)): &(usize, (u64, Instant))| *i < too_many || clock::now() - *at >= ttl;
-        let gone: Vec<_> = finished.into_iter().enumerate().filter(old).map(|(_, (number, _))| number).collect();
+        let old =
+            |(i, (_, at)): &(usize, (u64, Instant))| *i < too_many || clock::now() - *at >= ttl;
+        let gone: Vec<_> = finished
+            .into_iter()
+            .enumerate()
+            .filter(old)
+            .map(|(_, (number, _))| number)
+            .collect();
         for number in &gone {
             self.all.remove(number);
         }
@@ -280,7 +320,9 @@ mod tests {
             let (found, last) = outbox.hastened(number, limit);
             assert!(found.len() <= limit);
             count += found.len();
-            found.into_iter().for_each(|(_, hastened)| outbox.put(Arc::new(hastened)));
+            found
+                .into_iter()
+                .for_each(|(_, hastened)| outbox.put(Arc::new(hastened)));
             after = last;
         }
         count

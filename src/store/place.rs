@@ -34,9 +34,9 @@ impl FromStr for Place {
             ("memory", _) => Err("nothing comes after memory:".to_owned()),
             ("file", path) if path.starts_with('/') => Ok(Self::Directory(path.into())),
             ("file", _) => Err("file: is followed by the absolute path of a directory".to_owned()),
-            (other, _) => {
-                Err(format!("there is no store of the kind {other:?}: use \"memory:\" or \"file:/var/lib/tillgate\""))
-            }
+            (other, _) => Err(format!(
+                "there is no store of the kind {other:?}: use \"memory:\" or \"file:/var/lib/tillgate\""
+            )),
         }
     }
 }

@@ -80,7 +80,10 @@ impl PaymentRow {
             report: observation.map(|observation| observation.report.body.to_string()),
             asked_at: observation.map(|observation| clocks.wall(observation.asked)),
             polling_ended,
-            marks: Some(PaymentMarks { since: clocks.lived.mark(stored.since), asked }),
+            marks: Some(PaymentMarks {
+                since: clocks.lived.mark(stored.since),
+                asked,
+            }),
         }
     }
 
@@ -92,19 +95,43 @@ impl PaymentRow {
             amount: Amount::new(self.amount),
         };
         let started_at = time(self.started_at)?;
-        let since = self.marks.map_or_else(|| lived.past_by_wall(started_at), |marks| lived.past(marks.since));
-        let stored = Arc::new(StoredPayment { number, payment, since, started_at });
+        let since = self.marks.map_or_else(
+            || lived.past_by_wall(started_at),
+            |marks| lived.past(marks.since),
+        );
+        let stored = Arc::new(StoredPayment {
+            number,
+            payment,
+            since,
+            started_at,
+        });
         let (observation, finished) = match self.report {
             None => (None, since),
             Some(body) => {
                 // An answer is as old as either clock says: no wall clock that is behind makes it fresh again.
                 let by_wall = lived.past_by_wall(time(self.asked_at.ok_or(Unreadable)?)?);
-                let by_lived = self.marks.and_then(|marks| marks.asked).map(|mark| lived.past(mark));
+                let by_lived = self
+                    .marks
+                    .and_then(|marks| marks.asked)
+                    .map(|mark| lived.past(mark));
                 let asked = by_lived.map_or(by_wall, |by_lived| by_lived.min(by_wall));
-                (Some(Observation { report: Arc::new(report(body)?), asked }), by_lived.unwrap_or(by_wall))
+                (
+                    Some(Observation {
+                        report: Arc::new(report(body)?),
+                        asked,
+                    }),
+                    by_lived.unwrap_or(by_wall),
+                )
             }
         };
-        Ok((Record { stored: Some(stored), observation, polling_ended: self.polling_ended }, finished))
+        Ok((
+            Record {
+                stored: Some(stored),
+                observation,
+                polling_ended: self.polling_ended,
+            },
+            finished,
+        ))
     }
 }
 
@@ -117,11 +144,17 @@ pub(super) struct ChangeRow {
 
 impl ChangeRow {
     pub(super) fn new(stored: &StoredPayment, report: Option<&Report>) -> Self {
-        Self { payment: stored.number, report: report.map(|report| report.body.to_string()) }
+        Self {
+            payment: stored.number,
+            report: report.map(|report| report.body.to_string()),
+        }
     }
 
     pub(super) fn report(self) -> Result<Option<Arc<Report>>, Unreadable> {
-        self.report.map(report).transpose().map(|report| report.map(Arc::new))
+        self.report
+            .map(report)
+            .transpose()
+            .map(|report| report.map(Arc::new))
     }
 }
 
@@ -150,7 +183,12 @@ impl AnswerRow {
         let key = crate::payment::IdempotencyKey::stored(key).ok_or(Unreadable)?;
         let by_wall = lived.past_by_wall(time(self.since)?);
         let since = self.mark.map_or(by_wall, |mark| lived.past(mark));
-        Ok(Answer { key, request: Fingerprint(self.request), body: self.body.into(), since })
+        Ok(Answer {
+            key,
+            request: Fingerprint(self.request),
+            body: self.body.into(),
+            since,
+        })
     }
 }
 
@@ -181,7 +219,8 @@ struct DeliveryMarks {
 
 impl DeliveryRow {
     pub(super) fn new(delivery: &Delivery, clocks: Clocks) -> Self {
-        let (DeliveryState::Due(at) | DeliveryState::Delivered(at) | DeliveryState::Failed(at)) = delivery.state;
+        let (DeliveryState::Due(at) | DeliveryState::Delivered(at) | DeliveryState::Failed(at)) =
+            delivery.state;
         let mark = |moment| clocks.lived.mark(moment);
         Self {
             id: delivery.id.clone(),
@@ -204,19 +243,28 @@ impl DeliveryRow {
 
     pub(super) fn read(self, number: u64, lived: Lived) -> Result<Delivery, Unreadable> {
         let times = self.times(lived)?;
-        let state =
-            [DeliveryState::Due(times.due), DeliveryState::Delivered(times.past), DeliveryState::Failed(times.past)];
+        let state = [
+            DeliveryState::Due(times.due),
+            DeliveryState::Delivered(times.past),
+            DeliveryState::Failed(times.past),
+        ];
         let kind = [Kind::Completed, Kind::PollingEnded];
         Ok(Delivery {
             number,
             payment: self.payment,
-            kind: kind.into_iter().find(|kind| kind.label() == self.kind).ok_or(Unreadable)?,
+            kind: kind
+                .into_iter()
+                .find(|kind| kind.label() == self.kind)
+                .ok_or(Unreadable)?,
             since: times.since,
             created_at: time(self.created_at)?,
             tries: self.tries,
             failed: times.failed,
             not_before: times.not_before,
-            state: state.into_iter().find(|state| state.label() == self.state).ok_or(Unreadable)?,
+            state: state
+                .into_iter()
+                .find(|state| state.label() == self.state)
+                .ok_or(Unreadable)?,
             id: self.id,
             body: self.body.into(),
             last_error: self.last_error,
@@ -228,7 +276,9 @@ impl DeliveryRow {
         let Some(marks) = self.marks else {
             // No older than its number of steps, and never longer to wait than one, whatever the clock said.
             let most = LONGEST_STEP.saturating_mul(self.tries);
-            let age = Duration::try_from(at.duration_since(created_at)).unwrap_or_default().min(most);
+            let age = Duration::try_from(at.duration_since(created_at))
+                .unwrap_or_default()
+                .min(most);
             let due = lived.due_by_wall(age.min(LONGEST_STEP), at);
             return Ok(DeliveryTimes {
                 due,
@@ -285,8 +335,15 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
 fn report(body: String) -> Result<Report, Unreadable> {
     let object = json::parse_object(body.as_bytes()).map_err(|_| Unreadable)?;
     let field = |name| json::get(&object, name);
-    let status = field("status").and_then(Json::as_text).map(Status::from).ok_or(Unreadable)?;
-    Ok(Report { status, fingerprint: json::fingerprint(&body), body: body.into() })
+    let status = field("status")
+        .and_then(Json::as_text)
+        .map(Status::from)
+        .ok_or(Unreadable)?;
+    Ok(Report {
+        status,
+        fingerprint: json::fingerprint(&body),
+        body: body.into(),
+    })
 }
 
 fn time(milliseconds: i64) -> Result<Timestamp, Unreadable> {

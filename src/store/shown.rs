@@ -7,7 +7,9 @@ use crate::payment::{Report, Status};
 /// The guide's fields, null where they are not known yet, what else the gateway reported, and both codes.
 pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
     // A report's body is an object: it was one when it came.
-    let mut object = report.and_then(|report| json::parse_object(report.body.as_bytes()).ok()).unwrap_or_default();
+    let mut object = report
+        .and_then(|report| json::parse_object(report.body.as_bytes()).ok())
+        .unwrap_or_default();
     let mut default = |name: &str, value: Json| {
         if json::get(&object, name).is_none() {
             object.push((name.to_owned(), value));
@@ -15,12 +17,23 @@ pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
     };
     default("status", Json::Text(Status::Created.to_string()));
     // Once the gateway has answered its amount is its own: where it names none, none is made up.
-    let amount = report.map_or_else(|| Json::Literal(stored.payment.amount.to_string().into()), |_| Json::null());
+    let amount = report.map_or_else(
+        || Json::Literal(stored.payment.amount.to_string().into()),
+        |_| Json::null(),
+    );
     default("amount", amount);
     for name in ["merchant", "created_at", "completed_at"] {
         default(name, Json::null());
     }
-    json::set(&mut object, "code", Json::Text(stored.payment.code.to_string()));
-    json::set(&mut object, "watch_code", Json::Text(stored.payment.watch_code.to_string()));
+    json::set(
+        &mut object,
+        "code",
+        Json::Text(stored.payment.code.to_string()),
+    );
+    json::set(
+        &mut object,
+        "watch_code",
+        Json::Text(stored.payment.watch_code.to_string()),
+    );
     object
 }

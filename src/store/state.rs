@@ -67,7 +67,9 @@ impl State {
     pub(super) fn new(room: usize, ttl: Duration, tells: bool) -> Self {
         let by_status = Family::default();
         for status in [Status::Created, Status::Completed] {
-            drop(by_status.get_or_create(&ByStatus { status: status.label() }));
+            drop(by_status.get_or_create(&ByStatus {
+                status: status.label(),
+            }));
         }
         Self {
             room,
@@ -95,16 +97,24 @@ impl State {
     pub(super) fn deduplicate_starts<'a>(&self, events: impl Iterator<Item = &'a mut Event>) {
         let mut begun = HashMap::new();
         for event in events {
-            let Event::Started { stored, answer, .. } = event else { continue };
+            let Event::Started { stored, answer, .. } = event else {
+                continue;
+            };
             let code = &stored.payment.watch_code;
-            let known = || self.records.get(code).and_then(|record| record.stored.clone());
+            let known = || {
+                self.records
+                    .get(code)
+                    .and_then(|record| record.stored.clone())
+            };
             match begun.get(code).cloned().or_else(known) {
                 Some(before) if before.payment.code == stored.payment.code => {
                     if before.payment.amount != stored.payment.amount {
                         let code = &stored.payment.code;
                         tracing::warn!(%code, "the gateway gives a payment of another amount than was asked for again");
                     }
-                    *event = Event::Again { answer: answer.take() };
+                    *event = Event::Again {
+                        answer: answer.take(),
+                    };
                 }
                 _ => drop(begun.insert(code.clone(), stored.clone())),
             }
@@ -114,19 +124,37 @@ impl State {
     /// It has been written down: from here on it is true.
     pub(super) fn apply(&mut self, event: Event) {
         match event {
-            Event::Started { stored, position, answer } => {
+            Event::Started {
+                stored,
+                position,
+                answer,
+            } => {
                 self.start(stored, position);
                 answer.into_iter().for_each(|answer| self.answer(answer));
             }
             Event::Again { answer } => answer.into_iter().for_each(|answer| self.answer(answer)),
-            Event::Observed { stored, observation, polling_ended: _, position, delivery } => {
+            Event::Observed {
+                stored,
+                observation,
+                polling_ended: _,
+                position,
+                delivery,
+            } => {
                 self.observe(&stored, &observation);
-                self.change(Change { position, stored, report: Some(observation.report) });
+                self.change(Change {
+                    position,
+                    stored,
+                    report: Some(observation.report),
+                });
                 if let Some(delivery) = delivery {
                     self.outbox.put(delivery);
                 }
             }
-            Event::PollingEnded { stored, observation: _, delivery } => {
+            Event::PollingEnded {
+                stored,
+                observation: _,
+                delivery,
+            } => {
                 if let Some(record) = self.records.get_mut(&stored.payment.watch_code)
                     && record.is_of(&stored)
                 {
@@ -144,7 +172,11 @@ impl State {
     /// word of it before it is written.
     pub(super) fn apply_unwritten(&mut self, event: &Event) {
         match event {
-            Event::Observed { stored, observation, .. } => self.observe(stored, observation),
+            Event::Observed {
+                stored,
+                observation,
+                ..
+            } => self.observe(stored, observation),
             Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
             Event::Started { .. } | Event::Again { .. } | Event::PollingEnded { .. } => {}
         }
@@ -158,16 +190,27 @@ impl State {
     }
 
     /// An answer that is nothing new, or about a payment that was not started here: nothing of it has to survive.
-    pub(super) fn settle(&mut self, code: &WatchCode, report: Arc<Report>, asked: Instant) -> Settled {
+    pub(super) fn settle(
+        &mut self,
+        code: &WatchCode,
+        report: Arc<Report>,
+        asked: Instant,
+    ) -> Settled {
         let is_new = !self.records.contains_key(code);
         let before = self.record(code).clone();
-        let observation = Observation { report: before.newer(report), asked };
+        let observation = Observation {
+            report: before.newer(report),
+            asked,
+        };
         self.record_observation(code, observation.clone());
         if is_new {
             // Behind making room for it, which would find it there.
             self.heard.push_back(code.clone());
         }
-        Settled { observation, before }
+        Settled {
+            observation,
+            before,
+        }
     }
 
     /// Forgets what has had its time.
@@ -178,7 +221,9 @@ impl State {
             && clock::now() - at >= self.ttl
         {
             self.finished.pop_front();
-            let Some(stored) = self.closed.get(&number).cloned() else { continue };
+            let Some(stored) = self.closed.get(&number).cloned() else {
+                continue;
+            };
             let code = &stored.payment.watch_code;
             if self.pinned.contains(code) || self.outbox.owes(number) {
                 self.finished.push_back((clock::now(), number));
@@ -190,22 +235,37 @@ impl State {
                 self.count(&removed, -1);
             }
         }
-        self.removals.extend(self.outbox.sweep(self.ttl).into_iter().map(Removal::Delivery));
+        self.removals.extend(
+            self.outbox
+                .sweep(self.ttl)
+                .into_iter()
+                .map(Removal::Delivery),
+        );
     }
 
     pub(super) fn known(&self, stored: &Arc<StoredPayment>) -> Known {
         let record = self.records.get(&stored.payment.watch_code);
-        (stored.clone(), record.and_then(|record| record.observation.clone()))
+        (
+            stored.clone(),
+            record.and_then(|record| record.observation.clone()),
+        )
     }
 
     fn start(&mut self, stored: Arc<StoredPayment>, position: u64) {
         // What was heard of the code before is written down nowhere, and may be another's: the gateway is asked anew.
-        let record = Record { stored: Some(stored.clone()), ..Record::default() };
+        let record = Record {
+            stored: Some(stored.clone()),
+            ..Record::default()
+        };
         self.count(&record, 1);
         let before = mem::replace(self.record(&stored.payment.watch_code), record);
         self.displaced(&before);
         self.open.insert(stored.number, stored.clone());
-        self.change(Change { position, stored, report: None });
+        self.change(Change {
+            position,
+            stored,
+            report: None,
+        });
     }
 
     /// Another record has the place of this one.
@@ -220,7 +280,8 @@ impl State {
 
     fn answer(&mut self, answer: Arc<Answer>) {
         // An older row of that key, which has just been written anew, is not to go any more.
-        self.removals.retain(|removal| !matches!(removal, Removal::Answer(key) if *key == answer.key));
+        self.removals
+            .retain(|removal| !matches!(removal, Removal::Answer(key) if *key == answer.key));
         self.answers.add(answer);
     }
 
@@ -230,7 +291,9 @@ impl State {
         if record.stored.is_none() {
             // Let go while this was being written: its row is there again.
             record.stored = Some(stored.clone());
-            self.removals.retain(|removal| !matches!(removal, Removal::Payment(number) if *number == stored.number));
+            self.removals.retain(
+                |removal| !matches!(removal, Removal::Payment(number) if *number == stored.number),
+            );
         } else if !record.is_of(stored) {
             return;
         }
@@ -263,7 +326,9 @@ impl State {
     fn record(&mut self, code: &WatchCode) -> &mut Record {
         if !self.records.contains_key(code) {
             while self.records.len() >= self.room {
-                let Some(oldest) = self.take_oldest() else { break };
+                let Some(oldest) = self.take_oldest() else {
+                    break;
+                };
                 if let Some(removed) = self.records.remove(&oldest) {
                     self.count(&removed, -1);
                     self.let_go.inc();
@@ -291,12 +356,21 @@ impl State {
         }
         let free = |stored: &&Arc<StoredPayment>| {
             let code = &stored.payment.watch_code;
-            let ended = || self.records.get(code).is_none_or(|record| record.is_final() || record.polling_ended);
+            let ended = || {
+                self.records
+                    .get(code)
+                    .is_none_or(|record| record.is_final() || record.polling_ended)
+            };
             // A payment whose message the app still waits for stays.
-            !self.pinned.contains(code) && !self.outbox.owes(stored.number) && (!self.tells || ended())
+            !self.pinned.contains(code)
+                && !self.outbox.owes(stored.number)
+                && (!self.tells || ended())
         };
         let rows = [&self.open, &self.closed];
-        let oldest = rows.iter().filter_map(|row| row.values().find(free)).min_by_key(|stored| stored.number)?;
+        let oldest = rows
+            .iter()
+            .filter_map(|row| row.values().find(free))
+            .min_by_key(|stored| stored.number)?;
         let (number, code) = (oldest.number, oldest.payment.watch_code.clone());
         self.open.remove(&number);
         self.closed.remove(&number);
@@ -309,7 +383,11 @@ impl State {
         let status = record
             .observation
             .as_ref()
-            .map_or(Status::Created.label(), |observation| observation.report.status.label());
-        self.by_status.get_or_create(&ByStatus { status }).inc_by(by);
+            .map_or(Status::Created.label(), |observation| {
+                observation.report.status.label()
+            });
+        self.by_status
+            .get_or_create(&ByStatus { status })
+            .inc_by(by);
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     for table in TABLES {
         transaction.open_table(table)?;
     }
-    transaction.open_table(META)?.insert(RUN, &*row::bytes(&random::token(8)))?;
+    transaction
+        .open_table(META)?
+        .insert(RUN, &*row::bytes(&random::token(8)))?;
     transaction.commit()?;
     Ok(())
 }
@@ -45,11 +47,15 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Li
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let run = row::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
-    let before = meta.get(LIVED)?.map(|before| row::read(before.value())).transpose()?;
+    let before = meta
+        .get(LIVED)?
+        .map(|before| row::read(before.value()))
+        .transpose()?;
     let lived = Lived::new(Reading::take(), before.unwrap_or_default());
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
-        let (record, finished) = row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
+        let (record, finished) =
+            row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
         state.restore(record, finished);
     }
     let changes = transaction.open_table(CHANGES)?;
@@ -63,7 +69,11 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Li
         // Its number is not given to another one while something speaks of it.
         state.numbers.payment = state.numbers.payment.max(change.payment);
         match state.by_number(change.payment) {
-            Some(stored) => state.change(Change { position, stored, report: change.report()? }),
+            Some(stored) => state.change(Change {
+                position,
+                stored,
+                report: change.report()?,
+            }),
             // That payment is not kept any more: nothing before this can be read without a gap.
             None => state.journal.begin_after(position),
         }
@@ -72,13 +82,19 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Li
     for entry in transaction.open_table(ANSWERS)?.iter()? {
         let (key, value) = entry?;
         let key = std::str::from_utf8(key.value())?;
-        answers.push(Arc::new(row::read::<AnswerRow>(value.value())?.read(key, lived)?));
+        answers.push(Arc::new(
+            row::read::<AnswerRow>(value.value())?.read(key, lived)?,
+        ));
     }
     answers.sort_by_key(|answer| answer.since);
-    answers.into_iter().for_each(|answer| state.answers.add(answer));
+    answers
+        .into_iter()
+        .for_each(|answer| state.answers.add(answer));
     for entry in transaction.open_table(DELIVERIES)?.iter()? {
         let (key, value) = entry?;
-        state.restore_delivery(row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?);
+        state.restore_delivery(
+            row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?,
+        );
     }
     state.restored();
     Ok((run, lived))
@@ -90,7 +106,9 @@ fn number(key: &[u8]) -> Result<u64, BoxError> {
 
 /// Takes room that is free again with the next write: to find out whether there is any.
 pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(META)?.insert(BALLAST, &[0; 64 * 1024][..])?;
+    transaction
+        .open_table(META)?
+        .insert(BALLAST, &[0; 64 * 1024][..])?;
     Ok(())
 }
 
@@ -114,13 +132,21 @@ pub(super) fn write<'a>(
     }
     let mut last = None;
     for Noted { event, reading } in events {
-        let clocks = Clocks { lived, reading: *reading };
+        let clocks = Clocks {
+            lived,
+            reading: *reading,
+        };
         last = last.max(Some(reading.now));
         if let Some((stored, observation, polling_ended)) = event.payment() {
             let row = row::bytes(&PaymentRow::new(stored, observation, polling_ended, clocks));
             payments.insert(&stored.number.to_be_bytes()[..], &*row)?;
         }
-        if let Some(Change { position, stored, report }) = event.change() {
+        if let Some(Change {
+            position,
+            stored,
+            report,
+        }) = event.change()
+        {
             let row = row::bytes(&ChangeRow::new(&stored, report.as_deref()));
             changes.insert(&position.to_be_bytes()[..], &*row)?;
             let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
@@ -128,7 +154,10 @@ pub(super) fn write<'a>(
             changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
         }
         if let Some(answer) = event.answer() {
-            answers.insert(answer.key.to_string().as_bytes(), &*row::bytes(&AnswerRow::new(answer, clocks)))?;
+            answers.insert(
+                answer.key.to_string().as_bytes(),
+                &*row::bytes(&AnswerRow::new(answer, clocks)),
+            )?;
         }
         if let Some(delivery) = event.delivery() {
             let row = row::bytes(&DeliveryRow::new(delivery, clocks));
@@ -136,6 +165,8 @@ pub(super) fn write<'a>(
         }
     }
     let mark = lived.mark(last.unwrap_or_else(clock::now));
-    transaction.open_table(META)?.insert(LIVED, &*row::bytes(&mark))?;
+    transaction
+        .open_table(META)?
+        .insert(LIVED, &*row::bytes(&mark))?;
     Ok(())
 }

@@ -31,26 +31,42 @@ impl Samples {
 
     /// Those where this label has this value.
     pub(crate) fn only(&self, label: &str, value: &str) -> Self {
-        let lines = self.iter().filter(|sample| sample.label(label) == Some(value));
-        Self(lines.map(|Sample { series, number }| format!("{series} {number}\n")).collect())
+        let lines = self
+            .iter()
+            .filter(|sample| sample.label(label) == Some(value));
+        Self(
+            lines
+                .map(|Sample { series, number }| format!("{series} {number}\n"))
+                .collect(),
+        )
     }
 
     /// One by one, in the order of the registry.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Sample<'_>> {
         let lines = self.0.lines().filter(|line| !line.starts_with('#'));
-        lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, number)| Sample { series, number })
+        lines
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(series, number)| Sample { series, number })
     }
 
     /// The sum over all labels; 0 where there is none yet.
     pub(crate) fn total(&self, name: &str) -> f64 {
-        self.iter().filter(|sample| sample.name() == name).map(|sample| sample.value()).sum()
+        self.iter()
+            .filter(|sample| sample.name() == name)
+            .map(|sample| sample.value())
+            .sum()
     }
 
     /// The sum for each value of this label: first these values, zeros included, then any others.
     pub(crate) fn by(&self, name: &str, label: &str, known: &[&str]) -> Vec<(String, f64)> {
-        let mut sums: Vec<_> = known.iter().map(|value| ((*value).to_owned(), 0.0)).collect();
+        let mut sums: Vec<_> = known
+            .iter()
+            .map(|value| ((*value).to_owned(), 0.0))
+            .collect();
         for sample in self.iter().filter(|sample| sample.name() == name) {
-            let Some(value) = sample.label(label) else { continue };
+            let Some(value) = sample.label(label) else {
+                continue;
+            };
             match sums.iter_mut().find(|(known, _)| known == value) {
                 Some((_, sum)) => *sum += sample.value(),
                 None => sums.push((value.to_owned(), sample.value())),
@@ -65,7 +81,10 @@ impl Samples {
         for sample in self.iter() {
             match sample.name().strip_prefix(name) {
                 Some("_bucket") => {
-                    let bound = sample.label("le").and_then(|bound| bound.parse().ok()).unwrap_or(f64::INFINITY);
+                    let bound = sample
+                        .label("le")
+                        .and_then(|bound| bound.parse().ok())
+                        .unwrap_or(f64::INFINITY);
                     histogram.buckets.push((bound, sample.value()));
                 }
                 Some("_sum") => histogram.sum = sample.value(),
@@ -86,7 +105,9 @@ impl<'a> Sample<'a> {
     /// The value of a label. All of them come from closed sets, without a comma or a quote in any.
     fn label(&self, name: &str) -> Option<&'a str> {
         let labels = self.series.split_once('{')?.1.strip_suffix('}')?;
-        let value = labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix('='))?;
+        let value = labels
+            .split(',')
+            .find_map(|label| label.strip_prefix(name)?.strip_prefix('='))?;
         Some(value.trim_matches('"'))
     }
 
@@ -143,7 +164,14 @@ took_count{operation="start"} 4
         assert_eq!(samples.only("operation", "watch").total("calls_total"), 5.0);
         assert_eq!(samples.total("nothing"), 0.0);
         let by = samples.by("calls_total", "operation", &["events", "watch"]);
-        assert_eq!(by, [("events".to_owned(), 0.0), ("watch".to_owned(), 5.0), ("start".to_owned(), 3.0)]);
+        assert_eq!(
+            by,
+            [
+                ("events".to_owned(), 0.0),
+                ("watch".to_owned(), 5.0),
+                ("start".to_owned(), 3.0)
+            ]
+        );
     }
 
     #[test]

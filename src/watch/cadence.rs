@@ -35,7 +35,11 @@ pub(super) fn interval(situation: Situation, ceiling: Duration, jitter: f64) -> 
     if situation.waited_for {
         interval = interval.min(WAITED_FOR);
     }
-    let longest = if situation.waited_for { LONGEST_BACKOFF_WAITED_FOR } else { LONGEST_BACKOFF };
+    let longest = if situation.waited_for {
+        LONGEST_BACKOFF_WAITED_FOR
+    } else {
+        LONGEST_BACKOFF
+    };
     let longest = interval.max(longest).min(ceiling);
     let interval = doubled(interval, situation.failures).min(longest);
     interval.mul_f64(1.0 - jitter / 10.0).max(floor)

@@ -35,7 +35,10 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         #[expect(clippy::unwrap_used, reason = "neither is zero")]
-        let (poll_rate, max_tracked) = (NonZeroU32::new(20).unwrap(), NonZeroU32::new(100_000).unwrap());
+        let (poll_rate, max_tracked) = (
+            NonZeroU32::new(20).unwrap(),
+            NonZeroU32::new(100_000).unwrap(),
+        );
         Self {
             fresh_for: Duration::from_secs(1),
             stale_for: Duration::from_secs(600),

@@ -43,7 +43,9 @@ impl ChangeFeed {
         let changed = inner.store.changed();
         let resumed = after.and_then(|id| {
             let id = id.strip_prefix(inner.store.run())?.strip_prefix('-')?;
-            let (position, within) = id.split_once('.').map_or((id, false), |(position, _)| (position, true));
+            let (position, within) = id
+                .split_once('.')
+                .map_or((id, false), |(position, _)| (position, true));
             Some((position.parse().ok()?, within))
         });
         let (position, present) = match resumed {
@@ -53,7 +55,13 @@ impl ChangeFeed {
             }
             _ => (inner.store.position(), Some((0, 0))),
         };
-        Self { inner, position, present, waiting: VecDeque::new(), changed }
+        Self {
+            inner,
+            position,
+            present,
+            waiting: VecDeque::new(),
+            changed,
+        }
     }
 
     /// The next event. `None`: this reader was so slow that the journal has left it behind.
@@ -65,7 +73,9 @@ impl ChangeFeed {
             // Before the look into the store: what is written after that look is seen here again.
             self.changed.mark_unchanged();
             if self.fetch().is_err() {
-                tracing::warn!("a reader of /events was too slow for the changes that are kept; it has to resume");
+                tracing::warn!(
+                    "a reader of /events was too slow for the changes that are kept; it has to resume"
+                );
                 return None;
             }
             if self.waiting.is_empty() {
@@ -78,10 +88,18 @@ impl ChangeFeed {
     fn fetch(&mut self) -> Result<(), OutOfReach> {
         let (run, position) = (self.inner.store.run(), self.position);
         let Some((mut last, mut count)) = self.present else {
-            for Change { position, stored, report } in self.inner.store.changes_after(position, PAGE)? {
+            for Change {
+                position,
+                stored,
+                report,
+            } in self.inner.store.changes_after(position, PAGE)?
+            {
                 self.position = position;
                 let id = format!("{run}-{position}");
-                self.waiting.push_back(Event { id, payment: Some((stored, report)) });
+                self.waiting.push_back(Event {
+                    id,
+                    payment: Some((stored, report)),
+                });
             }
             return Ok(());
         };
@@ -89,13 +107,18 @@ impl ChangeFeed {
             (last, count) = (stored.number, count + 1);
             // Not a position: who resumes in the middle gets the present state once more.
             let id = format!("{run}-{position}.{count}");
-            self.waiting
-                .push_back(Event { id, payment: Some((stored, observation.map(|observation| observation.report))) });
+            self.waiting.push_back(Event {
+                id,
+                payment: Some((stored, observation.map(|observation| observation.report))),
+            });
         }
         self.present = Some((last, count));
         if self.waiting.is_empty() {
             self.present = None;
-            self.waiting.push_back(Event { id: format!("{run}-{position}"), payment: None });
+            self.waiting.push_back(Event {
+                id: format!("{run}-{position}"),
+                payment: None,
+            });
         }
         Ok(())
     }

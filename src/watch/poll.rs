@@ -31,13 +31,22 @@ impl Inner {
         permit: Option<Permit>,
         has_answer: bool,
     ) -> Result<Polled, Error> {
-        let rank = if has_answer { Rank::HasAnswer } else { Rank::HasNothing };
+        let rank = if has_answer {
+            Rank::HasAnswer
+        } else {
+            Rank::HasNothing
+        };
         let (first, came_on) = self.poll_on(code, Sharing::Shared, permit, rank).await?;
         if came_on == Sharing::Own || !first.report.status.is_final() {
             return Ok(first);
         }
-        let permit = self.permit(Rank::Confirms, clock::now() + CONFIRMED_WITHIN).await.ok_or(Error::NoPermit)?;
-        let (second, _) = self.poll_on(code, Sharing::Own, Some(permit), Rank::Confirms).await?;
+        let permit = self
+            .permit(Rank::Confirms, clock::now() + CONFIRMED_WITHIN)
+            .await
+            .ok_or(Error::NoPermit)?;
+        let (second, _) = self
+            .poll_on(code, Sharing::Own, Some(permit), Rank::Confirms)
+            .await?;
         if second.report.fingerprint != first.report.fingerprint {
             self.unconfirmed.inc();
             let (first, second) = (first.report.status.label(), second.report.status.label());
@@ -64,7 +73,10 @@ impl Inner {
         let half = (tries.deadline - clock::now()) / 2;
         let mut permit = match permit {
             Some(permit) => permit,
-            None => self.permit(rank, tries.deadline - half).await.ok_or(Error::NoPermit)?,
+            None => self
+                .permit(rank, tries.deadline - half)
+                .await
+                .ok_or(Error::NoPermit)?,
         };
         loop {
             let asked = clock::now();

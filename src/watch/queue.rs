@@ -74,10 +74,20 @@ impl PollQueue {
     }
 
     /// A payment is due then, and is asked for at that interval.
-    pub(super) fn add(&mut self, code: WatchCode, waited_for: bool, due: Instant, interval: Duration) -> Slot {
+    pub(super) fn add(
+        &mut self,
+        code: WatchCode,
+        waited_for: bool,
+        due: Instant,
+        interval: Duration,
+    ) -> Slot {
         let group = usize::from(!waited_for);
         let row = u64::BITS - interval.as_secs().max(1).leading_zeros();
-        self.payments[group].0.entry(row).or_default().insert((due, code));
+        self.payments[group]
+            .0
+            .entry(row)
+            .or_default()
+            .insert((due, code));
         Slot { group, row, due }
     }
 
@@ -108,20 +118,34 @@ impl PollQueue {
             return Next::Caller(caller);
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
-        let wants = [!self.callers[0].is_empty(), !self.callers[1].is_empty(), is_due(due[0]), is_due(due[1])];
+        let wants = [
+            !self.callers[0].is_empty(),
+            !self.callers[1].is_empty(),
+            is_due(due[0]),
+            is_due(due[1]),
+        ];
         for (passed_over, wants) in self.passed_over.iter_mut().zip(wants) {
             *passed_over = if wants { *passed_over } else { 0 };
         }
-        let starving = self.passed_over.iter().position(|passed_over| *passed_over >= PASSED_OVER_AT_MOST);
+        let starving = self
+            .passed_over
+            .iter()
+            .position(|passed_over| *passed_over >= PASSED_OVER_AT_MOST);
         let Some(chosen) = starving.or_else(|| wants.iter().position(|wants| *wants)) else {
             return Next::Nobody(due.into_iter().flatten().min());
         };
         for (i, passed_over) in self.passed_over.iter_mut().enumerate() {
-            *passed_over = if i == chosen { 0 } else { *passed_over + u8::from(wants[i]) };
+            *passed_over = if i == chosen {
+                0
+            } else {
+                *passed_over + u8::from(wants[i])
+            };
         }
         let next = match self.callers.get_mut(chosen) {
             Some(row) => row.pop_front().map(Next::Caller),
-            None => self.payments[chosen - self.callers.len()].take_most_overdue(now).map(Next::Payment),
+            None => self.payments[chosen - self.callers.len()]
+                .take_most_overdue(now)
+                .map(Next::Payment),
         };
         next.unwrap_or(Next::Nobody(None))
     }
@@ -129,7 +153,11 @@ impl PollQueue {
 
 impl Payments {
     fn first_due(&self) -> Option<Instant> {
-        self.0.values().filter_map(|row| row.first()).map(|(due, _)| *due).min()
+        self.0
+            .values()
+            .filter_map(|row| row.first())
+            .map(|(due, _)| *due)
+            .min()
     }
 
     /// The payment that has been due for the longest time, measured by its own interval: so the young go first, by as
@@ -138,9 +166,16 @@ impl Payments {
         let overdue = |(row, payments): (&u32, &BTreeSet<(Instant, WatchCode)>)| {
             let (due, _) = payments.first()?;
             let late = now.checked_duration_since(*due)?;
-            Some((late.as_secs_f64() / 2_f64.powi(i32::try_from(*row).unwrap_or(i32::MAX)), *row))
+            Some((
+                late.as_secs_f64() / 2_f64.powi(i32::try_from(*row).unwrap_or(i32::MAX)),
+                *row,
+            ))
         };
-        let (_, row) = self.0.iter().filter_map(overdue).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
+        let (_, row) = self
+            .0
+            .iter()
+            .filter_map(overdue)
+            .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
         let payments = self.0.get_mut(&row)?;
         let (_, code) = payments.pop_first()?;
         if payments.is_empty() {

@@ -32,7 +32,10 @@ impl RateWindow {
     pub(super) fn new(rate: NonZeroU32) -> Self {
         let places = usize::try_from(rate.get()).unwrap_or(Semaphore::MAX_PERMITS);
         let resting = std::iter::repeat_n(clock::now(), places).collect();
-        Self { permits: Arc::new(Semaphore::new(places)), resting: Arc::new(Mutex::new(resting)) }
+        Self {
+            permits: Arc::new(Semaphore::new(places)),
+            resting: Arc::new(Mutex::new(resting)),
+        }
     }
 
     /// Waits for the next place to wake up. `None` never happens: nobody closes the semaphore.
@@ -42,7 +45,10 @@ impl RateWindow {
         // stops it.
         let awake_at = resting(&self.resting).pop_front()?;
         clock::sleep_until(awake_at).await;
-        Some(Permit { resting: self.resting.clone(), _permit: permit })
+        Some(Permit {
+            resting: self.resting.clone(),
+            _permit: permit,
+        })
     }
 }
 

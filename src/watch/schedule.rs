@@ -57,7 +57,9 @@ impl CircuitBreaker {
         }
         if let Some(until) = self.until.filter(|until| began < *until) {
             // Those that were on their way when the pause began say nothing new, but how long it has to be.
-            let asked_for = error.retry_after().map(|wait| clock::now() + cadence::pause(0, Some(wait), 0.0));
+            let asked_for = error
+                .retry_after()
+                .map(|wait| clock::now() + cadence::pause(0, Some(wait), 0.0));
             self.until = Some(asked_for.map_or(until, |asked_for| until.max(asked_for)));
             return;
         }
@@ -106,12 +108,15 @@ impl Inner {
         let more = self.adopt(&mut state);
         for code in mem::take(&mut state.ended) {
             let store = self.store.clone();
-            self.tasks.launch(async move { store.polling_ended(&code).await });
+            self.tasks
+                .launch(async move { store.polling_ended(&code).await });
         }
         loop {
             let payments_from = match &state.breaker {
                 _ if !self.gateway.has_secret() => Some(now + SECRET_AGAIN),
-                CircuitBreaker { failures: 1.., .. } if state.in_background > 0 => Some(now + FAR_AWAY),
+                CircuitBreaker { failures: 1.., .. } if state.in_background > 0 => {
+                    Some(now + FAR_AWAY)
+                }
                 CircuitBreaker { until, .. } => *until,
             };
             match state.queue.next(now, payments_from) {
@@ -129,7 +134,9 @@ impl Inner {
                     }
                 }
                 Next::Nobody(_) if more => return Handed::Back(permit, now),
-                Next::Nobody(wake_up) => return Handed::Back(permit, wake_up.unwrap_or(now + FAR_AWAY)),
+                Next::Nobody(wake_up) => {
+                    return Handed::Back(permit, wake_up.unwrap_or(now + FAR_AWAY));
+                }
             }
         }
     }
@@ -143,9 +150,16 @@ impl Inner {
         for (stored, observation) in &open {
             state.adopted = stored.number;
             let code = &stored.payment.watch_code;
-            let followed = state.followed.entry(code.clone()).or_insert_with(|| Followed::new(stored.since));
+            let followed = state
+                .followed
+                .entry(code.clone())
+                .or_insert_with(|| Followed::new(stored.since));
             if followed.slot.is_none() {
-                self.schedule_next(state, code, observation.as_ref().map(|observation| observation.asked));
+                self.schedule_next(
+                    state,
+                    code,
+                    observation.as_ref().map(|observation| observation.asked),
+                );
             }
         }
         open.len() == ADOPTED_AT_ONCE
@@ -153,22 +167,41 @@ impl Inner {
 
     /// Whether a call for this payment, which has just come out of the queue, is still wanted.
     fn is_worth_asking(&self, state: &mut PollState, code: &WatchCode) -> bool {
-        let Some(followed) = state.followed.get_mut(code) else { return false };
+        let Some(followed) = state.followed.get_mut(code) else {
+            return false;
+        };
         followed.slot = None;
-        if !followed.is_waited_for() && self.store.get(code).is_none_or(|record| record.stored.is_none()) {
+        if !followed.is_waited_for()
+            && self
+                .store
+                .get(code)
+                .is_none_or(|record| record.stored.is_none())
+        {
             // Let go, for watch.max_tracked; it may have been asked for since.
             state.followed.remove(code);
             return false;
         }
         // Somebody's own call is under way: when that has ended, this payment is in the queue again.
-        !state.under_way.get(code).is_some_and(crate::tasks::SharedTask::is_under_way)
+        !state
+            .under_way
+            .get(code)
+            .is_some_and(crate::tasks::SharedTask::is_under_way)
     }
 
     /// Puts a followed payment where it belongs, when it was asked for last at that moment.
-    pub(super) fn schedule_next(&self, state: &mut PollState, code: &WatchCode, asked: Option<Instant>) {
+    pub(super) fn schedule_next(
+        &self,
+        state: &mut PollState,
+        code: &WatchCode,
+        asked: Option<Instant>,
+    ) {
         let record = self.store.get(code).unwrap_or_default();
-        let is_final = record.observation.is_some_and(|observation| observation.report.status.is_final());
-        let Some(followed) = state.followed.get_mut(code) else { return };
+        let is_final = record
+            .observation
+            .is_some_and(|observation| observation.report.status.is_final());
+        let Some(followed) = state.followed.get_mut(code) else {
+            return;
+        };
         if let Some(slot) = followed.slot.take() {
             state.queue.remove(code, slot);
         }
@@ -177,7 +210,12 @@ impl Inner {
         if is_final || age >= self.give_up_after {
             // While a call is under way it may be just paid: when that has ended, this is asked again.
             let is_settled = !state.under_way.contains_key(code);
-            if is_settled && !is_final && record.stored.is_some() && !record.polling_ended && !followed.has_ended {
+            if is_settled
+                && !is_final
+                && record.stored.is_some()
+                && !record.polling_ended
+                && !followed.has_ended
+            {
                 followed.has_ended = true;
                 state.ended.push(code.clone());
                 self.bell.notify_one();
@@ -189,11 +227,17 @@ impl Inner {
         }
         let waited_for = followed.is_waited_for();
         let failing = state.failing.get(code);
-        let situation = Situation { age, waited_for, failures: failing.map_or(0, |failing| failing.times) };
+        let situation = Situation {
+            age,
+            waited_for,
+            failures: failing.map_or(0, |failing| failing.times),
+        };
         let interval = cadence::interval(situation, self.max_poll_interval, random::fraction());
         let asked = asked.max(failing.map(|failing| failing.last));
         // The last time is when it is given up.
-        let due = asked.map_or(now, |asked| asked + interval).min(followed.since + self.give_up_after);
+        let due = asked
+            .map_or(now, |asked| asked + interval)
+            .min(followed.since + self.give_up_after);
         followed.slot = Some(state.queue.add(code.clone(), waited_for, due, interval));
         self.bell.notify_one();
     }
@@ -211,16 +255,26 @@ impl Inner {
             Err(_) => clock::now(),
         };
         let of_the_gateway = match result {
-            Err(Error::Gateway(error)) if *error != gateway::Error::SecretUnavailable => Some(error),
+            Err(Error::Gateway(error)) if *error != gateway::Error::SecretUnavailable => {
+                Some(error)
+            }
             _ => None,
         };
         if result.is_ok() || of_the_gateway.is_some() {
             state.breaker.observe(began, of_the_gateway);
         }
         if of_the_gateway.is_some() {
-            state.failing.retain(|_, failing| asked - failing.last < REMEMBERED_FOR);
-            let failing = state.failing.entry(code.clone()).or_insert(Failing { times: 0, last: asked });
-            *failing = Failing { times: failing.times.saturating_add(1), last: asked };
+            state
+                .failing
+                .retain(|_, failing| asked - failing.last < REMEMBERED_FOR);
+            let failing = state.failing.entry(code.clone()).or_insert(Failing {
+                times: 0,
+                last: asked,
+            });
+            *failing = Failing {
+                times: failing.times.saturating_add(1),
+                last: asked,
+            };
         } else if result.is_ok() {
             state.failing.remove(code);
         }

@@ -39,12 +39,17 @@ impl PollState {
     pub(super) fn let_go_of(&mut self, code: &WatchCode, store: &Store) {
         let is_open = |record: Record| {
             record.stored.is_some()
-                && !record.observation.is_some_and(|observation| observation.report.status.is_final())
+                && !record
+                    .observation
+                    .is_some_and(|observation| observation.report.status.is_final())
         };
         if self.feeds > 0 && store.get(code).is_some_and(is_open) {
             return;
         }
-        if let Some(Followed { slot: Some(slot), .. }) = self.followed.remove(code) {
+        if let Some(Followed {
+            slot: Some(slot), ..
+        }) = self.followed.remove(code)
+        {
             self.queue.remove(code, slot);
         }
     }
@@ -56,7 +61,9 @@ impl PollState {
             return;
         }
         self.adopted = 0;
-        let Self { followed, queue, .. } = self;
+        let Self {
+            followed, queue, ..
+        } = self;
         followed.retain(|code, followed| {
             let stays = followed.is_waited_for();
             if let (false, Some(slot)) = (stays, followed.slot) {

@@ -32,7 +32,12 @@ struct News {
 
 impl Followed {
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, slot: None, has_ended: false, news: None }
+        Self {
+            since,
+            slot: None,
+            has_ended: false,
+            news: None,
+        }
     }
 
     pub(super) fn is_waited_for(&self) -> bool {
@@ -46,11 +51,13 @@ impl Followed {
             Ok(observation) => {
                 // What came before a failure may have been too old to be sent.
                 let same = news.failed.is_none()
-                    && news
-                        .observation
-                        .as_ref()
-                        .is_some_and(|last| last.report.fingerprint == observation.report.fingerprint);
-                *news = News { observation: Some(observation.clone()), failed: None };
+                    && news.observation.as_ref().is_some_and(|last| {
+                        last.report.fingerprint == observation.report.fingerprint
+                    });
+                *news = News {
+                    observation: Some(observation.clone()),
+                    failed: None,
+                };
                 !same
             }
             Err(error) => {
@@ -76,37 +83,71 @@ impl Subscription {
         inner.store.pin(code);
         let record = inner.store.get(code).unwrap_or_default();
         let since = record.stored.map_or_else(clock::now, |stored| stored.since);
-        let followed = state.followed.entry(code.clone()).or_insert_with(|| Followed::new(since));
+        let followed = state
+            .followed
+            .entry(code.clone())
+            .or_insert_with(|| Followed::new(since));
         let news = match &followed.news {
             Some(news) => news.subscribe(),
             None => {
                 let young = |observation: &Observation| {
-                    observation.report.status.is_final() || clock::now() - observation.asked < inner.stale_for
+                    observation.report.status.is_final()
+                        || clock::now() - observation.asked < inner.stale_for
                 };
-                let (sender, receiver) =
-                    watch::channel(News { observation: record.observation.clone().filter(young), failed: None });
+                let (sender, receiver) = watch::channel(News {
+                    observation: record.observation.clone().filter(young),
+                    failed: None,
+                });
                 followed.news = Some(sender);
                 // Whoever begins to wait has asked already, or is about to, unless the answer in memory is fresh.
-                let fresh = record.observation.filter(|observation| inner.remembered(observation, false).is_some());
-                inner.schedule_next(state, code, Some(fresh.map_or_else(clock::now, |observation| observation.asked)));
+                let fresh = record
+                    .observation
+                    .filter(|observation| inner.remembered(observation, false).is_some());
+                inner.schedule_next(
+                    state,
+                    code,
+                    Some(fresh.map_or_else(clock::now, |observation| observation.asked)),
+                );
                 receiver
             }
         };
         drop(guard);
-        Self { inner, code: code.clone(), news: Some(news) }
+        Self {
+            inner,
+            code: code.clone(),
+            news: Some(news),
+        }
     }
 
     /// The last that is known; `None` while nothing is. From here on [`Self::changed`] waits for what is newer.
     pub(crate) fn now(&mut self) -> Option<Result<Answer, Error>> {
         let news = self.news.as_mut()?.borrow_and_update().clone();
         let Some(failed) = news.failed else {
-            return news.observation.map(|observation| Ok(self.inner.last(&observation)));
+            return news
+                .observation
+                .map(|observation| Ok(self.inner.last(&observation)));
         };
-        let why = if matches!(failed, Error::NoPermit) { Stale::RateLimited } else { Stale::Gateway };
-        let observation =
-            news.observation.filter(|observation| clock::now() - observation.asked < self.inner.stale_for);
-        let how = How::Asked { first: false, joined: true, stale: Some(why) };
-        Some(observation.map(|observation| Answer { how, ..self.inner.last(&observation) }).ok_or(failed))
+        let why = if matches!(failed, Error::NoPermit) {
+            Stale::RateLimited
+        } else {
+            Stale::Gateway
+        };
+        let observation = news
+            .observation
+            .filter(|observation| clock::now() - observation.asked < self.inner.stale_for);
+        let how = How::Asked {
+            first: false,
+            joined: true,
+            stale: Some(why),
+        };
+        Some(
+            observation
+                .map(|observation| Answer {
+                    how,
+                    ..self.inner.last(&observation)
+                })
+                .ok_or(failed),
+        )
     }
 
     /// Returns when [`Self::now`] would return something else than it did last.
@@ -127,8 +168,14 @@ impl Drop for Subscription {
         self.news = None;
         let mut guard = self.inner.state();
         let state = &mut *guard;
-        let Some(followed) = state.followed.get_mut(&self.code) else { return };
-        if followed.news.as_ref().is_some_and(|news| news.receiver_count() > 0) {
+        let Some(followed) = state.followed.get_mut(&self.code) else {
+            return;
+        };
+        if followed
+            .news
+            .as_ref()
+            .is_some_and(|news| news.receiver_count() > 0)
+        {
             return;
         }
         followed.news = None;

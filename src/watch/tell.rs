@@ -18,17 +18,35 @@ pub(super) struct Odd {
 
 /// One line for each change of a status, and for each answer that should not be.
 pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
-    if before.observation.as_ref().is_some_and(|before| Arc::ptr_eq(&before.report, &observation.report)) {
+    if before
+        .observation
+        .as_ref()
+        .is_some_and(|before| Arc::ptr_eq(&before.report, &observation.report))
+    {
         return Odd::default();
     }
     let status = &observation.report.status;
-    let last = before.observation.as_ref().map(|observation| &observation.report.status);
-    let code = before.stored.as_ref().map(|stored| stored.payment.code.to_string());
-    let mut odd = Odd { amount: tell_amount(before, observation, code.as_deref()), status: false };
+    let last = before
+        .observation
+        .as_ref()
+        .map(|observation| &observation.report.status);
+    let code = before
+        .stored
+        .as_ref()
+        .map(|stored| stored.payment.code.to_string());
+    let mut odd = Odd {
+        amount: tell_amount(before, observation, code.as_deref()),
+        status: false,
+    };
     if last == Some(status) {
         return odd;
     }
-    tracing::info!(code, from = last.map(Status::label), to = status.label(), "payment status");
+    tracing::info!(
+        code,
+        from = last.map(Status::label),
+        to = status.label(),
+        "payment status"
+    );
     if let Status::Other(word) = status {
         odd.status = true;
         let status = shortened(word);
@@ -44,20 +62,33 @@ pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
 /// Whether it names another amount than was started, and the answer before it did not name the same. Amounts are
 /// compared by value.
 fn tell_amount(before: &Record, observation: &Observation, code: Option<&str>) -> bool {
-    let last = before.observation.as_ref().map(|observation| amount(&observation.report));
+    let last = before
+        .observation
+        .as_ref()
+        .map(|observation| amount(&observation.report));
     let Some(told) = amount(&observation.report) else {
         if last != Some(None) {
-            tracing::warn!(code, "the gateway tells no amount; the answer is passed on as it is");
+            tracing::warn!(
+                code,
+                "the gateway tells no amount; the answer is passed on as it is"
+            );
         }
         return false;
     };
-    let Some(stored) = &before.stored else { return false };
+    let Some(stored) = &before.stored else {
+        return false;
+    };
     let asked = stored.payment.amount.to_string();
     let is_told = |other: &str| told == other || Decimal::parse(&told) == Decimal::parse(other);
     if is_told(&asked) || last.flatten().is_some_and(|last| is_told(&last)) {
         return false;
     }
-    tracing::warn!(code, asked, told = shortened(&told), "the gateway tells another amount than was started");
+    tracing::warn!(
+        code,
+        asked,
+        told = shortened(&told),
+        "the gateway tells another amount than was started"
+    );
     true
 }
 

@@ -30,21 +30,46 @@ const PATIENT: [(&str, &str); 5] = [
 pub(crate) async fn memory(pinned: bool) {
     let count = CONNECTIONS.min(process::open_files().saturating_sub(OTHER_FILES));
     table::head(&format!("{count} connections that never come to an end"));
-    let post = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let post =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let kib = |n: usize, of: &str| of.repeat(n * 1024 / of.len());
     let chunked = format!("{post}Transfer-Encoding: chunked\r\n\r\n");
     let cases = [
         ("not a byte", String::new()),
         ("half a request line", "GET /wat".to_owned()),
-        ("half a head, 200 bytes", format!("GET /watch/x HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(156))),
+        (
+            "half a head, 200 bytes",
+            format!(
+                "GET /watch/x HTTP/1.1\r\nHost: localhost\r\nX: {}",
+                "x".repeat(156)
+            ),
+        ),
         (
             "half a head, 15 KiB of one field",
-            format!("GET /watch/x HTTP/1.1\r\nHost: localhost\r\nX: {}", kib(15, "x")),
+            format!(
+                "GET /watch/x HTTP/1.1\r\nHost: localhost\r\nX: {}",
+                kib(15, "x")
+            ),
         ),
-        ("half a head, 99 fields", format!("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n{}", "X: y\r\n".repeat(98))),
-        ("half a body, 1 byte", format!("{post}Content-Length: 16000\r\n\r\n ")),
-        ("half a body, 15 KiB", format!("{post}Content-Length: 16000\r\n\r\n{}", kib(15, " "))),
-        ("half a body, 15 KiB in chunks of a byte", format!("{chunked}{}", kib(15, "1\r\n \r\n"))),
+        (
+            "half a head, 99 fields",
+            format!(
+                "GET /watch/x HTTP/1.1\r\nHost: localhost\r\n{}",
+                "X: y\r\n".repeat(98)
+            ),
+        ),
+        (
+            "half a body, 1 byte",
+            format!("{post}Content-Length: 16000\r\n\r\n "),
+        ),
+        (
+            "half a body, 15 KiB",
+            format!("{post}Content-Length: 16000\r\n\r\n{}", kib(15, " ")),
+        ),
+        (
+            "half a body, 15 KiB in chunks of a byte",
+            format!("{chunked}{}", kib(15, "1\r\n \r\n")),
+        ),
     ];
     for (what, bytes) in cases {
         let (_sandbox, gateway) = process::sandbox();
@@ -61,7 +86,11 @@ pub(crate) async fn memory(pinned: bool) {
         table::row(&format!("memory of each: {what}"), &kibibytes, aim);
         if bytes.len() > 1024 {
             let tenths = each * 10 / bytes.len() as u64;
-            table::row("  of each byte that was sent", &format!("{}.{} bytes", tenths / 10, tenths % 10), "< 10 bytes");
+            table::row(
+                "  of each byte that was sent",
+                &format!("{}.{} bytes", tenths / 10, tenths % 10),
+                "< 10 bytes",
+            );
         }
     }
 }
@@ -74,9 +103,22 @@ pub(crate) async fn siege(pinned: bool) {
     let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", "error")], pinned);
     let files = sidecar.process.open_files();
     let quiet = starts(&sidecar, async || tokio::time::sleep(SIEGE).await).await;
-    let mut slow = open(sidecar.api, 500, b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\n").await;
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    slow.extend(open(sidecar.api, 300, format!("{head}Content-Length: 16000\r\n\r\n").as_bytes()).await);
+    let mut slow = open(
+        sidecar.api,
+        500,
+        b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\n",
+    )
+    .await;
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    slow.extend(
+        open(
+            sidecar.api,
+            300,
+            format!("{head}Content-Length: 16000\r\n\r\n").as_bytes(),
+        )
+        .await,
+    );
     for i in 0..300 {
         // Half of them ask for the largest answer that there is, half for one of the smallest.
         let requests = load::get(["/openapi.json", "/nowhere"][i % 2]).repeat(100);
@@ -98,11 +140,24 @@ pub(crate) async fn siege(pinned: bool) {
     drop(slow);
     for (what, mut times) in [("nobody is slow", quiet), ("1,100 are slow", siege)] {
         times.sort();
-        let at = |share: usize| format!("{:.1} ms", times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3);
-        table::row(&format!("{what}: half of {} starts", times.len()), &at(50), "");
+        let at = |share: usize| {
+            format!(
+                "{:.1} ms",
+                times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3
+            )
+        };
+        table::row(
+            &format!("{what}: half of {} starts", times.len()),
+            &at(50),
+            "",
+        );
         table::row(&format!("{what}: the slowest"), &at(100), "< 100 ms");
     }
-    table::row("all of them gone after", &format!("{:.1} s", gone.as_secs_f64()), "< 12 s");
+    table::row(
+        "all of them gone after",
+        &format!("{:.1} s", gone.as_secs_f64()),
+        "< 12 s",
+    );
 }
 
 /// Starts one after the other, a hundred a second at most, until that is over.

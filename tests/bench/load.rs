@@ -22,13 +22,21 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
 
 /// `headers` end in a line end, each.
 pub(crate) fn get_with(path: &str, headers: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{headers}\r\n").into_bytes()
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{headers}\r\n"
+    )
+    .into_bytes()
 }
 
 pub(crate) fn start() -> Vec<u8> {
     let body = r#"{"amount": 1000}"#;
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
-    format!("{head}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    format!(
+        "{head}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// A load that runs until it is dropped.
@@ -57,7 +65,10 @@ impl Load {
                 }
             });
         }
-        Self { answers, connections }
+        Self {
+            answers,
+            connections,
+        }
     }
 
     /// Answers so far.
@@ -67,7 +78,10 @@ impl Load {
 
     /// Fails if one of the connections did.
     pub(crate) fn end(mut self) {
-        assert!(self.connections.try_join_next().is_none(), "not every answer was a good one");
+        assert!(
+            self.connections.try_join_next().is_none(),
+            "not every answer was a good one"
+        );
     }
 }
 
@@ -76,8 +90,15 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> 
     stream.write_all(request).await.expect("it reads");
     let mut filled = 0;
     loop {
-        let n = stream.read(&mut buffer[filled..]).await.expect("it answers");
-        assert!(n > 0, "the connection ended: {}", String::from_utf8_lossy(&buffer[..filled]));
+        let n = stream
+            .read(&mut buffer[filled..])
+            .await
+            .expect("it answers");
+        assert!(
+            n > 0,
+            "the connection ended: {}",
+            String::from_utf8_lossy(&buffer[..filled])
+        );
         filled += n;
         if whole_length(&buffer[..filled]).is_some_and(|length| length <= filled) {
             return filled;
@@ -89,9 +110,20 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> 
 fn whole_length(answer: &[u8]) -> Option<usize> {
     let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&answer[..head]).expect("a head of ASCII");
-    assert!(text.starts_with("HTTP/1.1 200 "), "{}", String::from_utf8_lossy(answer));
+    assert!(
+        text.starts_with("HTTP/1.1 200 "),
+        "{}",
+        String::from_utf8_lossy(answer)
+    );
     let (_, rest) = text.split_once("\r\ncontent-length: ").expect("a length");
-    Some(head + 4 + rest.split("\r\n").next()?.parse::<usize>().expect("a number"))
+    Some(
+        head + 4
+            + rest
+                .split("\r\n")
+                .next()?
+                .parse::<usize>()
+                .expect("a number"),
+    )
 }
 
 /// A payment that was started.
@@ -114,13 +146,22 @@ pub(crate) async fn fill(address: SocketAddr, count: usize) -> Vec<Payment> {
 
 /// Asks for each of these; gives the tags of the answers.
 pub(crate) async fn tags(address: SocketAddr, payments: &[Payment]) -> Vec<String> {
-    let requests: Vec<_> = payments.iter().map(|payment| get(&format!("/watch/{}", payment.watch_code))).collect();
-    each(address, &requests, |answer| between(answer, "\r\netag: ", "\r\n")).await
+    let requests: Vec<_> = payments
+        .iter()
+        .map(|payment| get(&format!("/watch/{}", payment.watch_code)))
+        .collect();
+    each(address, &requests, |answer| {
+        between(answer, "\r\netag: ", "\r\n")
+    })
+    .await
 }
 
 fn payment(answer: &str) -> Payment {
     let field = |name| between(answer, &format!(r#""{name}":""#), "\"");
-    Payment { code: field("code"), watch_code: field("watch_code") }
+    Payment {
+        code: field("code"),
+        watch_code: field("watch_code"),
+    }
 }
 
 pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
@@ -137,18 +178,28 @@ pub(crate) async fn ask<T>(stream: &mut TcpStream, request: &[u8], read: impl Fn
 }
 
 /// Sends all these requests, some at once; what was read from their answers is in the order of the requests.
-async fn each<T>(address: SocketAddr, requests: &[Vec<u8>], read: impl Fn(&str) -> T + Copy) -> Vec<T> {
+async fn each<T>(
+    address: SocketAddr,
+    requests: &[Vec<u8>],
+    read: impl Fn(&str) -> T + Copy,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let next = &next;
     let connections = (0..CONNECTIONS).map(|_| async move {
         let (mut stream, mut answers) = (connect(address).await, Vec::new());
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(request) = requests.get(i) else { return answers };
+            let Some(request) = requests.get(i) else {
+                return answers;
+            };
             answers.push((i, ask(&mut stream, request, read).await));
         }
     });
-    let mut answers: Vec<_> = futures_util::future::join_all(connections).await.into_iter().flatten().collect();
+    let mut answers: Vec<_> = futures_util::future::join_all(connections)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     answers.sort_by_key(|(i, _)| *i);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
@@ -160,9 +211,13 @@ fn between(text: &str, before: &str, after: &str) -> String {
 
 /// Whether the admin listener there says that it is ready.
 pub(crate) fn is_ready(admin: SocketAddr) -> bool {
-    let Ok(mut stream) = std::net::TcpStream::connect(admin) else { return false };
+    let Ok(mut stream) = std::net::TcpStream::connect(admin) else {
+        return false;
+    };
     let mut answer = [0; 12];
-    let asked = stream.set_read_timeout(Some(Duration::from_secs(1))).and_then(|()| stream.write_all(&get("/readyz")));
+    let asked = stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .and_then(|()| stream.write_all(&get("/readyz")));
     asked.and_then(|()| stream.read_exact(&mut answer)).is_ok() && answer.ends_with(b" 200")
 }
 
@@ -174,5 +229,8 @@ pub(crate) fn waiters(admin: SocketAddr, kind: &str) -> usize {
     let mut metrics = String::new();
     stream.read_to_string(&mut metrics).expect("it answers");
     let name = format!("tillgate_waiters{{kind=\"{kind}\"}} ");
-    metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+    metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+        .unwrap_or(0)
 }

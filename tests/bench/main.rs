@@ -1,7 +1,12 @@
 //! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what it
 //! costs when somebody means harm. It prints, and asserts nothing about speed: a number is for the machine that it was
 //! measured on.
-#![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program beside the crate")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program beside the crate"
+)]
 
 mod attack;
 mod load;
@@ -35,9 +40,15 @@ fn main() {
         at_rest();
     }
     let pinned = process::pin_the_rest();
-    let cores =
-        if pinned { "the sidecar on one core, load and gateway on another" } else { "nothing pinned to a core" };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let cores = if pinned {
+        "the sidecar on one core, load and gateway on another"
+    } else {
+        "nothing pinned to a core"
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     if only_store {
         println!("{cores}; the store is in {}", env!("CARGO_TARGET_TMPDIR"));
         runtime.block_on(store::measure(pinned));
@@ -50,7 +61,10 @@ fn main() {
         return;
     }
     under_load(&runtime, pinned);
-    println!("\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null", MEASURE.as_secs());
+    println!(
+        "\n{CONNECTIONS} connections, {} s each; {cores}; the log goes to /dev/null",
+        MEASURE.as_secs()
+    );
     runtime.block_on(store::measure(pinned));
     runtime.block_on(tracked::measure(pinned));
     runtime.block_on(waiting::measure(pinned));
@@ -61,27 +75,52 @@ fn main() {
 
 fn at_rest() {
     let (_sandbox, gateway) = process::sandbox();
-    let ready = median((0..STARTS).map(|_| process::sidecar(gateway, &[], false).ready_after).collect());
-    let size = std::fs::metadata(process::PROGRAM).expect("the program").len();
+    let ready = median(
+        (0..STARTS)
+            .map(|_| process::sidecar(gateway, &[], false).ready_after)
+            .collect(),
+    );
+    let size = std::fs::metadata(process::PROGRAM)
+        .expect("the program")
+        .len();
     let idle = process::sidecar(gateway, &[], false);
     std::thread::sleep(SETTLE);
     table::head("at rest");
     let what = format!("ready after (median of {STARTS} starts)");
-    table::row(&what, &format!("{:.1} ms", ready.as_secs_f64() * 1e3), "<= 50 ms");
-    table::row("memory, idle (VmRSS)", &mebibytes(idle.process.memory()), "<= 8 MiB");
+    table::row(
+        &what,
+        &format!("{:.1} ms", ready.as_secs_f64() * 1e3),
+        "<= 50 ms",
+    );
+    table::row(
+        "memory, idle (VmRSS)",
+        &mebibytes(idle.process.memory()),
+        "<= 8 MiB",
+    );
     table::row("the program's file", &mebibytes(size), "<= 8 MiB");
 }
 
 fn under_load(runtime: &Runtime, pinned: bool) {
-    println!("\n{:<28}{:>12}{:>18}{:>14}", "under load", "requests/s", "CPU per request", "memory after");
-    for (what, log_level) in [("cached watch", "warn"), ("cached watch", "info"), ("start", "warn"), ("start", "info")]
-    {
+    println!(
+        "\n{:<28}{:>12}{:>18}{:>14}",
+        "under load", "requests/s", "CPU per request", "memory after"
+    );
+    for (what, log_level) in [
+        ("cached watch", "warn"),
+        ("cached watch", "info"),
+        ("start", "warn"),
+        ("start", "info"),
+    ] {
         // A new pair each: what the last one kept costs this one nothing.
         let (_sandbox, gateway) = process::sandbox();
         let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", log_level)], pinned);
         let (rate, cpu, memory) = runtime.block_on(measure(&sidecar, what));
         let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
-        println!("{:<28}{rate:>12.0}{cpu:>18}{:>14}", format!("{what}, log {log_level}"), mebibytes(memory));
+        println!(
+            "{:<28}{rate:>12.0}{cpu:>18}{:>14}",
+            format!("{what}, log {log_level}"),
+            mebibytes(memory)
+        );
     }
 }
 
@@ -89,18 +128,29 @@ fn under_load(runtime: &Runtime, pinned: bool) {
 async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
     let request = match what {
         "start" => load::start(),
-        _ => load::get(&format!("/watch/{}", load::started(sidecar.api).await.watch_code)),
+        _ => load::get(&format!(
+            "/watch/{}",
+            load::started(sidecar.api).await.watch_code
+        )),
     };
     let load = Load::begin(sidecar.api, request).await;
     tokio::time::sleep(SETTLE).await;
-    let (began, cpu_before, answers_before) = (Instant::now(), sidecar.process.cpu_time(), load.answers());
+    let (began, cpu_before, answers_before) =
+        (Instant::now(), sidecar.process.cpu_time(), load.answers());
     tokio::time::sleep(MEASURE).await;
-    let (took, cpu, answers) =
-        (began.elapsed(), sidecar.process.cpu_time().saturating_sub(cpu_before), load.answers() - answers_before);
+    let (took, cpu, answers) = (
+        began.elapsed(),
+        sidecar.process.cpu_time().saturating_sub(cpu_before),
+        load.answers() - answers_before,
+    );
     load.end();
     tokio::time::sleep(SETTLE).await;
     let answers = u32::try_from(answers).expect("seconds are few").max(1);
-    (f64::from(answers) / took.as_secs_f64(), cpu / answers, sidecar.process.memory())
+    (
+        f64::from(answers) / took.as_secs_f64(),
+        cpu / answers,
+        sidecar.process.memory(),
+    )
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -23,11 +23,17 @@ pub(crate) struct Sidecar {
 impl Process {
     /// Starts it, and says how long it took until `ready`.
     fn start(mut command: Command, ready: impl Fn() -> bool) -> (Self, Duration) {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let began = Instant::now();
         let process = Self(command.spawn().expect("the program starts"));
         while !ready() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the program is not ready in time");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "the program is not ready in time"
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
         (process, began.elapsed())
@@ -35,7 +41,9 @@ impl Process {
 
     /// Ends it in peace.
     pub(crate) fn terminate(mut self) {
-        let asked = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        let asked = Command::new("kill")
+            .args(["-s", "TERM", &self.0.id().to_string()])
+            .status();
         assert!(asked.is_ok_and(|asked| asked.success()), "no kill");
         let ended = self.0.wait().expect("it ends");
         assert!(ended.success(), "{ended}");
@@ -43,14 +51,24 @@ impl Process {
 
     /// Memory that is really there.
     pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<u64>()
+            .expect("a number")
+            * 1024
     }
 
     /// Files and sockets that it has open.
     pub(crate) fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).expect("root may look").count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.0.id()))
+            .expect("root may look")
+            .count()
     }
 
     /// Time on a core so far, in the program and in the kernel on its behalf, of all threads that still are. Not from
@@ -77,7 +95,10 @@ pub(crate) fn sandbox() -> (Process, SocketAddr) {
     let [address, _] = free_addresses();
     let mut command = Command::new(PROGRAM);
     command.args(["sandbox", "--listen", &address.to_string()]);
-    (Process::start(command, || TcpStream::connect(address).is_ok()).0, address)
+    (
+        Process::start(command, || TcpStream::connect(address).is_ok()).0,
+        address,
+    )
 }
 
 /// A sidecar in front of that gateway, with these settings besides; on a core of its own if `pinned`. Its log goes to
@@ -87,9 +108,18 @@ pub(crate) fn sidecar(gateway: SocketAddr, more: &[(&str, &str)], pinned: bool) 
 }
 
 /// The same, started by another program.
-pub(crate) fn sidecar_under(under: &[&str], gateway: SocketAddr, more: &[(&str, &str)], pinned: bool) -> Sidecar {
+pub(crate) fn sidecar_under(
+    under: &[&str],
+    gateway: SocketAddr,
+    more: &[(&str, &str)],
+    pinned: bool,
+) -> Sidecar {
     let [api, admin] = free_addresses();
-    let pin = if pinned { &["taskset", "-c", "0"][..] } else { &[] };
+    let pin = if pinned {
+        &["taskset", "-c", "0"][..]
+    } else {
+        &[]
+    };
     let words = [pin, under, &[PROGRAM]].concat();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
@@ -101,10 +131,18 @@ pub(crate) fn sidecar_under(under: &[&str], gateway: SocketAddr, more: &[(&str, 
         ("START__RATE", "1000000"),
         ("START__BURST", "1000000"),
     ];
-    let settings = settings.iter().chain(more).map(|(name, value)| (format!("TILLGATE_{name}"), value));
+    let settings = settings
+        .iter()
+        .chain(more)
+        .map(|(name, value)| (format!("TILLGATE_{name}"), value));
     command.arg("run").env_clear().envs(settings);
     let (process, ready_after) = Process::start(command, || load::is_ready(admin));
-    Sidecar { process, api, admin, ready_after }
+    Sidecar {
+        process,
+        api,
+        admin,
+        ready_after,
+    }
 }
 
 /// Addresses that nobody has at this moment: at `log.level = "warn"` the program tells nobody which it took.
@@ -116,22 +154,35 @@ fn free_addresses() -> [SocketAddr; 2] {
 /// Moves this process, and what it starts from here on, off the sidecar's core. False where that cannot be.
 pub(crate) fn pin_the_rest() -> bool {
     let id = std::process::id().to_string();
-    let pin = Command::new("taskset").args(["-a", "-cp", "1", &id]).stdout(Stdio::null()).status();
+    let pin = Command::new("taskset")
+        .args(["-a", "-cp", "1", &id])
+        .stdout(Stdio::null())
+        .status();
     pin.is_ok_and(|status| status.success())
 }
 
 /// So many files this process may have open, and each that it starts.
 pub(crate) fn open_files() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok()).unwrap_or(usize::MAX)
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok())
+        .unwrap_or(usize::MAX)
 }
 
 /// What all this runs on.
 pub(crate) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map(|(_, name)| name);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{cores} cores of {}, Linux {}", model.unwrap_or("an unknown CPU"), kernel.trim())
+    format!(
+        "{cores} cores of {}, Linux {}",
+        model.unwrap_or("an unknown CPU"),
+        kernel.trim()
+    )
 }

@@ -26,8 +26,11 @@ pub(crate) async fn measure(pinned: bool) {
                 starts(&sidecar, connections).await
             };
             // Counted apart: to be watched costs time.
-            let fsyncs =
-                if kind == "file:" { fsyncs(gateway, connections, pinned, None).await.0 } else { "0".to_owned() };
+            let fsyncs = if kind == "file:" {
+                fsyncs(gateway, connections, pinned, None).await.0
+            } else {
+                "0".to_owned()
+            };
             let what = format!("{kind} {connections} at once");
             let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
             println!("{what:<28}{rate:>12.0}{cpu:>18}{fsyncs:>18}{:>14}", "");
@@ -38,7 +41,10 @@ pub(crate) async fn measure(pinned: bool) {
         let (_sandbox, gateway) = process::sandbox();
         let (fsyncs, rate) = fsyncs(gateway, 64, pinned, Some(delay)).await;
         let what = format!("file: 64, an fsync {disk}");
-        println!("{what:<28}{rate:>12.0}{:>18}{fsyncs:>18}{:>14}", "", "< 0.1 fsyncs");
+        println!(
+            "{what:<28}{rate:>12.0}{:>18}{fsyncs:>18}{:>14}",
+            "", "< 0.1 fsyncs"
+        );
     }
     opening(pinned).await;
 }
@@ -60,7 +66,11 @@ fn directory() -> PathBuf {
 }
 
 fn open(gateway: SocketAddr, store: &str, pinned: bool, under: &[&str]) -> Sidecar {
-    let settings = [("LOG__LEVEL", "error"), ("STORE__URL", store), ("WATCH__MAX_TRACKED", ROOM)];
+    let settings = [
+        ("LOG__LEVEL", "error"),
+        ("STORE__URL", store),
+        ("WATCH__MAX_TRACKED", ROOM),
+    ];
     process::sidecar_under(under, gateway, &settings, pinned)
 }
 
@@ -70,8 +80,11 @@ async fn starts(sidecar: &Sidecar, connections: usize) -> (f64, Duration, u64) {
     tokio::time::sleep(SETTLE).await;
     let (began, cpu, before) = (Instant::now(), sidecar.process.cpu_time(), load.answers());
     tokio::time::sleep(MEASURE).await;
-    let (took, cpu, answers) =
-        (began.elapsed(), sidecar.process.cpu_time().saturating_sub(cpu), load.answers() - before);
+    let (took, cpu, answers) = (
+        began.elapsed(),
+        sidecar.process.cpu_time().saturating_sub(cpu),
+        load.answers() - before,
+    );
     let all = load.answers();
     load.end();
     let answers = u32::try_from(answers).expect("seconds are few").max(1);
@@ -80,23 +93,50 @@ async fn starts(sidecar: &Sidecar, connections: usize) -> (f64, Duration, u64) {
 
 /// How many for each start, as strace counts them, which stops at these calls only; and starts per second meanwhile.
 /// With a delay, in microseconds, each takes so much longer.
-async fn fsyncs(gateway: SocketAddr, connections: usize, pinned: bool, delay: Option<&str>) -> (String, f64) {
-    if !Command::new("strace").arg("-V").output().is_ok_and(|strace| strace.status.success()) {
+async fn fsyncs(
+    gateway: SocketAddr,
+    connections: usize,
+    pinned: bool,
+    delay: Option<&str>,
+) -> (String, f64) {
+    if !Command::new("strace")
+        .arg("-V")
+        .output()
+        .is_ok_and(|strace| strace.status.success())
+    {
         return ("no strace".to_owned(), 0.0);
     }
     let counted = directory().with_extension("strace");
     let inject = delay.map(|delay| format!("inject=fdatasync:delay_exit={delay}"));
-    let mut under = vec!["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-e", "signal=none", "-e", "trace=fdatasync"];
+    let mut under = vec![
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=fdatasync",
+    ];
     under.extend(inject.iter().flat_map(|inject| ["-e", inject]));
     under.extend(["-o", counted.to_str().expect("a path")]);
     let sidecar = open(gateway, &url_of("file:", true), pinned, &under);
-    let count = || std::fs::read_to_string(&counted).unwrap_or_default().matches("sync(").count();
+    let count = || {
+        std::fs::read_to_string(&counted)
+            .unwrap_or_default()
+            .matches("sync(")
+            .count()
+    };
     let before = count();
     let (rate, _, answers) = starts(&sidecar, connections).await;
     drop(sidecar);
     let synced = u32::try_from(count() - before).expect("few");
     let answers = u32::try_from(answers).expect("seconds are few");
-    (format!("{:.3}", f64::from(synced) / f64::from(answers)), rate)
+    (
+        format!("{:.3}", f64::from(synced) / f64::from(answers)),
+        rate,
+    )
 }
 
 async fn opening(pinned: bool) {
@@ -106,9 +146,15 @@ async fn opening(pinned: bool) {
     let sidecar = open(gateway, &store, pinned, &[]);
     load::fill(sidecar.api, PAYMENTS).await;
     sidecar.process.terminate();
-    let size = std::fs::metadata(directory().join("store.redb")).expect("the store").len();
+    let size = std::fs::metadata(directory().join("store.redb"))
+        .expect("the store")
+        .len();
     let row = |what: &str, sidecar: &Sidecar| {
-        table::row(what, &format!("{:.0} ms", sidecar.ready_after.as_secs_f64() * 1e3), "< 1000 ms");
+        table::row(
+            what,
+            &format!("{:.0} ms", sidecar.ready_after.as_secs_f64() * 1e3),
+            "< 1000 ms",
+        );
     };
     let sidecar = open(gateway, &store, pinned, &[]);
     row("ready after a shutdown in peace", &sidecar);
@@ -116,7 +162,11 @@ async fn opening(pinned: bool) {
     drop(sidecar);
     let sidecar = open(gateway, &store, pinned, &[]);
     row("ready after SIGKILL", &sidecar);
-    table::row("on the disk, for each payment", &format!("{} bytes", table::each(0, size, PAYMENTS)), "");
+    table::row(
+        "on the disk, for each payment",
+        &format!("{} bytes", table::each(0, size, PAYMENTS)),
+        "",
+    );
     drop(sidecar);
     let _ = std::fs::remove_dir_all(directory());
 }

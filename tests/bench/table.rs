@@ -9,7 +9,10 @@ pub(crate) fn row(what: &str, measured: &str, aim: &str) {
     println!("{what:<64}{measured:>14}{aim:>14}");
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact enough for one decimal place")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact enough for one decimal place"
+)]
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

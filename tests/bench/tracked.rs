@@ -32,7 +32,10 @@ pub(crate) async fn measure(pinned: bool) {
         ]
     };
     let memory = |what: &str, before: u64, sidecar: &Sidecar| {
-        row_of_memory(what, table::each(before, sidecar.process.memory(), PAYMENTS));
+        row_of_memory(
+            what,
+            table::each(before, sidecar.process.memory(), PAYMENTS),
+        );
     };
 
     // Each is asked for once in a short time, so the budget is large.
@@ -43,11 +46,19 @@ pub(crate) async fn measure(pinned: bool) {
     cpu("time of a core: nobody waits", &sidecar).await;
     load::tags(sidecar.api, &payments).await;
     tokio::time::sleep(SETTLE).await;
-    memory("memory of each: started, and asked for once", before, &sidecar);
+    memory(
+        "memory of each: started, and asked for once",
+        before,
+        &sidecar,
+    );
     // With that budget a living gateway would be asked thousands of times a second.
     drop(sandbox);
     let _reader = events(sidecar.api).await;
-    memory("memory of each: the same, and followed for /events", before, &sidecar);
+    memory(
+        "memory of each: the same, and followed for /events",
+        before,
+        &sidecar,
+    );
     drop(sidecar);
 
     let (_sandbox, gateway) = process::sandbox();
@@ -55,7 +66,11 @@ pub(crate) async fn measure(pinned: bool) {
     fill(&sidecar).await;
     let _reader = events(sidecar.api).await;
     tokio::time::sleep(ADOPTED).await;
-    cpu("time of a core: one reads /events, 20 polls a second", &sidecar).await;
+    cpu(
+        "time of a core: one reads /events, 20 polls a second",
+        &sidecar,
+    )
+    .await;
 }
 
 /// The payments, and the memory before they were there.
@@ -71,14 +86,23 @@ async fn fill(sidecar: &Sidecar) -> (u64, Vec<load::Payment>) {
 /// A reader of /events that has been told of all of them.
 async fn events(address: SocketAddr) -> TcpStream {
     let mut stream = load::connect(address).await;
-    stream.write_all(&load::get("/events")).await.expect("it reads");
+    stream
+        .write_all(&load::get("/events"))
+        .await
+        .expect("it reads");
     let mut told = 0;
     let (mut buffer, mut filled) = (vec![0; 64 * 1024], 0);
     while told < PAYMENTS + WARM_UP {
-        let n = stream.read(&mut buffer[filled..]).await.expect("it answers");
+        let n = stream
+            .read(&mut buffer[filled..])
+            .await
+            .expect("it answers");
         assert!(n > 0, "the stream ended");
         let end = filled + n;
-        told += buffer[..end].windows(6).filter(|bytes| bytes == b"\ndata:").count();
+        told += buffer[..end]
+            .windows(6)
+            .filter(|bytes| bytes == b"\ndata:")
+            .count();
         // A mark may be cut in two.
         filled = end.min(5);
         buffer.copy_within(end - filled..end, 0);
@@ -94,6 +118,11 @@ fn row_of_memory(what: &str, bytes: u64) {
 async fn cpu(what: &str, sidecar: &Sidecar) {
     let before = sidecar.process.cpu_time();
     tokio::time::sleep(IDLE).await;
-    let share = sidecar.process.cpu_time().saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
+    let share = sidecar
+        .process
+        .cpu_time()
+        .saturating_sub(before)
+        .as_secs_f64()
+        / IDLE.as_secs_f64();
     table::row(what, &format!("{:.2} %", share * 100.0), "< 1 %");
 }

@@ -40,9 +40,10 @@ impl Way {
     fn request(self, payment: &Payment, tag: &str) -> Vec<u8> {
         let path = format!("/watch/{}", payment.watch_code);
         match self {
-            Self::LongPoll | Self::LongPollAgain => {
-                load::get_with(&format!("{path}?wait=60"), &format!("If-None-Match: {tag}\r\n"))
-            }
+            Self::LongPoll | Self::LongPollAgain => load::get_with(
+                &format!("{path}?wait=60"),
+                &format!("If-None-Match: {tag}\r\n"),
+            ),
             Self::Stream => load::get_with(&path, "Accept: text/event-stream\r\n"),
         }
     }
@@ -57,7 +58,10 @@ pub(crate) async fn measure(pinned: bool) {
     }
     for (way, what) in [
         (Way::LongPoll, "memory of each: long-poll"),
-        (Way::LongPollAgain, "memory of each: long-poll, connection used before"),
+        (
+            Way::LongPollAgain,
+            "memory of each: long-poll, connection used before",
+        ),
         (Way::Stream, "memory of each: stream"),
     ] {
         for (payments, on) in [(1, "one payment"), (count, "a payment each")] {
@@ -88,9 +92,17 @@ async fn memory(way: Way, payments: usize, count: usize, pinned: bool) -> u64 {
     for (payment, tag) in payments.iter().zip(&tags).cycle().take(count) {
         let mut stream = load::connect(sidecar.api).await;
         if way == Way::LongPollAgain {
-            load::ask(&mut stream, &load::get(&format!("/watch/{}", payment.watch_code)), |_| {}).await;
+            load::ask(
+                &mut stream,
+                &load::get(&format!("/watch/{}", payment.watch_code)),
+                |_| {},
+            )
+            .await;
         }
-        stream.write_all(&way.request(payment, tag)).await.expect("it reads");
+        stream
+            .write_all(&way.request(payment, tag))
+            .await
+            .expect("it reads");
         connections.push(stream);
     }
     all_wait(&sidecar, way, count).await;
@@ -100,7 +112,10 @@ async fn memory(way: Way, payments: usize, count: usize, pinned: bool) -> u64 {
 async fn all_wait(sidecar: &Sidecar, way: Way, count: usize) {
     let began = Instant::now();
     while load::waiters(sidecar.admin, way.kind()) < count {
-        assert!(began.elapsed() < Duration::from_secs(10), "not all of them wait");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "not all of them wait"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::time::sleep(SETTLE).await;
@@ -108,7 +123,9 @@ async fn all_wait(sidecar: &Sidecar, way: Way, count: usize) {
 
 /// How long it takes until a change is told to all who wait for it.
 pub(crate) async fn latency(pinned: bool) {
-    table::head(&format!("one payment is paid, {WAITERS} long-polls wait (median of {ROUNDS})"));
+    table::head(&format!(
+        "one payment is paid, {WAITERS} long-polls wait (median of {ROUNDS})"
+    ));
     let (_sandbox, gateway) = process::sandbox();
     let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", "warn")], pinned);
     let (mut firsts, mut spreads) = (Vec::new(), Vec::new());
@@ -119,8 +136,16 @@ pub(crate) async fn latency(pinned: bool) {
     }
     let milliseconds = |time: Duration| format!("{:.0} ms", time.as_secs_f64() * 1e3);
     // The background polls what is waited for every two seconds.
-    table::row("from the payment to the first answer", &milliseconds(median(firsts)), "<= 2000 ms");
-    table::row("from the first answer to the last", &milliseconds(median(spreads)), "<= 50 ms");
+    table::row(
+        "from the payment to the first answer",
+        &milliseconds(median(firsts)),
+        "<= 2000 ms",
+    );
+    table::row(
+        "from the first answer to the last",
+        &milliseconds(median(spreads)),
+        "<= 50 ms",
+    );
 }
 
 /// From the payment to the first answer, and from there to the last.
@@ -148,6 +173,11 @@ async fn round(sidecar: &Sidecar, gateway: SocketAddr) -> (Duration, Duration) {
 async fn pay(gateway: SocketAddr, payment: &Payment) -> Instant {
     let path = format!("/_sandbox/payments/{}/complete", payment.code);
     let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-    load::ask(&mut load::connect(gateway).await, request.as_bytes(), |_| {}).await;
+    load::ask(
+        &mut load::connect(gateway).await,
+        request.as_bytes(),
+        |_| {},
+    )
+    .await;
     Instant::now()
 }

@@ -10,11 +10,14 @@ use hyper::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Answer, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until};
+use crate::harness::{
+    Answer, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until,
+};
 
 const ORDER: &str = r#"{"amount": 1000}"#;
 const PAGES: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/status"];
-const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+const OPENMETRICS: &str =
+    "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
 
 /// A sidecar that has started, watched and failed; the codes of its payments.
 async fn busy() -> (Program, Program, SocketAddr, SocketAddr, Vec<String>) {
@@ -26,10 +29,18 @@ async fn busy() -> (Program, Program, SocketAddr, SocketAddr, Vec<String>) {
         assert_eq!(started.status, 200, "{started:?}");
         codes.extend(["code", "watch_code"].map(|name| started.text(name).to_owned()));
         for _ in 0..2 {
-            assert_eq!(get_at(api, &format!("/watch/{}", started.text("watch_code"))).await.status, 200);
+            assert_eq!(
+                get_at(api, &format!("/watch/{}", started.text("watch_code")))
+                    .await
+                    .status,
+                200
+            );
         }
     }
-    assert_eq!(get_at(api, "/watch/unheard-of-watch-code").await.status, 404);
+    assert_eq!(
+        get_at(api, "/watch/unheard-of-watch-code").await.status,
+        404
+    );
     codes.push("unheard-of-watch-code".to_owned());
     set_faults(&gateway, &["start:status=500"]).await;
     assert_eq!(start_at(api, ORDER).await.status, 502);
@@ -43,21 +54,43 @@ async fn what_is_counted_is_there_before_it_first_happens() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys");
     std::fs::write(&keys, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-    let settings = [("WEBHOOK__URL", "http://127.0.0.1:1/"), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
+    let settings = [
+        ("WEBHOOK__URL", "http://127.0.0.1:1/"),
+        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+    ];
     let (_sidecar, _, admin) = Program::sidecar("http://127.0.0.1:1", &settings).await;
     let tries = json!({ "delivered": 0, "retry": 0, "given_up": 0, "gone": 0 });
-    assert_eq!(get_at(admin, "/status").await.json()["webhooks"], json!({ "pending": 0, "tries": tries }));
-    assert!(get_at(admin, "/").await.body.contains("waiting to be taken"));
+    assert_eq!(
+        get_at(admin, "/status").await.json()["webhooks"],
+        json!({ "pending": 0, "tries": tries })
+    );
+    assert!(
+        get_at(admin, "/")
+            .await
+            .body
+            .contains("waiting to be taken")
+    );
     let metrics = get_at(admin, "/metrics").await.body;
     for (name, label, values) in [
-        ("starts_total", "outcome", ["accepted", "rejected", "not_sent", "unknown"].as_slice()),
+        (
+            "starts_total",
+            "outcome",
+            ["accepted", "rejected", "not_sent", "unknown"].as_slice(),
+        ),
         ("waiters", "kind", &["long_poll", "stream", "events"]),
         ("payments_tracked", "status", &["created", "completed"]),
-        ("webhook_deliveries_total", "outcome", &["delivered", "retry", "given_up", "gone"]),
+        (
+            "webhook_deliveries_total",
+            "outcome",
+            &["delivered", "retry", "given_up", "gone"],
+        ),
     ] {
         for value in values {
             let line = format!("tillgate_{name}{{{label}=\"{value}\"}} 0");
-            assert!(metrics.lines().any(|other| other == line), "no {line} in {metrics}");
+            assert!(
+                metrics.lines().any(|other| other == line),
+                "no {line} in {metrics}"
+            );
         }
     }
 }
@@ -74,7 +107,11 @@ async fn the_probes_answer() {
     }
     let verbose = get_at(admin, "/readyz?verbose").await;
     for check in ["secret", "draining"] {
-        assert!(verbose.body.contains(&format!("[+]{check}")), "{}", verbose.body);
+        assert!(
+            verbose.body.contains(&format!("[+]{check}")),
+            "{}",
+            verbose.body
+        );
     }
     assert!(!get_at(admin, "/readyz").await.body.contains("[+]"));
     assert_eq!(get_at(admin, "/nowhere").await.status, 404);
@@ -87,19 +124,40 @@ async fn head_is_get_without_a_body_and_other_methods_are_405() {
         let answer = call(admin, Method::HEAD, path, &[], "").await;
         assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
         let kind = get_at(admin, path).await;
-        assert_eq!(answer.header("content-type"), kind.header("content-type"), "{path}");
-        for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
+        assert_eq!(
+            answer.header("content-type"),
+            kind.header("content-type"),
+            "{path}"
+        );
+        for method in [
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::PATCH,
+        ] {
             let answer = call(admin, method.clone(), path, &[], "").await;
-            assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method} {path}");
+            assert_eq!(
+                (answer.status, answer.header("allow")),
+                (405, "GET, HEAD"),
+                "{method} {path}"
+            );
         }
     }
     // Raw, to see that a HEAD has no body on the wire either.
     let mut wire = Wire::open(admin).await;
-    wire.send("HEAD /livez HTTP/1.0\r\nHost: localhost\r\n\r\n").await;
+    wire.send("HEAD /livez HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .await;
     let mut stream = wire.into_stream();
     let mut bytes = Vec::new();
-    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await.unwrap();
-    assert!(bytes.ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes)
+        .await
+        .unwrap();
+    assert!(
+        bytes.ends_with(b"\r\n\r\n"),
+        "{}",
+        String::from_utf8_lossy(&bytes)
+    );
 }
 
 #[tokio::test]
@@ -139,7 +197,11 @@ async fn foreign_hosts_and_pages_of_other_sites_are_refused() {
 #[tokio::test]
 async fn neither_listener_has_the_paths_of_the_other() {
     let (_sandbox, _sidecar, api, admin, codes) = busy().await;
-    for path in ["/api/start_payment".to_owned(), format!("/watch/{}", codes[1]), "/openapi.json".to_owned()] {
+    for path in [
+        "/api/start_payment".to_owned(),
+        format!("/watch/{}", codes[1]),
+        "/openapi.json".to_owned(),
+    ] {
         assert_eq!(get_at(admin, &path).await.status, 404, "{path}");
     }
     assert_eq!(start_at(admin, ORDER).await.status, 405);
@@ -159,7 +221,10 @@ async fn no_page_has_a_whole_code_of_a_payment() {
                 let bare = code.trim_start_matches("pay_").trim_start_matches("watch_");
                 assert!(!answer.body.contains(bare), "{path} has {bare}");
             }
-            assert!(!answer.body.contains(tillgate::sandbox::DEFAULT_SECRET), "{path}");
+            assert!(
+                !answer.body.contains(tillgate::sandbox::DEFAULT_SECRET),
+                "{path}"
+            );
         }
     }
 }
@@ -169,27 +234,46 @@ type Sample = (String, Vec<(String, String)>, f64);
 
 /// Reads a sample strictly: `name{label="value",…} number`.
 fn sample(line: &str) -> Sample {
-    let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+    let (series, value) = line
+        .rsplit_once(' ')
+        .unwrap_or_else(|| panic!("no value: {line}"));
     let (name, labels) = match series.split_once('{') {
         None => (series, ""),
-        Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("no end of labels: {line}"))),
+        Some((name, labels)) => (
+            name,
+            labels
+                .strip_suffix('}')
+                .unwrap_or_else(|| panic!("no end of labels: {line}")),
+        ),
     };
     let is_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_lowercase())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     assert!(is_name(name), "{line}");
-    let labels = labels.split("\",").map(|label| label.trim_end_matches('"')).filter(|label| !label.is_empty());
+    let labels = labels
+        .split("\",")
+        .map(|label| label.trim_end_matches('"'))
+        .filter(|label| !label.is_empty());
     let labels: Vec<_> = labels
         .map(|label| {
-            let (name, value) = label.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
-            assert!(is_name(name) && !value.contains(['"', '\\', '\n']), "{line}");
+            let (name, value) = label
+                .split_once("=\"")
+                .unwrap_or_else(|| panic!("no label: {line}"));
+            assert!(
+                is_name(name) && !value.contains(['"', '\\', '\n']),
+                "{line}"
+            );
             (name.to_owned(), value.to_owned())
         })
         .collect();
     let value = match value {
         "+Inf" => f64::INFINITY,
-        number => number.parse().unwrap_or_else(|error| panic!("{error}: {line}")),
+        number => number
+            .parse()
+            .unwrap_or_else(|error| panic!("{error}: {line}")),
     };
     (name.to_owned(), labels, value)
 }
@@ -204,34 +288,57 @@ fn exposition(text: &str, open: bool) -> (HashMap<String, String>, Vec<Sample>) 
             assert_eq!(*line, "# EOF");
         } else if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.splitn(3, ' ');
-            let (word, name, rest) = (words.next().unwrap(), words.next().expect(line), words.next().expect(line));
+            let (word, name, rest) = (
+                words.next().unwrap(),
+                words.next().expect(line),
+                words.next().expect(line),
+            );
             assert!(name.starts_with("tillgate_"), "{line}");
             match word {
                 "HELP" => assert!(helped.insert(name) && !rest.is_empty(), "{line}"),
                 "TYPE" => {
-                    let known = ["counter", "gauge", "histogram"].contains(&rest) || open && rest == "info";
+                    let known =
+                        ["counter", "gauge", "histogram"].contains(&rest) || open && rest == "info";
                     assert!(known, "{line}");
-                    assert!(types.insert(name.to_owned(), rest.to_owned()).is_none(), "a second type: {line}");
+                    assert!(
+                        types.insert(name.to_owned(), rest.to_owned()).is_none(),
+                        "a second type: {line}"
+                    );
                 }
                 "UNIT" => assert!(open && name.ends_with(&format!("_{rest}")), "{line}"),
                 _ => panic!("neither HELP nor TYPE: {line}"),
             }
         } else {
             let sample = sample(line);
-            let families: Vec<_> =
-                types.keys().filter(|family| of_family(&sample.0, family, &types[*family], open)).collect();
-            assert_eq!(families.len(), 1, "of one family that was typed before: {line}");
+            let families: Vec<_> = types
+                .keys()
+                .filter(|family| of_family(&sample.0, family, &types[*family], open))
+                .collect();
+            assert_eq!(
+                families.len(),
+                1,
+                "of one family that was typed before: {line}"
+            );
             samples.push(sample);
         }
     }
-    let series: HashSet<_> = samples.iter().map(|(name, labels, _)| (name, labels)).collect();
+    let series: HashSet<_> = samples
+        .iter()
+        .map(|(name, labels, _)| (name, labels))
+        .collect();
     assert_eq!(series.len(), samples.len(), "no series twice");
-    assert_eq!(types.keys().map(String::as_str).collect::<HashSet<_>>(), helped, "each family has its help");
+    assert_eq!(
+        types.keys().map(String::as_str).collect::<HashSet<_>>(),
+        helped,
+        "each family has its help"
+    );
     (types, samples)
 }
 
 fn of_family(name: &str, family: &str, kind: &str, open: bool) -> bool {
-    let Some(suffix) = name.strip_prefix(family) else { return false };
+    let Some(suffix) = name.strip_prefix(family) else {
+        return false;
+    };
     match (kind, open) {
         ("histogram", _) => matches!(suffix, "_bucket" | "_sum" | "_count"),
         ("counter", true) => matches!(suffix, "_total" | "_created"),
@@ -245,23 +352,55 @@ fn of_family(name: &str, family: &str, kind: &str, open: bool) -> bool {
 async fn metrics_are_well_formed_in_both_formats_and_say_the_same() {
     let (_sandbox, _sidecar, _, admin, _) = busy().await;
     let old = get_at(admin, "/metrics").await;
-    assert!(old.header("content-type").starts_with("text/plain; version=0.0.4"), "{}", old.header("content-type"));
-    let new = call(admin, Method::GET, "/metrics", &[("accept", OPENMETRICS)], "").await;
-    assert!(new.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(
+        old.header("content-type")
+            .starts_with("text/plain; version=0.0.4"),
+        "{}",
+        old.header("content-type")
+    );
+    let new = call(
+        admin,
+        Method::GET,
+        "/metrics",
+        &[("accept", OPENMETRICS)],
+        "",
+    )
+    .await;
+    assert!(
+        new.header("content-type")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
     let (types, samples) = exposition(&old.body, false);
     let (open_types, open_samples) = exposition(&new.body, true);
     assert_eq!(types.len(), open_types.len());
-    let names = |samples: &[Sample]| samples.iter().map(|(name, ..)| name.clone()).collect::<HashSet<_>>();
+    let names = |samples: &[Sample]| {
+        samples
+            .iter()
+            .map(|(name, ..)| name.clone())
+            .collect::<HashSet<_>>()
+    };
     assert_eq!(names(&samples), names(&open_samples));
     for (name, kind) in &types {
-        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        assert_eq!(
+            kind == "counter",
+            name.ends_with("_total"),
+            "{name} is a {kind}"
+        );
     }
     // Buckets only grow, and the last one is the count.
-    let of_start: Vec<_> =
-        samples.iter().filter(|(name, ..)| name == "tillgate_start_duration_seconds_bucket").collect();
+    let of_start: Vec<_> = samples
+        .iter()
+        .filter(|(name, ..)| name == "tillgate_start_duration_seconds_bucket")
+        .collect();
     assert!(of_start.windows(2).all(|pair| pair[0].2 <= pair[1].2));
-    assert_eq!(of_start.last().unwrap().1, [("le".to_owned(), "+Inf".to_owned())]);
-    let count = samples.iter().find(|(name, ..)| name == "tillgate_start_duration_seconds_count").unwrap();
+    assert_eq!(
+        of_start.last().unwrap().1,
+        [("le".to_owned(), "+Inf".to_owned())]
+    );
+    let count = samples
+        .iter()
+        .find(|(name, ..)| name == "tillgate_start_duration_seconds_count")
+        .unwrap();
     assert!((of_start.last().unwrap().2 - count.2).abs() < 0.5);
 }
 
@@ -281,8 +420,16 @@ async fn the_metrics_that_are_fixed_are_there_and_count() {
         ("tillgate_starts_total", "unknown", 1.0),
         ("tillgate_start_duration_seconds_count", "", 3.0),
         ("tillgate_gateway_requests_total", "ok", 2.0),
-        ("tillgate_gateway_request_duration_seconds_count", "start", 3.0),
-        ("tillgate_gateway_request_duration_seconds_count", "watch", 3.0),
+        (
+            "tillgate_gateway_request_duration_seconds_count",
+            "start",
+            3.0,
+        ),
+        (
+            "tillgate_gateway_request_duration_seconds_count",
+            "watch",
+            3.0,
+        ),
         ("tillgate_polls_saved_total", "", 2.0),
         ("tillgate_rate_limited_total", "", 0.0),
         ("tillgate_refused_total", "invalid_amount", 1.0),
@@ -292,23 +439,45 @@ async fn the_metrics_that_are_fixed_are_there_and_count() {
         ("tillgate_secret_reload_failures_total", "", 0.0),
         ("tillgate_secret_echo_total", "", 0.0),
     ] {
-        assert!((value(name, label) - expected).abs() < 0.5, "{name} {label} is {}", value(name, label));
+        assert!(
+            (value(name, label) - expected).abs() < 0.5,
+            "{name} {label} is {}",
+            value(name, label)
+        );
     }
     assert!(value("tillgate_secret_loaded_timestamp_seconds", "") > 1e9);
-    let tracked: f64 =
-        samples.iter().filter(|(name, ..)| name == "tillgate_payments_tracked").map(|(.., value)| value).sum();
-    assert!((tracked - 2.0).abs() < 0.5, "{tracked} payments are tracked");
+    let tracked: f64 = samples
+        .iter()
+        .filter(|(name, ..)| name == "tillgate_payments_tracked")
+        .map(|(.., value)| value)
+        .sum();
+    assert!(
+        (tracked - 2.0).abs() < 0.5,
+        "{tracked} payments are tracked"
+    );
 }
 
 #[tokio::test]
 async fn no_label_comes_from_a_caller() {
     let (_sandbox, _sidecar, api, admin, _) = busy().await;
-    let count = async || exposition(&get_at(admin, "/metrics").await.body, false).1.len();
+    let count = async || {
+        exposition(&get_at(admin, "/metrics").await.body, false)
+            .1
+            .len()
+    };
     let before = count().await;
     for i in 0..50 {
         let path = format!("/nowhere-{i}");
         assert_eq!(
-            call(api, Method::from_bytes(format!("M{i}").as_bytes()).unwrap(), &path, &[], "").await.status,
+            call(
+                api,
+                Method::from_bytes(format!("M{i}").as_bytes()).unwrap(),
+                &path,
+                &[],
+                ""
+            )
+            .await
+            .status,
             404
         );
     }
@@ -317,16 +486,21 @@ async fn no_label_comes_from_a_caller() {
 
 /// The cell behind this heading of a row, on the page.
 fn row<'a>(page: &'a str, heading: &str) -> &'a str {
-    let (_, cells) =
-        page.split_once(&format!("<th scope=\"row\">{heading}</th>")).unwrap_or_else(|| panic!("no {heading}: {page}"));
+    let (_, cells) = page
+        .split_once(&format!("<th scope=\"row\">{heading}</th>"))
+        .unwrap_or_else(|| panic!("no {heading}: {page}"));
     let cells = cells.split("</tr>").next().unwrap();
     cells.trim_end_matches("</td>").rsplit('>').next().unwrap()
 }
 
 /// The large number below this title, on the page, and the note below that.
 fn figure<'a>(page: &'a str, title: &str) -> (&'a str, String) {
-    let (_, rest) = page.split_once(&format!("<h3>{title}</h3>")).unwrap_or_else(|| panic!("no {title}: {page}"));
-    let mut paragraphs = rest.split("</p>").map(|paragraph| paragraph.split_once("\">").unwrap().1);
+    let (_, rest) = page
+        .split_once(&format!("<h3>{title}</h3>"))
+        .unwrap_or_else(|| panic!("no {title}: {page}"));
+    let mut paragraphs = rest
+        .split("</p>")
+        .map(|paragraph| paragraph.split_once("\">").unwrap().1);
     let (value, note) = (paragraphs.next().unwrap(), paragraphs.next().unwrap());
     let words = note.split('<').map(|part| part.rsplit('>').next().unwrap());
     (value, words.collect())
@@ -354,38 +528,98 @@ async fn status_and_the_page_tell_what_happened() {
     assert_eq!(answer.header("content-type"), "application/json");
     let status = answer.json();
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!((&status["ready"], &status["uptime_seconds"]), (&json!(true), &json!(700)));
+    assert_eq!(
+        (&status["ready"], &status["uptime_seconds"]),
+        (&json!(true), &json!(700))
+    );
     let payments = &status["payments"];
     assert_eq!(payments["open"], 2);
     let groups: Vec<_> = payments["open_by_age"].as_array().unwrap().iter().collect();
-    let ages: Vec<_> = groups.iter().map(|group| group["under_seconds"].as_u64()).collect();
-    assert_eq!(ages, [Some(60), Some(600), Some(3600), Some(21_600), Some(86_400), None]);
-    let counts: Vec<_> = groups.iter().map(|group| group["count"].as_u64().unwrap()).collect();
+    let ages: Vec<_> = groups
+        .iter()
+        .map(|group| group["under_seconds"].as_u64())
+        .collect();
+    assert_eq!(
+        ages,
+        [
+            Some(60),
+            Some(600),
+            Some(3600),
+            Some(21_600),
+            Some(86_400),
+            None
+        ]
+    );
+    let counts: Vec<_> = groups
+        .iter()
+        .map(|group| group["count"].as_u64().unwrap())
+        .collect();
     assert_eq!(counts, [0, 0, 2, 0, 0, 0]);
     assert!((payments["oldest_open_seconds"].as_f64().unwrap() - 700.0).abs() < 1.0);
-    assert_eq!(payments["tracked_by_status"], json!({ "created": 2, "completed": 1, "other": 0 }));
-    assert_eq!(status["polls"], json!({ "made": 3, "saved": 1, "saved_share": 0.25 }));
+    assert_eq!(
+        payments["tracked_by_status"],
+        json!({ "created": 2, "completed": 1, "other": 0 })
+    );
+    assert_eq!(
+        status["polls"],
+        json!({ "made": 3, "saved": 1, "saved_share": 0.25 })
+    );
     let outcomes = json!({ "accepted": 3, "rejected": 0, "not_sent": 0, "unknown": 1 });
-    assert_eq!(status["starts"], json!({ "by_outcome": outcomes, "rate_limited": 0 }));
+    assert_eq!(
+        status["starts"],
+        json!({ "by_outcome": outcomes, "rate_limited": 0 })
+    );
     assert_eq!(status["webhooks"], json!(null));
-    assert_eq!(status["refused"], json!({ "invalid_amount": 1, "gateway_bad_answer": 1 }));
-    assert_eq!(status["gateway"]["start"]["by_outcome"], json!({ "ok": 3, "bad_answer": 1 }));
+    assert_eq!(
+        status["refused"],
+        json!({ "invalid_amount": 1, "gateway_bad_answer": 1 })
+    );
+    assert_eq!(
+        status["gateway"]["start"]["by_outcome"],
+        json!({ "ok": 3, "bad_answer": 1 })
+    );
     assert_eq!(status["gateway"]["watch"]["by_outcome"], json!({ "ok": 3 }));
     assert_eq!(status["gateway"]["watch"]["mean_seconds"], 0.0);
     assert!(status["gateway"]["watch"]["p95_seconds"].as_f64().unwrap() <= 0.001);
     assert_eq!(status["gateway"]["last_error"], "bad_answer");
-    assert!(status["secret"]["loaded_at"].as_str().unwrap().starts_with("20"));
+    assert!(
+        status["secret"]["loaded_at"]
+            .as_str()
+            .unwrap()
+            .starts_with("20")
+    );
     assert_eq!(status["last_hour"]["starts"], 4);
     assert_eq!(status["last_hour"]["gateway_calls"], 7);
     assert_eq!(status["metrics"]["tillgate_polls_saved_total"], 1);
 
     let page = sidecar.admin("/").await.body;
-    assert_eq!(figure(&page, "Starts"), ("4", "busiest minute 4".to_owned()));
-    assert_eq!(figure(&page, "Polls"), ("25% saved", "3 made 1 saved".to_owned()));
-    assert_eq!(figure(&page, "Gateway latency"), ("0.0 ms", "mean of 7 calls · slowest minute 0.0 ms".to_owned()));
-    assert_eq!(figure(&page, "Open payments"), ("2", "oldest 11 min".to_owned()));
-    assert_eq!(figure(&page, "Callers who wait"), ("0", "long poll 0 · stream 0 · events 0".to_owned()));
-    assert_eq!(figure(&page, "Refusals and errors"), ("2", "worst minute 2".to_owned()));
+    assert_eq!(
+        figure(&page, "Starts"),
+        ("4", "busiest minute 4".to_owned())
+    );
+    assert_eq!(
+        figure(&page, "Polls"),
+        ("25% saved", "3 made 1 saved".to_owned())
+    );
+    assert_eq!(
+        figure(&page, "Gateway latency"),
+        (
+            "0.0 ms",
+            "mean of 7 calls · slowest minute 0.0 ms".to_owned()
+        )
+    );
+    assert_eq!(
+        figure(&page, "Open payments"),
+        ("2", "oldest 11 min".to_owned())
+    );
+    assert_eq!(
+        figure(&page, "Callers who wait"),
+        ("0", "long poll 0 · stream 0 · events 0".to_owned())
+    );
+    assert_eq!(
+        figure(&page, "Refusals and errors"),
+        ("2", "worst minute 2".to_owned())
+    );
     for (heading, cell) in [
         ("under 1 min", "0"),
         ("10 min to 1 h", "2"),
@@ -397,16 +631,29 @@ async fn status_and_the_page_tell_what_happened() {
     ] {
         assert_eq!(row(&page, heading), cell, "{heading}");
     }
-    for part in ["<title>Ready · tillgate</title>", "last error bad_answer, 11 min ago", "11 min</p>"] {
+    for part in [
+        "<title>Ready · tillgate</title>",
+        "last error bad_answer, 11 min ago",
+        "11 min</p>",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
 
     // What was more than an hour ago is no longer of the last hour.
     sidecar.runs_for(Duration::from_secs(3600)).await;
     let status = sidecar.admin("/status").await.json();
-    assert_eq!((&status["last_hour"]["starts"], &status["starts"]["by_outcome"]["accepted"]), (&json!(0), &json!(3)));
+    assert_eq!(
+        (
+            &status["last_hour"]["starts"],
+            &status["starts"]["by_outcome"]["accepted"]
+        ),
+        (&json!(0), &json!(3))
+    );
     assert_eq!(status["last_hour"]["gateway_mean_seconds"], Value::Null);
-    assert_eq!(figure(&sidecar.admin("/").await.body, "Starts"), ("0", "none in this hour".to_owned()));
+    assert_eq!(
+        figure(&sidecar.admin("/").await.body, "Starts"),
+        ("0", "none in this hour".to_owned())
+    );
     sidecar.end().await;
 }
 
@@ -429,11 +676,23 @@ async fn what_is_not_known_is_null_and_the_page_says_so() {
     ] {
         assert_eq!(unknown, &Value::Null, "{status}");
     }
-    assert_eq!((&status["refused"], &status["payments"]["open"]), (&json!({}), &json!(0)));
+    assert_eq!(
+        (&status["refused"], &status["payments"]["open"]),
+        (&json!({}), &json!(0))
+    );
     let page = sidecar.admin("/").await.body;
-    assert!(page.contains("Not asked yet") && !page.contains("NaN") && !page.contains("inf\""), "{page}");
-    assert_eq!(figure(&page, "Gateway latency"), ("–", "no calls in this hour".to_owned()));
-    assert_eq!(figure(&page, "Open payments"), ("0", "none at this moment".to_owned()));
+    assert!(
+        page.contains("Not asked yet") && !page.contains("NaN") && !page.contains("inf\""),
+        "{page}"
+    );
+    assert_eq!(
+        figure(&page, "Gateway latency"),
+        ("–", "no calls in this hour".to_owned())
+    );
+    assert_eq!(
+        figure(&page, "Open payments"),
+        ("0", "none at this moment".to_owned())
+    );
     sidecar.end().await;
 }
 
@@ -449,7 +708,10 @@ async fn the_page_tells_who_waits() {
     let waiters = sidecar.admin("/status").await.json()["waiters"].take();
     assert_eq!(waiters, json!({ "long_poll": 0, "stream": 1, "events": 2 }));
     let page = sidecar.admin("/").await.body;
-    assert_eq!(figure(&page, "Callers who wait"), ("3", "long poll 0 · stream 1 · events 2".to_owned()));
+    assert_eq!(
+        figure(&page, "Callers who wait"),
+        ("3", "long poll 0 · stream 1 · events 2".to_owned())
+    );
     drop(streams);
     settles(|| sidecar.followed() == 0).await;
     sidecar.end().await;
@@ -459,12 +721,21 @@ async fn the_page_tells_who_waits() {
 async fn the_gateway_is_judged_by_its_last_answer() {
     let sidecar = Sidecar::new();
     let gateway = async || sidecar.admin("/status").await.json()["gateway"].take();
-    let page_says = async |word: &str| sidecar.admin("/").await.body.contains(&format!(">{word}</p>"));
+    let page_says = async |word: &str| {
+        sidecar
+            .admin("/")
+            .await
+            .body
+            .contains(&format!(">{word}</p>"))
+    };
     // A no to one payment is an answer.
     sidecar.faults(&["start:status=422"]);
     assert_eq!(sidecar.start(ORDER).await.status, 422);
     assert_eq!(
-        (&gateway().await["last_good_answer_age_seconds"], &gateway().await["last_error"]),
+        (
+            &gateway().await["last_good_answer_age_seconds"],
+            &gateway().await["last_error"]
+        ),
         (&json!(0.0), &Value::Null)
     );
     assert!(page_says("Answering").await);
@@ -476,14 +747,20 @@ async fn the_gateway_is_judged_by_its_last_answer() {
     let failing = gateway().await;
     assert_eq!(failing["last_error"], "refused_secret");
     assert_eq!(
-        (&failing["last_error_age_seconds"], &failing["last_good_answer_age_seconds"]),
+        (
+            &failing["last_error_age_seconds"],
+            &failing["last_good_answer_age_seconds"]
+        ),
         (&json!(5.0), &json!(10.0))
     );
     assert!(page_says("Failing").await);
 
     sidecar.faults(&[]);
     sidecar.started().await;
-    assert_eq!((&gateway().await["last_error"], page_says("Answering").await), (&json!("refused_secret"), true));
+    assert_eq!(
+        (&gateway().await["last_error"], page_says("Answering").await),
+        (&json!("refused_secret"), true)
+    );
     sidecar.end().await;
 }
 
@@ -513,13 +790,27 @@ async fn the_page_has_its_own_style_and_nothing_else() {
         ]
     );
     let markup = [before, after].concat().to_lowercase();
-    for word in
-        ["<style", "<script", "<form", "<button", "<input", "<iframe", "style=", "src=", "javascript:", "@import"]
-    {
+    for word in [
+        "<style",
+        "<script",
+        "<form",
+        "<button",
+        "<input",
+        "<iframe",
+        "style=",
+        "src=",
+        "javascript:",
+        "@import",
+    ] {
         assert!(!markup.contains(word), "{word}");
     }
     assert!(!style.contains("url(") && !style.contains("@import"));
-    assert!(!markup.split_ascii_whitespace().any(|word| word.starts_with("on") && word.contains('=')), "no handlers");
+    assert!(
+        !markup
+            .split_ascii_whitespace()
+            .any(|word| word.starts_with("on") && word.contains('=')),
+        "no handlers"
+    );
     // The name of SVG is no address that is ever asked for.
     let addresses = markup.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("//"), "nothing from elsewhere");
@@ -554,13 +845,23 @@ async fn a_malformed_request_is_refused_and_closed_here_too() {
 #[tokio::test]
 async fn the_admin_listener_still_answers_when_the_api_is_full() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api, admin) = Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "1")]).await;
+    let (_sidecar, api, admin) =
+        Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "1")]).await;
     let mut only = Wire::open(api).await;
-    only.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    only.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     assert_eq!(only.answer().await.status, 404);
-    until("a refusal", async || (get_at(api, "/nowhere").await.status == 503).then_some(())).await;
+    until("a refusal", async || {
+        (get_at(api, "/nowhere").await.status == 503).then_some(())
+    })
+    .await;
     for path in PAGES {
         assert_eq!(get_at(admin, path).await.status, 200, "{path}");
     }
-    assert!(get_at(admin, "/metrics").await.body.contains("tillgate_refused_total{error=\"overloaded\"}"));
+    assert!(
+        get_at(admin, "/metrics")
+            .await
+            .body
+            .contains("tillgate_refused_total{error=\"overloaded\"}")
+    );
 }

@@ -50,10 +50,16 @@ fn says(text: &str, parts: &[&str]) {
 #[tokio::test]
 async fn version_and_help_are_answers() {
     let (code, out, err) = run(&["--version"], &[]).await;
-    assert_eq!((code, out.trim(), err.as_str()), (0, concat!("tillgate ", env!("CARGO_PKG_VERSION")), ""));
+    assert_eq!(
+        (code, out.trim(), err.as_str()),
+        (0, concat!("tillgate ", env!("CARGO_PKG_VERSION")), "")
+    );
     let (code, out, err) = run(&["--help"], &[]).await;
     assert_eq!((code, err.as_str()), (0, ""));
-    says(&out, &["run", "dev", "sandbox", "check", "health", "--version"]);
+    says(
+        &out,
+        &["run", "dev", "sandbox", "check", "health", "--version"],
+    );
     for command in ["run", "dev", "sandbox", "check", "health"] {
         let (code, out, _) = run(&[command, "--help"], &[]).await;
         assert_eq!(code, 0);
@@ -92,11 +98,23 @@ async fn check_tells_five_faults_at_once_each_with_its_key_place_and_mend() {
     let (_directory, path) = config(text);
     let (code, out, err) = run(&["check", "--config", &path], &[]).await;
     assert_eq!((code, out.as_str()), (2, ""), "{err}");
-    for (key, line) in
-        [("gateway.url", 2), ("gateway.timeout", 3), ("merchant.secret", 6), ("start.rate", 9), ("start.brust", 10)]
-    {
-        let of_key: Vec<_> = err.split("error: ").filter(|fault| fault.starts_with(&format!("{key}:"))).collect();
-        assert_eq!(of_key.len(), 1, "{key} is told {} times in:\n{err}", of_key.len());
+    for (key, line) in [
+        ("gateway.url", 2),
+        ("gateway.timeout", 3),
+        ("merchant.secret", 6),
+        ("start.rate", 9),
+        ("start.brust", 10),
+    ] {
+        let of_key: Vec<_> = err
+            .split("error: ")
+            .filter(|fault| fault.starts_with(&format!("{key}:")))
+            .collect();
+        assert_eq!(
+            of_key.len(),
+            1,
+            "{key} is told {} times in:\n{err}",
+            of_key.len()
+        );
         says(of_key[0], &[&format!("{path}:{line}\n"), "help: "]);
     }
     assert_eq!(err.matches("error: ").count(), 5, "{err}");
@@ -112,16 +130,27 @@ async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
         "[gateway]\nurl = \"https://pay.example/base/\"\n\n[merchant]\nsecret = \"{SECRET}\"\n\n[start]\nburst = 7\n"
     );
     let (_directory, path) = config(&text);
-    let variables = [("TILLGATE_START__RATE", "2.5"), ("TILLGATE_REDIRECT__ALLOWED", "[\"https://shop.example\"]")];
+    let variables = [
+        ("TILLGATE_START__RATE", "2.5"),
+        ("TILLGATE_REDIRECT__ALLOWED", "[\"https://shop.example\"]"),
+    ];
     let (code, out, err) = run(&["check", "--config", &path], &variables).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let line = |start: &str| {
-        out.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in:\n{out}"))
+        out.lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("no {start} in:\n{out}"))
     };
-    says(line("url = "), &["https://pay.example/base\"", &format!("{path}:2")]);
+    says(
+        line("url = "),
+        &["https://pay.example/base\"", &format!("{path}:2")],
+    );
     says(line("burst = 7"), &[&format!("{path}:8")]);
     says(line("rate = 2.5"), &["TILLGATE_START__RATE"]);
-    says(line("allowed = "), &["https://shop.example", "TILLGATE_REDIRECT__ALLOWED"]);
+    says(
+        line("allowed = "),
+        &["https://shop.example", "TILLGATE_REDIRECT__ALLOWED"],
+    );
     says(line("retries = 2"), &["# default"]);
     says(line("secret = "), &["[redacted]"]);
     assert!(!out.contains(SECRET));
@@ -132,8 +161,14 @@ async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
         if known.starts_with('[') {
             section = known.split(' ').next().unwrap();
         } else if let Some((key, _)) = known.split_once(" = ") {
-            let printed = out.split("\n\n").find(|part| part.starts_with(section)).unwrap_or_default();
-            if !printed.lines().any(|line| line.starts_with(&format!("{key} = "))) {
+            let printed = out
+                .split("\n\n")
+                .find(|part| part.starts_with(section))
+                .unwrap_or_default();
+            if !printed
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")))
+            {
                 missing.push(format!("{section} {key}"));
             }
         }
@@ -143,10 +178,21 @@ async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
 
 #[tokio::test]
 async fn check_says_what_a_choice_means_where_it_is_easy_to_miss() {
-    let exposed = [("TILLGATE_GATEWAY__URL", "http://pay.example"), ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true")];
+    let exposed = [
+        ("TILLGATE_GATEWAY__URL", "http://pay.example"),
+        ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+    ];
     let (code, said) = check_with(&exposed).await;
     assert_eq!(code, 0, "{said}");
-    says(&said, &["allow_plain_http", "redirect.allowed", "restart", "token_file"]);
+    says(
+        &said,
+        &[
+            "allow_plain_http",
+            "redirect.allowed",
+            "restart",
+            "token_file",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -155,10 +201,16 @@ async fn where_a_secret_stands_its_origin_is_told() {
     let (_directory, path) = config(&text);
     for (variables, origin) in [
         (&[][..], format!("{path}:5")),
-        (&[("TILLGATE_MERCHANT__SECRET", SECRET)], "TILLGATE_MERCHANT__SECRET".to_owned()),
+        (
+            &[("TILLGATE_MERCHANT__SECRET", SECRET)],
+            "TILLGATE_MERCHANT__SECRET".to_owned(),
+        ),
     ] {
         let (_, out, _) = run(&["check", "--config", &path], variables).await;
-        let line = out.lines().find(|line| line.starts_with("secret = ")).unwrap();
+        let line = out
+            .lines()
+            .find(|line| line.starts_with("secret = "))
+            .unwrap();
         says(line, &[&origin]);
     }
 }
@@ -167,7 +219,10 @@ async fn where_a_secret_stands_its_origin_is_told() {
 async fn unknown_variables_with_two_underscores_are_refused_and_others_ignored() {
     let (code, said) = check_with(&[("TILLGATE_START__BRUST", "7")]).await;
     assert_eq!(code, 2);
-    says(&said, &["start.brust", "TILLGATE_START__BRUST", "start.burst"]);
+    says(
+        &said,
+        &["start.brust", "TILLGATE_START__BRUST", "start.burst"],
+    );
     let kubernetes = [
         ("TILLGATE_PORT", "tcp://10.0.0.1:8700"),
         ("TILLGATE_SERVICE_HOST", "10.0.0.1"),
@@ -180,7 +235,11 @@ async fn unknown_variables_with_two_underscores_are_refused_and_others_ignored()
 
 #[tokio::test]
 async fn an_empty_variable_is_unset() {
-    let empty = [("TILLGATE_START__BURST", ""), ("TILLGATE_MERCHANT__SECRET", ""), ("TILLGATE_GATEWAY__URL", "")];
+    let empty = [
+        ("TILLGATE_START__BURST", ""),
+        ("TILLGATE_MERCHANT__SECRET", ""),
+        ("TILLGATE_GATEWAY__URL", ""),
+    ];
     let (code, said) = check_with(&empty).await;
     assert_eq!(code, 0, "{said}");
     says(&said, &["burst = 20", NOBODY]);
@@ -188,9 +247,16 @@ async fn an_empty_variable_is_unset() {
 
 #[tokio::test]
 async fn a_secret_in_the_variable_is_taken_as_it_stands() {
-    for secret in
-        ["12345678", "007007007", "\"quoted\"", "'quoted-too'", "[12345678]", "true\\false", "1e10.0000", "#hash#hash"]
-    {
+    for secret in [
+        "12345678",
+        "007007007",
+        "\"quoted\"",
+        "'quoted-too'",
+        "[12345678]",
+        "true\\false",
+        "1e10.0000",
+        "#hash#hash",
+    ] {
         let (_sandbox, gateway) = Program::sandbox(&["--secret", secret]).await;
         let (_sidecar, api, _) = Program::sidecar(&gateway, &[("MERCHANT__SECRET", secret)]).await;
         let answer = start_at(api, ORDER).await;
@@ -208,48 +274,120 @@ async fn faults_that_no_value_shows_alone_are_told() {
     fs::write(&pem, "no certificate").unwrap();
     type Variables<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Variables<'_>, &[&str]); 24] = [
-        (&[("TILLGATE_MERCHANT__SECRET_FILE", file)], &["merchant.secret", "secret_file"]),
-        (&[("TILLGATE_MERCHANT__SECRET", "your_token_here")], &["placeholder", "/dev/api"]),
-        (&[("TILLGATE_MERCHANT__SECRET", "with space in it")], &["merchant.secret", "white space"]),
+        (
+            &[("TILLGATE_MERCHANT__SECRET_FILE", file)],
+            &["merchant.secret", "secret_file"],
+        ),
+        (
+            &[("TILLGATE_MERCHANT__SECRET", "your_token_here")],
+            &["placeholder", "/dev/api"],
+        ),
+        (
+            &[("TILLGATE_MERCHANT__SECRET", "with space in it")],
+            &["merchant.secret", "white space"],
+        ),
         (&[("TILLGATE_MERCHANT__SECRET", "seven77")], &["8 bytes"]),
         (
-            &[("TILLGATE_START__MIN_AMOUNT", "10"), ("TILLGATE_START__MAX_AMOUNT", "9")],
+            &[
+                ("TILLGATE_START__MIN_AMOUNT", "10"),
+                ("TILLGATE_START__MAX_AMOUNT", "9"),
+            ],
             &["start.min_amount", "start.max_amount"],
         ),
-        (&[("TILLGATE_GATEWAY__URL", "http://pay.example")], &["gateway.url", "allow_plain_http = true", "secret"]),
-        (&[("TILLGATE_GATEWAY__URL", "https://pay.example/?a=b")], &["gateway.url", "query"]),
-        (&[("TILLGATE_GATEWAY__URL", "https://user:hunter22@pay.example")], &["gateway.url"]),
-        (&[("TILLGATE_GATEWAY__CA_FILE", "/nowhere/ca.pem")], &["gateway.ca_file", "missing"]),
-        (&[("TILLGATE_GATEWAY__CA_FILE", pem.to_str().unwrap())], &["gateway.ca_file", "certificate"]),
-        (&[("TILLGATE_LISTEN__ADDRESS", "0.0.0.0:8700")], &["listen.address", "token_file"]),
-        (&[("TILLGATE_LISTEN__ADDRESS", ":8700")], &["listen.address", "token_file"]),
-        (&[("TILLGATE_LISTEN__ADDRESS", "[::]:8700")], &["listen.address", "token_file"]),
-        (&[("TILLGATE_LISTEN__TOKEN_FILE", "/nowhere/tokens")], &["listen.token_file", "missing"]),
-        (&[("TILLGATE_START__QUEUE_FOR", "2")], &["start.queue_for", "2s"]),
-        (&[("TILLGATE_START__FORWARD_FIELDS", "[\"merchant_secret\"]")], &["start.forward_fields"]),
-        (&[("TILLGATE_LOG__LEVEL", "inof")], &["log.level", "info"]),
-        (&[("TILLGATE_LOG__FORMAT", "jsn")], &["log.format", "found \"jsn\", expected one of auto, text, json"]),
-        (&[("TILLGATE_gateway__url", "https://pay.example")], &["gateway.url", "write it TILLGATE_GATEWAY__URL"]),
-        (&[("TILLGATE___X", "1")], &["error: .x: there is no such key"]),
         (
-            &[("TILLGATE_GATEWAY__ULR", "1")],
-            &["gateway.ulr: there is no such key", "did you mean gateway.url (TILLGATE_GATEWAY__URL)?"],
+            &[("TILLGATE_GATEWAY__URL", "http://pay.example")],
+            &["gateway.url", "allow_plain_http = true", "secret"],
         ),
         (
-            &[("TILLGATE_REDIRECT__ALLOWED", r#"["ftp://one", "https://two.example", "three"]"#)],
+            &[("TILLGATE_GATEWAY__URL", "https://pay.example/?a=b")],
+            &["gateway.url", "query"],
+        ),
+        (
+            &[("TILLGATE_GATEWAY__URL", "https://user:hunter22@pay.example")],
+            &["gateway.url"],
+        ),
+        (
+            &[("TILLGATE_GATEWAY__CA_FILE", "/nowhere/ca.pem")],
+            &["gateway.ca_file", "missing"],
+        ),
+        (
+            &[("TILLGATE_GATEWAY__CA_FILE", pem.to_str().unwrap())],
+            &["gateway.ca_file", "certificate"],
+        ),
+        (
+            &[("TILLGATE_LISTEN__ADDRESS", "0.0.0.0:8700")],
+            &["listen.address", "token_file"],
+        ),
+        (
+            &[("TILLGATE_LISTEN__ADDRESS", ":8700")],
+            &["listen.address", "token_file"],
+        ),
+        (
+            &[("TILLGATE_LISTEN__ADDRESS", "[::]:8700")],
+            &["listen.address", "token_file"],
+        ),
+        (
+            &[("TILLGATE_LISTEN__TOKEN_FILE", "/nowhere/tokens")],
+            &["listen.token_file", "missing"],
+        ),
+        (
+            &[("TILLGATE_START__QUEUE_FOR", "2")],
+            &["start.queue_for", "2s"],
+        ),
+        (
+            &[("TILLGATE_START__FORWARD_FIELDS", "[\"merchant_secret\"]")],
+            &["start.forward_fields"],
+        ),
+        (&[("TILLGATE_LOG__LEVEL", "inof")], &["log.level", "info"]),
+        (
+            &[("TILLGATE_LOG__FORMAT", "jsn")],
+            &[
+                "log.format",
+                "found \"jsn\", expected one of auto, text, json",
+            ],
+        ),
+        (
+            &[("TILLGATE_gateway__url", "https://pay.example")],
+            &["gateway.url", "write it TILLGATE_GATEWAY__URL"],
+        ),
+        (
+            &[("TILLGATE___X", "1")],
+            &["error: .x: there is no such key"],
+        ),
+        (
+            &[("TILLGATE_GATEWAY__ULR", "1")],
+            &[
+                "gateway.ulr: there is no such key",
+                "did you mean gateway.url (TILLGATE_GATEWAY__URL)?",
+            ],
+        ),
+        (
+            &[(
+                "TILLGATE_REDIRECT__ALLOWED",
+                r#"["ftp://one", "https://two.example", "three"]"#,
+            )],
             &["2 faults", "\"ftp://one\" is not", "\"three\" is not"],
         ),
         (
-            &[("TILLGATE_WEBHOOK__URL", "nonsense"), ("TILLGATE_WEBHOOK__SECRET_FILE", "/nowhere/keys")],
+            &[
+                ("TILLGATE_WEBHOOK__URL", "nonsense"),
+                ("TILLGATE_WEBHOOK__SECRET_FILE", "/nowhere/keys"),
+            ],
             &["2 faults", "webhook.url", "/nowhere/keys", "missing"],
         ),
-        (&[("TILLGATE_WEBHOOK__URL", "nonsense")], &["2 faults", "webhook.url", "webhook.secret_file"]),
+        (
+            &[("TILLGATE_WEBHOOK__URL", "nonsense")],
+            &["2 faults", "webhook.url", "webhook.secret_file"],
+        ),
     ];
     for (variables, parts) in cases {
         let (code, said) = check_with(variables).await;
         assert_eq!(code, 2, "{variables:?}: {said}");
         says(&said, parts);
-        assert!(!said.contains("hunter22") && !said.contains(SECRET), "{said}");
+        assert!(
+            !said.contains("hunter22") && !said.contains(SECRET),
+            "{said}"
+        );
     }
     let (code, said) = check("[gateway]\nurl = \"https://pay.example\"\n", &[]).await;
     assert_eq!(code, 2);
@@ -264,9 +402,10 @@ async fn faults_that_no_value_shows_alone_are_told() {
 
 #[tokio::test]
 async fn the_configuration_may_be_named_before_or_after_what_is_to_be_done_with_it() {
-    for arguments in
-        [["deliveries", "--config", "/nowhere/it", "list"], ["deliveries", "list", "--config", "/nowhere/it"]]
-    {
+    for arguments in [
+        ["deliveries", "--config", "/nowhere/it", "list"],
+        ["deliveries", "list", "--config", "/nowhere/it"],
+    ] {
         let (code, _, err) = run(&arguments, &[]).await;
         assert_eq!(code, 2, "{err}");
         says(&err, &["/nowhere/it", "cannot be read"]);
@@ -275,7 +414,12 @@ async fn the_configuration_may_be_named_before_or_after_what_is_to_be_done_with_
 
 #[tokio::test]
 async fn plain_http_to_loopback_is_fine() {
-    for url in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1", "http://127.9.9.9:1"] {
+    for url in [
+        "http://localhost:1",
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+        "http://127.9.9.9:1",
+    ] {
         let (code, said) = check_with(&[("TILLGATE_GATEWAY__URL", url)]).await;
         assert_eq!(code, 0, "{url}: {said}");
     }
@@ -292,7 +436,9 @@ async fn a_syntax_error_names_its_line_and_never_quotes_it() {
         "secret = [\"hunter22hunter22\"",
         "hunter22hunter22",
     ] {
-        let (_directory, path) = config(&format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\n{line}\n"));
+        let (_directory, path) = config(&format!(
+            "[gateway]\nurl = \"{NOBODY}\"\n[merchant]\n{line}\n"
+        ));
         for command in ["check", "run"] {
             let (code, out, err) = run(&[command, "--config", &path], &[]).await;
             assert_eq!((code, out.as_str()), (2, ""), "{line}");
@@ -304,8 +450,17 @@ async fn a_syntax_error_names_its_line_and_never_quotes_it() {
 
 #[tokio::test]
 async fn a_secret_of_another_type_is_refused_without_being_quoted() {
-    for value in ["4242424242", "true", "[\"4242424242\"]", "{ a = \"4242424242\" }"] {
-        let (code, said) = check(&format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = {value}\n"), &[]).await;
+    for value in [
+        "4242424242",
+        "true",
+        "[\"4242424242\"]",
+        "{ a = \"4242424242\" }",
+    ] {
+        let (code, said) = check(
+            &format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = {value}\n"),
+            &[],
+        )
+        .await;
         assert_eq!(code, 2, "{said}");
         says(&said, &["merchant.secret", ":4"]);
         assert!(!said.contains("4242424242"), "{said}");
@@ -331,9 +486,13 @@ async fn health_tells_that_its_configuration_file_is_missing_instead_of_asking_e
 #[tokio::test]
 async fn the_file_of_the_working_directory_is_found() {
     let directory = tempfile::tempdir().unwrap();
-    let text = format!("[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = \"{SECRET}\"\n[start]\nburst = 13\n");
+    let text = format!(
+        "[gateway]\nurl = \"{NOBODY}\"\n[merchant]\nsecret = \"{SECRET}\"\n[start]\nburst = 13\n"
+    );
     fs::write(directory.path().join("tillgate.toml"), text).unwrap();
-    let (code, out, err) = Program::start_in(directory.path(), &["check"], &[]).end().await;
+    let (code, out, err) = Program::start_in(directory.path(), &["check"], &[])
+        .end()
+        .await;
     assert_eq!(code, 0, "{err}");
     says(&out, &["burst = 13", "tillgate.toml:6"]);
 }
@@ -341,8 +500,14 @@ async fn the_file_of_the_working_directory_is_found() {
 #[tokio::test]
 async fn check_online_connects_and_with_start_proves_the_secret() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let right = [("TILLGATE_GATEWAY__URL", gateway.as_str()), ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET)];
-    let wrong = [("TILLGATE_GATEWAY__URL", gateway.as_str()), ("TILLGATE_MERCHANT__SECRET", SECRET)];
+    let right = [
+        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
+        ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
+    ];
+    let wrong = [
+        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
+        ("TILLGATE_MERCHANT__SECRET", SECRET),
+    ];
     for variables in [&right, &wrong] {
         let (code, out, err) = run(&["check", "--online"], variables).await;
         assert_eq!(code, 0, "{out}{err}");
@@ -350,15 +515,24 @@ async fn check_online_connects_and_with_start_proves_the_secret() {
     assert_eq!(calls(&gateway).await, (0, 0), "online alone starts nothing");
     let (code, out, err) = run(&["check", "--online", "--start"], &right).await;
     assert_eq!(code, 0, "{out}{err}");
-    assert!(!out.contains("pay_") && !out.contains("watch_"), "the code is thrown away: {out}");
+    assert!(
+        !out.contains("pay_") && !out.contains("watch_"),
+        "the code is thrown away: {out}"
+    );
     let (code, out, err) = run(&["check", "--online", "--start"], &wrong).await;
     assert_eq!(code, 1, "{out}{err}");
     says(&err, &["secret"]);
     assert!(!format!("{out}{err}").contains(SECRET));
     assert_eq!(calls(&gateway).await, (2, 0));
     let nobody = closed_port().1;
-    let (code, _, err) =
-        run(&["check", "--online"], &[("TILLGATE_GATEWAY__URL", &nobody), ("TILLGATE_MERCHANT__SECRET", SECRET)]).await;
+    let (code, _, err) = run(
+        &["check", "--online"],
+        &[
+            ("TILLGATE_GATEWAY__URL", &nobody),
+            ("TILLGATE_MERCHANT__SECRET", SECRET),
+        ],
+    )
+    .await;
     assert_eq!(code, 1, "{err}");
     says(&err, &["gateway.url"]);
 }
@@ -366,8 +540,13 @@ async fn check_online_connects_and_with_start_proves_the_secret() {
 /// A port that nobody can listen on as long as the socket lives, and nobody does.
 fn closed_port() -> (socket2::Socket, String) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let url = format!(
+        "http://{}",
+        socket.local_addr().unwrap().as_socket().unwrap()
+    );
     (socket, url)
 }
 
@@ -386,11 +565,22 @@ async fn a_port_in_use_is_one_clear_line() {
         variables.retain(|(other, _)| *other != name);
         variables.push((&name, &address));
         let (code, out, err) = run(&["run"], &variables).await;
-        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
-        says(&err, &[&format!("{}.address", key.to_lowercase()), &address]);
+        assert_eq!(
+            (code, out.as_str(), err.lines().count()),
+            (1, "", 1),
+            "{err}"
+        );
+        says(
+            &err,
+            &[&format!("{}.address", key.to_lowercase()), &address],
+        );
     }
     let (code, out, err) = run(&["sandbox", "--listen", &address], &[]).await;
-    assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+    assert_eq!(
+        (code, out.as_str(), err.lines().count()),
+        (1, "", 1),
+        "{err}"
+    );
     says(&err, &[&address]);
 }
 
@@ -398,7 +588,8 @@ async fn a_port_in_use_is_one_clear_line() {
 async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
-    let (_sidecar, _, admin) = Program::sidecar(NOBODY, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    let (_sidecar, _, admin) =
+        Program::sidecar(NOBODY, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
     let address = admin.to_string();
     let variables = [("TILLGATE_ADMIN__ADDRESS", address.as_str())];
     let (code, _, err) = run(&["health"], &variables).await;
@@ -410,7 +601,10 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
     fs::write(&file, SECRET).unwrap();
     let (code, _, err) = waiting.await.unwrap();
     assert_eq!(code, 0, "{err}");
-    assert_eq!(run(&["health"], &variables).await, (0, String::new(), String::new()));
+    assert_eq!(
+        run(&["health"], &variables).await,
+        (0, String::new(), String::new())
+    );
     let (_socket, nobody) = closed_port();
     let nobody = nobody.trim_start_matches("http://");
     let (code, _, err) = run(&["health"], &[("TILLGATE_ADMIN__ADDRESS", nobody)]).await;
@@ -421,16 +615,30 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
 #[tokio::test]
 async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
     for command in ["check", "run"] {
-        let variables = [("TILLGATE_GATEWAY__URL", NOBODY), ("TILLGATE_MERCHANT__SECRET_FILE", SECRET)];
+        let variables = [
+            ("TILLGATE_GATEWAY__URL", NOBODY),
+            ("TILLGATE_MERCHANT__SECRET_FILE", SECRET),
+        ];
         let (code, out, err) = run(&[command], &variables).await;
         assert_eq!(code, 2);
-        says(&err, &["1 fault", "merchant.secret_file", "TILLGATE_MERCHANT__SECRET_FILE", "the path of the file"]);
+        says(
+            &err,
+            &[
+                "1 fault",
+                "merchant.secret_file",
+                "TILLGATE_MERCHANT__SECRET_FILE",
+                "the path of the file",
+            ],
+        );
         assert!(!(out + &err).contains(SECRET));
     }
     let key = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAx/zQ1Njc4OWFiY2RlZg==";
     for variables in [
         &[("TILLGATE_LISTEN__TOKEN_FILE", SECRET)][..],
-        &[("TILLGATE_WEBHOOK__URL", "https://shop.example/"), ("TILLGATE_WEBHOOK__SECRET_FILE", key)],
+        &[
+            ("TILLGATE_WEBHOOK__URL", "https://shop.example/"),
+            ("TILLGATE_WEBHOOK__SECRET_FILE", key),
+        ],
     ] {
         let (code, said) = check_with(variables).await;
         assert_eq!(code, 2);
@@ -461,14 +669,20 @@ async fn the_tour_walks_all_steps_of_the_guide() {
             "303",
         ],
     );
-    let of_app: Vec<_> =
-        out.lines().filter(|line| line.contains("merchant_secret") || line.contains(DEFAULT_SECRET)).collect();
+    let of_app: Vec<_> = out
+        .lines()
+        .filter(|line| line.contains("merchant_secret") || line.contains(DEFAULT_SECRET))
+        .collect();
     assert_eq!(of_app, [""; 0], "the app's side of the tour has no secret");
 }
 
 #[tokio::test]
 async fn dev_prints_lines_to_paste_that_work() {
-    lines_to_paste_work(&[("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"), ("TILLGATE_GATEWAY__URL", "")]).await;
+    lines_to_paste_work(&[
+        ("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"),
+        ("TILLGATE_GATEWAY__URL", ""),
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -492,18 +706,31 @@ async fn lines_to_paste_work(variables: &[(&str, &str)]) -> String {
         banner.push_str(&dev.stdout_line().await);
         banner.push('\n');
     }
-    says(&banner, &["API", "Admin", "Gateway", "curl -s", " http://localhost:"]);
+    says(
+        &banner,
+        &["API", "Admin", "Gateway", "curl -s", " http://localhost:"],
+    );
     if has("curl") && has("sh") {
-        let lines: Vec<_> =
-            banner.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-        let first = lines.iter().position(|line| line.starts_with("P=")).unwrap();
+        let lines: Vec<_> = banner
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
+        let first = lines
+            .iter()
+            .position(|line| line.starts_with("P="))
+            .unwrap();
         let script = lines[first..]
             .iter()
             .take_while(|line| !line.starts_with("Ctrl-C"))
             .copied()
             .collect::<Vec<_>>()
             .join("\n");
-        let done = Command::new("sh").args(["-c", &script]).output().await.unwrap();
+        let done = Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .await
+            .unwrap();
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success(), "{script}\n{said}");
         says(&said, &["pay_url", "/pay/", "\"status\":\"created\""]);
@@ -521,29 +748,47 @@ async fn with_running_start(
     let (sandbox, gateway) = Program::sandbox(&["--fault", fault]).await;
     let (sidecar, api, admin) = Program::sidecar(&gateway, settings).await;
     let mut idle = Wire::open(api).await;
-    idle.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    idle.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     assert_eq!(idle.answer().await.status, 404);
     let mut running = Wire::open(api).await;
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    running.send(format!("{head}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len())).await;
-    until("the start at the gateway", async || (calls(&gateway).await.0 == 1).then_some(())).await;
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    running
+        .send(format!(
+            "{head}Content-Length: {}\r\n\r\n{ORDER}",
+            ORDER.len()
+        ))
+        .await;
+    until("the start at the gateway", async || {
+        (calls(&gateway).await.0 == 1).then_some(())
+    })
+    .await;
     (sandbox, sidecar, api, admin, idle, running)
 }
 
 #[tokio::test]
 async fn a_terminated_sidecar_finishes_what_runs_and_refuses_what_comes() {
     for signal in ["TERM", "INT"] {
-        let (_sandbox, sidecar, api, admin, mut idle, mut running) = with_running_start("start:delay=4s", &[]).await;
+        let (_sandbox, sidecar, api, admin, mut idle, mut running) =
+            with_running_start("start:delay=4s", &[]).await;
         assert_eq!(get_at(admin, "/readyz").await.status, 200);
         sidecar.signal(signal);
-        until("unready", async || (get_at(admin, "/readyz").await.status == 503).then_some(())).await;
+        until("unready", async || {
+            (get_at(admin, "/readyz").await.status == 503).then_some(())
+        })
+        .await;
         assert_eq!(get_at(admin, "/livez").await.status, 200);
-        idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         let refused = idle.answer().await;
         assert_eq!((refused.status, refused.text("error")), (503, "draining"));
         assert!(!refused.header("retry-after").is_empty());
         idle.closed().await;
-        until("no new connection", async || tokio::net::TcpStream::connect(api).await.err()).await;
+        until("no new connection", async || {
+            tokio::net::TcpStream::connect(api).await.err()
+        })
+        .await;
         let finished = running.answer().await;
         assert_eq!(finished.status, 200, "{finished:?}");
         running.closed().await;
@@ -554,8 +799,14 @@ async fn a_terminated_sidecar_finishes_what_runs_and_refuses_what_comes() {
 
 #[tokio::test]
 async fn the_drain_timeout_cuts_off_a_start_that_hangs() {
-    let (_sandbox, sidecar, _, _, _idle, _running) =
-        with_running_start("start:hang", &[("LISTEN__DRAIN_TIMEOUT", "300ms"), ("GATEWAY__TIMEOUT", "60s")]).await;
+    let (_sandbox, sidecar, _, _, _idle, _running) = with_running_start(
+        "start:hang",
+        &[
+            ("LISTEN__DRAIN_TIMEOUT", "300ms"),
+            ("GATEWAY__TIMEOUT", "60s"),
+        ],
+    )
+    .await;
     sidecar.signal("TERM");
     let (code, _, err) = sidecar.end().await;
     assert_eq!(code, 0, "{err}");
@@ -564,10 +815,19 @@ async fn the_drain_timeout_cuts_off_a_start_that_hangs() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once_with_1() {
-    let (_sandbox, sidecar, _, admin, _idle, _running) =
-        with_running_start("start:hang", &[("LISTEN__DRAIN_TIMEOUT", "10m"), ("GATEWAY__TIMEOUT", "10m")]).await;
+    let (_sandbox, sidecar, _, admin, _idle, _running) = with_running_start(
+        "start:hang",
+        &[
+            ("LISTEN__DRAIN_TIMEOUT", "10m"),
+            ("GATEWAY__TIMEOUT", "10m"),
+        ],
+    )
+    .await;
     sidecar.signal("TERM");
-    until("unready", async || (get_at(admin, "/readyz").await.status == 503).then_some(())).await;
+    until("unready", async || {
+        (get_at(admin, "/readyz").await.status == 503).then_some(())
+    })
+    .await;
     sidecar.signal("INT");
     assert_eq!(sidecar.end().await.0, 1);
 }
@@ -577,7 +837,8 @@ async fn an_idle_sidecar_and_a_sandbox_end_at_once_when_asked_to() {
     let (sandbox, gateway) = Program::sandbox(&[]).await;
     let (sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__DRAIN_TIMEOUT", "10m")]).await;
     let mut idle = Wire::open(api).await;
-    idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     assert_eq!(idle.answer().await.status, 404);
     let silent = Wire::open(api).await;
     sidecar.signal("TERM");
@@ -589,16 +850,27 @@ async fn an_idle_sidecar_and_a_sandbox_end_at_once_when_asked_to() {
 }
 
 /// A sandbox that takes this secret, and a sidecar that reads its own from a file.
-async fn with_secret_file(taken: &str, file: &Path) -> (Program, Program, String, SocketAddr, SocketAddr) {
+async fn with_secret_file(
+    taken: &str,
+    file: &Path,
+) -> (Program, Program, String, SocketAddr, SocketAddr) {
     let (sandbox, gateway) = Program::sandbox(&["--secret", taken]).await;
-    let (sidecar, api, admin) = Program::sidecar(&gateway, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    let (sidecar, api, admin) = Program::sidecar(
+        &gateway,
+        &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+    )
+    .await;
     (sandbox, sidecar, gateway, api, admin)
 }
 
 async fn metric(admin: SocketAddr, name: &str) -> f64 {
     let metrics = get_at(admin, "/metrics").await.body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}")).parse().unwrap()
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -611,19 +883,38 @@ async fn a_secret_file_may_come_late() {
     says(&get_at(admin, "/readyz?verbose").await.body, &["[-]secret"]);
     let refused = start_at(api, ORDER).await;
     assert_eq!(
-        (refused.status, refused.text("error"), refused.text("outcome")),
+        (
+            refused.status,
+            refused.text("error"),
+            refused.text("outcome")
+        ),
         (503, "secret_unavailable", "not_sent")
     );
-    assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1), "{refused:?}");
+    assert!(
+        refused
+            .header("retry-after")
+            .parse::<u64>()
+            .is_ok_and(|seconds| seconds >= 1),
+        "{refused:?}"
+    );
     // It would not be known what to take out of the answer.
     let refused = get_at(api, "/watch/x").await;
-    assert_eq!((refused.status, refused.text("error")), (503, "secret_unavailable"));
+    assert_eq!(
+        (refused.status, refused.text("error")),
+        (503, "secret_unavailable")
+    );
     assert_eq!(calls(&gateway).await, (0, 0));
-    let told = |log: &[String]| log.iter().any(|line| line.contains("merchant.secret_file is missing"));
+    let told = |log: &[String]| {
+        log.iter()
+            .any(|line| line.contains("merchant.secret_file is missing"))
+    };
     assert!(told(&sidecar.log), "{:#?}", sidecar.log);
     // CRLF, as some editors end a line.
     fs::write(&file, format!("{SECRET}\r\n")).unwrap();
-    until("ready", async || (get_at(admin, "/readyz").await.status == 200).then_some(())).await;
+    until("ready", async || {
+        (get_at(admin, "/readyz").await.status == 200).then_some(())
+    })
+    .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
 }
 
@@ -633,13 +924,24 @@ async fn a_changed_secret_file_is_noticed_by_itself() {
     let file = directory.path().join("secret");
     fs::write(&file, "the_secret_of_yesterday\n").unwrap();
     let (_sandbox, mut sidecar, gateway, api, _) = with_secret_file(SECRET, &file).await;
-    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_refused_secret");
+    assert_eq!(
+        start_at(api, ORDER).await.text("error"),
+        "gateway_refused_secret"
+    );
     fs::write(&file, format!("{SECRET}\n")).unwrap();
-    let noticed = tokio::time::timeout(std::time::Duration::from_secs(5), sidecar.log_line("file loaded")).await;
+    let noticed = tokio::time::timeout(
+        std::time::Duration::from_secs(5),
+        sidecar.log_line("file loaded"),
+    )
+    .await;
     noticed.expect("within 5 s");
     let before = calls(&gateway).await.0;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    assert_eq!(calls(&gateway).await.0, before + 1, "with the new secret from the first try on");
+    assert_eq!(
+        calls(&gateway).await.0,
+        before + 1,
+        "with the new secret from the first try on"
+    );
 }
 
 #[tokio::test]
@@ -660,14 +962,20 @@ async fn what_is_bad_later_is_counted_and_the_last_good_secret_stays() {
     for (i, spoil) in bad.iter().enumerate() {
         spoil();
         sidecar.signal("HUP");
-        until("a failure", async || (metric(admin, FAILURES).await > i as f64 + 0.5).then_some(())).await;
+        until("a failure", async || {
+            (metric(admin, FAILURES).await > i as f64 + 0.5).then_some(())
+        })
+        .await;
         assert_eq!(start_at(api, ORDER).await.status, 200);
         assert_eq!(get_at(admin, "/readyz").await.status, 200);
     }
     sidecar.signal("TERM");
     let (_, _, err) = sidecar.end().await;
     says(&err, &["last good"]);
-    assert!(!err.contains(SECRET) && !err.contains("two words here"), "{err}");
+    assert!(
+        !err.contains(SECRET) && !err.contains("two words here"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -704,14 +1012,23 @@ async fn a_swapped_symlink_is_noticed_as_kubernetes_makes_it() {
 #[tokio::test]
 async fn a_bad_secret_file_at_the_start_is_a_fault_of_the_configuration() {
     let directory = tempfile::tempdir().unwrap();
-    for (i, content) in ["", "\n", "t1ny", "two words here", "your_token_here\n"].iter().enumerate() {
+    for (i, content) in ["", "\n", "t1ny", "two words here", "your_token_here\n"]
+        .iter()
+        .enumerate()
+    {
         let file = directory.path().join(format!("secret-{i}"));
         fs::write(&file, content).unwrap();
-        let variables = [("TILLGATE_GATEWAY__URL", NOBODY), ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap())];
+        let variables = [
+            ("TILLGATE_GATEWAY__URL", NOBODY),
+            ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap()),
+        ];
         let (code, _, err) = run(&["run"], &variables).await;
         assert_eq!(code, 2, "{content:?}: {err}");
         says(&err, &["merchant.secret_file", file.to_str().unwrap()]);
-        assert!(content.trim().is_empty() || content.contains("your") || !err.contains(content.trim()), "{err}");
+        assert!(
+            content.trim().is_empty() || content.contains("your") || !err.contains(content.trim()),
+            "{err}"
+        );
     }
 }
 
@@ -721,21 +1038,41 @@ async fn a_changed_token_file_is_noticed() {
     let file = directory.path().join("tokens");
     fs::write(&file, "first-token\nsecond-token\r\n").unwrap();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (mut sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+    let (mut sidecar, api, _) =
+        Program::sidecar(&gateway, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
     let status = async |token: &str| {
         let bearer = format!("Bearer {token}");
-        call(api, Method::GET, "/watch/x", &[("authorization", &bearer)], "").await.status
+        call(
+            api,
+            Method::GET,
+            "/watch/x",
+            &[("authorization", &bearer)],
+            "",
+        )
+        .await
+        .status
     };
     assert_eq!(
-        (status("first-token").await, status("second-token").await, status("third-token").await),
+        (
+            status("first-token").await,
+            status("second-token").await,
+            status("third-token").await
+        ),
         (404, 404, 401)
     );
-    assert_eq!(get_at(api, "/watch/x").await.header("www-authenticate"), "Bearer");
+    assert_eq!(
+        get_at(api, "/watch/x").await.header("www-authenticate"),
+        "Bearer"
+    );
     fs::write(&file, "third-token\n").unwrap();
     sidecar.signal("HUP");
     sidecar.log_line("file loaded").await;
     assert_eq!(
-        (status("first-token").await, status("second-token").await, status("third-token").await),
+        (
+            status("first-token").await,
+            status("second-token").await,
+            status("third-token").await
+        ),
         (401, 401, 404)
     );
 }
@@ -745,10 +1082,19 @@ async fn a_token_is_changed_without_refusing_a_caller() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
     fs::write(&file, "old-token\n").unwrap();
-    let (mut sidecar, api, _) = Program::sidecar(NOBODY, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+    let (mut sidecar, api, _) =
+        Program::sidecar(NOBODY, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
     let gets_in = async |token: &str| {
         let bearer = format!("Bearer {token}");
-        let status = call(api, Method::GET, "/payments", &[("authorization", &bearer)], "").await.status;
+        let status = call(
+            api,
+            Method::GET,
+            "/payments",
+            &[("authorization", &bearer)],
+            "",
+        )
+        .await
+        .status;
         assert!(status == 200 || status == 401, "{status}");
         status == 200
     };
@@ -771,7 +1117,10 @@ async fn a_token_is_changed_without_refusing_a_caller() {
         sidecar.signal("HUP");
         let line = sidecar.log_line("file not reloaded").await;
         assert!(!line.contains("evil"), "{line}");
-        assert!(gets_in("new-token").await && !gets_in("evil").await && !gets_in("").await, "{bad:?}");
+        assert!(
+            gets_in("new-token").await && !gets_in("evil").await && !gets_in("").await,
+            "{bad:?}"
+        );
     }
 }
 #[tokio::test]
@@ -786,11 +1135,23 @@ async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() 
     };
     asked("failed", Method::POST, "/api/start_payment", ORDER).await;
     let started = asked("good", Method::POST, "/api/start_payment", ORDER).await;
-    let (code, watch_code) = (started.text("code").to_owned(), started.text("watch_code").to_owned());
+    let (code, watch_code) = (
+        started.text("code").to_owned(),
+        started.text("watch_code").to_owned(),
+    );
     asked("watch", Method::GET, &format!("/watch/{watch_code}"), "").await;
     asked("nowhere", Method::GET, "/nowhere/with-a-code", "").await;
-    let forged = call(api, Method::GET, "/nowhere", &[("x-request-id", "a\tb")], "").await;
-    assert!(!forged.header("x-request-id").contains('\t') && !forged.header("x-request-id").is_empty());
+    let forged = call(
+        api,
+        Method::GET,
+        "/nowhere",
+        &[("x-request-id", "a\tb")],
+        "",
+    )
+    .await;
+    assert!(
+        !forged.header("x-request-id").contains('\t') && !forged.header("x-request-id").is_empty()
+    );
     sidecar.signal("TERM");
     let first = sidecar.log.clone();
     let (_, _, err) = sidecar.end().await;
@@ -800,10 +1161,14 @@ async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() 
         .chain(err.lines())
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
-    assert!(lines.iter().all(|line| line.is_object() && line["level"].is_string() && line["timestamp"].is_string()));
+    assert!(lines.iter().all(|line| line.is_object()
+        && line["level"].is_string()
+        && line["timestamp"].is_string()));
     let request = |id: &str| {
-        let of_id: Vec<_> =
-            lines.iter().filter(|line| line["request_id"] == id && line["message"] == "request").collect();
+        let of_id: Vec<_> = lines
+            .iter()
+            .filter(|line| line["request_id"] == id && line["message"] == "request")
+            .collect();
         assert_eq!(of_id.len(), 1, "{id}: {of_id:?}");
         assert!(of_id[0]["duration_ms"].is_number(), "{:?}", of_id[0]);
         of_id[0]
@@ -827,8 +1192,14 @@ async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() 
     );
     assert_eq!(request("nowhere")["error"], "not_found");
     assert!(request("good").get("error").is_none_or(Value::is_null));
-    assert!(lines.iter().any(|line| line["code"] == code.as_str()), "a start is told with its code");
-    assert!(!err.contains(&watch_code) && !err.contains("with-a-code"), "{err}");
+    assert!(
+        lines.iter().any(|line| line["code"] == code.as_str()),
+        "a start is told with its code"
+    );
+    assert!(
+        !err.contains(&watch_code) && !err.contains("with-a-code"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -842,7 +1213,10 @@ async fn a_text_log_that_goes_to_no_terminal_has_no_colours() {
     ];
     let mut sidecar = Program::start(&["run"], &variables);
     let line = sidecar.log_line("tillgate is running").await;
-    assert!(serde_json::from_str::<Value>(&line).is_err() && !line.contains('\x1b'), "{line}");
+    assert!(
+        serde_json::from_str::<Value>(&line).is_err() && !line.contains('\x1b'),
+        "{line}"
+    );
     sidecar.signal("TERM");
     let (code, out, err) = sidecar.end().await;
     assert_eq!((code, out.as_str()), (0, ""));
@@ -871,11 +1245,24 @@ async fn a_secret_file_that_is_a_pipe_holds_nothing_up() {
     fs::write(&file, "the_secret_of_yesterday").unwrap();
     let (_sandbox, mut sidecar, _, api, admin) = with_secret_file(SECRET, &file).await;
     fs::remove_file(&file).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
     sidecar.log_line("it is not a regular file").await;
     // Refused by the gateway, so the file is looked at again for this start.
-    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_refused_secret");
-    assert_eq!(get_at(admin, "/readyz").await.status, 200, "the last good one is still there");
+    assert_eq!(
+        start_at(api, ORDER).await.text("error"),
+        "gateway_refused_secret"
+    );
+    assert_eq!(
+        get_at(admin, "/readyz").await.status,
+        200,
+        "the last good one is still there"
+    );
     let (code, _, told) = run(&["check", "--config", file.to_str().unwrap()], &[]).await;
     assert_eq!(code, 2);
     says(&told, &["it is not a regular file"]);

@@ -34,7 +34,11 @@ impl Browser {
             .expect("chromedriver starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver tells its port");
+            let line = lines
+                .next_line()
+                .await
+                .unwrap()
+                .expect("chromedriver tells its port");
             if let Some((_, port)) = line.split_once("successfully on port ") {
                 break port.trim_end_matches('.').parse().unwrap();
             }
@@ -65,7 +69,13 @@ impl Browser {
             _profile: profile,
         };
         let chrome = json!({ "goog:chromeOptions": { "args": flags }, "goog:loggingPrefs": { "browser": "ALL" } });
-        let opened = browser.ask(Method::POST, "/session", json!({ "capabilities": { "alwaysMatch": chrome } })).await;
+        let opened = browser
+            .ask(
+                Method::POST,
+                "/session",
+                json!({ "capabilities": { "alwaysMatch": chrome } }),
+            )
+            .await;
         browser.session = format!("/session/{}", opened["sessionId"].as_str().unwrap());
         browser
     }
@@ -76,9 +86,20 @@ impl Browser {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let path = format!("{}{path}", self.session);
-        let answer = call(self.driver, method, &path, &[("content-type", "application/json")], &body).await;
+        let answer = call(
+            self.driver,
+            method,
+            &path,
+            &[("content-type", "application/json")],
+            &body,
+        )
+        .await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.json()["value"].take()
     }
@@ -90,28 +111,54 @@ impl Browser {
     /// Clicks the only element that this CSS selector finds.
     async fn click(&self, selector: &str) {
         let element = self.only(selector).await;
-        self.ask(Method::POST, &format!("{element}/click"), json!({})).await;
+        self.ask(Method::POST, &format!("{element}/click"), json!({}))
+            .await;
     }
 
     /// Types into it.
     async fn type_in(&self, selector: &str, text: &str) {
         let element = self.only(selector).await;
-        self.ask(Method::POST, &format!("{element}/value"), json!({ "text": text })).await;
+        self.ask(
+            Method::POST,
+            &format!("{element}/value"),
+            json!({ "text": text }),
+        )
+        .await;
     }
 
     /// The path of the only element that this CSS selector finds.
     async fn only(&self, selector: &str) -> String {
-        let found = self.ask(Method::POST, "/elements", json!({ "using": "css selector", "value": selector })).await;
-        let [element] = &found.as_array().unwrap()[..] else { panic!("not one {selector}: {found}") };
+        let found = self
+            .ask(
+                Method::POST,
+                "/elements",
+                json!({ "using": "css selector", "value": selector }),
+            )
+            .await;
+        let [element] = &found.as_array().unwrap()[..] else {
+            panic!("not one {selector}: {found}")
+        };
         // The key is WebDriver's own constant; there is no other.
-        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        let id = element
+            .as_object()
+            .unwrap()
+            .values()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap();
         format!("/element/{id}")
     }
 
     /// The value of a JavaScript expression.
     async fn value(&self, expression: &str) -> Value {
         let script = format!("return {expression}");
-        self.ask(Method::POST, "/execute/sync", json!({ "script": script, "args": [] })).await
+        self.ask(
+            Method::POST,
+            "/execute/sync",
+            json!({ "script": script, "args": [] }),
+        )
+        .await
     }
 
     /// Waits until the browser is there.
@@ -121,8 +168,14 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(10), arrived).await.is_err() {
-            panic!("the browser is at {}, not at {url}", self.value("location.href").await);
+        if tokio::time::timeout(Duration::from_secs(10), arrived)
+            .await
+            .is_err()
+        {
+            panic!(
+                "the browser is at {}, not at {url}",
+                self.value("location.href").await
+            );
         }
     }
 
@@ -134,12 +187,15 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), again).await.expect("a refresh");
+        tokio::time::timeout(Duration::from_secs(20), again)
+            .await
+            .expect("a refresh");
     }
 
     /// Waits until the page's heading is this.
     async fn shows(&self, heading: &str) {
-        self.becomes("document.querySelector('h1')?.innerText", json!(heading)).await;
+        self.becomes("document.querySelector('h1')?.innerText", json!(heading))
+            .await;
     }
 
     /// Waits until a JavaScript expression has this value.
@@ -154,7 +210,8 @@ impl Browser {
 
     /// A screen of this width from here on; windows cannot be made so narrow.
     async fn set_width(&self, width: u32) {
-        let screen = json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false });
+        let screen =
+            json!({ "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": false });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
         self.ask(Method::POST, "/goog/cdp/execute", command).await;
     }
@@ -168,7 +225,8 @@ impl Browser {
 
     /// What it has complained of since it was asked the last time.
     async fn complaints(&self) -> Value {
-        self.ask(Method::POST, "/se/log", json!({ "type": "browser" })).await
+        self.ask(Method::POST, "/se/log", json!({ "type": "browser" }))
+            .await
     }
 }
 
@@ -182,7 +240,10 @@ where
     }
     let browser = Arc::new(Browser::open().await);
     let result = tokio::spawn(test(browser.clone())).await;
-    Arc::into_inner(browser).expect("the test is over").close().await;
+    Arc::into_inner(browser)
+        .expect("the test is over")
+        .close()
+        .await;
     if let Err(failed) = result {
         std::panic::resume_unwind(failed.into_panic());
     }
@@ -210,16 +271,27 @@ async fn a_payer_pays_and_comes_back() {
         let shop = shop().await;
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
         let allowed = format!(r#"["http://{shop}"]"#);
-        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", &allowed)]).await;
+        let (_sidecar, api, _) =
+            Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", &allowed)]).await;
         let thanks = format!("http://{shop}/thanks?order=7&from=shop");
-        let started = start_at(api, &json!({ "amount": 123_456, "redirect": thanks }).to_string()).await.json();
+        let started = start_at(
+            api,
+            &json!({ "amount": 123_456, "redirect": thanks }).to_string(),
+        )
+        .await
+        .json();
         let watch = format!("/watch/{}", started["watch_code"].as_str().unwrap());
         assert_eq!(get_at(api, &watch).await.text("status"), "created");
 
         browser.go(started["pay_url"].as_str().unwrap()).await;
         let page = browser.value("document.body.innerText").await;
         assert!(page.as_str().unwrap().contains("Sandbox Shop"), "{page}");
-        assert_eq!(browser.value("document.querySelector('.amount data').value").await, "123456");
+        assert_eq!(
+            browser
+                .value("document.querySelector('.amount data').value")
+                .await,
+            "123456"
+        );
         browser.click("form button").await;
         browser.arrives_at(&thanks).await;
         assert_eq!(browser.value("document.body.innerText").await, "Thank you");
@@ -231,7 +303,12 @@ async fn a_payer_pays_and_comes_back() {
 
         // Back on the pay page, there is nothing left to pay.
         browser.go(started["pay_url"].as_str().unwrap()).await;
-        assert_eq!(browser.value("document.querySelectorAll('form').length").await, 0);
+        assert_eq!(
+            browser
+                .value("document.querySelectorAll('form').length")
+                .await,
+            0
+        );
         browser.click("a.button").await;
         browser.arrives_at(&thanks).await;
     })
@@ -259,7 +336,11 @@ async fn the_readmes_relay_turns_a_page_to_paid_by_itself() {
         streams(admin, 1).await;
         pay_at(&gateway, started.text("code")).await;
         browser.shows("Paid").await;
-        assert_eq!(browser.value("window.loaded").await, "once", "the page was loaded again");
+        assert_eq!(
+            browser.value("window.loaded").await,
+            "once",
+            "the page was loaded again"
+        );
         // It comes back once more, and is told to leave it at that.
         sidecar.log_line("\"status\":204").await;
     })
@@ -287,15 +368,25 @@ async fn a_payer_who_leaves_the_readmes_relay_is_waited_for_no_more() {
 
 /// The README's relay, run as it stands before a sidecar at this address, with this payment as its order 7; and its URL.
 async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
-    let [text] = &blocks("When it changes", JS)[..] else { panic!("not one relay in README.md") };
+    let [text] = &blocks("When it changes", JS)[..] else {
+        panic!("not one relay in README.md")
+    };
     let port = free_port();
     let moved = text.replace("http://localhost:8700", &format!("http://{api}"));
     let moved = moved.replace("listen(3000)", &format!("listen({port})"));
-    assert!(moved.contains(&api.to_string()) && moved.contains(&port.to_string()), "{text}");
+    assert!(
+        moved.contains(&api.to_string()) && moved.contains(&port.to_string()),
+        "{text}"
+    );
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("relay.mjs");
     std::fs::write(&script, moved).unwrap();
-    let relay = Client::start(JS.program, &[script.to_str().unwrap(), watch_code], api, &[]);
+    let relay = Client::start(
+        JS.program,
+        &[script.to_str().unwrap(), watch_code],
+        api,
+        &[],
+    );
     in_time("the relay listens", async {
         while TcpStream::connect(("localhost", port)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -309,7 +400,12 @@ async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
 async fn streams(admin: SocketAddr, count: u32) {
     let line = format!("tillgate_waiters{{kind=\"stream\"}} {count}");
     in_time(&line, async {
-        while !get_at(admin, "/metrics").await.body.lines().any(|found| found == line) {
+        while !get_at(admin, "/metrics")
+            .await
+            .body
+            .lines()
+            .any(|found| found == line)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -317,7 +413,9 @@ async fn streams(admin: SocketAddr, count: u32) {
 }
 
 async fn in_time(what: &str, comes: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(20), comes).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    tokio::time::timeout(Duration::from_secs(20), comes)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
@@ -354,7 +452,12 @@ async fn a_person_makes_the_gateway_go_wrong_and_right_again() {
         let (_sidecar, api, _) = Program::sidecar(&gateway, &[("GATEWAY__RETRIES", "0")]).await;
         let page = format!("{gateway}/_sandbox/faults");
         let shows = async |set: Value| {
-            browser.becomes("[...document.querySelectorAll('.set code')].map((code) => code.innerText)", set).await;
+            browser
+                .becomes(
+                    "[...document.querySelectorAll('.set code')].map((code) => code.innerText)",
+                    set,
+                )
+                .await;
         };
         browser.go(&gateway).await;
         browser.click("nav a[href='/_sandbox/faults']").await;
@@ -368,39 +471,74 @@ async fn a_person_makes_the_gateway_go_wrong_and_right_again() {
         let both = json!(["start:status=500", "watch:delay=10ms,rate=0.5"]);
         shows(both.clone()).await;
         // Loaded again, it adds nothing.
-        browser.go(browser.value("location.href").await.as_str().unwrap()).await;
+        browser
+            .go(browser.value("location.href").await.as_str().unwrap())
+            .await;
         shows(both.clone()).await;
-        assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.text("error"), "gateway_bad_answer");
+        assert_eq!(
+            start_at(api, r#"{"amount": 1000}"#).await.text("error"),
+            "gateway_bad_answer"
+        );
         browser.go(&gateway).await;
-        let note = browser.value("document.querySelector('.note').innerText").await;
-        assert!(note.as_str().unwrap().starts_with("2 faults are set"), "{note}");
+        let note = browser
+            .value("document.querySelector('.note').innerText")
+            .await;
+        assert!(
+            note.as_str().unwrap().starts_with("2 faults are set"),
+            "{note}"
+        );
         browser.click(".note a").await;
         browser.arrives_at(&page).await;
-        assert_eq!(browser.complaints().await, json!([]), "nothing was against the policy");
+        assert_eq!(
+            browser.complaints().await,
+            json!([]),
+            "nothing was against the policy"
+        );
 
         // What is none is told why, stays to be mended, and changes nothing.
         browser.type_in("input", "start:\"><script>reset").await;
         browser.click("input + button").await;
-        browser.becomes("document.querySelectorAll('[role=alert]').length", json!(1)).await;
-        let why = browser.value("document.querySelector('[role=alert]').innerText").await;
+        browser
+            .becomes("document.querySelectorAll('[role=alert]').length", json!(1))
+            .await;
+        let why = browser
+            .value("document.querySelector('[role=alert]').innerText")
+            .await;
         let why = why.as_str().unwrap();
-        assert!(why.contains("start knows no fault `\"><script>reset`") && why.contains("truncate"), "{why}");
-        assert_eq!(browser.value("document.querySelector('input').value").await, "start:\"><script>reset");
+        assert!(
+            why.contains("start knows no fault `\"><script>reset`") && why.contains("truncate"),
+            "{why}"
+        );
+        assert_eq!(
+            browser.value("document.querySelector('input').value").await,
+            "start:\"><script>reset"
+        );
         shows(both).await;
 
-        browser.click("button[name='remove'][value='start:status=500']").await;
+        browser
+            .click("button[name='remove'][value='start:status=500']")
+            .await;
         shows(json!(["watch:delay=10ms,rate=0.5"])).await;
         assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.status, 200);
         browser.click("button[name='clear']").await;
         shows(json!([])).await;
         browser.go(&gateway).await;
-        assert_eq!(browser.value("document.querySelectorAll('.note').length").await, 0);
+        assert_eq!(
+            browser
+                .value("document.querySelectorAll('.note').length")
+                .await,
+            0
+        );
 
         let mut grounds = Vec::new();
         for scheme in ["light", "dark"] {
             browser.set_scheme(scheme).await;
             browser.go(&page).await;
-            grounds.push(browser.value("getComputedStyle(document.querySelector('input')).backgroundColor").await);
+            grounds.push(
+                browser
+                    .value("getComputedStyle(document.querySelector('input')).backgroundColor")
+                    .await,
+            );
         }
         assert_eq!(grounds, ["rgb(245, 246, 248)", "rgb(14, 17, 22)"]);
     })
@@ -411,12 +549,18 @@ async fn a_person_makes_the_gateway_go_wrong_and_right_again() {
 async fn fits(browser: &Browser, url: &str) {
     browser.go(url).await;
     assert_eq!(browser.value("innerWidth").await, 390, "{url}");
-    let heading = browser.value("document.querySelector('h1').innerText").await;
+    let heading = browser
+        .value("document.querySelector('h1').innerText")
+        .await;
     assert!(!heading.as_str().unwrap().is_empty(), "{url}");
     let width = browser.value("document.documentElement.scrollWidth").await;
     assert!(width.as_u64().unwrap() <= 390, "{url} is {width} wide");
     // Who reads with a screen reader hears it too.
-    assert_eq!(browser.value("document.documentElement.lang").await, "en", "{url}");
+    assert_eq!(
+        browser.value("document.documentElement.lang").await,
+        "en",
+        "{url}"
+    );
 }
 
 #[tokio::test]
@@ -427,8 +571,14 @@ async fn the_operators_page_is_styled_fits_and_refreshes_itself() {
         let url = format!("http://{admin}/");
         for busy in [false, true] {
             if busy {
-                let watch_code = start_at(api, r#"{"amount": 1000}"#).await.text("watch_code").to_owned();
-                assert_eq!(get_at(api, &format!("/watch/{watch_code}")).await.status, 200);
+                let watch_code = start_at(api, r#"{"amount": 1000}"#)
+                    .await
+                    .text("watch_code")
+                    .to_owned();
+                assert_eq!(
+                    get_at(api, &format!("/watch/{watch_code}")).await.status,
+                    200
+                );
                 assert_eq!(get_at(api, "/watch/unheard-of").await.status, 404);
             }
             for (width, columns) in [(375, 1), (1280, 3)] {
@@ -436,10 +586,14 @@ async fn the_operators_page_is_styled_fits_and_refreshes_itself() {
                 browser.go(&url).await;
                 assert_eq!(browser.value("innerWidth").await, width);
                 let scroll = browser.value("document.documentElement.scrollWidth").await;
-                assert!(scroll.as_u64().unwrap() <= width.into(), "{scroll} of {width}");
+                assert!(
+                    scroll.as_u64().unwrap() <= width.into(),
+                    "{scroll} of {width}"
+                );
                 // A grid of its own style: of so many columns.
-                let grid =
-                    browser.value("getComputedStyle(document.querySelector('.three')).gridTemplateColumns").await;
+                let grid = browser
+                    .value("getComputedStyle(document.querySelector('.three')).gridTemplateColumns")
+                    .await;
                 assert_eq!(grid.as_str().unwrap().split(' ').count(), columns, "{grid}");
             }
         }
@@ -447,12 +601,20 @@ async fn the_operators_page_is_styled_fits_and_refreshes_itself() {
         for scheme in ["light", "dark"] {
             browser.set_scheme(scheme).await;
             browser.go(&url).await;
-            grounds.push(browser.value("getComputedStyle(document.body).backgroundColor").await);
+            grounds.push(
+                browser
+                    .value("getComputedStyle(document.body).backgroundColor")
+                    .await,
+            );
         }
         assert_eq!(grounds, ["rgb(246, 247, 249)", "rgb(12, 14, 18)"]);
         browser.refreshes().await;
         assert_eq!(browser.value("document.title").await, "Ready · tillgate");
-        assert_eq!(browser.complaints().await, json!([]), "nothing was against the policy");
+        assert_eq!(
+            browser.complaints().await,
+            json!([]),
+            "nothing was against the policy"
+        );
     })
     .await;
 }

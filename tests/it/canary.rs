@@ -47,7 +47,11 @@ impl Canary {
         for (i, (_, needle)) in needles.iter().enumerate() {
             beginning[begin(needle[0], needle[1])].push(i);
         }
-        Self { secret: secret.to_owned(), needles, beginning }
+        Self {
+            secret: secret.to_owned(),
+            needles,
+            beginning,
+        }
     }
 
     /// Everywhere that it stands in these bytes.
@@ -59,9 +63,17 @@ impl Canary {
                 if !bytes[at..].starts_with(needle) {
                     continue;
                 }
-                match seen.iter_mut().rev().find(|before| before.form == *form && at < before.at + before.length) {
+                match seen
+                    .iter_mut()
+                    .rev()
+                    .find(|before| before.form == *form && at < before.at + before.length)
+                {
                     Some(before) => before.length = at + needle.len() - before.at,
-                    None => seen.push(Sighting { form, at, length: needle.len() }),
+                    None => seen.push(Sighting {
+                        form,
+                        at,
+                        length: needle.len(),
+                    }),
                 }
             }
         }
@@ -79,7 +91,9 @@ pub fn numbered(number: u64) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d;
     let letter = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         char::from(LETTERS[(state >> 33) as usize % LETTERS.len()])
     };
     (0..32).map(letter).collect()
@@ -91,24 +105,45 @@ fn begin(first: u8, second: u8) -> usize {
 
 /// What programs write texts as. In base64 only what depends on these bytes alone, wherever they begin in what is encoded.
 fn forms(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let each = |write: &dyn Fn(&u8) -> String| bytes.iter().map(write).collect::<String>().into_bytes();
+    let each =
+        |write: &dyn Fn(&u8) -> String| bytes.iter().map(write).collect::<String>().into_bytes();
     let mut forms = vec![
         ("raw", bytes.to_vec()),
         ("in lower case", bytes.to_ascii_lowercase()),
         ("in upper case", bytes.to_ascii_uppercase()),
         ("JSON escapes", each(&|byte| format!("\\u{byte:04x}"))),
-        ("JSON escapes in upper case", each(&|byte| format!("\\u{byte:04X}"))),
+        (
+            "JSON escapes in upper case",
+            each(&|byte| format!("\\u{byte:04X}")),
+        ),
         ("percent", each(&|byte| format!("%{byte:02X}"))),
-        ("percent in lower case", each(&|byte| format!("%{byte:02x}"))),
+        (
+            "percent in lower case",
+            each(&|byte| format!("%{byte:02x}")),
+        ),
         ("hex", each(&|byte| format!("{byte:02x}"))),
         ("hex in upper case", each(&|byte| format!("{byte:02X}"))),
-        ("numbers", bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ").into_bytes()),
+        (
+            "numbers",
+            bytes
+                .iter()
+                .map(u8::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+                .into_bytes(),
+        ),
         ("backwards", bytes.iter().rev().copied().collect()),
     ];
     for (before, names) in [
         ["base64", "base64 for URLs"],
-        ["base64 from its second byte", "base64 for URLs from its second byte"],
-        ["base64 from its third byte", "base64 for URLs from its third byte"],
+        [
+            "base64 from its second byte",
+            "base64 for URLs from its second byte",
+        ],
+        [
+            "base64 from its third byte",
+            "base64 for URLs from its third byte",
+        ],
     ]
     .into_iter()
     .enumerate()
@@ -116,7 +151,10 @@ fn forms(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         let padded = [&[0; 2][..before], bytes].concat();
         let (first, last) = (before + before.min(1), padded.len() * 8 / 6);
         for (name, engine) in names.into_iter().zip([STANDARD_NO_PAD, URL_SAFE_NO_PAD]) {
-            forms.push((name, engine.encode(&padded).as_bytes()[first..last].to_vec()));
+            forms.push((
+                name,
+                engine.encode(&padded).as_bytes()[first..last].to_vec(),
+            ));
         }
     }
     forms
@@ -140,7 +178,12 @@ fn the_search_for_the_secret_finds_each_form_and_parts_of_it() {
         assert!(!canary.sightings(text.as_bytes()).is_empty(), "{text}");
     }
     for (form, needle) in canary.planted() {
-        assert!(!canary.sightings(&[b"<", &*needle, b">"].concat()).is_empty(), "{form}");
+        assert!(
+            !canary
+                .sightings(&[b"<", &*needle, b">"].concat())
+                .is_empty(),
+            "{form}"
+        );
     }
     assert_eq!(canary.sightings(b"canary-0123 nothing here 789-abcdef"), []);
     let twice = canary.sightings(b"canary-0123456789-abcdefghijcanary-0123456789-abcdefghij");

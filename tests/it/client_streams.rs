@@ -10,7 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::clients::{JS, Language, PYTHON, SH, blocks, file};
-use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, skip, start_at, until};
+use crate::harness::{
+    Client, Program, call, free_port, get_at, has, pay_at, skip, start_at, until,
+};
 
 const TOKEN: &str = "a-token-of-the-shop-9f2c";
 
@@ -18,7 +20,12 @@ const TOKEN: &str = "a-token-of-the-shop-9f2c";
 fn client(language: Language, name: &str, argument: Option<&str>, api: SocketAddr) -> Client {
     let script = file("tests/clients").join(name);
     let arguments: Vec<_> = script.to_str().into_iter().chain(argument).collect();
-    Client::start(language.program, &arguments, api, &[("TILLGATE_TOKEN", TOKEN)])
+    Client::start(
+        language.program,
+        &arguments,
+        api,
+        &[("TILLGATE_TOKEN", TOKEN)],
+    )
 }
 
 #[tokio::test]
@@ -45,7 +52,9 @@ async fn streams_across_restarts(language: Language, name: &str) {
     let (sidecar, api, _) = Program::sidecar_on(port, &gateway).await;
     let mut running = client(language, name, None, api);
     let pay = running.line().await;
-    let code = pay.strip_prefix(&format!("pay: {gateway}/pay/")).unwrap_or_else(|| panic!("{pay}"));
+    let code = pay
+        .strip_prefix(&format!("pay: {gateway}/pay/"))
+        .unwrap_or_else(|| panic!("{pay}"));
     assert_eq!(running.line().await, "created");
 
     // One that ends in order.
@@ -57,7 +66,10 @@ async fn streams_across_restarts(language: Language, name: &str) {
 
     // One that is gone from one moment to the next, and the payment is completed while none is there.
     sidecar.signal("KILL");
-    until("it is gone", async || TcpStream::connect(api).await.is_err().then_some(())).await;
+    until("it is gone", async || {
+        TcpStream::connect(api).await.is_err().then_some(())
+    })
+    .await;
     running.says("coming back").await;
     pay_at(&gateway, code).await;
     let (mut sidecar, ..) = Program::sidecar_on(port, &gateway).await;
@@ -73,7 +85,9 @@ async fn streams_across_restarts(language: Language, name: &str) {
     assert_eq!(running.end().await, (0, vec!["completed".to_owned()]));
 
     let mut running = client(language, name, Some("nobody-has-this-one"), api);
-    running.says("The gateway does not know this watch code").await;
+    running
+        .says("The gateway does not know this watch code")
+        .await;
     assert_eq!(running.end().await, (1, vec![]));
 }
 
@@ -93,7 +107,15 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
     let wire = Wire::to(api).await;
     let mut readers = [Reader::at(api), Reader::at(wire.address)];
     let both = r#"tillgate_waiters{kind="events"} 2"#;
-    until(both, async || get_at(admin, "/metrics").await.body.lines().any(|line| line == both).then_some(())).await;
+    until(both, async || {
+        get_at(admin, "/metrics")
+            .await
+            .body
+            .lines()
+            .any(|line| line == both)
+            .then_some(())
+    })
+    .await;
 
     let first = start(api).await;
     for reader in &mut readers {
@@ -116,14 +138,26 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
         reader.reads(&third, "completed").await;
     }
     let [whole, cut] = &readers;
-    assert_eq!(whole.lines, cut.lines, "each of them once, in the same order");
+    assert_eq!(
+        whole.lines, cut.lines,
+        "each of them once, in the same order"
+    );
 }
 
 /// Starts a payment with the token; gives its code.
 async fn start(api: SocketAddr) -> String {
     let bearer = format!("Bearer {TOKEN}");
-    let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
-    let started = call(api, Method::POST, "/api/start_payment", &headers, r#"{"amount": 1000}"#);
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+    ];
+    let started = call(
+        api,
+        Method::POST,
+        "/api/start_payment",
+        &headers,
+        r#"{"amount": 1000}"#,
+    );
     started.await.text("code").to_owned()
 }
 
@@ -135,7 +169,10 @@ struct Reader {
 
 impl Reader {
     fn at(api: SocketAddr) -> Self {
-        Self { client: client(PYTHON, "events.py", None, api), lines: Vec::new() }
+        Self {
+            client: client(PYTHON, "events.py", None, api),
+            lines: Vec::new(),
+        }
     }
 
     /// Reads on until it has read of this state of the payment.
@@ -164,7 +201,11 @@ struct Wire {
 impl Wire {
     async fn to(api: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let wire = Self { address: listener.local_addr().unwrap(), cut: Arc::default(), mended: Arc::default() };
+        let wire = Self {
+            address: listener.local_addr().unwrap(),
+            cut: Arc::default(),
+            mended: Arc::default(),
+        };
         let (cut, mended) = (wire.cut.clone(), wire.mended.clone());
         tokio::spawn(async move {
             let (mut near, _) = listener.accept().await.unwrap();
@@ -184,7 +225,9 @@ impl Wire {
             mended.notified().await;
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut far = TcpStream::connect(api).await.unwrap();
-                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+                tokio::spawn(
+                    async move { tokio::io::copy_bidirectional(&mut near, &mut far).await },
+                );
             }
         });
         wire
@@ -210,7 +253,9 @@ async fn the_readmes_lines_about_waiting_work_when_pasted() {
     let block = blocks("When it changes", SH).swap_remove(0);
     let (watch, lines) = block.split_once('\n').unwrap();
     let lines: Vec<_> = lines.lines().collect();
-    let [wait, stream, payments, events] = lines[..] else { panic!("{block}") };
+    let [wait, stream, payments, events] = lines[..] else {
+        panic!("{block}")
+    };
     for (line, shown, then) in [
         (wait, None, Some("\"completed\"")),
         (stream, Some("\"created\""), Some("\"completed\"")),
@@ -222,7 +267,9 @@ async fn the_readmes_lines_about_waiting_work_when_pasted() {
         let unused = SocketAddr::from(([127, 0, 0, 1], 1));
         let mut sh = Client::start("sh", &["-c", &script], unused, &[]);
         let started = sh.line().await;
-        let (_, rest) = started.split_once("\"code\":\"").unwrap_or_else(|| panic!("{started}"));
+        let (_, rest) = started
+            .split_once("\"code\":\"")
+            .unwrap_or_else(|| panic!("{started}"));
         let code = rest.split('"').next().unwrap();
         while sh.line().await != "pasted" {}
         if let Some(shown) = shown {

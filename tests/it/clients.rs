@@ -10,10 +10,17 @@ use tokio::process::Command;
 use crate::harness::{Program, get_at, has, skip, start_at};
 
 /// Where the clients' payers, and the README's, come back to.
-const ALLOWED: (&str, &str) = ("REDIRECT__ALLOWED", r#"["https://shop.example", "http://localhost:3000"]"#);
+const ALLOWED: (&str, &str) = (
+    "REDIRECT__ALLOWED",
+    r#"["https://shop.example", "http://localhost:3000"]"#,
+);
 /// One start, and then none for a long time.
-const ONE_START: [(&str, &str); 4] =
-    [ALLOWED, ("START__RATE", "0.001"), ("START__BURST", "1"), ("START__QUEUE_FOR", "1ms")];
+const ONE_START: [(&str, &str); 4] = [
+    ALLOWED,
+    ("START__RATE", "0.001"),
+    ("START__BURST", "1"),
+    ("START__QUEUE_FOR", "1ms"),
+];
 
 /// A language that apps are written in.
 #[derive(Clone, Copy)]
@@ -28,21 +35,53 @@ pub struct Language {
     needs: &'static [&'static str],
 }
 
-pub const SH: Language = Language { extension: "sh", mark: "sh", program: "sh", needs: &["-c", "command -v curl"] };
-pub const PYTHON: Language =
-    Language { extension: "py", mark: "python", program: "python3", needs: &["-c", "import requests"] };
-pub const JS: Language = Language { extension: "mjs", mark: "js", program: "node", needs: &["-e", "fetch"] };
-const PHP: Language = Language { extension: "php", mark: "php", program: "php", needs: &["-r", "curl_init();"] };
-const JAVA: Language = Language { extension: "java", mark: "java", program: "java", needs: &["--list-modules"] };
+pub const SH: Language = Language {
+    extension: "sh",
+    mark: "sh",
+    program: "sh",
+    needs: &["-c", "command -v curl"],
+};
+pub const PYTHON: Language = Language {
+    extension: "py",
+    mark: "python",
+    program: "python3",
+    needs: &["-c", "import requests"],
+};
+pub const JS: Language = Language {
+    extension: "mjs",
+    mark: "js",
+    program: "node",
+    needs: &["-e", "fetch"],
+};
+const PHP: Language = Language {
+    extension: "php",
+    mark: "php",
+    program: "php",
+    needs: &["-r", "curl_init();"],
+};
+const JAVA: Language = Language {
+    extension: "java",
+    mark: "java",
+    program: "java",
+    needs: &["--list-modules"],
+};
 
 impl Language {
     /// Whether this machine can run it; if not, the test says so.
     pub fn is_here(self) -> bool {
         let works = || {
-            let probe = std::process::Command::new(self.program).args(self.needs).output();
+            let probe = std::process::Command::new(self.program)
+                .args(self.needs)
+                .output();
             probe.is_ok_and(|output| output.status.success())
         };
-        has(self.program) && (works() || skip(&format!("`{} {}` fails", self.program, self.needs.join(" "))))
+        has(self.program)
+            && (works()
+                || skip(&format!(
+                    "`{} {}` fails",
+                    self.program,
+                    self.needs.join(" ")
+                )))
     }
 
     fn client(self) -> PathBuf {
@@ -59,9 +98,16 @@ impl Language {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(Duration::from_secs(60), run).await.expect("an end in time").unwrap();
+        let output = tokio::time::timeout(Duration::from_secs(60), run)
+            .await
+            .expect("an end in time")
+            .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+        (
+            output.status.code().expect("an exit code"),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 }
 
@@ -106,9 +152,14 @@ async fn a_client(language: Language) {
     let (code, out, err) = language.run(&client, api).await;
     assert_eq!((code, &*err), (0, ""), "{out}");
     let lines: Vec<_> = out.lines().collect();
-    let [pay, "paid"] = lines[..] else { panic!("{out}") };
+    let [pay, "paid"] = lines[..] else {
+        panic!("{out}")
+    };
     assert!(pay.starts_with(&format!("pay: {gateway}/pay/")), "{out}");
-    assert!(pay.ends_with("?redirect=https%3A%2F%2Fshop.example%2Fthanks"), "{out}");
+    assert!(
+        pay.ends_with("?redirect=https%3A%2F%2Fshop.example%2Fthanks"),
+        "{out}"
+    );
 
     // That was the one start.
     let refused = start_at(api, r#"{"amount": 1000}"#).await;
@@ -117,14 +168,20 @@ async fn a_client(language: Language) {
     drop(sidecar);
 
     // A port that nobody listens on.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let (_sidecar, api, _) = Program::sidecar(&format!("http://{nobody}"), &[ALLOWED]).await;
     fails_with_detail(language, api, "gateway.url").await;
 }
 
 /// The client tells the problem's detail, which names this key.
 async fn fails_with_detail(language: Language, api: SocketAddr, key: &str) {
-    let detail = start_at(api, r#"{"amount": 1000}"#).await.json()["detail"].as_str().unwrap().to_owned();
+    let detail = start_at(api, r#"{"amount": 1000}"#).await.json()["detail"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(detail.contains(key), "{detail}");
     let (code, out, err) = language.run(&language.client(), api).await;
     assert_eq!((code, &*out), (1, ""), "{err}");
@@ -147,15 +204,26 @@ pub fn blocks(heading: &str, language: Language) -> Vec<String> {
     let (_, section) = section.unwrap_or_else(|| panic!("README.md has no `## {heading}`"));
     let section = section.split("\n## ").next().unwrap();
     let start = format!("```{}\n", language.mark);
-    let blocks = section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    let blocks = section
+        .split(&start)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned());
     let blocks: Vec<_> = blocks.collect();
-    assert!(!blocks.is_empty(), "README.md has no ```{} block under `## {heading}`", language.mark);
+    assert!(
+        !blocks.is_empty(),
+        "README.md has no ```{} block under `## {heading}`",
+        language.mark
+    );
     blocks
 }
 
 /// The blocks under `## From your app`, by language.
 fn snippets() -> impl Iterator<Item = (Language, String)> {
-    let of = |language| blocks("From your app", language).into_iter().map(move |block| (language, block));
+    let of = |language| {
+        blocks("From your app", language)
+            .into_iter()
+            .map(move |block| (language, block))
+    };
     [SH, PYTHON, JS, PHP].into_iter().flat_map(of)
 }
 
@@ -164,7 +232,11 @@ async fn the_readmes_snippets_run() {
     for (language, snippet) in snippets() {
         let client = std::fs::read_to_string(language.client()).unwrap();
         let (length, most) = (snippet.lines().count(), client.lines().count());
-        assert!(length <= most, "README.md's {} block has {length} lines, its client {most}", language.mark);
+        assert!(
+            length <= most,
+            "README.md's {} block has {length} lines, its client {most}",
+            language.mark
+        );
         if language.mark == "sh" || !language.is_here() {
             continue;
         }
@@ -175,12 +247,20 @@ async fn the_readmes_snippets_run() {
             text.insert_str(0, "<?php\n");
         }
         let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join(format!("snippet.{}", language.extension));
+        let script = directory
+            .path()
+            .join(format!("snippet.{}", language.extension));
         std::fs::write(&script, text).unwrap();
         let (code, out, err) = language.run(&script, api).await;
         assert_eq!(code, 0, "README.md's {} block: {out}{err}", language.mark);
         let metrics = get_at(admin, "/metrics").await.body;
-        let started = metrics.lines().any(|line| line == r#"tillgate_starts_total{outcome="accepted"} 1"#);
-        assert!(started, "README.md's {} block starts no payment: {metrics}", language.mark);
+        let started = metrics
+            .lines()
+            .any(|line| line == r#"tillgate_starts_total{outcome="accepted"} 1"#);
+        assert!(
+            started,
+            "README.md's {} block starts no payment: {metrics}",
+            language.mark
+        );
     }
 }

@@ -14,7 +14,8 @@ use hyper::Method;
 use crate::faults::{by_clock, faketime};
 use crate::harness::{Answer, Program, Sidecar, call, get_at, pay_at, start_at, until};
 use crate::push::{
-    App, OK, Post, Say, assert_count, delivered, deliveries, delivery, paid, pending, skip as pass, started,
+    App, OK, Post, Say, assert_count, delivered, deliveries, delivery, paid, pending, skip as pass,
+    started,
 };
 
 /// From one try to the next.
@@ -61,7 +62,11 @@ async fn refused_again(sidecar: &Sidecar, count: usize, before: usize, tries: us
         }
         until("all are refused", async || {
             let all = deliveries(sidecar).await;
-            let tried = all.iter().filter(|one| one["tries"].as_u64().is_some_and(|tries| tries > number as u64));
+            let tried = all.iter().filter(|one| {
+                one["tries"]
+                    .as_u64()
+                    .is_some_and(|tries| tries > number as u64)
+            });
             (tried.count() >= count).then_some(())
         })
         .await;
@@ -76,7 +81,10 @@ fn since(app: &App, before: usize) -> Vec<Post> {
 /// How many were with the app when this one came, itself among them.
 fn at_once(posts: &[Post], number: usize) -> usize {
     let at = posts[number].at;
-    1 + posts[..number].iter().filter(|earlier| earlier.at + TAKES > at).count()
+    1 + posts[..number]
+        .iter()
+        .filter(|earlier| earlier.at + TAKES > at)
+        .count()
 }
 
 #[tokio::test]
@@ -96,7 +104,10 @@ async fn an_app_that_comes_back_gets_at_once_what_it_refused_meanwhile() {
     let mut amounts: Vec<_> = posts[1..].iter().map(Post::amount).collect();
     amounts.sort_unstable();
     assert_eq!(amounts, (1..=40).collect::<Vec<_>>(), "each once");
-    until("all are taken", async || (pending(&sidecar).await < 0.5).then_some(())).await;
+    until("all are taken", async || {
+        (pending(&sidecar).await < 0.5).then_some(())
+    })
+    .await;
     assert_count(delivered(&sidecar, "delivered").await, 41);
 }
 
@@ -112,12 +123,25 @@ async fn what_is_due_again_goes_out_one_at_a_time_at_first_then_doubling_to_sixt
     app.has_heard(before + 61).await;
     let posts = since(&app, before);
     for number in 1..posts.len() {
-        let answered = posts[..number].iter().filter(|earlier| earlier.at + TAKES <= posts[number].at).count();
-        assert!(answered >= 1, "nothing but what is fresh comes before it is back");
+        let answered = posts[..number]
+            .iter()
+            .filter(|earlier| earlier.at + TAKES <= posts[number].at)
+            .count();
+        assert!(
+            answered >= 1,
+            "nothing but what is fresh comes before it is back"
+        );
         let most = 16.min(1 << (answered - 1).min(4));
-        assert!(at_once(&posts, number) <= most, "{} at once after {answered}", at_once(&posts, number));
+        assert!(
+            at_once(&posts, number) <= most,
+            "{} at once after {answered}",
+            at_once(&posts, number)
+        );
     }
-    assert_eq!((1..posts.len()).map(|number| at_once(&posts, number)).max(), Some(16));
+    assert_eq!(
+        (1..posts.len()).map(|number| at_once(&posts, number)).max(),
+        Some(16)
+    );
 }
 
 #[tokio::test]
@@ -140,10 +164,16 @@ async fn a_failure_on_the_way_begins_with_one_at_a_time_anew_and_no_message_is_h
     let at_once: Vec<_> = (0..7).map(|number| at_once(&posts, number)).collect();
     assert_eq!(at_once, [1, 1, 1, 2, 1, 1, 2]);
     // Those two wait for their next step, however much succeeds.
-    until("all others are taken", async || (pending(&sidecar).await < 2.5).then_some(())).await;
+    until("all others are taken", async || {
+        (pending(&sidecar).await < 2.5).then_some(())
+    })
+    .await;
     paid(&sidecar, FRESH + 1).await;
     app.hears_no_more_than(before + 14).await;
-    until("it is taken", async || (pending(&sidecar).await < 2.5).then_some(())).await;
+    until("it is taken", async || {
+        (pending(&sidecar).await < 2.5).then_some(())
+    })
+    .await;
     let mut failed: Vec<_> = posts[2..=3].iter().map(Post::amount).collect();
     failed.sort_unstable();
     // After the next outage they are due again.
@@ -155,16 +185,28 @@ async fn a_failure_on_the_way_begins_with_one_at_a_time_anew_and_no_message_is_h
     // The two did not fail in that time.
     is_up.set(true);
     paid(&sidecar, FRESH + 3).await;
-    let posts = app.hears_no_more_than(before + 17).await.split_off(before + 15);
-    assert_eq!(posts.iter().map(Post::amount).collect::<Vec<_>>(), [FRESH as u64 + 3, FRESH as u64 + 2]);
-    until("both are taken", async || (pending(&sidecar).await < 2.5).then_some(())).await;
+    let posts = app
+        .hears_no_more_than(before + 17)
+        .await
+        .split_off(before + 15);
+    assert_eq!(
+        posts.iter().map(Post::amount).collect::<Vec<_>>(),
+        [FRESH as u64 + 3, FRESH as u64 + 2]
+    );
+    until("both are taken", async || {
+        (pending(&sidecar).await < 2.5).then_some(())
+    })
+    .await;
     is_up.set(false);
     refused_again(&sidecar, 2, 6, 7).await;
     pass(Duration::from_secs(61)).await;
     let before = app.heard().len();
     is_up.set(true);
     paid(&sidecar, FRESH + 4).await;
-    let mut posts = app.hears_no_more_than(before + 3).await.split_off(before + 1);
+    let mut posts = app
+        .hears_no_more_than(before + 3)
+        .await
+        .split_off(before + 1);
     posts.sort_by_key(Post::amount);
     assert_eq!(posts.iter().map(Post::amount).collect::<Vec<_>>(), failed);
 }
@@ -187,15 +229,24 @@ async fn what_the_app_asked_for_is_waited_for_also_when_it_is_back() {
     let before = app.heard().len();
     is_up.set(true);
     paid(&sidecar, FRESH).await;
-    let mut amounts: Vec<_> = app.hears_no_more_than(before + 3).await[before..].iter().map(Post::amount).collect();
+    let mut amounts: Vec<_> = app.hears_no_more_than(before + 3).await[before..]
+        .iter()
+        .map(Post::amount)
+        .collect();
     amounts.sort_unstable();
     assert_eq!(amounts, [3, 4, FRESH as u64]);
     pass(Duration::from_secs(91)).await;
-    assert_eq!(app.hears_no_more_than(before + 4).await[before + 3].amount(), 2);
+    assert_eq!(
+        app.hears_no_more_than(before + 4).await[before + 3].amount(),
+        2
+    );
     pass(Duration::from_secs(7000)).await;
     app.hears_no_more_than(before + 4).await;
     pass(Duration::from_secs(200)).await;
-    assert_eq!(app.hears_no_more_than(before + 5).await[before + 4].amount(), 1);
+    assert_eq!(
+        app.hears_no_more_than(before + 5).await[before + 4].amount(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -219,7 +270,10 @@ async fn a_message_that_failed_while_others_were_taken_is_not_hurried_by_the_nex
     let sidecar = app.sidecar(&[]);
     paid(&sidecar, 1).await;
     for (number, step) in STEPS[..5].iter().enumerate() {
-        until("it is refused", async || (delivered(&sidecar, "retry").await > number as f64 + 0.5).then_some(())).await;
+        until("it is refused", async || {
+            (delivered(&sidecar, "retry").await > number as f64 + 0.5).then_some(())
+        })
+        .await;
         // Something is taken every ten seconds.
         let mut left = step * 1.1 + 0.05;
         while left > 0.0 {
@@ -227,7 +281,10 @@ async fn a_message_that_failed_while_others_were_taken_is_not_hurried_by_the_nex
             left -= 10.0;
             let taken = delivered(&sidecar, "delivered").await;
             paid(&sidecar, FRESH).await;
-            until("it is taken", async || (delivered(&sidecar, "delivered").await > taken + 0.5).then_some(())).await;
+            until("it is taken", async || {
+                (delivered(&sidecar, "delivered").await > taken + 0.5).then_some(())
+            })
+            .await;
         }
     }
     let refused = app.heard().iter().filter(|post| post.amount() == 1).count();
@@ -245,7 +302,12 @@ async fn those_that_are_due_when_it_returns_do_not_all_come_upon_it() {
     pass(Duration::from_secs(331)).await;
     app.has_heard(before + 20).await;
     let posts = since(&app, before);
-    assert_eq!((0..4).map(|number| at_once(&posts, number)).collect::<Vec<_>>(), [1, 1, 1, 2]);
+    assert_eq!(
+        (0..4)
+            .map(|number| at_once(&posts, number))
+            .collect::<Vec<_>>(),
+        [1, 1, 1, 2]
+    );
 }
 
 #[tokio::test]
@@ -267,14 +329,20 @@ async fn a_try_that_hung_when_it_returned_is_made_again_at_once() {
     is_up.set(true);
     paid(&sidecar, FRESH).await;
     let posts = app.hears_no_more_than(8).await.split_off(6);
-    assert_eq!(posts.iter().map(Post::amount).collect::<Vec<_>>(), [FRESH as u64, 1]);
+    assert_eq!(
+        posts.iter().map(Post::amount).collect::<Vec<_>>(),
+        [FRESH as u64, 1]
+    );
     assert!(posts[1].at > posts[0].at);
 }
 
 /// Asks for a payment that nobody polls, until it is completed.
 async fn completed(sidecar: &Sidecar, watch_code: &str) {
     let status = async || sidecar.watch(watch_code).await.text("status").to_owned();
-    until("it is completed", async || (status().await == "completed").then_some(())).await;
+    until("it is completed", async || {
+        (status().await == "completed").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -286,33 +354,49 @@ async fn within_a_payment_the_order_is_kept_when_it_is_back() {
     for number in 1..=5 {
         codes.push(started(&sidecar, number).await);
     }
-    until("the end of polling", async || (pending(&sidecar).await > 4.5).then_some(())).await;
+    until("the end of polling", async || {
+        (pending(&sidecar).await > 4.5).then_some(())
+    })
+    .await;
     for (code, watch_code) in &codes {
         sidecar.pay(code);
         completed(&sidecar, watch_code).await;
     }
     refused_again(&sidecar, 5, 0, 5).await;
     let before = app.heard().len();
-    assert!(app.heard().iter().all(|post| post.kind() == "payment.polling_ended"));
+    assert!(
+        app.heard()
+            .iter()
+            .all(|post| post.kind() == "payment.polling_ended")
+    );
     is_up.set(true);
     let (code, watch_code) = started(&sidecar, FRESH).await;
     sidecar.pay(&code);
     completed(&sidecar, &watch_code).await;
     app.has_heard(before + 11).await;
-    until("all are taken", async || (pending(&sidecar).await < 0.5).then_some(())).await;
+    until("all are taken", async || {
+        (pending(&sidecar).await < 0.5).then_some(())
+    })
+    .await;
     let mut kinds: HashMap<u64, Vec<String>> = HashMap::new();
     for post in since(&app, before) {
         kinds.entry(post.amount()).or_default().push(post.kind());
     }
     for number in 1..=5 {
-        assert_eq!(kinds[&number], ["payment.polling_ended", "payment.completed"]);
+        assert_eq!(
+            kinds[&number],
+            ["payment.polling_ended", "payment.completed"]
+        );
     }
 }
 
 /// The one of a test that ended in this process: its file is closed by another thread.
 async fn closed(store: &Path) {
     let lock = fs::File::open(store.join("lock")).unwrap();
-    until("the store is closed", async || lock.try_lock().is_ok().then_some(())).await;
+    until("the store is closed", async || {
+        lock.try_lock().is_ok().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -342,10 +426,21 @@ async fn what_is_due_again_stays_so_over_a_restart() {
     hangs.set(true);
     let app = {
         let hangs = hangs.clone();
-        is_up.app(move |post| if post.amount() == FRESH as u64 || !hangs.get() { OK } else { Say::Nothing }).await
+        is_up
+            .app(move |post| {
+                if post.amount() == FRESH as u64 || !hangs.get() {
+                    OK
+                } else {
+                    Say::Nothing
+                }
+            })
+            .await
     };
     let store = app.directory.path().join("store");
-    let settings = [("store.url", &*format!("file:{}", store.display())), ("webhook.timeout", "2s")];
+    let settings = [
+        ("store.url", &*format!("file:{}", store.display())),
+        ("webhook.timeout", "2s"),
+    ];
     let sidecar = app.sidecar(&settings);
     refused(&sidecar, 10, 5).await;
     let before = app.heard().len();
@@ -353,7 +448,10 @@ async fn what_is_due_again_stays_so_over_a_restart() {
     paid(&sidecar, FRESH).await;
     // One of them hangs, and the others wait for it.
     app.hears_no_more_than(before + 2).await;
-    delivery(&sidecar, app.heard()[before].id(), |delivery| delivery["state"] == "delivered").await;
+    delivery(&sidecar, app.heard()[before].id(), |delivery| {
+        delivery["state"] == "delivered"
+    })
+    .await;
     drop(sidecar);
     closed(&store).await;
     let before = app.heard().len();
@@ -363,23 +461,45 @@ async fn what_is_due_again_stays_so_over_a_restart() {
     let mut amounts: Vec<_> = posts.iter().map(Post::amount).collect();
     amounts.sort_unstable();
     amounts.dedup();
-    assert!(amounts.len() >= 9 && !amounts.contains(&(FRESH as u64)), "{amounts:?}");
+    assert!(
+        amounts.len() >= 9 && !amounts.contains(&(FRESH as u64)),
+        "{amounts:?}"
+    );
 }
 
 /// The clock of the first process and of the second: what is written is an hour or a year of the future, or of the past.
-const CLOCKS: [(&str, &str); 5] =
-    [("+0d", "-1h"), ("+0d", "-366d"), ("+0d", "+366d"), ("-366d", "+0d"), ("+366d", "+0d")];
+const CLOCKS: [(&str, &str); 5] = [
+    ("+0d", "-1h"),
+    ("+0d", "-366d"),
+    ("+0d", "+366d"),
+    ("-366d", "+0d"),
+    ("+366d", "+0d"),
+];
 
 /// Starts a payment under a key.
 async fn keyed(api: std::net::SocketAddr, key: &str, amount: usize) -> Answer {
-    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
-    let answer = call(api, Method::POST, "/api/start_payment", &headers, &format!("{{\"amount\":{amount}}}")).await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("idempotency-key", key),
+    ];
+    let answer = call(
+        api,
+        Method::POST,
+        "/api/start_payment",
+        &headers,
+        &format!("{{\"amount\":{amount}}}"),
+    )
+    .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer
 }
 
 async fn has_metric(admin: std::net::SocketAddr, line: &str) -> bool {
-    get_at(admin, "/metrics").await.body.lines().any(|other| other == line)
+    get_at(admin, "/metrics")
+        .await
+        .body
+        .lines()
+        .any(|other| other == line)
 }
 
 /// A gateway, an app, a store, and the clock that both processes of a test have.
@@ -398,14 +518,23 @@ impl Clocked {
             return None;
         };
         let (sandbox, gateway) = Program::sandbox(&[]).await;
-        Some(Self { gateway, app: App::new(script).await, library, _sandbox: sandbox })
+        Some(Self {
+            gateway,
+            app: App::new(script).await,
+            library,
+            _sandbox: sandbox,
+        })
     }
 
     /// A sidecar whose clock shows this, and the addresses of API and admin listener.
     async fn sidecar(&self, clock: &str) -> (Program, std::net::SocketAddr, std::net::SocketAddr) {
         let path = |name: &str| self.app.directory.path().join(name);
         fs::write(path("clock"), clock).unwrap();
-        let (clock, store, keys) = (path("clock"), format!("file:{}", path("store").display()), path("keys"));
+        let (clock, store, keys) = (
+            path("clock"),
+            format!("file:{}", path("store").display()),
+            path("keys"),
+        );
         let settings = [
             ("STORE__URL", &*store),
             ("WEBHOOK__URL", &self.app.url()),
@@ -418,9 +547,12 @@ impl Clocked {
 }
 
 #[tokio::test]
-async fn a_message_waits_no_longer_than_its_step_and_is_not_given_up_whatever_the_clock_says_at_a_restart() {
+async fn a_message_waits_no_longer_than_its_step_and_is_not_given_up_whatever_the_clock_says_at_a_restart()
+ {
     join_all(CLOCKS.map(async |(first, second)| {
-        let Some(world) = Clocked::new(|_| REFUSED).await else { return };
+        let Some(world) = Clocked::new(|_| REFUSED).await else {
+            return;
+        };
         let (sidecar, api, _) = world.sidecar(first).await;
         let payment = start_at(api, r#"{"amount":1}"#).await;
         pay_at(&world.gateway, payment.text("code")).await;
@@ -432,10 +564,18 @@ async fn a_message_waits_no_longer_than_its_step_and_is_not_given_up_whatever_th
         let posts = world.app.has_heard(3).await;
         assert_eq!(posts[2].id(), posts[0].id());
         until("it is refused again", async || {
-            has_metric(admin, "tillgate_webhook_deliveries_total{outcome=\"retry\"} 1").await.then_some(())
+            has_metric(
+                admin,
+                "tillgate_webhook_deliveries_total{outcome=\"retry\"} 1",
+            )
+            .await
+            .then_some(())
         })
         .await;
-        assert!(has_metric(admin, "tillgate_webhooks_pending 1").await, "{first}, {second}: given up");
+        assert!(
+            has_metric(admin, "tillgate_webhooks_pending 1").await,
+            "{first}, {second}: given up"
+        );
     }))
     .await;
 }
@@ -443,8 +583,14 @@ async fn a_message_waits_no_longer_than_its_step_and_is_not_given_up_whatever_th
 #[tokio::test]
 async fn a_message_waits_no_longer_than_the_app_asked_for_whatever_the_clock_says_at_a_restart() {
     join_all(["-1h", "-366d"].map(async |clock| {
-        let world =
-            Clocked::new(|post| if post.tries == 1 { Say::Status(503, "Retry-After: 4\r\n") } else { OK }).await;
+        let world = Clocked::new(|post| {
+            if post.tries == 1 {
+                Say::Status(503, "Retry-After: 4\r\n")
+            } else {
+                OK
+            }
+        })
+        .await;
         let Some(world) = world else { return };
         let (sidecar, api, _) = world.sidecar("+0d").await;
         let payment = start_at(api, r#"{"amount":1}"#).await;
@@ -459,9 +605,12 @@ async fn a_message_waits_no_longer_than_the_app_asked_for_whatever_the_clock_say
 }
 
 #[tokio::test]
-async fn a_key_stays_one_payments_and_an_open_payment_is_followed_whatever_the_clock_says_at_a_restart() {
+async fn a_key_stays_one_payments_and_an_open_payment_is_followed_whatever_the_clock_says_at_a_restart()
+ {
     join_all(CLOCKS.map(async |(first, second)| {
-        let Some(world) = Clocked::new(|_| OK).await else { return };
+        let Some(world) = Clocked::new(|_| OK).await else {
+            return;
+        };
         let (sidecar, api, _) = world.sidecar(first).await;
         let paid = keyed(api, "paid", 1).await;
         pay_at(&world.gateway, paid.text("code")).await;
@@ -476,17 +625,27 @@ async fn a_key_stays_one_payments_and_an_open_payment_is_followed_whatever_the_c
             let (sidecar, api, _) = world.sidecar(second).await;
             for (key, amount, before) in [("paid", 1, &paid), ("open", 2, &open)] {
                 let again = keyed(api, key, amount).await;
-                assert_eq!(again.body, before.body, "{first}, {second}: {key} has shown two codes");
+                assert_eq!(
+                    again.body, before.body,
+                    "{first}, {second}: {key} has shown two codes"
+                );
             }
             let known = get_at(api, &format!("/watch/{}", paid.text("watch_code"))).await;
-            assert_eq!((known.status, known.text("status")), (200, "completed"), "{first}, {second}");
+            assert_eq!(
+                (known.status, known.text("status")),
+                (200, "completed"),
+                "{first}, {second}"
+            );
             sidecar.kill().await;
         }
         let (_sidecar, api, _) = world.sidecar(second).await;
         pay_at(&world.gateway, open.text("code")).await;
         let posts = world.app.has_heard(2).await;
         let kinds: Vec<_> = posts.iter().map(Post::kind).collect();
-        assert_eq!(kinds, ["payment.completed"; 2], "{first}, {second}: it is not polled any more");
+        assert_eq!(
+            kinds, ["payment.completed"; 2],
+            "{first}, {second}: it is not polled any more"
+        );
         assert_eq!(posts[1].amount(), 2);
         assert_eq!(get_at(api, &path).await.text("status"), "completed");
     }))

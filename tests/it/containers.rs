@@ -46,10 +46,17 @@ fn the_image_is_small_and_does_what_the_page_says() {
         ("SOURCE", env!("CARGO_MANIFEST_DIR")),
         ("STORE", store.to_str().unwrap()),
         ("WORK", work.path().to_str().unwrap()),
-        ("CHECKERS", &file("target/checkers/bin").display().to_string()),
+        (
+            "CHECKERS",
+            &file("target/checkers/bin").display().to_string(),
+        ),
     ];
-    let script = SCRIPT.replace("CONTAINER", &commands("A container")).replace("COMPOSE", &commands("Compose"));
-    let Some(said) = in_namespaces(&script, work.path(), &variables) else { return };
+    let script = SCRIPT
+        .replace("CONTAINER", &commands("A container"))
+        .replace("COMPOSE", &commands("Compose"));
+    let Some(said) = in_namespaces(&script, work.path(), &variables) else {
+        return;
+    };
     for part in [
         "start: the gateway takes the secret",
         "\"message\":\"tillgate is running\"",
@@ -61,11 +68,22 @@ fn the_image_is_small_and_does_what_the_page_says() {
         assert!(said.contains(part), "no {part:?}: {said}");
     }
 
-    let image: Value = serde_json::from_str(&std::fs::read_to_string(store.join("image.json")).unwrap()).unwrap();
+    let image: Value =
+        serde_json::from_str(&std::fs::read_to_string(store.join("image.json")).unwrap()).unwrap();
     let (image, config) = (&image[0], &image[0]["Config"]);
-    assert!(image["Size"].as_u64().unwrap() <= 10_000_000, "{}", image["Size"]);
+    assert!(
+        image["Size"].as_u64().unwrap() <= 10_000_000,
+        "{}",
+        image["Size"]
+    );
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], serde_json::json!(["/tillgate"]));
-    assert_eq!(image["Healthcheck"]["Test"], serde_json::json!(["CMD", "/tillgate", "health"]));
-    assert_eq!(config["Labels"]["org.opencontainers.image.licenses"], "MIT OR Apache-2.0");
+    assert_eq!(
+        image["Healthcheck"]["Test"],
+        serde_json::json!(["CMD", "/tillgate", "health"])
+    );
+    assert_eq!(
+        config["Labels"]["org.opencontainers.image.licenses"],
+        "MIT OR Apache-2.0"
+    );
 }

@@ -32,24 +32,44 @@ fn delay(number: usize) -> Duration {
 
 /// The amount in a start, which tells one from the other.
 fn amount_of(request: &str) -> &str {
-    request.split_once("\"amount\":").unwrap().1.split(['}', ',']).next().unwrap()
+    request
+        .split_once("\"amount\":")
+        .unwrap()
+        .1
+        .split(['}', ','])
+        .next()
+        .unwrap()
 }
 
 fn has_own_connection(request: &str) -> bool {
-    request.to_ascii_lowercase().contains("\r\nconnection: close\r\n")
+    request
+        .to_ascii_lowercase()
+        .contains("\r\nconnection: close\r\n")
 }
 
 /// The lines of a sidecar's metrics that begin so, as one number.
 async fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
     let metrics = get_at(admin, "/metrics").await.body;
-    let values =
-        metrics.lines().filter_map(|line| line.strip_prefix(name)?.split_whitespace().next_back()?.parse::<u64>().ok());
+    let values = metrics.lines().filter_map(|line| {
+        line.strip_prefix(name)?
+            .split_whitespace()
+            .next_back()?
+            .parse::<u64>()
+            .ok()
+    });
     values.sum()
 }
 
 /// Asks for the status, whatever is in memory.
 async fn ask(api: std::net::SocketAddr, code: &str) -> Answer {
-    call(api, Method::GET, &format!("/watch/{code}"), &[("cache-control", "no-cache")], "").await
+    call(
+        api,
+        Method::GET,
+        &format!("/watch/{code}"),
+        &[("cache-control", "no-cache")],
+        "",
+    )
+    .await
 }
 
 /// A sidecar in front of a gateway that says `created` to each question about a payment, and some time later, on the same
@@ -69,7 +89,8 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
     let gateway = Gateway::with_tls(acceptor, move |number, request| {
         if request.starts_with("POST") {
             let amount = amount_of(request);
-            let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+            let started =
+                format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
             return Act::Say(answer(200, &started));
         }
         count.fetch_add(1, Ordering::SeqCst);
@@ -89,12 +110,19 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
             // No two ask for the same at once: they would share one question.
             let code = format!("watch_{}", 1 + lane * 5 + round % 5);
             let answer = ask(api, &code).await;
-            assert_eq!((answer.status, answer.text("status")), (200, "created"), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.text("status")),
+                (200, "created"),
+                "{answer:?}"
+            );
         }
     });
     futures_util::future::join_all(rounds).await;
     assert!(asked.load(Ordering::SeqCst) >= 320, "the gateway was asked");
-    assert_eq!(metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await, 0);
+    assert_eq!(
+        metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -111,7 +139,8 @@ async fn a_status_that_nobody_asked_for_makes_nothing_completed_over_tls() {
 async fn codes_that_nobody_asked_for_are_nobodys() {
     let gateway = Gateway::new(|number, request| {
         let amount = amount_of(request);
-        let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+        let started =
+            format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
         let strangers = r#"{"code":"pay_stranger","message":"m","watch_code":"watch_stranger"}"#;
         Act::SayTwice(answer(200, &started), delay(number), answer(200, strangers))
     })
@@ -121,12 +150,25 @@ async fn codes_that_nobody_asked_for_are_nobodys() {
         for round in 0..50 {
             let amount = 1000 * (lane + 1) + round;
             let started = start_at(api, &format!(r#"{{"amount":{amount}}}"#)).await;
-            assert_eq!((started.status, started.text("code")), (200, &*format!("pay_{amount}")), "{started:?}");
+            assert_eq!(
+                (started.status, started.text("code")),
+                (200, &*format!("pay_{amount}")),
+                "{started:?}"
+            );
         }
     });
     futures_util::future::join_all(lanes).await;
-    assert_eq!(gateway.connections(), gateway.requests().len(), "each start has a connection of its own");
-    assert!(gateway.requests().iter().all(|request| has_own_connection(request)));
+    assert_eq!(
+        gateway.connections(),
+        gateway.requests().len(),
+        "each start has a connection of its own"
+    );
+    assert!(
+        gateway
+            .requests()
+            .iter()
+            .all(|request| has_own_connection(request))
+    );
 }
 
 #[tokio::test]
@@ -148,10 +190,17 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
     assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
     for _ in 0..3 {
         let answer = ask(api, "watch_1").await;
-        assert_eq!((answer.status, answer.text("status")), (200, "created"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("status")),
+            (200, "created"),
+            "{answer:?}"
+        );
     }
     assert_eq!(metric(admin, "tillgate_unconfirmed_total").await, 3);
-    assert_eq!(metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await, 0);
+    assert_eq!(
+        metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
+        0
+    );
     sidecar.log_line("two answers about one payment").await;
     // Nothing of it was kept.
     sidecar.signal("TERM");
@@ -160,10 +209,18 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
     assert_eq!(ask(api, "watch_1").await.text("status"), "created");
     agrees.store(true, Ordering::SeqCst);
     let answer = ask(api, "watch_1").await;
-    assert_eq!((answer.status, answer.text("status")), (200, "completed"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("status")),
+        (200, "completed"),
+        "{answer:?}"
+    );
     let asked = gateway.requests().len();
     assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
-    assert_eq!(gateway.requests().len(), asked, "final is never asked again");
+    assert_eq!(
+        gateway.requests().len(),
+        asked,
+        "final is never asked again"
+    );
 }
 
 #[tokio::test]
@@ -172,13 +229,18 @@ async fn a_second_question_that_fails_is_a_failure_and_the_next_call_asks_again(
     let of_gateway = failing.clone();
     let gateway = Gateway::new(move |_, request| match request {
         _ if request.starts_with("POST") => Act::Say(answer(200, STARTED)),
-        _ if has_own_connection(request) && of_gateway.load(Ordering::SeqCst) => Act::Say(answer(500, "{}")),
+        _ if has_own_connection(request) && of_gateway.load(Ordering::SeqCst) => {
+            Act::Say(answer(500, "{}"))
+        }
         _ => Act::Say(answer(200, COMPLETED)),
     })
     .await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
     assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
-    assert_eq!(told(&ask(api, "watch_1").await), as_told(502, "gateway_bad_answer", ""));
+    assert_eq!(
+        told(&ask(api, "watch_1").await),
+        as_told(502, "gateway_bad_answer", "")
+    );
     failing.store(false, Ordering::SeqCst);
     assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
 }
@@ -189,7 +251,11 @@ async fn a_second_question_finds_its_turn_also_where_there_is_one_a_second() {
     let settings = [("WATCH__POLL_RATE", "1"), ("GATEWAY__TIMEOUT", "1s")];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = ask(api, "watch_1").await;
-    assert_eq!((answer.status, answer.text("status")), (200, "completed"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("status")),
+        (200, "completed"),
+        "{answer:?}"
+    );
     assert_eq!(gateway.requests().len(), 2);
 }
 
@@ -207,10 +273,13 @@ async fn app_that_answers_twice() -> (String, Arc<Mutex<Vec<String>>>) {
                 let mut read = Vec::new();
                 while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
                     let text = String::from_utf8_lossy(&read).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                        continue;
+                    };
                     let field = |name: &str| {
-                        let line =
-                            head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(str::to_owned));
+                        let line = head.lines().find_map(|line| {
+                            line.to_lowercase().strip_prefix(name).map(str::to_owned)
+                        });
                         line.unwrap_or_default().trim().to_owned()
                     };
                     if body.len() < field("content-length:").parse().unwrap() {
@@ -236,7 +305,8 @@ async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
     let gateway = Gateway::new(|_, request| {
         if request.starts_with("POST") {
             let amount = amount_of(request);
-            let started = format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
+            let started =
+                format!(r#"{{"code":"pay_{amount}","message":"m","watch_code":"watch_{amount}"}}"#);
             return Act::Say(answer(200, &started));
         }
         Act::Say(answer(200, COMPLETED))
@@ -244,18 +314,35 @@ async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
     .await;
     let directory = tempfile::tempdir().unwrap();
     let keys = key_file(directory.path());
-    let settings = [&FAST[..], &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", &keys)]].concat();
+    let settings = [
+        &FAST[..],
+        &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", &keys)],
+    ]
+    .concat();
     let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     for amount in 1..=PAYMENTS {
-        assert_eq!(start_at(api, &format!(r#"{{"amount":{amount}}}"#)).await.status, 200);
+        assert_eq!(
+            start_at(api, &format!(r#"{{"amount":{amount}}}"#))
+                .await
+                .status,
+            200
+        );
     }
     until("all are delivered", async || {
-        let delivered = metric(admin, "tillgate_webhook_deliveries_total{outcome=\"delivered\"}").await;
+        let delivered = metric(
+            admin,
+            "tillgate_webhook_deliveries_total{outcome=\"delivered\"}",
+        )
+        .await;
         (delivered == PAYMENTS as u64).then_some(())
     })
     .await;
     let heard = heard.lock().unwrap().clone();
-    assert_eq!(heard.iter().collect::<HashSet<_>>().len(), PAYMENTS, "each was read");
+    assert_eq!(
+        heard.iter().collect::<HashSet<_>>().len(),
+        PAYMENTS,
+        "each was read"
+    );
     assert_eq!(heard.len(), PAYMENTS, "once");
 }
 
@@ -270,7 +357,11 @@ async fn a_gateway_that_closes_behind_its_answers_costs_no_start_and_no_watch() 
     for pause in [0, 50, 200] {
         let pause = Duration::from_millis(pause);
         let gateway = Gateway::new(move |_, request| {
-            let text = if request.starts_with("POST") { STARTED } else { WATCHED };
+            let text = if request.starts_with("POST") {
+                STARTED
+            } else {
+                WATCHED
+            };
             // It does not say that it will.
             Act::SayAndEndLater(answer_with(200, "Connection: keep-alive\r\n", text), pause)
         })
@@ -281,7 +372,11 @@ async fn a_gateway_that_closes_behind_its_answers_costs_no_start_and_no_watch() 
             let answer = start_at(api, r#"{"amount":1000}"#).await;
             assert_eq!(answer.status, 200, "{pause:?}: {answer:?}");
             let answer = ask(api, "watch_1").await;
-            assert_eq!((answer.status, answer.text("status")), (200, "created"), "{pause:?}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.text("status")),
+                (200, "created"),
+                "{pause:?}: {answer:?}"
+            );
             tokio::time::sleep(pause / 2).await;
         }
     }
@@ -300,14 +395,29 @@ async fn polls_share_a_connection_and_after_a_failure_none_is_used_again() {
     for _ in 0..10 {
         assert_eq!(ask(api, "watch_1").await.status, 200);
     }
-    assert_eq!(gateway.connections(), 1, "one after the other, they share one");
+    assert_eq!(
+        gateway.connections(),
+        1,
+        "one after the other, they share one"
+    );
     let together = (0..8).map(|i| async move { ask(api, &format!("watch_{i}")).await });
     futures_util::future::join_all(together).await;
     let used = gateway.connections();
     failing.store(true, Ordering::SeqCst);
-    assert_eq!(told(&ask(api, "watch_new").await), as_told(502, "gateway_bad_answer", ""));
+    assert_eq!(
+        told(&ask(api, "watch_new").await),
+        as_told(502, "gateway_bad_answer", "")
+    );
     failing.store(false, Ordering::SeqCst);
-    assert_eq!(gateway.connections(), used, "the failure came on one of them");
+    assert_eq!(
+        gateway.connections(),
+        used,
+        "the failure came on one of them"
+    );
     assert_eq!(ask(api, "watch_1").await.status, 200);
-    assert_eq!(gateway.connections(), used + 1, "and none of them was used after it");
+    assert_eq!(
+        gateway.connections(),
+        used + 1,
+        "and none of them was used after it"
+    );
 }

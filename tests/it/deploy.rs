@@ -10,7 +10,12 @@ use serde_json::Value;
 use crate::harness::{Program, call, free_port, get_at, has, pay_at, skip, start_at, until};
 
 /// What `kubectl apply -k` is given.
-const KUSTOMIZATIONS: [&str; 4] = ["overlays/memory", "overlays/persistent", "job", "podmonitor"];
+const KUSTOMIZATIONS: [&str; 4] = [
+    "overlays/memory",
+    "overlays/persistent",
+    "job",
+    "podmonitor",
+];
 
 /// A file of the repository.
 pub fn file(path: &str) -> PathBuf {
@@ -26,19 +31,35 @@ pub fn checker(name: &str) -> Option<PathBuf> {
 
 /// Runs it to its end, which must be a good one, and gives what it printed.
 pub fn output(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [out, err] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{out}\n{err}",
+        output.status
+    );
     out
 }
 
 /// Runs a script where it has network, mounts and processes to itself: fixed ports are free, and nothing of it stays.
 /// `None` where that is not allowed.
 pub fn in_namespaces(script: &str, directory: &Path, variables: &[(&str, &str)]) -> Option<String> {
-    let unshare = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let unshare = [
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ];
     let allowed = has("unshare") && has("ip") && {
         let probe = Command::new("unshare").args(unshare).arg("true").output();
-        probe.is_ok_and(|output| output.status.success()) || skip("namespaces cannot be made: not root?")
+        probe.is_ok_and(|output| output.status.success())
+            || skip("namespaces cannot be made: not root?")
     };
     allowed.then(|| {
         let mut shell = Command::new("unshare");
@@ -55,9 +76,14 @@ pub fn in_namespaces(script: &str, directory: &Path, variables: &[(&str, &str)])
 /// The commands of a section of `deploy/README.md`.
 pub fn commands(section: &str) -> String {
     let text = std::fs::read_to_string(file("deploy/README.md")).unwrap();
-    let start = text.find(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("no section {section}"));
+    let start = text
+        .find(&format!("\n## {section}\n"))
+        .unwrap_or_else(|| panic!("no section {section}"));
     let section = text[start + 1..].split("\n## ").next().unwrap();
-    let blocks = section.split("\n```sh\n").skip(1).map(|rest| rest.split_once("\n```\n").expect("an end").0);
+    let blocks = section
+        .split("\n```sh\n")
+        .skip(1)
+        .map(|rest| rest.split_once("\n```\n").expect("an end").0);
     let commands: String = blocks.map(|block| format!("{block}\n")).collect();
     assert!(!commands.is_empty(), "no commands");
     commands
@@ -77,7 +103,11 @@ fn the_commands_that_run_a_process_do() {
         commands("A process")
     );
     if let Some(said) = in_namespaces(&script, directory.path(), &[("PATH", &path_with(program))]) {
-        for part in ["\"watch_code\"", "start: the gateway takes the secret", "\nended\n"] {
+        for part in [
+            "\"watch_code\"",
+            "start: the gateway takes the secret",
+            "\nended\n",
+        ] {
             assert!(said.contains(part), "no {part}: {said}");
         }
     }
@@ -96,46 +126,80 @@ fn documents(yaml: &str, python: &Path) -> Vec<Value> {
 
 /// That of them of this kind and name.
 fn named<'a>(documents: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let found = documents.iter().find(|one| one["kind"] == kind && one["metadata"]["name"] == name);
+    let found = documents
+        .iter()
+        .find(|one| one["kind"] == kind && one["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
 #[test]
 fn every_manifest_is_valid_and_nothing_is_held_against_it() {
-    let (Some(validate), Some(checkov)) = (checker("kubernetes-validate"), checker("checkov")) else { return };
+    let (Some(validate), Some(checkov)) = (checker("kubernetes-validate"), checker("checkov"))
+    else {
+        return;
+    };
     if !has("kubectl") {
         return;
     }
     // checkov leaves hidden folders out, and the usual name of such a one begins with a dot.
-    let directory = tempfile::Builder::new().prefix("manifests").tempdir().unwrap();
+    let directory = tempfile::Builder::new()
+        .prefix("manifests")
+        .tempdir()
+        .unwrap();
     for kustomization in KUSTOMIZATIONS {
         let text = rendered(&file("deploy/kubernetes").join(kustomization));
-        let path = directory.path().join(format!("{}.yaml", kustomization.replace('/', "-")));
+        let path = directory
+            .path()
+            .join(format!("{}.yaml", kustomization.replace('/', "-")));
         std::fs::write(&path, &text).unwrap();
         if kustomization == "podmonitor" {
             continue; // a kind of the Prometheus operator's
         }
         // It only warns of a kind that it does not know.
-        let said = Command::new(&validate).arg("--strict").arg(&path).output().unwrap();
+        let said = Command::new(&validate)
+            .arg("--strict")
+            .arg(&path)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
-        let (passed, all) = (said.matches(" passed for resource ").count(), text.matches("\nkind: ").count());
-        assert!(passed == all && said.lines().count() == all, "{passed} of {all}: {said}");
+        let (passed, all) = (
+            said.matches(" passed for resource ").count(),
+            text.matches("\nkind: ").count(),
+        );
+        assert!(
+            passed == all && said.lines().count() == all,
+            "{passed} of {all}: {said}"
+        );
     }
     let said = output(
         Command::new(&checkov)
-            .args(["--framework", "kubernetes", "--skip-download", "--compact", "--output", "json", "--directory"])
+            .args([
+                "--framework",
+                "kubernetes",
+                "--skip-download",
+                "--compact",
+                "--output",
+                "json",
+                "--directory",
+            ])
             .arg(directory.path())
             .arg("--config-file")
             .arg(file("deploy/kubernetes/.checkov.yaml")),
     );
     let summary = &serde_json::from_str::<Value>(&said).unwrap()["summary"];
     assert!(summary["passed"].as_u64().unwrap() > 200, "{summary}");
-    assert_eq!((&summary["failed"], &summary["parsing_errors"]), (&0.into(), &0.into()), "{said}");
+    assert_eq!(
+        (&summary["failed"], &summary["parsing_errors"]),
+        (&0.into(), &0.into()),
+        "{said}"
+    );
 }
 
 #[test]
 fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
-    let Some(python) = checker("python3") else { return };
+    let Some(python) = checker("python3") else {
+        return;
+    };
     if !has("kubectl") {
         return;
     }
@@ -144,40 +208,79 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
     std::fs::write(&secret, tillgate::sandbox::DEFAULT_SECRET).unwrap();
     for (kustomization, kind, name, store) in [
         ("overlays/memory", "Deployment", "shop", "memory:"),
-        ("overlays/persistent", "Deployment", "shop", "file:/var/lib/tillgate"),
+        (
+            "overlays/persistent",
+            "Deployment",
+            "shop",
+            "file:/var/lib/tillgate",
+        ),
         ("job", "Job", "reconcile", "file:/var/lib/tillgate"),
     ] {
-        let documents = documents(&rendered(&file("deploy/kubernetes").join(kustomization)), &python);
+        let documents = documents(
+            &rendered(&file("deploy/kubernetes").join(kustomization)),
+            &python,
+        );
         let pod = &named(&documents, kind, name)["spec"]["template"]["spec"];
         let sidecar = &pod["initContainers"][0];
         let mounts = sidecar["volumeMounts"].as_array().unwrap();
-        let mounted = |path: &str| mounts.iter().any(|mount| mount["mountPath"] == path && mount["subPath"].is_null());
-        assert!(mounted("/etc/tillgate") && mounted("/run/secrets/tillgate"), "{sidecar}");
-        assert_eq!(mounted("/var/lib/tillgate"), store.starts_with("file:"), "{sidecar}");
+        let mounted = |path: &str| {
+            mounts
+                .iter()
+                .any(|mount| mount["mountPath"] == path && mount["subPath"].is_null())
+        };
+        assert!(
+            mounted("/etc/tillgate") && mounted("/run/secrets/tillgate"),
+            "{sidecar}"
+        );
+        assert_eq!(
+            mounted("/var/lib/tillgate"),
+            store.starts_with("file:"),
+            "{sidecar}"
+        );
 
-        let config = documents.iter().find(|one| one["kind"] == "ConfigMap").expect("a ConfigMap");
+        let config = documents
+            .iter()
+            .find(|one| one["kind"] == "ConfigMap")
+            .expect("a ConfigMap");
         let path = directory.path().join("tillgate.toml");
         std::fs::write(&path, config["data"]["tillgate.toml"].as_str().unwrap()).unwrap();
         let mut check = Command::new(env!("CARGO_BIN_EXE_tillgate"));
         check.args(["check", "--config"]).arg(&path).env_clear();
         for variable in sidecar["env"].as_array().unwrap() {
-            let (name, value) = (variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap());
-            let value = if name.ends_with("SECRET_FILE") { secret.to_str().unwrap() } else { value };
+            let (name, value) = (
+                variable["name"].as_str().unwrap(),
+                variable["value"].as_str().unwrap(),
+            );
+            let value = if name.ends_with("SECRET_FILE") {
+                secret.to_str().unwrap()
+            } else {
+                value
+            };
             check.env(name, value);
         }
         let said = output(&mut check);
-        assert!(said.contains(&format!("url = \"{store}\"")) && said.contains("address = \":8701\""), "{said}");
+        assert!(
+            said.contains(&format!("url = \"{store}\"")) && said.contains("address = \":8701\""),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
-    let Some(python) = checker("python3") else { return };
+    let Some(python) = checker("python3") else {
+        return;
+    };
     if !has("kubectl") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    output(Command::new("cp").arg("-r").arg(file("deploy/kubernetes")).arg(directory.path()));
+    output(
+        Command::new("cp")
+            .arg("-r")
+            .arg(file("deploy/kubernetes"))
+            .arg(directory.path()),
+    );
     let workload = |group: &str, kind: &str, name: &str, labels: &str, init: &str| {
         format!(
             "apiVersion: {group}/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  labels: {labels}\nspec:\n  template:\n    \
@@ -193,25 +296,53 @@ fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
         workload("apps", "Deployment", "mail", "{tillgate: none}", own),
     ];
     std::fs::write(directory.path().join("apps.yaml"), workloads.join("---\n")).unwrap();
-    std::fs::write(directory.path().join("tillgate.toml"), "[gateway]\nurl = \"https://pay.example\"\n").unwrap();
+    std::fs::write(
+        directory.path().join("tillgate.toml"),
+        "[gateway]\nurl = \"https://pay.example\"\n",
+    )
+    .unwrap();
     // As deploy/README.md has it.
     let readme = std::fs::read_to_string(file("deploy/README.md")).unwrap();
-    let block = readme.split("```yaml\napiVersion: kustomize").nth(1).unwrap().split("```").next().unwrap();
-    let kustomization = format!("apiVersion: kustomize{}", block.replace("[deployment.yaml]", "[apps.yaml]"));
+    let block = readme
+        .split("```yaml\napiVersion: kustomize")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let kustomization = format!(
+        "apiVersion: kustomize{}",
+        block.replace("[deployment.yaml]", "[apps.yaml]")
+    );
     std::fs::write(directory.path().join("kustomization.yaml"), kustomization).unwrap();
 
     let documents = documents(&rendered(directory.path()), &python);
-    for (kind, name, others) in [("Deployment", "web", 1), ("StatefulSet", "table", 0), ("Job", "once", 0)] {
+    for (kind, name, others) in [
+        ("Deployment", "web", 1),
+        ("StatefulSet", "table", 0),
+        ("Job", "once", 0),
+    ] {
         let pod = &named(&documents, kind, name)["spec"]["template"]["spec"];
         let init = pod["initContainers"].as_array().unwrap();
         let sidecar = &init[0];
-        assert_eq!((init.len(), &sidecar["name"]), (1 + others, &"tillgate".into()), "{pod}");
+        assert_eq!(
+            (init.len(), &sidecar["name"]),
+            (1 + others, &"tillgate".into()),
+            "{pod}"
+        );
         assert_eq!(sidecar["restartPolicy"], "Always", "{sidecar}");
-        assert_eq!(sidecar["image"], "registry.example/tillgate:0.1.0", "{sidecar}");
+        assert_eq!(
+            sidecar["image"], "registry.example/tillgate:0.1.0",
+            "{sidecar}"
+        );
         for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
             assert_eq!(sidecar[probe]["httpGet"]["port"], 8701, "{sidecar}");
         }
-        assert_eq!(pod["volumes"].as_array().unwrap().len(), 4, "its own and ours: {pod}");
+        assert_eq!(
+            pod["volumes"].as_array().unwrap().len(),
+            4,
+            "its own and ours: {pod}"
+        );
         assert_eq!(pod["securityContext"]["fsGroup"], 7, "the app's own: {pod}");
         assert_eq!(pod["containers"].as_array().unwrap().len(), 1, "{pod}");
     }
@@ -225,7 +356,12 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    output(Command::new("cp").arg("-r").arg(file("deploy")).arg(directory.path()));
+    output(
+        Command::new("cp")
+            .arg("-r")
+            .arg(file("deploy"))
+            .arg(directory.path()),
+    );
     std::fs::write(directory.path().join("merchant.secret"), "sandbox").unwrap();
     let mut made = 0;
     for line in commands("Kubernetes").lines() {
@@ -235,7 +371,11 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
             None if line.contains(" create ") => format!("{line} --dry-run=client --output=yaml"),
             None => continue,
         };
-        let said = output(Command::new("sh").args(["-euc", &line]).current_dir(directory.path()));
+        let said = output(
+            Command::new("sh")
+                .args(["-euc", &line])
+                .current_dir(directory.path()),
+        );
         assert!(said.contains("kind: "), "{line}: {said}");
         made += 1;
     }
@@ -244,25 +384,48 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
 
 #[test]
 fn compose_yaml_is_one_by_the_specification() {
-    let Some(python) = checker("python3") else { return };
+    let Some(python) = checker("python3") else {
+        return;
+    };
     let script = "import sys, compose_spec; compose_spec.PyCompose.from_yaml(open(sys.argv[1]).read()).validate()";
-    output(Command::new(python).args(["-c", script]).arg(file("deploy/compose.yaml")));
+    output(
+        Command::new(python)
+            .args(["-c", script])
+            .arg(file("deploy/compose.yaml")),
+    );
 }
 
 #[test]
 fn nothing_is_held_against_the_dockerfile() {
-    let Some(hadolint) = checker("hadolint") else { return };
-    assert_eq!(output(Command::new(hadolint).arg("--no-fail").arg(file("Dockerfile"))), "");
+    let Some(hadolint) = checker("hadolint") else {
+        return;
+    };
+    assert_eq!(
+        output(
+            Command::new(hadolint)
+                .arg("--no-fail")
+                .arg(file("Dockerfile"))
+        ),
+        ""
+    );
 }
 
 /// Every expression in the dashboard, with what Grafana puts into it.
 fn dashboard_expressions() -> Vec<String> {
     let text = std::fs::read_to_string(file("deploy/monitoring/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
-    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
     let expressions = targets.map(|target| target["expr"].as_str().unwrap());
     expressions
-        .map(|text| text.replace("$instance", ".*").replace("$__rate_interval", "5m").replace("$__range", "1h"))
+        .map(|text| {
+            text.replace("$instance", ".*")
+                .replace("$__rate_interval", "5m")
+                .replace("$__range", "1h")
+        })
         .collect()
 }
 
@@ -271,15 +434,27 @@ fn alerts_and_dashboard_are_what_prometheus_takes_and_the_alerts_fire() {
     if !has("promtool") {
         return;
     }
-    output(Command::new("promtool").args(["check", "rules"]).arg(file("deploy/monitoring/alerts.yaml")));
-    output(Command::new("promtool").args(["test", "rules"]).arg(file("deploy/monitoring/alerts_test.yaml")));
+    output(
+        Command::new("promtool")
+            .args(["check", "rules"])
+            .arg(file("deploy/monitoring/alerts.yaml")),
+    );
+    output(
+        Command::new("promtool")
+            .args(["test", "rules"])
+            .arg(file("deploy/monitoring/alerts_test.yaml")),
+    );
     let expressions = dashboard_expressions();
     assert!(expressions.len() > 15, "{expressions:?}");
     let rule = |(n, expr)| serde_json::json!({"record": format!("panel:{n}"), "expr": expr});
     let rules: Vec<_> = expressions.iter().enumerate().map(rule).collect();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("dashboard.yaml");
-    std::fs::write(&path, serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string()).unwrap();
+    std::fs::write(
+        &path,
+        serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string(),
+    )
+    .unwrap();
     output(Command::new("promtool").args(["check", "rules"]).arg(&path));
 }
 
@@ -291,29 +466,51 @@ async fn every_metric_that_alerts_and_dashboard_name_is_there() {
     let (_gateway, url) = Program::sandbox(&[]).await;
     // Nobody takes the webhooks.
     let nobody = format!("http://127.0.0.1:{}/", free_port());
-    let settings = [("WEBHOOK__URL", nobody.as_str()), ("WEBHOOK__SECRET_FILE", key.to_str().unwrap())];
+    let settings = [
+        ("WEBHOOK__URL", nobody.as_str()),
+        ("WEBHOOK__SECRET_FILE", key.to_str().unwrap()),
+    ];
     let (_sidecar, api, admin) = Program::sidecar(&url, &settings).await;
     // One of each: a start, a refused one, a wait, a webhook.
     let payment = start_at(api, r#"{"amount": 1000}"#).await;
     assert_eq!(start_at(api, "{}").await.status, 422);
     assert_eq!(
-        call(api, Method::GET, &format!("/watch/{}?wait=1", payment.text("watch_code")), &[], "").await.status,
+        call(
+            api,
+            Method::GET,
+            &format!("/watch/{}?wait=1", payment.text("watch_code")),
+            &[],
+            ""
+        )
+        .await
+        .status,
         200
     );
     pay_at(&url, payment.text("code")).await;
     let metrics = until("a webhook was tried", async || {
         let metrics = get_at(admin, "/metrics").await.body;
-        metrics.contains("tillgate_webhook_deliveries_total{").then_some(metrics)
+        metrics
+            .contains("tillgate_webhook_deliveries_total{")
+            .then_some(metrics)
     })
     .await;
 
     let alerts = std::fs::read_to_string(file("deploy/monitoring/alerts.yaml")).unwrap();
     let mut looked_at = 0;
-    for text in dashboard_expressions().iter().map(String::as_str).chain([alerts.as_str()]) {
+    for text in dashboard_expressions()
+        .iter()
+        .map(String::as_str)
+        .chain([alerts.as_str()])
+    {
         for (start, _) in text.match_indices("tillgate_") {
-            let name = text[start..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
-            let is_there =
-                metrics.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+            let name = text[start..]
+                .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+                .next()
+                .unwrap();
+            let is_there = metrics.lines().any(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
             assert!(is_there, "{name} is not in /metrics:\n{metrics}");
             looked_at += 1;
         }

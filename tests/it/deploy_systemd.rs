@@ -14,7 +14,10 @@ fn read(unit: &str) -> String {
 }
 
 fn analyze(arguments: &[&str]) -> (Output, String) {
-    let output = Command::new("systemd-analyze").args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = Command::new("systemd-analyze")
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
     let output = output.unwrap();
     let said = [&output.stdout[..], &output.stderr[..]].concat();
     (output, String::from_utf8(said).unwrap())
@@ -32,10 +35,20 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     });
-    let (output, said) = analyze(&["verify", "--man=no", "--recursive-errors=one", &service, &socket]);
+    let (output, said) = analyze(&[
+        "verify",
+        "--man=no",
+        "--recursive-errors=one",
+        &service,
+        &socket,
+    ]);
     assert!(output.status.success() && said.is_empty(), "{said}");
     // It would have been told.
-    fs::write(&service, read(SERVICE).replace("Type=notify", "Type=whatever\nWhatever=yes")).unwrap();
+    fs::write(
+        &service,
+        read(SERVICE).replace("Type=notify", "Type=whatever\nWhatever=yes"),
+    )
+    .unwrap();
     let (_, said) = analyze(&["verify", "--man=no", "--recursive-errors=one", &service]);
     assert!(said.contains("Whatever"), "{said}");
 }
@@ -45,10 +58,27 @@ fn the_service_has_little_that_it_could_do_harm_with() {
     if !has("systemd-analyze") {
         return;
     }
-    let (output, said) = analyze(&["security", "--offline=true", "--threshold=15", "--no-pager", SERVICE]);
+    let (output, said) = analyze(&[
+        "security",
+        "--offline=true",
+        "--threshold=15",
+        "--no-pager",
+        SERVICE,
+    ]);
     assert!(output.status.success(), "{said}");
-    let line = said.lines().find(|line| line.contains("Overall exposure level")).unwrap();
-    let level: f64 = line.split(": ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let line = said
+        .lines()
+        .find(|line| line.contains("Overall exposure level"))
+        .unwrap();
+    let level: f64 = line
+        .split(": ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(level <= 1.5, "{line}");
 }
 
@@ -57,30 +87,53 @@ async fn the_program_knows_every_setting_of_the_service() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let config = directory.path().join("tillgate.toml");
-    fs::write(&config, "[gateway]\nurl = \"https://pay.example\"\n[webhook]\nurl = \"http://127.0.0.1:3000/x\"\n")
-        .unwrap();
+    fs::write(
+        &config,
+        "[gateway]\nurl = \"https://pay.example\"\n[webhook]\nurl = \"http://127.0.0.1:3000/x\"\n",
+    )
+    .unwrap();
     let unit = read(SERVICE).replace("\n#", "\n");
     // The specifiers of systemd.unit(5): the directories of credentials and of the state.
-    let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
-    let settings: Vec<_> =
-        settings.map(|(name, value)| (name, value.replace("%d", path).replace("%S", "/var/lib"))).collect();
+    let settings = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+    let settings: Vec<_> = settings
+        .map(|(name, value)| (name, value.replace("%d", path).replace("%S", "/var/lib")))
+        .collect();
     assert_eq!(settings.len(), 4, "{settings:?}");
-    let credentials: Vec<_> =
-        unit.lines().filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':')).collect();
-    for (name, content) in
-        [("merchant", "a_secret_of_this_test_only"), ("webhook", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")]
-    {
-        assert!(credentials.contains(&(name, &format!("/etc/tillgate/{name}"))), "{credentials:?}");
+    let credentials: Vec<_> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':'))
+        .collect();
+    for (name, content) in [
+        ("merchant", "a_secret_of_this_test_only"),
+        (
+            "webhook",
+            "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ),
+    ] {
+        assert!(
+            credentials.contains(&(name, &format!("/etc/tillgate/{name}"))),
+            "{credentials:?}"
+        );
         fs::write(directory.path().join(name), content).unwrap();
     }
-    let variables: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()], &variables).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     for (name, value) in &settings {
-        let line =
-            out.lines().find(|line| line.ends_with(&format!("# {name}"))).unwrap_or_else(|| panic!("no {name}: {out}"));
+        let line = out
+            .lines()
+            .find(|line| line.ends_with(&format!("# {name}")))
+            .unwrap_or_else(|| panic!("no {name}: {out}"));
         assert!(line.contains(value.as_str()), "{line}");
     }
     let missing = run(&["run", "--config", config.to_str().unwrap()], &variables).await;
-    assert!(missing.0 == 1 && missing.2.contains("socket unit"), "{missing:?}");
+    assert!(
+        missing.0 == 1 && missing.2.contains("socket unit"),
+        "{missing:?}"
+    );
 }

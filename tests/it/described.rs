@@ -10,13 +10,22 @@ use serde_json::{Map, Value};
 use crate::harness::{Answer, Block};
 
 /// Headers of HTTP itself, which no document names.
-const OF_HTTP: [&str; 5] = ["content-type", "content-length", "transfer-encoding", "connection", "date"];
+const OF_HTTP: [&str; 5] = [
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "date",
+];
 /// Every path that is not in the document is answered as this one.
 const ELSEWHERE: &str = "/pay/{code}";
 
 /// As it stands in the source.
 pub static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
-    Document::new(serde_json::from_str(include_str!("../../src/api/openapi.json")).expect("openapi.json is JSON"))
+    Document::new(
+        serde_json::from_str(include_str!("../../src/api/openapi.json"))
+            .expect("openapi.json is JSON"),
+    )
 });
 
 /// An OpenAPI document, and what was made of its schemas.
@@ -28,23 +37,35 @@ pub struct Document {
 impl Document {
     /// One that a sidecar gave.
     pub fn new(value: Value) -> Self {
-        Self { value, validators: Mutex::default() }
+        Self {
+            value,
+            validators: Mutex::default(),
+        }
     }
 
     /// Each path, with its method and operation: there is one for each.
     pub fn operations(&self) -> impl Iterator<Item = (&String, Method, &Value)> {
-        self.value["paths"].as_object().unwrap().iter().map(|(path, item)| {
-            let [(method, operation)] = item.as_object().unwrap().iter().collect::<Vec<_>>()[..] else {
-                panic!("more than one operation: {path}")
-            };
-            (path, method.to_uppercase().parse().unwrap(), operation)
-        })
+        self.value["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(path, item)| {
+                let [(method, operation)] =
+                    item.as_object().unwrap().iter().collect::<Vec<_>>()[..]
+                else {
+                    panic!("more than one operation: {path}")
+                };
+                (path, method.to_uppercase().parse().unwrap(), operation)
+            })
     }
 
     /// What a reference stands for.
     pub fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value.get("$ref").and_then(Value::as_str) {
-            Some(reference) => self.value.pointer(reference.strip_prefix('#').unwrap()).expect("what it refers to"),
+            Some(reference) => self
+                .value
+                .pointer(reference.strip_prefix('#').unwrap())
+                .expect("what it refers to"),
             None => value,
         }
     }
@@ -54,10 +75,19 @@ impl Document {
         let validator = {
             let mut validators = self.validators.lock().unwrap();
             let known = validators.entry(schema.to_string());
-            known.or_insert_with(|| Arc::new(self.validator(schema))).clone()
+            known
+                .or_insert_with(|| Arc::new(self.validator(schema)))
+                .clone()
         };
-        let errors: Vec<_> = validator.iter_errors(instance).map(|error| error.to_string()).collect();
-        if errors.is_empty() { Ok(()) } else { Err(format!("{}: {instance}", errors.join("; "))) }
+        let errors: Vec<_> = validator
+            .iter_errors(instance)
+            .map(|error| error.to_string())
+            .collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{}: {instance}", errors.join("; ")))
+        }
     }
 
     fn validator(&self, schema: &Value) -> Validator {
@@ -67,26 +97,44 @@ impl Document {
             root.insert("components".to_owned(), self.value["components"].clone());
         }
         let options = jsonschema::draft202012::options().should_validate_formats(true);
-        options.build(&Value::Object(root)).unwrap_or_else(|error| panic!("no schema: {error}: {schema}"))
+        options
+            .build(&Value::Object(root))
+            .unwrap_or_else(|error| panic!("no schema: {error}: {schema}"))
     }
 
     /// What the document says of this path.
     fn operation(&self, path: &str) -> (&str, Method, &Value) {
         let is_it = |template: &str| {
             let (mut names, mut parts) = (template.split('/'), path.split('/'));
-            names.by_ref().zip(parts.by_ref()).all(|(name, part)| name == part || name.starts_with('{'))
+            names
+                .by_ref()
+                .zip(parts.by_ref())
+                .all(|(name, part)| name == part || name.starts_with('{'))
                 && template.split('/').count() == path.split('/').count()
         };
         // A watch code may not have a slash in it, and is told so.
-        let is_watch = |template: &str| template.starts_with("/watch/") && path.starts_with("/watch/");
-        let find = |template: &str| self.operations().find(|(name, ..)| *name == template).unwrap();
-        let known = self.operations().find(|(name, ..)| is_it(name) || is_watch(name));
+        let is_watch =
+            |template: &str| template.starts_with("/watch/") && path.starts_with("/watch/");
+        let find = |template: &str| {
+            self.operations()
+                .find(|(name, ..)| *name == template)
+                .unwrap()
+        };
+        let known = self
+            .operations()
+            .find(|(name, ..)| is_it(name) || is_watch(name));
         let (name, method, operation) = known.unwrap_or_else(|| find(ELSEWHERE));
         (name, method, operation)
     }
 
     /// Whether a request that was granted is one of those that the document knows.
-    pub fn request(&self, method: &Method, target: &str, headers: &HeaderMap, body: &str) -> Result<(), String> {
+    pub fn request(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: &str,
+    ) -> Result<(), String> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (template, expected, operation) = self.operation(path);
         if *method != expected {
@@ -98,24 +146,36 @@ impl Document {
             let name = parameter["name"].as_str().unwrap();
             let given = match parameter["in"].as_str().unwrap() {
                 "path" => of_path.get(format!("{{{name}}}").as_str()).copied(),
-                "query" => query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')),
+                "query" => query
+                    .split('&')
+                    .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')),
                 _ => headers.get(name).and_then(|value| value.to_str().ok()),
             };
             match given {
-                Some(text) => self.text(&parameter["schema"], text).map_err(|why| format!("{name}: {why}"))?,
+                Some(text) => self
+                    .text(&parameter["schema"], text)
+                    .map_err(|why| format!("{name}: {why}"))?,
                 None if parameter["required"] == true => return Err(format!("no {name}")),
                 None => {}
             }
         }
-        let Some(content) = operation.pointer("/requestBody/content/application~1json/schema") else { return Ok(()) };
-        let body: Value = serde_json::from_str(body).map_err(|error| format!("the body: {error}"))?;
+        let Some(content) = operation.pointer("/requestBody/content/application~1json/schema")
+        else {
+            return Ok(());
+        };
+        let body: Value =
+            serde_json::from_str(body).map_err(|error| format!("the body: {error}"))?;
         self.validate(content, &body)
     }
 
     /// Whether the document knows such an answer to that request.
     pub fn answer(&self, method: &Method, target: &str, answer: &Answer) -> Result<(), String> {
         let content = self.head(target, answer.status, &answer.headers)?;
-        if *method == Method::HEAD { Ok(()) } else { self.body(target, content, answer) }
+        if *method == Method::HEAD {
+            Ok(())
+        } else {
+            self.body(target, content, answer)
+        }
     }
 
     /// Whether the document knows such an answer to any request.
@@ -131,43 +191,81 @@ impl Document {
     }
 
     /// Whether it knows an answer with this status and these headers; what it says of the body.
-    pub fn head(&self, target: &str, status: u16, headers: &HeaderMap) -> Result<Option<&Map<String, Value>>, String> {
+    pub fn head(
+        &self,
+        target: &str,
+        status: u16,
+        headers: &HeaderMap,
+    ) -> Result<Option<&Map<String, Value>>, String> {
         let (template, _, operation) = self.operation(target.split('?').next().unwrap());
         let response = operation["responses"].get(status.to_string());
-        let response = self.resolve(response.ok_or_else(|| format!("{template} does not answer {status}"))?);
+        let response =
+            self.resolve(response.ok_or_else(|| format!("{template} does not answer {status}"))?);
         let nothing = Map::new();
-        let described = response.get("headers").and_then(Value::as_object).unwrap_or(&nothing);
+        let described = response
+            .get("headers")
+            .and_then(Value::as_object)
+            .unwrap_or(&nothing);
         for (name, header) in described {
             let header = self.resolve(header);
             match headers.get(name) {
                 Some(value) => self
                     .text(&header["schema"], value.to_str().unwrap())
                     .map_err(|why| format!("{template} {status}, {name}: {why}"))?,
-                None if header["required"] == true => return Err(format!("{template} {status} has no {name}")),
+                None if header["required"] == true => {
+                    return Err(format!("{template} {status} has no {name}"));
+                }
                 None => {}
             }
         }
-        let is_described = |name: &str| described.keys().any(|known| known.eq_ignore_ascii_case(name));
-        match headers.keys().find(|name| !OF_HTTP.contains(&name.as_str()) && !is_described(name.as_str())) {
-            Some(name) => Err(format!("{template} {status} has the header {name}, which is not described")),
+        let is_described = |name: &str| {
+            described
+                .keys()
+                .any(|known| known.eq_ignore_ascii_case(name))
+        };
+        match headers
+            .keys()
+            .find(|name| !OF_HTTP.contains(&name.as_str()) && !is_described(name.as_str()))
+        {
+            Some(name) => Err(format!(
+                "{template} {status} has the header {name}, which is not described"
+            )),
             None => Ok(response.get("content").and_then(Value::as_object)),
         }
     }
 
-    fn body(&self, target: &str, content: Option<&Map<String, Value>>, answer: &Answer) -> Result<(), String> {
+    fn body(
+        &self,
+        target: &str,
+        content: Option<&Map<String, Value>>,
+        answer: &Answer,
+    ) -> Result<(), String> {
         let kind = answer.header("content-type");
         let Some(content) = content else {
             let is_empty = kind.is_empty() && answer.body.is_empty();
-            return if is_empty { Ok(()) } else { Err(format!("{} has a body: {kind}", answer.status)) };
+            return if is_empty {
+                Ok(())
+            } else {
+                Err(format!("{} has a body: {kind}", answer.status))
+            };
         };
-        let content = content.get(kind).ok_or_else(|| format!("{} is not {kind:?}", answer.status))?;
+        let content = content
+            .get(kind)
+            .ok_or_else(|| format!("{} is not {kind:?}", answer.status))?;
         if kind == "text/event-stream" {
             let mut blocks = answer.body.split_terminator("\n\n").map(Block::parse);
-            return blocks
-                .try_for_each(|block| if block.data.is_empty() { Ok(()) } else { self.event(target, &block) });
+            return blocks.try_for_each(|block| {
+                if block.data.is_empty() {
+                    Ok(())
+                } else {
+                    self.event(target, &block)
+                }
+            });
         }
-        let body = serde_json::from_str(&answer.body).map_err(|error| format!("{error}: {}", answer.body))?;
-        self.validate(&content["schema"], &body).map_err(|why| format!("{target} {}: {why}", answer.status))
+        let body = serde_json::from_str(&answer.body)
+            .map_err(|error| format!("{error}: {}", answer.body))?;
+        self.validate(&content["schema"], &body)
+            .map_err(|why| format!("{target} {}: {why}", answer.status))
     }
 
     /// Whether it knows such an event of that stream.
@@ -179,11 +277,20 @@ impl Document {
         if !block.id.is_empty() {
             event["id"] = Value::from(&*block.id);
         }
-        let several = schema["oneOf"].as_array().map_or_else(|| vec![schema], |several| several.iter().collect());
+        let several = schema["oneOf"]
+            .as_array()
+            .map_or_else(|| vec![schema], |several| several.iter().collect());
         let kinds: Vec<_> = several.into_iter().map(|kind| self.resolve(kind)).collect();
-        let faults: Vec<_> = kinds.iter().filter_map(|kind| self.validate(kind, &event).err()).collect();
-        let kind = kinds.iter().find(|kind| self.validate(kind, &event).is_ok()).ok_or_else(|| faults.join("; "))?;
-        let data = serde_json::from_str(&block.data).map_err(|error| format!("{error}: {}", block.data))?;
+        let faults: Vec<_> = kinds
+            .iter()
+            .filter_map(|kind| self.validate(kind, &event).err())
+            .collect();
+        let kind = kinds
+            .iter()
+            .find(|kind| self.validate(kind, &event).is_ok())
+            .ok_or_else(|| faults.join("; "))?;
+        let data = serde_json::from_str(&block.data)
+            .map_err(|error| format!("{error}: {}", block.data))?;
         self.validate(&kind["properties"]["data"]["contentSchema"], &data)
     }
 
@@ -192,7 +299,11 @@ impl Document {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // Zeros may stand before it, and it may be too long for any number.
         let number = || Value::from(text.parse().unwrap_or(u64::MAX));
-        let value = if schema["type"] == "integer" && digits { number() } else { Value::from(text) };
+        let value = if schema["type"] == "integer" && digits {
+            number()
+        } else {
+            Value::from(text)
+        };
         self.validate(schema, &value)
     }
 }

@@ -16,7 +16,9 @@ fn app(script: &str) -> [&str; 5] {
 
 /// What the app said, of these lines.
 fn of_app(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| line.strip_prefix("app | ")).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix("app | "))
+        .collect()
 }
 
 /// Reads on to the app's next line.
@@ -32,18 +34,35 @@ async fn line_of_app(dev: &mut Program) -> String {
 fn lives(id: &str) -> bool {
     let id: u32 = id.trim().parse().expect("a process id");
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
-    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+    stat.is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .trim_start()
+            .starts_with('Z')
+    })
 }
 
 #[tokio::test]
 async fn the_app_is_told_line_by_line_and_dev_ends_with_its_exit_code() {
     let script = "echo one; echo two; echo wrong >&2; printf 'no end of line'; exit 7";
     let (code, out, err) = run(&app(script), &[]).await;
-    assert_eq!((code, of_app(&out)), (7, vec!["one", "two", "no end of line"]), "{out}{err}");
+    assert_eq!(
+        (code, of_app(&out)),
+        (7, vec!["one", "two", "no end of line"]),
+        "{out}{err}"
+    );
     assert_eq!(of_app(&err), ["wrong"]);
-    assert!(!out.contains(ESCAPE) && !err.contains(ESCAPE), "a pipe is no terminal: {out}{err}");
+    assert!(
+        !out.contains(ESCAPE) && !err.contains(ESCAPE),
+        "a pipe is no terminal: {out}{err}"
+    );
     // The banner comes first, and the log has ended in order.
-    assert!(out.find("Ctrl-C").unwrap() < out.find("app | one").unwrap(), "{out}");
+    assert!(
+        out.find("Ctrl-C").unwrap() < out.find("app | one").unwrap(),
+        "{out}"
+    );
     assert!(err.contains("everything is finished"), "{err}");
 
     assert_eq!(run(&["dev", "--", "true"], &[]).await.0, 0);
@@ -56,12 +75,14 @@ async fn the_app_starts_a_payment_at_the_url_it_is_given() {
     if !has("curl") {
         return;
     }
-    let start =
-        r#"curl -sS "$TILLGATE_URL/api/start_payment" -H 'Content-Type: application/json' -d '{"amount": 1000}'"#;
+    let start = r#"curl -sS "$TILLGATE_URL/api/start_payment" -H 'Content-Type: application/json' -d '{"amount": 1000}'"#;
     let (code, out, err) = run(&app(start), &[]).await;
     assert_eq!(code, 0, "{out}{err}");
     let answer = of_app(&out).concat();
-    assert!(answer.contains("\"watch_code\":\"") && answer.contains("\"pay_url\":\"http://localhost:"), "{out}{err}");
+    assert!(
+        answer.contains("\"watch_code\":\"") && answer.contains("\"pay_url\":\"http://localhost:"),
+        "{out}{err}"
+    );
 }
 
 #[tokio::test]
@@ -78,12 +99,20 @@ async fn the_app_has_no_setting_of_ours_in_its_environment() {
     .await;
     assert_eq!(code, 0, "{out}{err}");
     let variables = of_app(&out);
-    let ours: Vec<_> = variables.iter().filter(|line| line.starts_with("TILLGATE_")).collect();
-    let api = out.lines().find_map(|line| line.trim().strip_prefix("API")).unwrap();
+    let ours: Vec<_> = variables
+        .iter()
+        .filter(|line| line.starts_with("TILLGATE_"))
+        .collect();
+    let api = out
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("API"))
+        .unwrap();
     let api = api.split_whitespace().next().unwrap();
     assert_eq!(ours, [&format!("TILLGATE_URL={api}")], "{out}");
     assert!(variables.contains(&"ORDERS=orders.json"), "{out}");
-    assert!(!out.contains("a_secret_of_this_test_only") && !err.contains("a_secret_of_this_test_only"));
+    assert!(
+        !out.contains("a_secret_of_this_test_only") && !err.contains("a_secret_of_this_test_only")
+    );
 }
 
 #[tokio::test]
@@ -91,17 +120,37 @@ async fn what_cannot_be_run_is_bad_usage() {
     let directory = tempfile::tempdir().unwrap();
     let no_program = directory.path().join("app.py");
     std::fs::write(&no_program, "print('hello')").unwrap();
-    for (program, why) in [("no-such-program", "No such file"), (no_program.to_str().unwrap(), "Permission denied")] {
+    for (program, why) in [
+        ("no-such-program", "No such file"),
+        (no_program.to_str().unwrap(), "Permission denied"),
+    ] {
         let (code, out, err) = run(&["dev", "--", program, "--port", "3000"], &[]).await;
         assert_eq!((code, &*out), (2, ""), "{err}");
-        let told = err.lines().find(|line| line.starts_with("tillgate: cannot run")).unwrap_or_else(|| panic!("{err}"));
+        let told = err
+            .lines()
+            .find(|line| line.starts_with("tillgate: cannot run"))
+            .unwrap_or_else(|| panic!("{err}"));
         assert!(told.contains(program) && told.contains(why), "{told}");
     }
     let (code, out, err) = run(&["dev", "--tour", "--", "true"], &[]).await;
     assert_eq!((code, &*out), (2, ""));
     assert!(err.contains("--tour"), "{err}");
     // Its options are its own.
-    let (code, out, _) = run(&["dev", "--", "sh", "-c", "echo \"$@\"", "app", "--tour", "--", "-x"], &[]).await;
+    let (code, out, _) = run(
+        &[
+            "dev",
+            "--",
+            "sh",
+            "-c",
+            "echo \"$@\"",
+            "app",
+            "--tour",
+            "--",
+            "-x",
+        ],
+        &[],
+    )
+    .await;
     assert_eq!((code, of_app(&out)), (0, vec!["--tour -- -x"]));
 }
 
@@ -119,7 +168,10 @@ async fn a_signal_reaches_the_app_first_which_may_finish_what_it_does() {
         let (code, out, err) = dev.end().await;
         assert_eq!(code, 5, "{out}{err}");
         let said = of_app(&out);
-        assert!(said[0].contains("unknown_watch_code"), "it was answered as ever, not with `draining`: {out}");
+        assert!(
+            said[0].contains("unknown_watch_code"),
+            "it was answered as ever, not with `draining`: {out}"
+        );
         assert_eq!(said[1..], ["bye"]);
     }
 }
@@ -166,7 +218,10 @@ async fn nothing_that_the_app_has_started_outlives_dev() {
 #[tokio::test]
 async fn no_zombie_is_left_while_the_app_runs() {
     // A grandchild whose parent has ended, and which then ends.
-    let mut dev = Program::start(&app("sh -c 'sleep 0.1 & echo $!'; echo $$; sleep 1000"), &[]);
+    let mut dev = Program::start(
+        &app("sh -c 'sleep 0.1 & echo $!'; echo $$; sleep 1000"),
+        &[],
+    );
     let (orphan, own) = (line_of_app(&mut dev).await, line_of_app(&mut dev).await);
     let forgotten = async || (!Path::new("/proc").join(orphan.trim()).exists()).then_some(());
     until("the orphan is forgotten", forgotten).await;
@@ -175,7 +230,11 @@ async fn no_zombie_is_left_while_the_app_runs() {
 
 #[tokio::test]
 async fn the_app_reads_what_dev_is_given() {
-    let mut dev = Typed::start(env!("CARGO_BIN_EXE_tillgate"), &app("read line; echo \"got $line\""), &[]);
+    let mut dev = Typed::start(
+        env!("CARGO_BIN_EXE_tillgate"),
+        &app("read line; echo \"got $line\""),
+        &[],
+    );
     dev.type_in("some words\n").await;
     dev.shows("app | got some words").await;
     assert_eq!(dev.end().await, 0);
@@ -194,7 +253,10 @@ async fn on_a_terminal_the_app_reads_and_ctrl_c_is_for_it() {
     dev.shows("got some words").await;
     dev.type_in("\u{3}").await;
     let told = dev.shows("interrupted").await;
-    assert!(!told.contains("terminated"), "one wish to end is enough: {told}");
+    assert!(
+        !told.contains("terminated"),
+        "one wish to end is enough: {told}"
+    );
     // This app does not end by that: the next one is not only for it.
     dev.type_in("\u{3}").await;
     assert_eq!(dev.end().await, 1);
@@ -211,20 +273,28 @@ async fn on_a_terminal_there_is_colour_unless_it_is_not_wanted() {
         return;
     }
     let script = r#"curl -s "$TILLGATE_URL/watch/nobody" > /dev/null; echo wrong >&2; sleep 0.2"#;
-    let [coloured, plain, again] = [&[][..], &[("NO_COLOR", "1")], &[("NO_COLOR", "")]].map(async |variables| {
-        let mut dev = Typed::on_terminal(script, variables).await;
-        let told = dev.shows("everything is finished").await;
-        assert_eq!(dev.end().await, 0, "{told}");
-        told
-    });
+    let [coloured, plain, again] =
+        [&[][..], &[("NO_COLOR", "1")], &[("NO_COLOR", "")]].map(async |variables| {
+            let mut dev = Typed::on_terminal(script, variables).await;
+            let told = dev.shows("everything is finished").await;
+            assert_eq!(dev.end().await, 0, "{told}");
+            told
+        });
     let (coloured, plain, again) = (coloured.await, plain.await, again.await);
     for told in [coloured, again] {
-        for part in ["\u{1b}[1mtillgate\u{1b}[0m", "\u{1b}[32m INFO\u{1b}[0m", "\u{1b}[33mapp |\u{1b}[0m wrong"] {
+        for part in [
+            "\u{1b}[1mtillgate\u{1b}[0m",
+            "\u{1b}[32m INFO\u{1b}[0m",
+            "\u{1b}[33mapp |\u{1b}[0m wrong",
+        ] {
             assert!(told.contains(part), "no {part:?} in {told:?}");
         }
     }
     assert!(!plain.contains(ESCAPE), "{plain:?}");
-    assert!(plain.contains("app | wrong") && plain.contains(" INFO tillgate is running"), "{plain}");
+    assert!(
+        plain.contains("app | wrong") && plain.contains(" INFO tillgate is running"),
+        "{plain}"
+    );
 }
 
 /// A program that somebody types at.
@@ -250,8 +320,16 @@ impl Typed {
             .kill_on_drop(true)
             .spawn()
             .expect("the program starts");
-        let (keys, said) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { child, keys, said, _directory: None }
+        let (keys, said) = (
+            child.stdin.take().unwrap(),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
+        Self {
+            child,
+            keys,
+            said,
+            _directory: None,
+        }
     }
 
     /// `dev` with this app on a terminal of its own.
@@ -259,9 +337,16 @@ impl Typed {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.sh");
         std::fs::write(&path, script).unwrap();
-        let line = format!("exec {} dev -- sh {}", env!("CARGO_BIN_EXE_tillgate"), path.display());
+        let line = format!(
+            "exec {} dev -- sh {}",
+            env!("CARGO_BIN_EXE_tillgate"),
+            path.display()
+        );
         let typed = Self::start("script", &["-qec", &line, "/dev/null"], variables);
-        Self { _directory: Some(directory), ..typed }
+        Self {
+            _directory: Some(directory),
+            ..typed
+        }
     }
 
     async fn type_in(&mut self, keys: &str) {
@@ -273,7 +358,11 @@ impl Typed {
         let mut told = String::new();
         until(part, async || {
             let mut line = String::new();
-            assert_ne!(self.said.read_line(&mut line).await.unwrap(), 0, "it ended before {part:?}: {told}");
+            assert_ne!(
+                self.said.read_line(&mut line).await.unwrap(),
+                0,
+                "it ended before {part:?}: {told}"
+            );
             told.push_str(&line);
             line.contains(part).then_some(())
         })
@@ -284,8 +373,15 @@ impl Typed {
     async fn end(mut self) -> i32 {
         let end = async {
             let _ = self.said.read_to_end(&mut Vec::new()).await;
-            self.child.wait().await.unwrap().code().expect("an exit code")
+            self.child
+                .wait()
+                .await
+                .unwrap()
+                .code()
+                .expect("an exit code")
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), end).await.expect("an end in time")
+        tokio::time::timeout(std::time::Duration::from_secs(20), end)
+            .await
+            .expect("an end in time")
     }
 }

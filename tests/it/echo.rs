@@ -38,10 +38,23 @@ fn quoted(text: &str) -> String {
 
 /// The secret, and texts with it in them, in every form that is looked for.
 fn forms() -> Vec<String> {
-    let request = format!(r#"{{"merchant_secret":"{}","amount":1000}}"#, quoted(SECRET));
-    let mut forms =
-        vec![SECRET.to_owned(), quoted(SECRET), quoted(SECRET).replace('/', "\\/"), percent(SECRET), request.clone()];
-    forms.push(SECRET.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect());
+    let request = format!(
+        r#"{{"merchant_secret":"{}","amount":1000}}"#,
+        quoted(SECRET)
+    );
+    let mut forms = vec![
+        SECRET.to_owned(),
+        quoted(SECRET),
+        quoted(SECRET).replace('/', "\\/"),
+        percent(SECRET),
+        request.clone(),
+    ];
+    forms.push(
+        SECRET
+            .chars()
+            .map(|c| format!("\\u{:04x}", u32::from(c)))
+            .collect(),
+    );
     forms.push(SECRET.bytes().map(|byte| format!("%{byte:02x}")).collect());
     for text in [SECRET, &request, &request.replace('/', "\\/")] {
         for before in ["", "x", "xy"] {
@@ -49,15 +62,28 @@ fn forms() -> Vec<String> {
             forms.extend([STANDARD.encode(&text), URL_SAFE.encode(&text)]);
             forms.extend([STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)]);
         }
-        forms.extend([hex(text), hex(text).to_uppercase(), format!("0x{}", hex(text))]);
+        forms.extend([
+            hex(text),
+            hex(text).to_uppercase(),
+            format!("0x{}", hex(text)),
+        ]);
     }
     forms
 }
 
 /// What must stand nowhere: parts of the forms that the secret alone decides about, long enough to be nothing else.
 fn needles() -> Vec<String> {
-    let mut needles = vec![SECRET.to_owned(), quoted(SECRET), percent(SECRET), percent(SECRET).to_lowercase()];
-    let texts = [SECRET.to_owned(), quoted(SECRET), quoted(SECRET).replace('/', "\\/")];
+    let mut needles = vec![
+        SECRET.to_owned(),
+        quoted(SECRET),
+        percent(SECRET),
+        percent(SECRET).to_lowercase(),
+    ];
+    let texts = [
+        SECRET.to_owned(),
+        quoted(SECRET),
+        quoted(SECRET).replace('/', "\\/"),
+    ];
     for text in &texts {
         needles.extend([hex(text), hex(text).to_uppercase()]);
     }
@@ -74,7 +100,11 @@ fn needles() -> Vec<String> {
 
 /// The first needle that stands in these bytes.
 fn found(bytes: &[u8]) -> Option<String> {
-    needles().into_iter().find(|needle| bytes.windows(needle.len()).any(|part| part == needle.as_bytes()))
+    needles().into_iter().find(|needle| {
+        bytes
+            .windows(needle.len())
+            .any(|part| part == needle.as_bytes())
+    })
 }
 
 /// Every file below a directory, one after the other.
@@ -82,7 +112,11 @@ fn contents(directory: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        bytes.extend(if path.is_dir() { contents(&path) } else { std::fs::read(path).unwrap() });
+        bytes.extend(if path.is_dir() {
+            contents(&path)
+        } else {
+            std::fs::read(path).unwrap()
+        });
     }
     bytes
 }
@@ -91,7 +125,8 @@ fn contents(directory: &Path) -> Vec<u8> {
 fn the_search_finds_every_form() {
     for form in forms() {
         // Escaped as JSON characters it is another text, and as percent signs throughout.
-        let is_looked_for = !form.starts_with("\\u") && !form.starts_with("%7") && !form.contains("\\/");
+        let is_looked_for =
+            !form.starts_with("\\u") && !form.starts_with("%7") && !form.contains("\\/");
         assert!(!is_looked_for || found(form.as_bytes()).is_some(), "{form}");
     }
     assert_eq!(found(b"a text without it"), None);
@@ -107,7 +142,11 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     };
     let store = directory.path().join("store");
     let said = Arc::new(Mutex::new(Vec::<u8>::new()));
-    let (heard, starts, asked) = (said.clone(), AtomicUsize::new(0), Mutex::new(HashSet::new()));
+    let (heard, starts, asked) = (
+        said.clone(),
+        AtomicUsize::new(0),
+        Mutex::new(HashSet::new()),
+    );
     // One payment a form: said in texts, names, lists and statuses, then paid.
     let gateway = Gateway::new(move |_, request| {
         let form = |number: usize| serde_json::Value::from(forms()[number % forms().len()].as_str());
@@ -150,30 +189,60 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
         ("START__BURST", "1000".to_owned()),
         ("LOG__LEVEL", "trace".to_owned()),
     ];
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let authorization = format!("Bearer {TOKEN}");
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
     let mut shown = Vec::new();
     for number in 0..forms().len() {
         let key = format!("key-{number}");
         let headers = [&headers[..], &[("idempotency-key", key.as_str())]].concat();
         let started = call(api, Method::POST, "/api/start_payment", &headers, ORDER).await;
         assert_eq!(started.status, 200, "{started:?}");
-        assert!(started.body.contains("[redacted]"), "{}: {started:?}", forms()[number]);
+        assert!(
+            started.body.contains("[redacted]"),
+            "{}: {started:?}",
+            forms()[number]
+        );
         shown.push(format!("{started:?}"));
         let replayed = call(api, Method::POST, "/api/start_payment", &headers, ORDER).await;
         assert_eq!(replayed.body, started.body);
-        let watched = call(api, Method::GET, &format!("/watch/watch_{number}"), &headers, "").await;
+        let watched = call(
+            api,
+            Method::GET,
+            &format!("/watch/watch_{number}"),
+            &headers,
+            "",
+        )
+        .await;
         assert_eq!(watched.status, 200, "{watched:?}");
-        assert!(watched.body.contains("[redacted]"), "{}: {watched:?}", forms()[number]);
+        assert!(
+            watched.body.contains("[redacted]"),
+            "{}: {watched:?}",
+            forms()[number]
+        );
         shown.push(format!("{watched:?}"));
     }
     // Whoever asks a second time, be it the poller in the background, hears that it is paid.
-    until("a webhook for each", async || (app.requests().len() >= forms().len()).then_some(())).await;
+    until("a webhook for each", async || {
+        (app.requests().len() >= forms().len()).then_some(())
+    })
+    .await;
     shown.extend(app.requests());
-    shown.push(format!("{:?}", call(api, Method::GET, "/payments?limit=1000", &headers, "").await));
-    shown.push(format!("{:?}", call(api, Method::GET, "/deliveries", &headers, "").await));
+    shown.push(format!(
+        "{:?}",
+        call(api, Method::GET, "/payments?limit=1000", &headers, "").await
+    ));
+    shown.push(format!(
+        "{:?}",
+        call(api, Method::GET, "/deliveries", &headers, "").await
+    ));
     for path in ["/metrics", "/status", "/", "/readyz?verbose"] {
         shown.push(format!("{:?}", get_at(admin, path).await));
     }
@@ -192,31 +261,73 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     drop(stream);
     let mut watches = Vec::new();
     for number in 0..forms().len() {
-        watches.push(call(api, Method::GET, &format!("/watch/watch_{number}"), &headers, "").await.body);
+        watches.push(
+            call(
+                api,
+                Method::GET,
+                &format!("/watch/watch_{number}"),
+                &headers,
+                "",
+            )
+            .await
+            .body,
+        );
     }
     let counted = get_at(admin, "/metrics").await.body;
-    let counted = counted.lines().find_map(|line| line.strip_prefix("tillgate_secret_echo_total ")).unwrap();
-    assert!(counted.parse::<usize>().unwrap() >= 2 * forms().len(), "{counted}");
+    let counted = counted
+        .lines()
+        .find_map(|line| line.strip_prefix("tillgate_secret_echo_total "))
+        .unwrap();
+    assert!(
+        counted.parse::<usize>().unwrap() >= 2 * forms().len(),
+        "{counted}"
+    );
     sidecar.signal("TERM");
     let log = sidecar.log.join("\n");
     let (code, out, err) = sidecar.end().await;
     assert_eq!(code, 0);
-    assert!(err.contains("the gateway echoed the merchant secret"), "{err}");
+    assert!(
+        err.contains("the gateway echoed the merchant secret"),
+        "{err}"
+    );
     shown.extend([log, out, err]);
 
-    assert!(found(&said.lock().unwrap()).is_some(), "the gateway did say it");
-    assert!(gateway.requests().iter().any(|request| found(request.as_bytes()).is_some()), "and was told it");
+    assert!(
+        found(&said.lock().unwrap()).is_some(),
+        "the gateway did say it"
+    );
+    assert!(
+        gateway
+            .requests()
+            .iter()
+            .any(|request| found(request.as_bytes()).is_some()),
+        "and was told it"
+    );
     for text in &shown {
         assert_eq!(found(text.as_bytes()), None, "{text}");
     }
     let kept = contents(&store);
-    assert!(kept.windows(10).any(|part| part == b"[redacted]"), "what is kept is found");
+    assert!(
+        kept.windows(10).any(|part| part == b"[redacted]"),
+        "what is kept is found"
+    );
     assert_eq!(found(&kept), None, "in the store");
 
     // All that is kept can be read again.
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     for (number, watched) in watches.into_iter().enumerate() {
-        assert_eq!(call(api, Method::GET, &format!("/watch/watch_{number}"), &headers, "").await.body, watched);
+        assert_eq!(
+            call(
+                api,
+                Method::GET,
+                &format!("/watch/watch_{number}"),
+                &headers,
+                ""
+            )
+            .await
+            .body,
+            watched
+        );
     }
 }
 
@@ -225,7 +336,9 @@ async fn what_is_not_the_body_of_an_answer_is_passed_on_nowhere() {
     // A secret that can stand in any place of an answer, and be taken for a number.
     const NUMBER: &str = "31415926535897932384";
     let heads = [
-        format!("HTTP/1.1 422 {NUMBER}\r\nX-Echo: {NUMBER}\r\nContent-Type: {NUMBER}\r\nContent-Length: 2\r\n\r\n{{}}"),
+        format!(
+            "HTTP/1.1 422 {NUMBER}\r\nX-Echo: {NUMBER}\r\nContent-Type: {NUMBER}\r\nContent-Length: 2\r\n\r\n{{}}"
+        ),
         format!("HTTP/1.1 429 {NUMBER}\r\nRetry-After: {NUMBER}\r\nContent-Length: 2\r\n\r\n{{}}"),
         format!("HTTP/1.1 302 {NUMBER}\r\nLocation: http://{NUMBER}/\r\nContent-Length: 0\r\n\r\n"),
         format!("HTTP/1.1 200 OK\r\nContent-Encoding: {NUMBER}\r\nContent-Length: 2\r\n\r\n{{}}"),
@@ -239,12 +352,23 @@ async fn what_is_not_the_body_of_an_answer_is_passed_on_nowhere() {
         format!("HTTP/1.1 200 OK\r\nContent-Length: 28\r\n\r\n{{\"code\":{NUMBER}}}"),
         format!("HTTP/1.1 500 {NUMBER}\r\nContent-Length: 20\r\n\r\n{NUMBER}"),
     ];
-    let numbers = Arc::new(Mutex::new(heads.iter().flat_map(|head| [head.clone(), head.clone()]).collect::<Vec<_>>()));
+    let numbers = Arc::new(Mutex::new(
+        heads
+            .iter()
+            .flat_map(|head| [head.clone(), head.clone()])
+            .collect::<Vec<_>>(),
+    ));
     numbers.lock().unwrap().reverse();
     let left = numbers.clone();
-    let gateway = Gateway::new(move |_, _| Act::SayAndEnd(left.lock().unwrap().pop().unwrap().into_bytes())).await;
-    let settings =
-        [("MERCHANT__SECRET", NUMBER), ("GATEWAY__RETRIES", "0"), ("GATEWAY__TIMEOUT", "5s"), ("LOG__LEVEL", "trace")];
+    let gateway =
+        Gateway::new(move |_, _| Act::SayAndEnd(left.lock().unwrap().pop().unwrap().into_bytes()))
+            .await;
+    let settings = [
+        ("MERCHANT__SECRET", NUMBER),
+        ("GATEWAY__RETRIES", "0"),
+        ("GATEWAY__TIMEOUT", "5s"),
+        ("LOG__LEVEL", "trace"),
+    ];
     let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let mut shown = Vec::new();
     for (number, head) in heads.iter().enumerate() {
@@ -272,12 +396,15 @@ async fn what_is_not_the_body_of_an_answer_is_passed_on_nowhere() {
 async fn a_secret_in_the_middle_of_control_characters_is_none_that_a_caller_sees() {
     const PLAIN: &str = "a_secret_without_marks";
     let spread = |mark: &str| format!("a_secret{mark}_without{mark}_marks");
-    let messages =
-        ["\\u0001", "\\u007f", "\\n", "\\u009b"].map(|mark| format!(r#"{{"message":"no: {}."}}"#, spread(mark)));
+    let messages = ["\\u0001", "\\u007f", "\\n", "\\u009b"]
+        .map(|mark| format!(r#"{{"message":"no: {}."}}"#, spread(mark)));
     let gateway = Gateway::new(move |n, _| Act::Say(answer(422, &messages[n]))).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET", PLAIN)]).await;
     for _ in 0..4 {
-        assert_eq!(start_at(api, ORDER).await.text("gateway_message"), "no: [redacted].");
+        assert_eq!(
+            start_at(api, ORDER).await.text("gateway_message"),
+            "no: [redacted]."
+        );
     }
 }
 
@@ -290,11 +417,21 @@ async fn an_error_that_the_gateway_words_is_shortened_after_it_was_scrubbed() {
         Act::Say(answer(422, &format!(r#"{{"message":"{message}"}}"#)))
     })
     .await;
-    let settings = [("MERCHANT__SECRET", PLAIN), ("START__BURST", "100"), ("START__RATE", "100")];
+    let settings = [
+        ("MERCHANT__SECRET", PLAIN),
+        ("START__BURST", "100"),
+        ("START__RATE", "100"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     for n in 0..32 {
-        let message = start_at(api, ORDER).await.text("gateway_message").to_owned();
-        let expected: String = format!("{}[redacted]", "x".repeat(170 + n)).chars().take(200).collect();
+        let message = start_at(api, ORDER)
+            .await
+            .text("gateway_message")
+            .to_owned();
+        let expected: String = format!("{}[redacted]", "x".repeat(170 + n))
+            .chars()
+            .take(200)
+            .collect();
         assert_eq!(message, expected);
     }
 }

@@ -19,13 +19,22 @@ async fn open(sidecar: &Sidecar, last_event_id: Option<&str>) -> Stream {
     assert_eq!(stream.headers["content-type"], "text/event-stream");
     assert_eq!(stream.headers["cache-control"], "no-store");
     let first = stream.block().await.unwrap();
-    assert_eq!(first, Block { retry: "1000".to_owned(), ..Block::default() });
+    assert_eq!(
+        first,
+        Block {
+            retry: "1000".to_owned(),
+            ..Block::default()
+        }
+    );
     stream
 }
 
 /// The next event, which must come within an hour.
 async fn next(stream: &mut Stream) -> Block {
-    let event = timeout(Duration::from_secs(3600), stream.event()).await.expect("an event in time").expect("no end");
+    let event = timeout(Duration::from_secs(3600), stream.event())
+        .await
+        .expect("an event in time")
+        .expect("no end");
     assert_eq!(event.event, "payment");
     assert!(!event.id.is_empty());
     event
@@ -63,11 +72,17 @@ async fn assert_quiet(stream: &mut Stream) {
 }
 
 fn member(events: &[Block], name: &str) -> Vec<Value> {
-    events.iter().map(|event| event.json()[name].clone()).collect()
+    events
+        .iter()
+        .map(|event| event.json()[name].clone())
+        .collect()
 }
 
 fn watch_codes(events: &[Block]) -> Vec<String> {
-    events.iter().map(|event| event.json()["watch_code"].as_str().unwrap().to_owned()).collect()
+    events
+        .iter()
+        .map(|event| event.json()["watch_code"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +97,11 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
 
     let mut stream = open(&sidecar, None).await;
     let (events, _) = present(&mut stream).await;
-    assert_eq!(events.len(), 2, "the finished one is none of them: {events:?}");
+    assert_eq!(
+        events.len(),
+        2,
+        "the finished one is none of them: {events:?}"
+    );
     assert!(events.iter().all(|event| event.event == "payment"));
     let unknown = json!({
         "status": "created", "amount": 1000, "merchant": null, "created_at": null, "completed_at": null,
@@ -90,24 +109,43 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
     });
     assert_eq!(events[0].json(), unknown);
     let known = events[1].json();
-    assert_eq!((&known["merchant"], &known["code"]), (&"Sandbox Shop".into(), &(*c).into()));
+    assert_eq!(
+        (&known["merchant"], &known["code"]),
+        (&"Sandbox Shop".into(), &(*c).into())
+    );
     assert!(known["created_at"].is_string() && known["completed_at"].is_null());
     assert_eq!(known.as_object().unwrap().len(), 7, "{known}");
 
     // The first poll tells more of the first one, and nothing new of the other.
     let polled = next(&mut stream).await.json();
-    assert_eq!((&polled["code"], &polled["merchant"]), (&(*a).into(), &"Sandbox Shop".into()));
-    assert!(timeout(Duration::from_secs(14), stream.block()).await.is_err());
+    assert_eq!(
+        (&polled["code"], &polled["merchant"]),
+        (&(*a).into(), &"Sandbox Shop".into())
+    );
+    assert!(
+        timeout(Duration::from_secs(14), stream.block())
+            .await
+            .is_err()
+    );
 
     let (d, watch_d) = sidecar.started().await;
     let new = next(&mut stream).await.json();
-    assert_eq!((&new["code"], &new["watch_code"]), (&(*d).into(), &(*watch_d).into()));
-    assert_eq!((&new["status"], &new["merchant"]), (&"created".into(), &Value::Null));
+    assert_eq!(
+        (&new["code"], &new["watch_code"]),
+        (&(*d).into(), &(*watch_d).into())
+    );
+    assert_eq!(
+        (&new["status"], &new["merchant"]),
+        (&"created".into(), &Value::Null)
+    );
     assert_eq!(next(&mut stream).await.json()["merchant"], "Sandbox Shop");
 
     sidecar.pay(&c);
     let paid = next(&mut stream).await.json();
-    assert_eq!((&paid["code"], &paid["status"]), (&(*c).into(), &"completed".into()));
+    assert_eq!(
+        (&paid["code"], &paid["status"]),
+        (&(*c).into(), &"completed".into())
+    );
     assert!(paid["completed_at"].is_string());
     assert_eq!(paid.as_object().unwrap().len(), 7, "{paid}");
     drop(stream);
@@ -151,9 +189,16 @@ async fn who_comes_back_goes_on_after_the_last_event_without_a_gap_or_a_repeat()
     drop(stream);
     let ids: std::collections::HashSet<_> = events.iter().map(|event| &event.id).collect();
     assert_eq!(ids.len(), events.len(), "ids are told apart");
-    for (i, id) in std::iter::once(&mark).chain(events.iter().map(|event| &event.id)).enumerate() {
+    for (i, id) in std::iter::once(&mark)
+        .chain(events.iter().map(|event| &event.id))
+        .enumerate()
+    {
         let mut resumed = open(&sidecar, Some(id)).await;
-        assert_eq!(next_of(&mut resumed, events.len() - i).await, events[i..], "after {id}");
+        assert_eq!(
+            next_of(&mut resumed, events.len() - i).await,
+            events[i..],
+            "after {id}"
+        );
         assert_quiet(&mut resumed).await;
     }
 
@@ -170,7 +215,10 @@ async fn who_comes_back_goes_on_after_the_last_event_without_a_gap_or_a_repeat()
     // And what is new then.
     sidecar.pay(&codes[4].0);
     let live = next_of(&mut resumed, 2).await;
-    assert!(member(&live, "status").contains(&"completed".into()), "{live:?}");
+    assert!(
+        member(&live, "status").contains(&"completed".into()),
+        "{live:?}"
+    );
     drop(resumed);
     sidecar.end().await;
 }
@@ -200,8 +248,19 @@ async fn an_id_that_names_no_place_in_the_changes_gets_the_present_state_again()
     let mut ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     ids.push(elsewhere);
     ids.extend(["x", "-", "0", "1", "-1", "*", "\"\"", "null"].map(str::to_owned));
-    let ends =
-        ["-7", "-18446744073709551615", "-18446744073709551616", "--1", "-", "", "-7.5", "-.1", "-1x", "- 1", "-1-1"];
+    let ends = [
+        "-7",
+        "-18446744073709551615",
+        "-18446744073709551616",
+        "--1",
+        "-",
+        "",
+        "-7.5",
+        "-.1",
+        "-1x",
+        "- 1",
+        "-1-1",
+    ];
     ids.extend(ends.map(|end| format!("{run}{end}")));
     ids.push(format!("x{mark}"));
     ids.push("x".repeat(4000));
@@ -263,14 +322,21 @@ async fn while_there_is_a_reader_all_that_is_open_is_polled_and_then_no_more() {
         sidecar.pay(code);
     }
     pass(15.0).await;
-    assert_eq!(sidecar.followed(), 0, "what is finished is not polled any more");
+    assert_eq!(
+        sidecar.followed(),
+        0,
+        "what is finished is not polled any more"
+    );
     let (_, watch_c) = sidecar.started().await;
     settles(|| sidecar.followed() == 1).await;
     present(&mut stream).await;
     let mut last = std::collections::HashMap::new();
     for event in next_of(&mut stream, 7).await {
         let data = event.json();
-        last.insert(data["watch_code"].as_str().unwrap().to_owned(), data["status"].clone());
+        last.insert(
+            data["watch_code"].as_str().unwrap().to_owned(),
+            data["status"].clone(),
+        );
     }
     assert_eq!(
         (&last[&watch_a], &last[&watch_b], &last[&watch_c]),
@@ -282,7 +348,10 @@ async fn while_there_is_a_reader_all_that_is_open_is_polled_and_then_no_more() {
     drop(stream);
     let before = sidecar.gateway_watches();
     pass(10.0).await;
-    assert!(sidecar.gateway_watches() > before, "there is another reader");
+    assert!(
+        sidecar.gateway_watches() > before,
+        "there is another reader"
+    );
     drop(second);
     assert_eq!(sidecar.followed(), 0);
     let before = sidecar.gateway_watches();
@@ -327,9 +396,15 @@ async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_there() {
     let from = Instant::now();
     for i in 1..=4 {
         let block = stream.block().await.unwrap();
-        assert!(!block.comment.is_empty() && block.data.is_empty() && block.id.is_empty(), "{block:?}");
+        assert!(
+            !block.comment.is_empty() && block.data.is_empty() && block.id.is_empty(),
+            "{block:?}"
+        );
         let passed = from.elapsed();
-        assert!((15_000 * i..15_000 * i + 10 * i).contains(&passed.as_millis()), "{passed:?}");
+        assert!(
+            (15_000 * i..15_000 * i + 10 * i).contains(&passed.as_millis()),
+            "{passed:?}"
+        );
     }
     // Not instead of what there is to tell.
     pass(7.0).await;
@@ -378,19 +453,31 @@ async fn a_reader_who_reads_nothing_is_left_behind_and_no_other() {
     // Not a silent gap: what it gets is whole, and then it ends.
     let mut last = mark;
     let mut got = Vec::new();
-    while let Some(event) = timeout(Duration::from_secs(60), slow.block()).await.expect("an end") {
+    while let Some(event) = timeout(Duration::from_secs(60), slow.block())
+        .await
+        .expect("an end")
+    {
         last.clone_from(&event.id);
         got.push(event);
         assert!(got.len() < 1000, "it should have ended: {}", got.len());
     }
     assert_eq!(got, told[..got.len()]);
-    assert_eq!(sidecar.metric("tillgate_waiters{kind=\"events\"}").await.to_string(), "1");
+    assert_eq!(
+        sidecar
+            .metric("tillgate_waiters{kind=\"events\"}")
+            .await
+            .to_string(),
+        "1"
+    );
     drop(slow);
     // It comes back, and is told how things stand.
     let mut back = open(&sidecar, Some(&last)).await;
     assert_eq!(watch_codes(&present(&mut back).await.0), codes);
     codes.push(sidecar.started().await.1);
-    assert_eq!(next(&mut fast).await.json()["watch_code"], *codes.last().unwrap());
+    assert_eq!(
+        next(&mut fast).await.json()["watch_code"],
+        *codes.last().unwrap()
+    );
     drop((back, fast));
     sidecar.end().await;
 }
@@ -400,8 +487,15 @@ async fn codes_are_listed_only_to_those_with_a_token() {
     let without = Sidecar::with(&[]);
     for path in ["/events", "/payments"] {
         let refused = without.api(get(path)).await;
-        assert_eq!((refused.status, refused.text("error")), (403, "token_required"), "{path}: {refused:?}");
-        assert!(refused.text("detail").contains("listen.token_file"), "{refused:?}");
+        assert_eq!(
+            (refused.status, refused.text("error")),
+            (403, "token_required"),
+            "{path}: {refused:?}"
+        );
+        assert!(
+            refused.text("detail").contains("listen.token_file"),
+            "{refused:?}"
+        );
         assert!(!refused.body.contains("outcome"), "{refused:?}");
         assert_eq!(refused.json()["retryable"], false);
     }
@@ -416,7 +510,10 @@ async fn codes_are_listed_only_to_those_with_a_token() {
     }
     let request = |path| {
         let mut request = get(path);
-        request.headers_mut().insert("authorization", "Bearer token-for-the-reader".parse().unwrap());
+        request.headers_mut().insert(
+            "authorization",
+            "Bearer token-for-the-reader".parse().unwrap(),
+        );
         request
     };
     let mut stream = with.stream_of(request("/events")).await;
@@ -424,7 +521,10 @@ async fn codes_are_listed_only_to_those_with_a_token() {
     stream.block().await.unwrap();
     assert_eq!(present(&mut stream).await.0, []);
     drop(stream);
-    assert_eq!(with.api(request("/payments")).await.json()["payments"], json!([]));
+    assert_eq!(
+        with.api(request("/payments")).await.json()["payments"],
+        json!([])
+    );
     with.end().await;
 }
 
@@ -433,7 +533,12 @@ async fn readers_take_seats_as_all_who_wait_do() {
     // Three quarters of four.
     let sidecar = Sidecar::dev(&[("listen.max_connections", "4")]);
     let (_, code) = sidecar.started().await;
-    let waiting = async |kind: &str| sidecar.metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}")).await.to_string();
+    let waiting = async |kind: &str| {
+        sidecar
+            .metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}"))
+            .await
+            .to_string()
+    };
     let watch = format!("/watch/{code}");
     let first = open(&sidecar, None).await;
     assert_eq!(waiting("events").await, "1");
@@ -451,7 +556,11 @@ async fn readers_take_seats_as_all_who_wait_do() {
         tokio::task::yield_now().await;
     }
     let refused = sidecar.api(get("/events")).await;
-    assert_eq!((refused.status, refused.text("error")), (503, "overloaded"), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.text("error")),
+        (503, "overloaded"),
+        "{refused:?}"
+    );
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(sidecar.stream(&watch, None).await.status, 503);
     // Whoever does not wait has room.
@@ -474,7 +583,11 @@ async fn events_are_read_and_nothing_else() {
         let mut request = get("/events");
         *request.method_mut() = method.parse().unwrap();
         let answer = sidecar.api(request).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, "GET"), "{method}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, "GET"),
+            "{method}: {answer:?}"
+        );
     }
     sidecar.end().await;
 }
@@ -511,7 +624,9 @@ async fn readers_who_come_and_go_while_payments_start_leave_nothing_behind_and_m
         told.push(event);
     }
     // A start each, in their order, and what the first poll told, once.
-    let (started, polled): (Vec<_>, Vec<_>) = told.into_iter().partition(|event| event.json()["merchant"].is_null());
+    let (started, polled): (Vec<_>, Vec<_>) = told
+        .into_iter()
+        .partition(|event| event.json()["merchant"].is_null());
     assert_eq!(watch_codes(&started), codes);
     let mut polled = watch_codes(&polled);
     polled.sort();
@@ -539,7 +654,11 @@ async fn who_waits_for_one_payment_and_who_waits_for_all_do_not_get_in_each_othe
         drop(one);
         pass(0.7).await;
         drop(other);
-        assert_eq!(sidecar.followed(), 1, "the reader of all still waits for it");
+        assert_eq!(
+            sidecar.followed(),
+            1,
+            "the reader of all still waits for it"
+        );
     }
     // And the other way round.
     let mut one = sidecar.stream(&path, None).await;
@@ -556,7 +675,11 @@ async fn who_waits_for_one_payment_and_who_waits_for_all_do_not_get_in_each_othe
     let paid_at = Instant::now();
     sidecar.pay(&code);
     assert_eq!(one.event().await.unwrap().json()["status"], "completed");
-    assert!(paid_at.elapsed() <= Duration::from_millis(2100), "{:?}", paid_at.elapsed());
+    assert!(
+        paid_at.elapsed() <= Duration::from_millis(2100),
+        "{:?}",
+        paid_at.elapsed()
+    );
     assert_eq!(one.event().await, None);
     assert_eq!(next(&mut stream).await.json()["status"], "completed");
     drop((one, stream));
@@ -571,10 +694,17 @@ async fn what_was_completed_while_nobody_looked_is_seen_by_the_next_reader() {
     sidecar.pay(&code);
     pass(7200.0).await;
     let mut stream = open(&sidecar, None).await;
-    assert_eq!(member(&present(&mut stream).await.0, "status"), ["created"], "nobody asked yet");
+    assert_eq!(
+        member(&present(&mut stream).await.0, "status"),
+        ["created"],
+        "nobody asked yet"
+    );
     let from = Instant::now();
     let paid = next(&mut stream).await.json();
-    assert_eq!((&paid["status"], &paid["watch_code"]), (&"completed".into(), &watch_code.into()));
+    assert_eq!(
+        (&paid["status"], &paid["watch_code"]),
+        (&"completed".into(), &watch_code.into())
+    );
     assert!(from.elapsed() < Duration::from_secs(1));
     drop(stream);
     sidecar.end().await;
@@ -603,7 +733,10 @@ async fn a_payment_that_is_let_go_while_it_is_polled_leaves_nothing_behind() {
     assert_eq!(sidecar.followed(), 2);
     drop(stream);
     let mut stream = open(&sidecar, None).await;
-    assert_eq!(watch_codes(&present(&mut stream).await.0), [&*codes[47].1, &*codes[48].1]);
+    assert_eq!(
+        watch_codes(&present(&mut stream).await.0),
+        [&*codes[47].1, &*codes[48].1]
+    );
     drop(stream);
     sidecar.end().await;
 }

@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::harness::{Program, call, get_at, pay_at, skip, start_at, until};
-use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told};
+use crate::scripted::{
+    Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told,
+};
 
 /// A gateway that does the same until told otherwise, and a way to tell it.
 async fn changeable() -> (Gateway, impl Fn(Act)) {
@@ -35,24 +37,42 @@ const AT_THE_LATEST: Duration = Duration::from_secs(15);
 async fn a_gateway_that_takes_no_connection_is_unreachable_when_the_time_to_connect_is_over() {
     // Linux answers no further SYN while the queue of a listener is full.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let mut queue = Vec::new();
-    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    {
         queue.push(stream);
         if queue.len() > 64 {
             skip("the queue of a listener never fills up here");
             return;
         }
     }
-    let settings = [("GATEWAY__CONNECT_TIMEOUT", "200ms"), ("GATEWAY__RETRIES", "1")];
+    let settings = [
+        ("GATEWAY__CONNECT_TIMEOUT", "200ms"),
+        ("GATEWAY__RETRIES", "1"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&format!("http://{address}"), &settings).await;
     let began = Instant::now();
     let answer = start_at(api, ORDER).await;
-    assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"));
-    assert!(answer.text("detail").contains("TCP: no answer from "), "{answer:?}");
-    assert!(answer.text("detail").contains("within gateway.connect_timeout"), "{answer:?}");
+    assert_eq!(
+        told(&answer),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
+    assert!(
+        answer.text("detail").contains("TCP: no answer from "),
+        "{answer:?}"
+    );
+    assert!(
+        answer
+            .text("detail")
+            .contains("within gateway.connect_timeout"),
+        "{answer:?}"
+    );
     assert!(began.elapsed() < AT_THE_LATEST);
     // Whoever did get in said nothing.
     drop(queue);
@@ -76,14 +96,31 @@ async fn whatever_never_ends_ends_with_the_timeout_and_is_unknown() {
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let cases = [
         ("silence", Act::Hang),
-        ("100, then silence", Act::Say(bytes("HTTP/1.1 100 Continue\r\n\r\n"))),
-        ("103, then silence", Act::Say(bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"))),
-        ("half a head", Act::Say(bytes("HTTP/1.1 200 OK\r\nContent-Type: app"))),
-        ("a head that drips", Act::Drip(bytes("HTTP/1.1 200 OK\r\nX-Slow:"))),
-        ("a body that drips", Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{"))),
+        (
+            "100, then silence",
+            Act::Say(bytes("HTTP/1.1 100 Continue\r\n\r\n")),
+        ),
+        (
+            "103, then silence",
+            Act::Say(bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")),
+        ),
+        (
+            "half a head",
+            Act::Say(bytes("HTTP/1.1 200 OK\r\nContent-Type: app")),
+        ),
+        (
+            "a head that drips",
+            Act::Drip(bytes("HTTP/1.1 200 OK\r\nX-Slow:")),
+        ),
+        (
+            "a body that drips",
+            Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{")),
+        ),
         (
             "a longer length than body",
-            Act::Say(bytes(&format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{STARTED}"))),
+            Act::Say(bytes(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{STARTED}"
+            ))),
         ),
         (
             "no end of chunks",
@@ -92,49 +129,109 @@ async fn whatever_never_ends_ends_with_the_timeout_and_is_unknown() {
                 STARTED.len()
             ))),
         ),
-        ("no end of the connection", Act::Say(bytes(&format!("HTTP/1.1 200 OK\r\n\r\n{STARTED}")))),
+        (
+            "no end of the connection",
+            Act::Say(bytes(&format!("HTTP/1.1 200 OK\r\n\r\n{STARTED}"))),
+        ),
     ];
     for (number, (name, act)) in cases.into_iter().enumerate() {
         set(act);
         let began = Instant::now();
         let answer = start_at(api, ORDER).await;
-        assert_eq!(told(&answer), as_told(504, "gateway_timeout", "unknown"), "{name}: {answer:?}");
-        assert!(began.elapsed() < AT_THE_LATEST, "{name}: {:?}", began.elapsed());
+        assert_eq!(
+            told(&answer),
+            as_told(504, "gateway_timeout", "unknown"),
+            "{name}: {answer:?}"
+        );
+        assert!(
+            began.elapsed() < AT_THE_LATEST,
+            "{name}: {:?}",
+            began.elapsed()
+        );
         assert!(!answer.body.contains("pay_1"), "{name}: {answer:?}");
         assert_eq!(gateway.requests().len(), number + 1, "{name}: sent once");
     }
     set(Act::Say(answer(200, STARTED)));
-    assert_eq!(start_at(api, ORDER).await.status, 200, "and the next one is as good as any");
+    assert_eq!(
+        start_at(api, ORDER).await.status,
+        200,
+        "and the next one is as good as any"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_is_cut_or_ambiguous_is_unknown_and_nothing_of_it_is_shown() {
     let (gateway, set) = changeable().await;
-    let settings =
-        [("GATEWAY__TIMEOUT", "5s"), ("GATEWAY__RETRIES", "5"), ("START__RATE", "1000"), ("START__BURST", "1000")];
+    let settings = [
+        ("GATEWAY__TIMEOUT", "5s"),
+        ("GATEWAY__RETRIES", "5"),
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+    ];
     let (sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let with = |headers: &str, body: &str| bytes(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
+    let with =
+        |headers: &str, body: &str| bytes(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
     let length = STARTED.len();
     let many: String = (0..5000).map(|n| format!("X-{n}: y\r\n")).collect();
-    let wide: String = (0..140).map(|n| format!("X-{n}: {}\r\n", "y".repeat(500))).collect();
+    let wide: String = (0..140)
+        .map(|n| format!("X-{n}: {}\r\n", "y".repeat(500)))
+        .collect();
     let bomb = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03".repeat(100);
     let gzip = |headers: &str| {
-        [bytes(&format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", bomb.len())), bomb.clone()].concat()
+        [
+            bytes(&format!(
+                "HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n",
+                bomb.len()
+            )),
+            bomb.clone(),
+        ]
+        .concat()
     };
     let before = sidecar.peak_kib();
     let chunks = format!("{length:x}\r\n{STARTED}\r\n0\r\n\r\n");
-    let chunked = |headers: &str| with(&format!("Transfer-Encoding: chunked\r\n{headers}"), &chunks);
+    let chunked =
+        |headers: &str| with(&format!("Transfer-Encoding: chunked\r\n{headers}"), &chunks);
     let cases = [
-        ("reset in the head", Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-"))),
-        ("reset in the body", Act::SayAndReset(with("Content-Length: 999\r\n", STARTED))),
-        ("ended in the body", Act::SayAndEnd(with("Content-Length: 999\r\n", STARTED))),
-        ("a shorter length than body", Act::Say(with(&format!("Content-Length: {}\r\n", length - 9), STARTED))),
-        ("two lengths", Act::Say(with(&format!("Content-Length: {length}\r\nContent-Length: 9\r\n"), STARTED))),
-        ("a list of lengths", Act::Say(with(&format!("Content-Length: {length}, 9\r\n"), STARTED))),
-        ("a length below zero", Act::Say(with("Content-Length: -1\r\n", STARTED))),
+        (
+            "reset in the head",
+            Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-")),
+        ),
+        (
+            "reset in the body",
+            Act::SayAndReset(with("Content-Length: 999\r\n", STARTED)),
+        ),
+        (
+            "ended in the body",
+            Act::SayAndEnd(with("Content-Length: 999\r\n", STARTED)),
+        ),
+        (
+            "a shorter length than body",
+            Act::Say(with(
+                &format!("Content-Length: {}\r\n", length - 9),
+                STARTED,
+            )),
+        ),
+        (
+            "two lengths",
+            Act::Say(with(
+                &format!("Content-Length: {length}\r\nContent-Length: 9\r\n"),
+                STARTED,
+            )),
+        ),
+        (
+            "a list of lengths",
+            Act::Say(with(&format!("Content-Length: {length}, 9\r\n"), STARTED)),
+        ),
+        (
+            "a length below zero",
+            Act::Say(with("Content-Length: -1\r\n", STARTED)),
+        ),
         (
             "no size of a chunk",
-            Act::SayAndEnd(with("Transfer-Encoding: chunked\r\n", &format!("zz\r\n{STARTED}\r\n0\r\n\r\n"))),
+            Act::SayAndEnd(with(
+                "Transfer-Encoding: chunked\r\n",
+                &format!("zz\r\n{STARTED}\r\n0\r\n\r\n"),
+            )),
         ),
         (
             "a chunk too large for any number",
@@ -145,71 +242,181 @@ async fn an_answer_that_is_cut_or_ambiguous_is_unknown_and_nothing_of_it_is_show
         ),
         (
             "chunks that are gzip too",
-            Act::Say(with("Transfer-Encoding: gzip, chunked\r\n", "4\r\n\x1f\x08\x08\x00\r\n0\r\n\r\n")),
+            Act::Say(with(
+                "Transfer-Encoding: gzip, chunked\r\n",
+                "4\r\n\x1f\x08\x08\x00\r\n0\r\n\r\n",
+            )),
         ),
         (
             "another protocol",
-            Act::SayAndEnd(bytes("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")),
+            Act::SayAndEnd(bytes(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            )),
         ),
-        ("another version", Act::SayAndEnd(bytes("HTTP/2.0 200 OK\r\n\r\n"))),
-        ("a status of two digits", Act::SayAndEnd(bytes("HTTP/1.1 20 OK\r\n\r\n"))),
-        ("five thousand fields", Act::SayAndEnd(with(&format!("{many}Content-Length: {length}\r\n"), STARTED))),
-        ("a NUL in a value", Act::SayAndEnd(with(&format!("X: a\0b\r\nContent-Length: {length}\r\n"), STARTED))),
-        ("seventy kilobytes of fields", Act::SayAndEnd(with(&format!("{wide}Content-Length: {length}\r\n"), STARTED))),
-        ("a length beside chunks", Act::Say(chunked(&format!("Content-Length: {length}\r\n")))),
-        ("chunked twice", Act::Say(chunked("Transfer-Encoding: chunked\r\n"))),
-        ("a list of codings", Act::Say(with("Transfer-Encoding: identity, chunked\r\n", &chunks))),
+        (
+            "another version",
+            Act::SayAndEnd(bytes("HTTP/2.0 200 OK\r\n\r\n")),
+        ),
+        (
+            "a status of two digits",
+            Act::SayAndEnd(bytes("HTTP/1.1 20 OK\r\n\r\n")),
+        ),
+        (
+            "five thousand fields",
+            Act::SayAndEnd(with(
+                &format!("{many}Content-Length: {length}\r\n"),
+                STARTED,
+            )),
+        ),
+        (
+            "a NUL in a value",
+            Act::SayAndEnd(with(
+                &format!("X: a\0b\r\nContent-Length: {length}\r\n"),
+                STARTED,
+            )),
+        ),
+        (
+            "seventy kilobytes of fields",
+            Act::SayAndEnd(with(
+                &format!("{wide}Content-Length: {length}\r\n"),
+                STARTED,
+            )),
+        ),
+        (
+            "a length beside chunks",
+            Act::Say(chunked(&format!("Content-Length: {length}\r\n"))),
+        ),
+        (
+            "chunked twice",
+            Act::Say(chunked("Transfer-Encoding: chunked\r\n")),
+        ),
+        (
+            "a list of codings",
+            Act::Say(with("Transfer-Encoding: identity, chunked\r\n", &chunks)),
+        ),
         (
             "the same length twice",
-            Act::Say(with(&format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"), STARTED)),
+            Act::Say(with(
+                &format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"),
+                STARTED,
+            )),
         ),
-        ("a list of one length", Act::Say(with(&format!("Content-Length: {length}, {length}\r\n"), STARTED))),
-        ("a length that is folded", Act::SayAndEnd(with(&format!("Content-Length: {length}\r\n 0\r\n"), STARTED))),
+        (
+            "a list of one length",
+            Act::Say(with(
+                &format!("Content-Length: {length}, {length}\r\n"),
+                STARTED,
+            )),
+        ),
+        (
+            "a length that is folded",
+            Act::SayAndEnd(with(
+                &format!("Content-Length: {length}\r\n 0\r\n"),
+                STARTED,
+            )),
+        ),
         (
             "interim answers without an end",
-            Act::Flood(bytes("HTTP/1.1 100 Continue\r\n\r\n"), bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")),
+            Act::Flood(
+                bytes("HTTP/1.1 100 Continue\r\n\r\n"),
+                bytes("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
+            ),
         ),
         ("gzip", Act::Say(gzip("Content-Encoding: gzip\r\n"))),
         (
             "encoded behind not encoded",
-            Act::Say(answer_with(200, "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", STARTED)),
+            Act::Say(answer_with(
+                200,
+                "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n",
+                STARTED,
+            )),
         ),
-        ("br", Act::Say(answer_with(200, "Content-Encoding: br\r\n", STARTED))),
-        ("an error that calls itself a success", Act::Say(answer(200, r#"{"error":"no such merchant"}"#))),
-        ("a code alone", Act::Say(answer(200, r#"{"code":"pay_1","watch_code":null}"#))),
-        ("codes within", Act::Say(answer(200, &format!(r#"{{"payment":{STARTED}}}"#)))),
-        ("a code twice", Act::Say(answer(200, r#"{"code":"pay_1","code":"pay_2","watch_code":"watch_1"}"#))),
-        ("text behind", Act::Say(answer(200, &format!("{STARTED}\n<!-- 3 ms -->")))),
+        (
+            "br",
+            Act::Say(answer_with(200, "Content-Encoding: br\r\n", STARTED)),
+        ),
+        (
+            "an error that calls itself a success",
+            Act::Say(answer(200, r#"{"error":"no such merchant"}"#)),
+        ),
+        (
+            "a code alone",
+            Act::Say(answer(200, r#"{"code":"pay_1","watch_code":null}"#)),
+        ),
+        (
+            "codes within",
+            Act::Say(answer(200, &format!(r#"{{"payment":{STARTED}}}"#))),
+        ),
+        (
+            "a code twice",
+            Act::Say(answer(
+                200,
+                r#"{"code":"pay_1","code":"pay_2","watch_code":"watch_1"}"#,
+            )),
+        ),
+        (
+            "text behind",
+            Act::Say(answer(200, &format!("{STARTED}\n<!-- 3 ms -->"))),
+        ),
     ];
     for (number, (name, act)) in cases.into_iter().enumerate() {
         set(act);
         let answer = start_at(api, ORDER).await;
-        assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"), "{name}: {answer:?}");
+        assert_eq!(
+            told(&answer),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{name}: {answer:?}"
+        );
         assert!(!answer.body.contains("pay_1"), "{name}: {answer:?}");
         assert_eq!(gateway.requests().len(), number + 1, "{name}: sent once");
     }
     if let (Some(before), Some(after)) = (before, sidecar.peak_kib()) {
-        assert!(after < before + 32 * 1024, "it grew from {before} KiB to {after} KiB");
+        assert!(
+            after < before + 32 * 1024,
+            "it grew from {before} KiB to {after} KiB"
+        );
     }
     set(Act::Say(answer(200, STARTED)));
-    assert_eq!(start_at(api, ORDER).await.status, 200, "and the next one is as good as any");
+    assert_eq!(
+        start_at(api, ORDER).await.status,
+        200,
+        "and the next one is as good as any"
+    );
 }
 
 #[tokio::test]
 async fn a_body_without_end_is_not_read_to_its_end() {
     let chunk = [bytes("10000\r\n"), vec![b' '; 0x10000], bytes("\r\n")].concat();
     for head in ["Transfer-Encoding: chunked", "Connection: close"] {
-        let flood = Act::Flood(bytes(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")), chunk.clone());
+        let flood = Act::Flood(
+            bytes(&format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n")),
+            chunk.clone(),
+        );
         let gateway = Gateway::new(move |_, _| flood.clone()).await;
-        let (sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "0")]).await;
+        let (sidecar, api, _) =
+            Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "0")]).await;
         let before = sidecar.peak_kib();
         let refused = start_at(api, ORDER).await;
-        assert_eq!(told(&refused), as_told(502, "gateway_bad_answer", "unknown"), "{head}");
-        assert_eq!(get_at(api, "/watch/watch_1").await.text("error"), "gateway_bad_answer", "{head}");
+        assert_eq!(
+            told(&refused),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{head}"
+        );
+        assert_eq!(
+            get_at(api, "/watch/watch_1").await.text("error"),
+            "gateway_bad_answer",
+            "{head}"
+        );
         // What the sockets hold on their way is the system's.
-        assert!(gateway.flooded.load(Ordering::SeqCst) < 64 << 20, "{head}: it was read on and on");
+        assert!(
+            gateway.flooded.load(Ordering::SeqCst) < 64 << 20,
+            "{head}: it was read on and on"
+        );
         if let (Some(before), Some(after)) = (before, sidecar.peak_kib()) {
-            assert!(after < before + 32 * 1024, "{head}: it grew from {before} KiB to {after} KiB");
+            assert!(
+                after < before + 32 * 1024,
+                "{head}: it grew from {before} KiB to {after} KiB"
+            );
         }
     }
 }
@@ -236,7 +443,14 @@ async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
                 }
                 starts += 1;
                 assert_eq!(starts, 1, "sent again");
-                stream.write_all(&answer_with(status, "Connection: close\r\n", r#"{"message":"m"}"#)).await.unwrap();
+                stream
+                    .write_all(&answer_with(
+                        status,
+                        "Connection: close\r\n",
+                        r#"{"message":"m"}"#,
+                    ))
+                    .await
+                    .unwrap();
                 while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
                     read.clear();
                 }
@@ -259,7 +473,11 @@ async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
 async fn no_redirect_of_any_kind_to_any_place_is_followed() {
     let elsewhere = Gateway::new(|_, request| good(request)).await;
     let (gateway, set) = changeable().await;
-    let settings = [("GATEWAY__RETRIES", "0"), ("START__RATE", "1000"), ("START__BURST", "1000")];
+    let settings = [
+        ("GATEWAY__RETRIES", "0"),
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let port = elsewhere.address.port();
     let places = [
@@ -279,19 +497,31 @@ async fn no_redirect_of_any_kind_to_any_place_is_followed() {
                 if status == 304 { "" } else { STARTED },
             )));
             let started = start_at(api, ORDER).await;
-            assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{status} {place}");
+            assert_eq!(
+                told(&started),
+                as_told(502, "gateway_bad_answer", "unknown"),
+                "{status} {place}"
+            );
             let watched = get_at(api, "/watch/x").await;
-            assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{status} {place}");
+            assert_eq!(
+                told(&watched),
+                as_told(502, "gateway_bad_answer", ""),
+                "{status} {place}"
+            );
             for answer in [started, watched] {
                 assert!(
-                    answer.headers.get("location").is_none() && !answer.body.contains(place.as_str()),
+                    answer.headers.get("location").is_none()
+                        && !answer.body.contains(place.as_str()),
                     "{answer:?}"
                 );
             }
             asked += 2;
         }
     }
-    assert_eq!((elsewhere.connections(), gateway.requests().len()), (0, asked));
+    assert_eq!(
+        (elsewhere.connections(), gateway.requests().len()),
+        (0, asked)
+    );
 }
 
 #[tokio::test]
@@ -308,9 +538,17 @@ async fn a_time_to_wait_of_any_form_is_passed_on_within_a_bound() {
         ("soon", "1"),
         ("", "1"),
     ] {
-        set(Act::Say(answer_with(429, &format!("Retry-After: {asked}\r\n"), "{}")));
+        set(Act::Say(answer_with(
+            429,
+            &format!("Retry-After: {asked}\r\n"),
+            "{}",
+        )));
         let answer = start_at(api, ORDER).await;
-        assert_eq!(told(&answer), as_told(503, "gateway_busy", "rejected"), "{asked}");
+        assert_eq!(
+            told(&answer),
+            as_told(503, "gateway_busy", "rejected"),
+            "{asked}"
+        );
         assert_eq!(answer.header("retry-after"), passed_on, "{asked}");
     }
 }
@@ -318,12 +556,16 @@ async fn a_time_to_wait_of_any_form_is_passed_on_within_a_bound() {
 #[tokio::test]
 async fn what_comes_behind_an_answer_is_not_taken_for_the_next_one() {
     let forged = answer(200, r#"{"code":"pay_forged","watch_code":"watch_forged"}"#);
-    let gateway = Gateway::new(move |_, _| Act::Say([answer(200, STARTED), forged.clone()].concat())).await;
+    let gateway =
+        Gateway::new(move |_, _| Act::Say([answer(200, STARTED), forged.clone()].concat())).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
     for _ in 0..5 {
         let answer = start_at(api, ORDER).await;
         assert!(!answer.body.contains("forged"), "{answer:?}");
-        assert!(answer.status == 200 || told(&answer) == as_told(502, "gateway_bad_answer", "unknown"), "{answer:?}");
+        assert!(
+            answer.status == 200 || told(&answer) == as_told(502, "gateway_bad_answer", "unknown"),
+            "{answer:?}"
+        );
     }
 }
 
@@ -339,21 +581,48 @@ async fn what_stands_around_an_answer_is_no_part_of_it() {
         [bytes("HTTP/1.1 100 Continue\r\n\r\n"), answer(200, STARTED)].concat(),
         bytes(&chunked),
     ] {
-        let watched = String::from_utf8(act.clone()).unwrap().replace(STARTED, WATCHED);
+        let watched = String::from_utf8(act.clone())
+            .unwrap()
+            .replace(STARTED, WATCHED);
         let watched = watched
-            .replace(&format!("{:x};note", STARTED.len()), &format!("{:x};note", WATCHED.len()))
-            .replace(&format!("Content-Length: {}", STARTED.len()), &format!("Content-Length: {}", WATCHED.len()));
+            .replace(
+                &format!("{:x};note", STARTED.len()),
+                &format!("{:x};note", WATCHED.len()),
+            )
+            .replace(
+                &format!("Content-Length: {}", STARTED.len()),
+                &format!("Content-Length: {}", WATCHED.len()),
+            );
         let gateway = Gateway::new(move |_, request| {
-            Act::Say(if request.starts_with("POST") { act.clone() } else { bytes(&watched) })
+            Act::Say(if request.starts_with("POST") {
+                act.clone()
+            } else {
+                bytes(&watched)
+            })
         })
         .await;
         let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
         let answer = start_at(api, ORDER).await;
-        assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (200, "pay_1"),
+            "{answer:?}"
+        );
         assert!(!format!("{answer:?}").contains("pay_evil"), "{answer:?}");
         for _ in 0..3 {
-            let answer = call(api, Method::GET, "/watch/x", &[("cache-control", "no-cache")], "").await;
-            assert_eq!((answer.status, answer.text("status")), (200, "created"), "{answer:?}");
+            let answer = call(
+                api,
+                Method::GET,
+                "/watch/x",
+                &[("cache-control", "no-cache")],
+                "",
+            )
+            .await;
+            assert_eq!(
+                (answer.status, answer.text("status")),
+                (200, "created"),
+                "{answer:?}"
+            );
         }
         assert_eq!(
             (gateway.connections(), gateway.requests().len()),
@@ -366,10 +635,18 @@ async fn what_stands_around_an_answer_is_no_part_of_it() {
 #[tokio::test]
 async fn a_head_may_be_odd_in_what_takes_no_part_in_where_an_answer_ends() {
     let (gateway, set) = changeable().await;
-    let settings = [("START__RATE", "1000"), ("START__BURST", "1000"), ("WATCH__FRESH_FOR", "1ms")];
+    let settings = [
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+        ("WATCH__FRESH_FOR", "1ms"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let wide: String = (0..30).map(|n| format!("X-{n}: {}\r\n", "y".repeat(700))).collect();
-    let wider: String = (0..90).map(|n| format!("X-{n}: {}\r\n", "y".repeat(700))).collect();
+    let wide: String = (0..30)
+        .map(|n| format!("X-{n}: {}\r\n", "y".repeat(700)))
+        .collect();
+    let wider: String = (0..90)
+        .map(|n| format!("X-{n}: {}\r\n", "y".repeat(700)))
+        .collect();
     let many: String = (0..400).map(|n| format!("X-{n}: y\r\n")).collect();
     let cases = [
         ("a control character in a cookie", "Set-Cookie: a=\x01b\r\n"),
@@ -386,16 +663,42 @@ async fn a_head_may_be_odd_in_what_takes_no_part_in_where_an_answer_ends() {
     for (name, headers) in cases {
         set(Act::Say(answer_with(200, headers, STARTED)));
         let answer = start_at(api, ORDER).await;
-        assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{name}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (200, "pay_1"),
+            "{name}: {answer:?}"
+        );
         set(Act::Say(answer_with(200, headers, WATCHED)));
-        let answer = call(api, Method::GET, "/watch/watch_1", &[("cache-control", "no-cache")], "").await;
-        assert_eq!((answer.status, answer.text("status")), (200, "created"), "{name}: {answer:?}");
+        let answer = call(
+            api,
+            Method::GET,
+            "/watch/watch_1",
+            &[("cache-control", "no-cache")],
+            "",
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.text("status")),
+            (200, "created"),
+            "{name}: {answer:?}"
+        );
     }
     // A reason is not needed.
-    for head in ["HTTP/1.1 200\r\n", "HTTP/1.1 200 \r\n", "HTTP/1.0 200 OK\r\n"] {
-        set(Act::SayAndEnd(bytes(&format!("{head}Content-Length : {}\r\n\r\n{STARTED}", STARTED.len()))));
+    for head in [
+        "HTTP/1.1 200\r\n",
+        "HTTP/1.1 200 \r\n",
+        "HTTP/1.0 200 OK\r\n",
+    ] {
+        set(Act::SayAndEnd(bytes(&format!(
+            "{head}Content-Length : {}\r\n\r\n{STARTED}",
+            STARTED.len()
+        ))));
         let answer = start_at(api, ORDER).await;
-        assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{head:?}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (200, "pay_1"),
+            "{head:?}: {answer:?}"
+        );
     }
 }
 
@@ -416,20 +719,38 @@ async fn while_the_gateway_fails_in_whatever_way_the_last_answer_is_given() {
     for (name, act) in [
         ("silence", Act::Hang),
         ("a reset", Act::Reset),
-        ("reset in the body", Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"))),
-        ("dripping", Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"))),
+        (
+            "reset in the body",
+            Act::SayAndReset(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")),
+        ),
+        (
+            "dripping",
+            Act::Drip(bytes("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")),
+        ),
         ("no HTTP", Act::SayAndEnd(bytes("hello\r\n\r\n"))),
         ("HTML", Act::Say(answer(200, "<html>"))),
         ("nothing that the guide knows", Act::Say(answer(200, "{}"))),
-        ("gzip", Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", WATCHED))),
-        ("too large", Act::Say(answer(200, &format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000))))),
-        ("a redirect", Act::Say(answer_with(302, "Location: /x\r\n", ""))),
+        (
+            "gzip",
+            Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", WATCHED)),
+        ),
+        (
+            "too large",
+            Act::Say(answer(200, &format!(r#"{{"x":"{}"}}"#, "x".repeat(70_000)))),
+        ),
+        (
+            "a redirect",
+            Act::Say(answer_with(302, "Location: /x\r\n", "")),
+        ),
         ("400", Act::Say(answer(400, "{}"))),
         ("401", Act::Say(answer(401, "{}"))),
         ("403", Act::Say(answer(403, "{}"))),
         ("404", Act::Say(answer(404, "{}"))),
         ("422", Act::Say(answer(422, "{}"))),
-        ("429", Act::Say(answer_with(429, "Retry-After: 1000000000\r\n", "{}"))),
+        (
+            "429",
+            Act::Say(answer_with(429, "Retry-After: 1000000000\r\n", "{}")),
+        ),
         ("500", Act::Say(answer(500, "{}"))),
         ("503", Act::Say(answer(503, "{}"))),
     ] {
@@ -438,12 +759,28 @@ async fn while_the_gateway_fails_in_whatever_way_the_last_answer_is_given() {
         let began = Instant::now();
         let answer = get_at(api, "/watch/watch_1").await;
         assert_eq!((answer.status, &answer.body), (200, &first.body), "{name}");
-        assert!(answer.header("cache-status").ends_with("detail=stale-if-error"), "{name}: {answer:?}");
+        assert!(
+            answer
+                .header("cache-status")
+                .ends_with("detail=stale-if-error"),
+            "{name}: {answer:?}"
+        );
         assert!(began.elapsed() < AT_THE_LATEST, "{name}");
-        assert_eq!(gateway.requests().len(), asked + 1, "{name}: asked, and once");
+        assert_eq!(
+            gateway.requests().len(),
+            asked + 1,
+            "{name}: asked, and once"
+        );
     }
-    set(Act::Say(answer(200, &WATCHED.replace("created\"", "completed\""))));
-    assert_eq!(get_at(api, "/watch/watch_1").await.text("status"), "completed", "and then it goes on");
+    set(Act::Say(answer(
+        200,
+        &WATCHED.replace("created\"", "completed\""),
+    )));
+    assert_eq!(
+        get_at(api, "/watch/watch_1").await.text("status"),
+        "completed",
+        "and then it goes on"
+    );
 }
 
 #[tokio::test]
@@ -451,9 +788,10 @@ async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() 
     let told = Arc::new(Mutex::new("1001".to_owned()));
     let current = told.clone();
     let gateway = Gateway::new(move |_, request| match good(request) {
-        Act::Say(_) if request.starts_with("GET") => {
-            Act::Say(answer(200, &WATCHED.replace("1000", &current.lock().unwrap())))
-        }
+        Act::Say(_) if request.starts_with("GET") => Act::Say(answer(
+            200,
+            &WATCHED.replace("1000", &current.lock().unwrap()),
+        )),
         other => other,
     })
     .await;
@@ -461,20 +799,35 @@ async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() 
     let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let counted = async || {
         let metrics = get_at(admin, "/metrics").await.body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
         line.unwrap().to_owned()
     };
     assert_eq!(start_at(api, ORDER).await.status, 200);
     assert_eq!(counted().await, "0");
     // What it says is passed on: whose amount is right is not the sidecar's to say.
-    for (says, count) in [("1001", "1"), ("1001", "1"), ("2000", "2"), ("1000", "2"), ("1e3", "2"), ("1e4", "3")] {
+    for (says, count) in [
+        ("1001", "1"),
+        ("1001", "1"),
+        ("2000", "2"),
+        ("1000", "2"),
+        ("1e3", "2"),
+        ("1e4", "3"),
+    ] {
         says.clone_into(&mut told.lock().unwrap());
         let answer = get_at(api, "/watch/watch_1").await;
-        assert!(answer.body.contains(&format!(r#""amount":{says},"#)), "{answer:?}");
+        assert!(
+            answer.body.contains(&format!(r#""amount":{says},"#)),
+            "{answer:?}"
+        );
         assert_eq!(counted().await, count, "{says}");
     }
     let line = sidecar.log_line("another amount than was started").await;
-    assert!(line.contains(r#""asked":"1000""#) && line.contains(r#""told":"1001""#), "{line}");
+    assert!(
+        line.contains(r#""asked":"1000""#) && line.contains(r#""told":"1001""#),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -482,36 +835,60 @@ async fn a_status_that_the_guide_does_not_know_is_passed_on_counted_and_logged_o
     let told = Arc::new(Mutex::new("on-hold".to_owned()));
     let current = told.clone();
     let gateway = Gateway::new(move |_, request| match good(request) {
-        Act::Say(_) if request.starts_with("GET") => {
-            Act::Say(answer(200, &WATCHED.replace("\"created\"", &format!("{:?}", current.lock().unwrap()))))
-        }
+        Act::Say(_) if request.starts_with("GET") => Act::Say(answer(
+            200,
+            &WATCHED.replace("\"created\"", &format!("{:?}", current.lock().unwrap())),
+        )),
         other => other,
     })
     .await;
     let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
     let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    for (says, count) in [("created", 0), ("on-hold", 1), ("on-hold", 1), ("created", 1), ("lost", 2), ("completed", 2)]
-    {
+    for (says, count) in [
+        ("created", 0),
+        ("on-hold", 1),
+        ("on-hold", 1),
+        ("created", 1),
+        ("lost", 2),
+        ("completed", 2),
+    ] {
         says.clone_into(&mut told.lock().unwrap());
         assert_eq!(get_at(api, "/watch/watch_1").await.text("status"), says);
         let metrics = get_at(admin, "/metrics").await.body;
-        assert!(metrics.contains(&format!("\ntillgate_unknown_status_total {count}\n")), "{says}: {metrics}");
+        assert!(
+            metrics.contains(&format!("\ntillgate_unknown_status_total {count}\n")),
+            "{says}: {metrics}"
+        );
     }
     sidecar.signal("TERM");
     let (_, _, log) = sidecar.end().await;
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("a status that its guide does not know")).collect();
-    assert!(lines.len() == 2 && lines[0].contains("on-hold") && lines[1].contains("lost"), "{log}");
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("a status that its guide does not know"))
+        .collect();
+    assert!(
+        lines.len() == 2 && lines[0].contains("on-hold") && lines[1].contains("lost"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
 async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_sends() {
     let gateway = Gateway::new(|_, request| good(request)).await;
-    let (_sidecar, api, _) =
-        Program::sidecar(&format!("{}/base/", gateway.url()), &[("WATCH__FRESH_FOR", "1ms")]).await;
-    let values: Vec<_> = (0..70).map(|n| (format!("x-of-the-caller-{n}"), format!("value-{n}"))).collect();
+    let (_sidecar, api, _) = Program::sidecar(
+        &format!("{}/base/", gateway.url()),
+        &[("WATCH__FRESH_FOR", "1ms")],
+    )
+    .await;
+    let values: Vec<_> = (0..70)
+        .map(|n| (format!("x-of-the-caller-{n}"), format!("value-{n}")))
+        .collect();
     let mut headers = vec![
-        ("connection", "content-type, authorization, accept, content-length, close"),
+        (
+            "connection",
+            "content-type, authorization, accept, content-length, close",
+        ),
         ("te", "trailers"),
         ("accept", "*/*"),
         ("accept", "text/html;q=0.1"),
@@ -537,14 +914,29 @@ async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_send
         ("baggage", "a=b"),
         ("idempotency-key", "of-the-caller"),
     ];
-    headers.extend(values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    headers.extend(
+        values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
     let json = [("content-type", "application/json")];
     // With the Host and the Content-Length of the harness, a hundred of them, but for one.
     for headers in [json.to_vec(), [json.to_vec(), headers].concat()] {
         assert!(headers.len() <= 97);
         let started = call(api, Method::POST, "/api/start_payment", &headers, ORDER).await;
         assert_eq!(started.status, 200, "{started:?}");
-        assert_eq!(call(api, Method::GET, "/watch/watch_1?of=the-caller", &headers[1..], "").await.status, 200);
+        assert_eq!(
+            call(
+                api,
+                Method::GET,
+                "/watch/watch_1?of=the-caller",
+                &headers[1..],
+                ""
+            )
+            .await
+            .status,
+            200
+        );
     }
     let body = format!(r#"{{"merchant_secret":"{DEFAULT_SECRET}","amount":1000}}"#);
     let of_start = format!(
@@ -558,28 +950,52 @@ async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_send
         env!("CARGO_PKG_VERSION"),
         gateway.address
     );
-    assert_eq!(gateway.requests(), [of_start.clone(), of_watch.clone(), of_start, of_watch]);
+    assert_eq!(
+        gateway.requests(),
+        [of_start.clone(), of_watch.clone(), of_start, of_watch]
+    );
 }
 
 #[tokio::test]
 async fn a_storm_of_failures_is_answered_one_for_one() {
     let gateway = Gateway::new(|_, _| Act::Say(answer(503, "{}"))).await;
-    let settings = [("START__RATE", "1000"), ("START__BURST", "1000"), ("GATEWAY__RETRIES", "5")];
+    let settings = [
+        ("START__RATE", "1000"),
+        ("START__BURST", "1000"),
+        ("GATEWAY__RETRIES", "5"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let starts: Vec<_> = (0..40).map(|_| tokio::spawn(start_at(api, ORDER))).collect();
+    let starts: Vec<_> = (0..40)
+        .map(|_| tokio::spawn(start_at(api, ORDER)))
+        .collect();
     for start in starts {
-        assert_eq!(told(&start.await.unwrap()), as_told(502, "gateway_bad_answer", "unknown"));
+        assert_eq!(
+            told(&start.await.unwrap()),
+            as_told(502, "gateway_bad_answer", "unknown")
+        );
     }
-    until("all", async || (gateway.requests().len() == 40).then_some(())).await;
+    until("all", async || {
+        (gateway.requests().len() == 40).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_answer_that_comes_too_late_is_nobodys() {
     // The gateway tells each payment's own code as its merchant, sooner or later: in time, or after the time is over.
     let gateway = Gateway::new(|n, request| {
-        let code = request.split_once("/watch/").unwrap().1.split(' ').next().unwrap();
+        let code = request
+            .split_once("/watch/")
+            .unwrap()
+            .1
+            .split(' ')
+            .next()
+            .unwrap();
         let late = Duration::from_millis([0, 5, 50, 150, 400][n % 5]);
-        Act::Late(late, answer(200, &WATCHED.replace("\"M\"", &format!("\"{code}\""))))
+        Act::Late(
+            late,
+            answer(200, &WATCHED.replace("\"M\"", &format!("\"{code}\""))),
+        )
     })
     .await;
     let settings = [
@@ -600,8 +1016,14 @@ async fn an_answer_that_comes_too_late_is_nobodys() {
                     let path = format!("/watch/{code}");
                     let asked = get_at(api, &path);
                     // Every third has gone before there is an answer.
-                    let patience = if n % 3 == 0 { Duration::from_millis(20) } else { AT_THE_LATEST };
-                    let Ok(answer) = tokio::time::timeout(patience, asked).await else { continue };
+                    let patience = if n % 3 == 0 {
+                        Duration::from_millis(20)
+                    } else {
+                        AT_THE_LATEST
+                    };
+                    let Ok(answer) = tokio::time::timeout(patience, asked).await else {
+                        continue;
+                    };
                     if answer.status == 200 {
                         assert_eq!(answer.text("merchant"), code, "{answer:?}");
                         own.fetch_add(1, Ordering::SeqCst);
@@ -622,7 +1044,10 @@ async fn an_answer_that_comes_too_late_is_nobodys() {
 pub fn faketime() -> Option<String> {
     let libraries = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let mut paths = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    paths.find(|path| path.is_file())?.to_str().map(ToOwned::to_owned)
+    paths
+        .find(|path| path.is_file())?
+        .to_str()
+        .map(ToOwned::to_owned)
 }
 
 /// When that line of the log was written.
@@ -658,15 +1083,26 @@ async fn a_clock_that_is_set_back_between_two_runs_stops_no_poll() {
     let (sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
     let payments = [start_at(api, ORDER).await, start_at(api, ORDER).await];
     for payment in &payments {
-        assert_eq!(get_at(api, &format!("/watch/{}", payment.text("watch_code"))).await.text("status"), "created");
+        assert_eq!(
+            get_at(api, &format!("/watch/{}", payment.text("watch_code")))
+                .await
+                .text("status"),
+            "created"
+        );
         pay_at(&url, payment.text("code")).await;
     }
     sidecar.kill().await;
     std::fs::write(&clock, "-2h").unwrap();
     let (_sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
-    let [asked, waited_for] = payments.map(|payment| format!("/watch/{}", payment.text("watch_code")));
+    let [asked, waited_for] =
+        payments.map(|payment| format!("/watch/{}", payment.text("watch_code")));
     assert_eq!(get_at(api, &asked).await.text("status"), "completed");
-    assert_eq!(get_at(api, &format!("{waited_for}?wait=20")).await.text("status"), "completed");
+    assert_eq!(
+        get_at(api, &format!("{waited_for}?wait=20"))
+            .await
+            .text("status"),
+        "completed"
+    );
 }
 
 #[tokio::test]
@@ -681,10 +1117,17 @@ async fn a_clock_that_jumps_years_takes_nothing_with_it() {
     let others = by_clock(&library, &clock);
     let store = format!("file:{}", directory.path().join("store").display());
     let (_sandbox, url) = Program::sandbox(&[]).await;
-    let settings = [("STORE__URL", store.as_str()), ("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let settings = [
+        ("STORE__URL", store.as_str()),
+        ("WATCH__FRESH_FOR", "1ms"),
+        ("WATCH__POLL_RATE", "1000"),
+    ];
     let (mut sidecar, api, admin) = Program::sidecar_with(&url, &settings, &others).await;
     let start = async |key: &str| {
-        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
         call(api, Method::POST, "/api/start_payment", &headers, ORDER).await
     };
     let first = start("first").await;
@@ -693,14 +1136,25 @@ async fn a_clock_that_jumps_years_takes_nothing_with_it() {
     for (number, jump) in ["-730d", "+730d", "+0d"].into_iter().enumerate() {
         std::fs::write(&clock, jump).unwrap();
         let replayed = start("first").await;
-        assert_eq!((replayed.status, &replayed.body), (200, &first.body), "{jump}: the key is kept");
+        assert_eq!(
+            (replayed.status, &replayed.body),
+            (200, &first.body),
+            "{jump}: the key is kept"
+        );
         assert_eq!(replayed.header("idempotency-replayed"), "true", "{jump}");
         let another = start(&format!("after-{number}")).await;
         assert_eq!(another.status, 200, "{jump}: {another:?}");
         for code in [first.text("watch_code"), another.text("watch_code")] {
             let watched = get_at(api, &format!("/watch/{code}")).await;
-            assert_eq!((watched.status, watched.text("status")), (200, "created"), "{jump}");
-            assert!(watched.header("age").parse::<u64>().unwrap() < 60, "{jump}: {watched:?}");
+            assert_eq!(
+                (watched.status, watched.text("status")),
+                (200, "created"),
+                "{jump}"
+            );
+            assert!(
+                watched.header("age").parse::<u64>().unwrap() < 60,
+                "{jump}: {watched:?}"
+            );
             let waited = get_at(api, &format!("/watch/{code}?wait=1")).await;
             assert_eq!(waited.status, 200, "{jump}: {waited:?}");
         }
@@ -708,7 +1162,10 @@ async fn a_clock_that_jumps_years_takes_nothing_with_it() {
         assert_eq!(get_at(admin, "/status").await.status, 200, "{jump}");
         years.push(year(&sidecar.log_line("payment started").await));
     }
-    assert!(years[1] < years[0] && years[2] > years[0] && years[3] < years[2], "the clock did jump: {years:?}");
+    assert!(
+        years[1] < years[0] && years[2] > years[0] && years[3] < years[2],
+        "the clock did jump: {years:?}"
+    );
     sidecar.signal("TERM");
     let (code, _, log) = sidecar.end().await;
     assert!(code == 0 && !log.contains("panic"), "{log}");

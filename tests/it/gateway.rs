@@ -11,11 +11,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Answer, Program, Wire, call, get_at, run, start_at, until};
-use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told};
+use crate::scripted::{
+    Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told,
+};
 
 /// Asks for the status, whatever is in memory.
 async fn ask(api: SocketAddr, code: &str) -> Answer {
-    call(api, Method::GET, &format!("/watch/{code}"), &[("cache-control", "no-cache")], "").await
+    call(
+        api,
+        Method::GET,
+        &format!("/watch/{code}"),
+        &[("cache-control", "no-cache")],
+        "",
+    )
+    .await
 }
 
 #[tokio::test]
@@ -27,14 +36,23 @@ async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() 
     }
     assert_eq!(gateway.connections(), 1, "the connection is used again");
     gateway.end_idle.notify_waiters();
-    until("the other side's end", async || (gateway.ended.load(Ordering::SeqCst) == 1).then_some(())).await;
+    until("the other side's end", async || {
+        (gateway.ended.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
     assert_eq!(ask(api, "watch_1").await.status, 200);
-    assert_eq!((gateway.connections(), gateway.requests().len()), (2, 3), "each question once");
+    assert_eq!(
+        (gateway.connections(), gateway.requests().len()),
+        (2, 3),
+        "each question once"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_ends_the_connection_is_followed_by_a_new_connection() {
-    let gateway = Gateway::new(|_, _| Act::SayAndEnd(answer_with(200, "Connection: close\r\n", STARTED))).await;
+    let gateway =
+        Gateway::new(|_, _| Act::SayAndEnd(answer_with(200, "Connection: close\r\n", STARTED)))
+            .await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
     for _ in 0..5 {
         assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -44,9 +62,14 @@ async fn an_answer_that_ends_the_connection_is_followed_by_a_new_connection() {
 
 #[tokio::test]
 async fn a_start_whose_connection_was_reset_after_it_was_read_is_unknown_and_sent_once() {
-    for act in [Act::Reset, Act::SayAndEnd(Vec::new()), Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec())] {
+    for act in [
+        Act::Reset,
+        Act::SayAndEnd(Vec::new()),
+        Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()),
+    ] {
         let gateway = Gateway::new(move |_, _| act.clone()).await;
-        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "5")]).await;
+        let (_sidecar, api, _) =
+            Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "5")]).await;
         let answer = start_at(api, ORDER).await;
         assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"));
         assert_eq!(answer.json()["retryable"], true);
@@ -60,7 +83,10 @@ async fn a_start_goes_over_a_connection_of_its_own_whatever_went_before() {
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
     assert_eq!(ask(api, "watch_1").await.status, 200);
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_bad_answer", "unknown"));
+    assert_eq!(
+        told(&start_at(api, ORDER).await),
+        as_told(502, "gateway_bad_answer", "unknown")
+    );
     assert_eq!((gateway.connections(), gateway.requests().len()), (3, 3));
 }
 
@@ -81,15 +107,36 @@ async fn a_watch_is_repeated_after_a_reset_as_often_as_retries_says() {
 #[tokio::test]
 async fn a_refused_connection_is_unreachable_and_nothing_was_sent() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let url = format!(
+        "http://{}",
+        socket.local_addr().unwrap().as_socket().unwrap()
+    );
     let (_sidecar, api, admin) = Program::sidecar(&url, &[]).await;
-    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
-    assert_eq!(told(&get_at(api, "/watch/x").await), as_told(503, "gateway_unreachable", ""));
-    assert_eq!(get_at(admin, "/readyz").await.status, 200, "the gateway is no part of readiness");
-    let (_sidecar, api, _) =
-        Program::sidecar("http://no-such-name.invalid:1", &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]).await;
-    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
+    assert_eq!(
+        told(&start_at(api, ORDER).await),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
+    assert_eq!(
+        told(&get_at(api, "/watch/x").await),
+        as_told(503, "gateway_unreachable", "")
+    );
+    assert_eq!(
+        get_at(admin, "/readyz").await.status,
+        200,
+        "the gateway is no part of readiness"
+    );
+    let (_sidecar, api, _) = Program::sidecar(
+        "http://no-such-name.invalid:1",
+        &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")],
+    )
+    .await;
+    assert_eq!(
+        told(&start_at(api, ORDER).await),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
 }
 
 #[tokio::test]
@@ -97,9 +144,15 @@ async fn a_gateway_that_never_finishes_its_tls_is_unreachable() {
     // It takes connections and says nothing; the client waits for the server's part of the handshake.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let settings = [("GATEWAY__CONNECT_TIMEOUT", "200ms"), ("GATEWAY__RETRIES", "1")];
+    let settings = [
+        ("GATEWAY__CONNECT_TIMEOUT", "200ms"),
+        ("GATEWAY__RETRIES", "1"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
-    assert_eq!(told(&start_at(api, ORDER).await), as_told(503, "gateway_unreachable", "not_sent"));
+    assert_eq!(
+        told(&start_at(api, ORDER).await),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
 }
 
 #[tokio::test]
@@ -115,11 +168,31 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
     let (other_ca, _) = tls("localhost");
     let (wrong_name_ca, wrong_name) = tls("pay.example");
     let cases = [
-        ("good", right.clone(), Some(write("right.pem", &right_ca)), true),
-        ("one of two authorities", right.clone(), Some(write("both.pem", &format!("{other_ca}{right_ca}"))), true),
-        ("an unknown authority", right.clone(), Some(write("other.pem", &other_ca)), false),
+        (
+            "good",
+            right.clone(),
+            Some(write("right.pem", &right_ca)),
+            true,
+        ),
+        (
+            "one of two authorities",
+            right.clone(),
+            Some(write("both.pem", &format!("{other_ca}{right_ca}"))),
+            true,
+        ),
+        (
+            "an unknown authority",
+            right.clone(),
+            Some(write("other.pem", &other_ca)),
+            false,
+        ),
         ("the built-in authorities", right, None, false),
-        ("a wrong name", wrong_name, Some(write("wrong.pem", &wrong_name_ca)), false),
+        (
+            "a wrong name",
+            wrong_name,
+            Some(write("wrong.pem", &wrong_name_ca)),
+            false,
+        ),
     ];
     for (name, acceptor, ca_file, works) in cases {
         let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
@@ -133,7 +206,11 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
             assert_eq!(answer.status, 200, "{name}: {answer:?}");
             assert_eq!(gateway.requests().len(), 1, "{name}");
         } else {
-            assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"), "{name}");
+            assert_eq!(
+                told(&answer),
+                as_told(503, "gateway_unreachable", "not_sent"),
+                "{name}"
+            );
             assert_eq!(
                 (gateway.connections(), gateway.requests().len()),
                 (3, 0),
@@ -141,10 +218,16 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
             );
             let mut variables = vec![
                 ("TILLGATE_GATEWAY__URL".to_owned(), url.clone()),
-                ("TILLGATE_MERCHANT__SECRET".to_owned(), DEFAULT_SECRET.to_owned()),
+                (
+                    "TILLGATE_MERCHANT__SECRET".to_owned(),
+                    DEFAULT_SECRET.to_owned(),
+                ),
             ];
             variables.extend(ca_file.map(|file| ("TILLGATE_GATEWAY__CA_FILE".to_owned(), file)));
-            let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let variables: Vec<_> = variables
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
             let (code, _, err) = run(&["check", "--online"], &variables).await;
             assert!(code == 1 && err.contains("certificate"), "{name}: {err}");
         }
@@ -160,8 +243,12 @@ async fn a_changed_ca_file_is_used_without_a_restart() {
     std::fs::write(&file, tls("localhost").0).unwrap();
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let url = format!("https://localhost:{}", gateway.address.port());
-    let (mut sidecar, api, _) = Program::sidecar(&url, &[("GATEWAY__CA_FILE", file.to_str().unwrap())]).await;
-    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_unreachable");
+    let (mut sidecar, api, _) =
+        Program::sidecar(&url, &[("GATEWAY__CA_FILE", file.to_str().unwrap())]).await;
+    assert_eq!(
+        start_at(api, ORDER).await.text("error"),
+        "gateway_unreachable"
+    );
     std::fs::write(&file, ca).unwrap();
     sidecar.signal("HUP");
     sidecar.log_line("file loaded").await;
@@ -173,11 +260,24 @@ async fn a_redirect_is_never_followed() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Gateway::new(|_, request| good(request)).await;
         let location = format!("Location: {}/api/start_payment\r\n", elsewhere.url());
-        let gateway = Gateway::new(move |_, _| Act::Say(answer_with(status, &location, STARTED))).await;
+        let gateway =
+            Gateway::new(move |_, _| Act::Say(answer_with(status, &location, STARTED))).await;
         let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
-        assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_bad_answer", "unknown"), "{status}");
-        assert_eq!(told(&get_at(api, "/watch/x").await), as_told(502, "gateway_bad_answer", ""), "{status}");
-        assert_eq!((elsewhere.connections(), gateway.requests().len()), (0, 2), "{status}");
+        assert_eq!(
+            told(&start_at(api, ORDER).await),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{status}"
+        );
+        assert_eq!(
+            told(&get_at(api, "/watch/x").await),
+            as_told(502, "gateway_bad_answer", ""),
+            "{status}"
+        );
+        assert_eq!(
+            (elsewhere.connections(), gateway.requests().len()),
+            (0, 2),
+            "{status}"
+        );
     }
 }
 
@@ -186,8 +286,16 @@ async fn proxy_variables_are_ignored() {
     let proxy = Gateway::new(|_, request| good(request)).await;
     let gateway = Gateway::new(|_, request| good(request)).await;
     let url = proxy.url();
-    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
-    let (_sidecar, api, _) = Program::sidecar_with(&gateway.url(), &[], &names.map(|name| (name, url.as_str()))).await;
+    let names = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ];
+    let (_sidecar, api, _) =
+        Program::sidecar_with(&gateway.url(), &[], &names.map(|name| (name, url.as_str()))).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     assert_eq!(get_at(api, "/watch/watch_1").await.status, 200);
     assert_eq!((proxy.connections(), gateway.requests().len()), (0, 2));
@@ -199,7 +307,11 @@ fn parts(request: &str) -> (String, Vec<String>, String) {
     let mut lines = head.split("\r\n").map(ToOwned::to_owned);
     let first = lines.next().unwrap();
     let mut lines: Vec<_> = lines
-        .map(|line| line.split_once(": ").map(|(name, value)| format!("{}: {value}", name.to_lowercase())).unwrap())
+        .map(|line| {
+            line.split_once(": ")
+                .map(|(name, value)| format!("{}: {value}", name.to_lowercase()))
+                .unwrap()
+        })
         .collect();
     lines.sort();
     (first, lines, body.to_owned())
@@ -225,7 +337,10 @@ async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() 
         ("user-agent", "shop/1.0"),
         ("x-request-id", "of-the-caller"),
         ("x-merchant-secret", "of-the-caller"),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
         ("cache-control", "no-cache"),
         ("if-none-match", "\"x\""),
         ("prefer", "wait=1"),
@@ -237,7 +352,14 @@ async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() 
         let body = r#"{"note":"n","redirect":"https://shop.example/back","amount":1000}"#;
         let started = call(api, Method::POST, "/api/start_payment", headers, body).await;
         assert_eq!(started.status, 200, "{started:?}");
-        let watched = call(api, Method::GET, "/watch/watch_1?amount=1&secret=2", headers, "").await;
+        let watched = call(
+            api,
+            Method::GET,
+            "/watch/watch_1?amount=1&secret=2",
+            headers,
+            "",
+        )
+        .await;
         assert!(matches!(watched.status, 200 | 304), "{watched:?}");
     }
     let requests = gateway.requests();
@@ -258,35 +380,68 @@ async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() 
     for pair in requests.chunks(2) {
         assert_eq!(
             parts(&pair[0]),
-            ("POST /base/api/start_payment HTTP/1.1".to_owned(), of_start.clone(), body.clone())
+            (
+                "POST /base/api/start_payment HTTP/1.1".to_owned(),
+                of_start.clone(),
+                body.clone()
+            )
         );
-        assert_eq!(parts(&pair[1]), ("GET /base/watch/watch_1 HTTP/1.1".to_owned(), fixed.to_vec(), String::new()));
+        assert_eq!(
+            parts(&pair[1]),
+            (
+                "GET /base/watch/watch_1 HTTP/1.1".to_owned(),
+                fixed.to_vec(),
+                String::new()
+            )
+        );
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
-    let large = format!(r#"{{"code":"pay_1","watch_code":"watch_1","padding":"{}"}}"#, "x".repeat(70_000));
+    let large = format!(
+        r#"{{"code":"pay_1","watch_code":"watch_1","padding":"{}"}}"#,
+        "x".repeat(70_000)
+    );
     let chunked = |body: &str| {
-        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
-            .into_bytes()
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        )
+        .into_bytes()
     };
     let bad = as_told(502, "gateway_bad_answer", "unknown");
     let cases: Vec<(&str, Act, (u16, String, String))> = vec![
         ("too large", Act::Say(answer(200, &large)), bad.clone()),
-        ("too large in chunks", Act::Say(chunked(&large)), bad.clone()),
+        (
+            "too large in chunks",
+            Act::Say(chunked(&large)),
+            bad.clone(),
+        ),
         (
             "cut short",
-            Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"code\":\"pay_1\"".to_vec()),
+            Act::SayAndEnd(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"code\":\"pay_1\"".to_vec(),
+            ),
             bad.clone(),
         ),
         (
             "cut short in chunks",
-            Act::SayAndEnd(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cod\r\n".to_vec()),
+            Act::SayAndEnd(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cod\r\n".to_vec(),
+            ),
             bad.clone(),
         ),
-        ("encoded", Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", STARTED)), bad.clone()),
-        ("not HTTP", Act::SayAndEnd(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), bad.clone()),
+        (
+            "encoded",
+            Act::Say(answer_with(200, "Content-Encoding: gzip\r\n", STARTED)),
+            bad.clone(),
+        ),
+        (
+            "not HTTP",
+            Act::SayAndEnd(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
+            bad.clone(),
+        ),
         (
             "an endless head",
             Act::Drip(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(100_000)).into_bytes()),
@@ -294,26 +449,82 @@ async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
         ),
         ("not JSON", Act::Say(answer(200, "<html>")), bad.clone()),
         ("empty", Act::Say(answer(200, "")), bad.clone()),
-        ("no content", Act::Say(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()), bad.clone()),
+        (
+            "no content",
+            Act::Say(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
+            bad.clone(),
+        ),
         ("an array", Act::Say(answer(200, "[]")), bad.clone()),
-        ("twice an object", Act::Say(answer(200, &format!("{STARTED}{STARTED}"))), bad.clone()),
-        ("a field missing", Act::Say(answer(200, r#"{"code":"pay_1"}"#)), bad.clone()),
-        ("a field of another type", Act::Say(answer(200, r#"{"code":1,"watch_code":"watch_1"}"#)), bad.clone()),
-        ("a code that is a path", Act::Say(answer(200, r#"{"code":"../x","watch_code":"watch_1"}"#)), bad.clone()),
-        ("a code that is a dot", Act::Say(answer(200, r#"{"code":"pay_1","watch_code":".."}"#)), bad.clone()),
-        ("an empty code", Act::Say(answer(200, r#"{"code":"","watch_code":"watch_1"}"#)), bad.clone()),
+        (
+            "twice an object",
+            Act::Say(answer(200, &format!("{STARTED}{STARTED}"))),
+            bad.clone(),
+        ),
+        (
+            "a field missing",
+            Act::Say(answer(200, r#"{"code":"pay_1"}"#)),
+            bad.clone(),
+        ),
+        (
+            "a field of another type",
+            Act::Say(answer(200, r#"{"code":1,"watch_code":"watch_1"}"#)),
+            bad.clone(),
+        ),
+        (
+            "a code that is a path",
+            Act::Say(answer(200, r#"{"code":"../x","watch_code":"watch_1"}"#)),
+            bad.clone(),
+        ),
+        (
+            "a code that is a dot",
+            Act::Say(answer(200, r#"{"code":"pay_1","watch_code":".."}"#)),
+            bad.clone(),
+        ),
+        (
+            "an empty code",
+            Act::Say(answer(200, r#"{"code":"","watch_code":"watch_1"}"#)),
+            bad.clone(),
+        ),
         ("not found", Act::Say(answer(404, "{}")), bad.clone()),
         ("not allowed", Act::Say(answer(405, "{}")), bad.clone()),
         ("teapot", Act::Say(answer(418, "{}")), bad.clone()),
         ("failed", Act::Say(answer(500, "{}")), bad.clone()),
         ("failed in HTML", Act::Say(answer(503, "<html>")), bad),
-        ("bad request", Act::Say(answer(400, r#"{"message":"m"}"#)), as_told(422, "gateway_rejected", "rejected")),
-        ("unprocessable", Act::Say(answer(422, "not JSON")), as_told(422, "gateway_rejected", "rejected")),
-        ("unauthorized", Act::Say(answer(401, "{}")), as_told(502, "gateway_refused_secret", "rejected")),
-        ("forbidden", Act::Say(answer(403, "{}")), as_told(502, "gateway_refused_secret", "rejected")),
-        ("busy", Act::Say(answer(429, "{}")), as_told(503, "gateway_busy", "rejected")),
-        ("silent", Act::Hang, as_told(504, "gateway_timeout", "unknown")),
-        ("a head without end", Act::Say(b"HTTP/1.1 200 OK\r\n".to_vec()), as_told(504, "gateway_timeout", "unknown")),
+        (
+            "bad request",
+            Act::Say(answer(400, r#"{"message":"m"}"#)),
+            as_told(422, "gateway_rejected", "rejected"),
+        ),
+        (
+            "unprocessable",
+            Act::Say(answer(422, "not JSON")),
+            as_told(422, "gateway_rejected", "rejected"),
+        ),
+        (
+            "unauthorized",
+            Act::Say(answer(401, "{}")),
+            as_told(502, "gateway_refused_secret", "rejected"),
+        ),
+        (
+            "forbidden",
+            Act::Say(answer(403, "{}")),
+            as_told(502, "gateway_refused_secret", "rejected"),
+        ),
+        (
+            "busy",
+            Act::Say(answer(429, "{}")),
+            as_told(503, "gateway_busy", "rejected"),
+        ),
+        (
+            "silent",
+            Act::Hang,
+            as_told(504, "gateway_timeout", "unknown"),
+        ),
+        (
+            "a head without end",
+            Act::Say(b"HTTP/1.1 200 OK\r\n".to_vec()),
+            as_told(504, "gateway_timeout", "unknown"),
+        ),
         (
             "dripping without end",
             Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{".to_vec()),
@@ -346,11 +557,17 @@ async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
 async fn an_answer_that_announces_too_much_is_too_large_before_it_has_come() {
     let huge = Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{".to_vec());
     let gateway = Gateway::new(move |_, _| huge.clone()).await;
-    let settings = [("GATEWAY__TIMEOUT", "1s"), ("GATEWAY__CONNECT_TIMEOUT", "1s")];
+    let settings = [
+        ("GATEWAY__TIMEOUT", "1s"),
+        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = start_at(api, ORDER).await;
     assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"));
-    assert!(answer.text("detail").contains("gateway.max_response_bytes"), "{answer:?}");
+    assert!(
+        answer.text("detail").contains("gateway.max_response_bytes"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -358,7 +575,11 @@ async fn a_watch_tells_bad_answers_with_the_same_words_and_no_outcome() {
     let act: Arc<Mutex<Act>> = Arc::new(Mutex::new(Act::Hang));
     let current = act.clone();
     let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
-    let settings = [("GATEWAY__TIMEOUT", "1s"), ("GATEWAY__CONNECT_TIMEOUT", "1s"), ("GATEWAY__RETRIES", "0")];
+    let settings = [
+        ("GATEWAY__TIMEOUT", "1s"),
+        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+        ("GATEWAY__RETRIES", "0"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     for (i, (to_do, status, error)) in [
         (Act::Say(answer(400, "{}")), 502, "gateway_bad_answer"),
@@ -369,7 +590,11 @@ async fn a_watch_tells_bad_answers_with_the_same_words_and_no_outcome() {
         (Act::Say(answer(401, "{}")), 502, "gateway_refused_secret"),
         (Act::Say(answer(429, "{}")), 503, "gateway_busy"),
         (Act::Hang, 504, "gateway_timeout"),
-        (Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{".to_vec()), 504, "gateway_timeout"),
+        (
+            Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{".to_vec()),
+            504,
+            "gateway_timeout",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -386,17 +611,27 @@ async fn the_patience_that_a_busy_gateway_asks_for_is_passed_on_up_to_a_bound() 
     let wait: Arc<Mutex<String>> = Arc::default();
     let current = wait.clone();
     let gateway = Gateway::new(move |_, _| {
-        Act::Say(answer_with(429, &format!("Retry-After: {}\r\n", current.lock().unwrap()), "{}"))
+        Act::Say(answer_with(
+            429,
+            &format!("Retry-After: {}\r\n", current.lock().unwrap()),
+            "{}",
+        ))
     })
     .await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
-    for (asked, passed_on) in [("7", "7"), ("300", "300"), ("86400", "300"), ("99999999999999999999", "")] {
+    for (asked, passed_on) in [
+        ("7", "7"),
+        ("300", "300"),
+        ("86400", "300"),
+        ("99999999999999999999", ""),
+    ] {
         asked.clone_into(&mut wait.lock().unwrap());
         let answer = start_at(api, ORDER).await;
         assert_eq!(told(&answer), as_told(503, "gateway_busy", "rejected"));
         let said = answer.header("retry-after");
         assert!(
-            said == passed_on || passed_on.is_empty() && said.parse::<u64>().is_ok_and(|said| said <= 300),
+            said == passed_on
+                || passed_on.is_empty() && said.parse::<u64>().is_ok_and(|said| said <= 300),
             "{asked}: {said}"
         );
     }
@@ -407,18 +642,44 @@ async fn odd_answers_that_are_whole_are_good() {
     let chunked = format!("{:x}\r\n{STARTED}\r\n0\r\n\r\n", STARTED.len());
     let cases = [
         ("created", Act::Say(answer(201, STARTED))),
-        ("chunked", Act::Say(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}").into())),
+        (
+            "chunked",
+            Act::Say(
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}").into(),
+            ),
+        ),
         (
             "no content type",
-            Act::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{STARTED}", STARTED.len()).into()),
+            Act::Say(
+                format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{STARTED}",
+                    STARTED.len()
+                )
+                .into(),
+            ),
         ),
         (
             "up to the end of the connection",
             Act::SayAndEnd(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{STARTED}").into()),
         ),
-        ("HTTP/1.0", Act::SayAndEnd(format!("HTTP/1.0 200 OK\r\n\r\n{STARTED}").into())),
-        ("early hints first", Act::Say([b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(), answer(200, STARTED)].concat())),
-        ("encoded as itself", Act::Say(answer_with(200, "Content-Encoding: identity\r\n", STARTED))),
+        (
+            "HTTP/1.0",
+            Act::SayAndEnd(format!("HTTP/1.0 200 OK\r\n\r\n{STARTED}").into()),
+        ),
+        (
+            "early hints first",
+            Act::Say(
+                [
+                    b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec(),
+                    answer(200, STARTED),
+                ]
+                .concat(),
+            ),
+        ),
+        (
+            "encoded as itself",
+            Act::Say(answer_with(200, "Content-Encoding: identity\r\n", STARTED)),
+        ),
         (
             "further fields",
             Act::Say(answer(
@@ -431,10 +692,24 @@ async fn odd_answers_that_are_whole_are_good() {
         let gateway = Gateway::new(move |_, _| act.clone()).await;
         let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
         let answer = start_at(api, ORDER).await;
-        assert_eq!((answer.status, answer.text("code")), (200, "pay_1"), "{name}: {answer:?}");
-        assert_eq!(answer.text("pay_url"), format!("{}/pay/pay_1", gateway.url()), "{name}");
+        assert_eq!(
+            (answer.status, answer.text("code")),
+            (200, "pay_1"),
+            "{name}: {answer:?}"
+        );
+        assert_eq!(
+            answer.text("pay_url"),
+            format!("{}/pay/pay_1", gateway.url()),
+            "{name}"
+        );
         if name == "further fields" {
-            assert!(answer.body.contains(r#""fee":1e2,"big":12345678901234567890"#), "{}", answer.body);
+            assert!(
+                answer
+                    .body
+                    .contains(r#""fee":1e2,"big":12345678901234567890"#),
+                "{}",
+                answer.body
+            );
         }
     }
 }
@@ -452,11 +727,18 @@ async fn a_refused_secret_is_read_again_once_and_tried_once_more_if_it_changed()
             // Rotated at the gateway and on the disk, in this moment.
             std::fs::write(&rotated, NEW).unwrap();
         }
-        if request.contains(NEW) { good(request) } else { Act::Say(answer(401, "{}")) }
+        if request.contains(NEW) {
+            good(request)
+        } else {
+            Act::Say(answer(401, "{}"))
+        }
     })
     .await;
-    let (_sidecar, api, _) =
-        Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+    let (_sidecar, api, _) = Program::sidecar(
+        &gateway.url(),
+        &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+    )
+    .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let requests = gateway.requests();
     assert_eq!(requests.len(), 2);
@@ -473,9 +755,15 @@ async fn a_refused_secret_is_read_again_once_and_tried_once_more_if_it_changed()
             Act::Say(answer(403, "{}"))
         })
         .await;
-        let (_sidecar, api, _) =
-            Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
-        assert_eq!(told(&start_at(api, ORDER).await), as_told(502, "gateway_refused_secret", "rejected"));
+        let (_sidecar, api, _) = Program::sidecar(
+            &gateway.url(),
+            &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+        )
+        .await;
+        assert_eq!(
+            told(&start_at(api, ORDER).await),
+            as_told(502, "gateway_refused_secret", "rejected")
+        );
         assert_eq!(gateway.requests().len(), tries);
     }
 }
@@ -496,7 +784,8 @@ async fn left_of_echo(forms: &'static [&'static str]) -> Vec<String> {
         })
     })
     .await;
-    let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET", ECHOED)]).await;
+    let (_sidecar, api, admin) =
+        Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET", ECHOED)]).await;
     let mut left = Vec::new();
     for form in forms {
         for status in [200, 422] {
@@ -519,34 +808,68 @@ const ECHOED: &str = "s3cret/with+special=chars&more";
 
 #[tokio::test]
 async fn an_echoed_secret_is_taken_out_of_an_answer_raw_and_escaped() {
-    let forms = &[ECHOED, "s3cret\\/with+special=chars&more", "\\u00733cret/with\\u002bspecial=chars&more"];
+    let forms = &[
+        ECHOED,
+        "s3cret\\/with+special=chars&more",
+        "\\u00733cret/with\\u002bspecial=chars&more",
+    ];
     assert_eq!(left_of_echo(forms).await, [""; 0]);
 }
 
 #[tokio::test]
 async fn an_echoed_secret_is_taken_out_of_an_answer_percent_encoded() {
-    let forms = &["s3cret%2Fwith%2Bspecial%3Dchars%26more", "s3cret%2fwith%2bspecial%3dchars%26more"];
+    let forms = &[
+        "s3cret%2Fwith%2Bspecial%3Dchars%26more",
+        "s3cret%2fwith%2bspecial%3dchars%26more",
+    ];
     assert_eq!(left_of_echo(forms).await, [""; 0]);
 }
 
 #[tokio::test]
 async fn an_echoed_secret_is_taken_out_of_an_answer_in_base64() {
-    assert_eq!(left_of_echo(&["czNjcmV0L3dpdGgrc3BlY2lhbD1jaGFycyZtb3Jl"]).await, [""; 0]);
+    assert_eq!(
+        left_of_echo(&["czNjcmV0L3dpdGgrc3BlY2lhbD1jaGFycyZtb3Jl"]).await,
+        [""; 0]
+    );
 }
 
 #[tokio::test]
 async fn a_caller_who_hangs_up_cancels_nothing() {
-    let gateway = Gateway::new(|_, request| if request.starts_with("POST") { Act::Hang } else { good(request) }).await;
-    let (sidecar, api, admin) =
-        Program::sidecar(&gateway.url(), &[("GATEWAY__TIMEOUT", "1s"), ("GATEWAY__CONNECT_TIMEOUT", "1s")]).await;
+    let gateway = Gateway::new(|_, request| {
+        if request.starts_with("POST") {
+            Act::Hang
+        } else {
+            good(request)
+        }
+    })
+    .await;
+    let (sidecar, api, admin) = Program::sidecar(
+        &gateway.url(),
+        &[
+            ("GATEWAY__TIMEOUT", "1s"),
+            ("GATEWAY__CONNECT_TIMEOUT", "1s"),
+        ],
+    )
+    .await;
     let mut caller = TcpStream::connect(api).await.unwrap();
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    caller.write_all(format!("{head}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len()).as_bytes()).await.unwrap();
-    until("the start at the gateway", async || (gateway.requests().len() == 1).then_some(())).await;
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    caller
+        .write_all(format!("{head}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len()).as_bytes())
+        .await
+        .unwrap();
+    until("the start at the gateway", async || {
+        (gateway.requests().len() == 1).then_some(())
+    })
+    .await;
     drop(caller);
     // It is told in the metrics how the start ended, a second later.
     until("the end of the start", async || {
-        get_at(admin, "/metrics").await.body.contains("tillgate_starts_total{outcome=\"unknown\"} 1").then_some(())
+        get_at(admin, "/metrics")
+            .await
+            .body
+            .contains("tillgate_starts_total{outcome=\"unknown\"} 1")
+            .then_some(())
     })
     .await;
     sidecar.signal("TERM");
@@ -569,13 +892,21 @@ async fn a_secret_that_was_in_use_before_is_taken_out_of_answers_too() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     std::fs::write(&file, OLD).unwrap();
-    let gateway = Gateway::new(|_, _| Act::Say(answer(422, &format!(r#"{{"message":"not {OLD} again"}}"#)))).await;
+    let gateway =
+        Gateway::new(|_, _| Act::Say(answer(422, &format!(r#"{{"message":"not {OLD} again"}}"#))))
+            .await;
     let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    assert_eq!(start_at(api, ORDER).await.text("gateway_message"), "not [redacted] again");
+    assert_eq!(
+        start_at(api, ORDER).await.text("gateway_message"),
+        "not [redacted] again"
+    );
     std::fs::write(&file, "the_secret_of_today").unwrap();
     sidecar.log_line("file loaded").await;
-    assert_eq!(start_at(api, ORDER).await.text("gateway_message"), "not [redacted] again");
+    assert_eq!(
+        start_at(api, ORDER).await.text("gateway_message"),
+        "not [redacted] again"
+    );
 }
 
 #[tokio::test]
@@ -595,10 +926,19 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
         (r#"{"status":"completed","amount":1,"completed_at":5}"#, 200),
         (r#"{"status":"completed","amount":1,"merchant":null}"#, 200),
         (r#"{"status":"completed","amount":1,"created_at":1}"#, 200),
-        (r#"{"status":"completed","amount":1,"watch_code":"of-another-payment"}"#, 502),
+        (
+            r#"{"status":"completed","amount":1,"watch_code":"of-another-payment"}"#,
+            502,
+        ),
         (r#"{"status":"completed","amount":1,"watch_code":7}"#, 502),
-        (r#"{"status":"completed","amount":1,"watch_code":"of-case-12"}"#, 200),
-        (r#"{"status":"on_hold","amount":1,"completed_at":null}"#, 200),
+        (
+            r#"{"status":"completed","amount":1,"watch_code":"of-case-12"}"#,
+            200,
+        ),
+        (
+            r#"{"status":"on_hold","amount":1,"completed_at":null}"#,
+            200,
+        ),
         (r#"{"status":"completed","amount":1}"#, 200),
     ];
     for (i, (answer, status)) in cases.into_iter().enumerate() {
@@ -610,8 +950,11 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
 
 #[tokio::test]
 async fn fields_of_the_gateway_with_the_names_of_ours_do_not_take_their_place() {
-    let told =
-        WATCHED.replacen('{', r#"{"code":"pay_evil","watch_code":"watch_1","started_at":1,"last_polled_at":2,"#, 1);
+    let told = WATCHED.replacen(
+        '{',
+        r#"{"code":"pay_evil","watch_code":"watch_1","started_at":1,"last_polled_at":2,"#,
+        1,
+    );
     let gateway = Gateway::new(move |_, request| match good(request) {
         Act::Say(_) if request.starts_with("GET") => Act::Say(answer(200, &told)),
         other => other,
@@ -622,18 +965,33 @@ async fn fields_of_the_gateway_with_the_names_of_ours_do_not_take_their_place() 
     std::fs::write(&file, "a-token-of-a-caller").unwrap();
     let settings = [("LISTEN__TOKEN_FILE", file.to_str().unwrap())];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let headers = [("authorization", "Bearer a-token-of-a-caller"), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", "Bearer a-token-of-a-caller"),
+        ("content-type", "application/json"),
+    ];
     let ask = async |path: &str| call(api, Method::GET, path, &headers, "").await;
-    assert_eq!(call(api, Method::POST, "/api/start_payment", &headers, ORDER).await.status, 200);
+    assert_eq!(
+        call(api, Method::POST, "/api/start_payment", &headers, ORDER)
+            .await
+            .status,
+        200
+    );
     // What it says is passed on where it is asked for.
     assert_eq!(ask("/watch/watch_1").await.json()["code"], "pay_evil");
     let ours = |json: &serde_json::Value| {
-        assert_eq!((&json["code"], &json["watch_code"]), (&"pay_1".into(), &"watch_1".into()), "{json}");
+        assert_eq!(
+            (&json["code"], &json["watch_code"]),
+            (&"pay_1".into(), &"watch_1".into()),
+            "{json}"
+        );
         assert_eq!(json["merchant"], "M");
     };
     let listed = ask("/payments").await.json()["payments"][0].clone();
     ours(&listed);
-    assert!(listed["started_at"].is_string() && listed["last_polled_at"].is_string(), "{listed}");
+    assert!(
+        listed["started_at"].is_string() && listed["last_polled_at"].is_string(),
+        "{listed}"
+    );
 
     let mut wire = Wire::open(api).await;
     wire.send("GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a-token-of-a-caller\r\n\r\n").await;

@@ -15,7 +15,9 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tillgate::sandbox::{Fault, Operation, Options};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Lines,
+};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
@@ -45,12 +47,19 @@ impl Sidecar {
 
     /// As `tillgate dev` is: it lists codes.
     pub fn dev(settings: &[(&str, &str)]) -> Self {
-        Self(tillgate::app::Sidecar::new(settings, Options::default(), true).expect("good settings"))
+        Self(
+            tillgate::app::Sidecar::new(settings, Options::default(), true).expect("good settings"),
+        )
     }
 
     /// Sets what goes wrong at the gateway from here on, in the sandbox's words.
     pub fn faults(&self, faults: &[&str]) {
-        self.0.sandbox().set_faults(faults.iter().map(|fault| fault.parse::<Fault>().expect("a fault")).collect());
+        self.0.sandbox().set_faults(
+            faults
+                .iter()
+                .map(|fault| fault.parse::<Fault>().expect("a fault"))
+                .collect(),
+        );
     }
 
     /// How many starts have reached the gateway.
@@ -82,7 +91,10 @@ impl Sidecar {
     pub async fn started(&self) -> (String, String) {
         let answer = self.start(r#"{"amount": 1000}"#).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        (answer.text("code").to_owned(), answer.text("watch_code").to_owned())
+        (
+            answer.text("code").to_owned(),
+            answer.text("watch_code").to_owned(),
+        )
     }
 
     /// `GET /watch/{code}`
@@ -93,16 +105,23 @@ impl Sidecar {
     /// The same with one more header.
     pub async fn watch_with(&self, code: &str, header: &str, value: &str) -> Answer {
         let mut request = get(&format!("/watch/{code}"));
-        request.headers_mut().insert(header.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap());
+        request.headers_mut().insert(
+            header.parse::<hyper::header::HeaderName>().unwrap(),
+            value.parse().unwrap(),
+        );
         self.api(request).await
     }
 
     /// A stream of this path, from after the event of that id if there is one.
     pub async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Stream {
         let mut request = get(path);
-        request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("accept", "text/event-stream".parse().unwrap());
         if let Some(id) = last_event_id {
-            request.headers_mut().insert("last-event-id", id.parse().unwrap());
+            request
+                .headers_mut()
+                .insert("last-event-id", id.parse().unwrap());
         }
         self.stream_of(request).await
     }
@@ -135,11 +154,18 @@ impl Sidecar {
 
     /// Any request to the API; it and its answer must be as `/openapi.json` has them.
     pub async fn api(&self, request: Request<Full<Bytes>>) -> Answer {
-        let (method, target, headers) =
-            (request.method().clone(), request.uri().to_string(), request.headers().clone());
+        let (method, target, headers) = (
+            request.method().clone(),
+            request.uri().to_string(),
+            request.headers().clone(),
+        );
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let answer = Answer::of(self.0.api(Request::from_parts(head, Full::new(body.clone()))).await);
+        let answer = Answer::of(
+            self.0
+                .api(Request::from_parts(head, Full::new(body.clone())))
+                .await,
+        );
         let body = String::from_utf8_lossy(&body);
         let own = async || {
             let mut request = get("/openapi.json");
@@ -158,7 +184,10 @@ impl Sidecar {
     /// The same with one more header.
     pub async fn admin_with(&self, path: &str, header: &str, value: &str) -> Answer {
         let mut request = get(path);
-        request.headers_mut().insert(header.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap());
+        request.headers_mut().insert(
+            header.parse::<hyper::header::HeaderName>().unwrap(),
+            value.parse().unwrap(),
+        );
         Answer::of(self.0.admin(request).await)
     }
 
@@ -174,7 +203,10 @@ impl Sidecar {
     /// The value of a metric, with its labels as they are printed; 0 where it is not there yet.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await;
-        let line = metrics.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = metrics
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
@@ -188,7 +220,9 @@ impl Sidecar {
         self.0.idle().await;
         assert_eq!(self.0.followed(), 0, "payments are polled for nobody");
         for kind in ["long_poll", "stream", "events"] {
-            let waiters = self.metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}")).await;
+            let waiters = self
+                .metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}"))
+                .await;
             assert!(waiters < 0.5, "a waiter is left: {kind}");
         }
     }
@@ -223,7 +257,9 @@ impl Block {
     pub fn parse(text: &str) -> Self {
         let mut block = Self::default();
         for line in text.lines() {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field: {line}"));
+            let (name, value) = line
+                .split_once(':')
+                .unwrap_or_else(|| panic!("not a field: {line}"));
             let field = match name {
                 "event" => &mut block.event,
                 "id" => &mut block.id,
@@ -242,9 +278,14 @@ impl Block {
 impl Stream {
     /// The blocks of a body in chunks, of which none is cut in two.
     pub fn blocks(body: &str) -> Vec<Block> {
-        let is_size = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_size =
+            |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_hexdigit());
         let lines: Vec<_> = body.split("\r\n").filter(|line| !is_size(line)).collect();
-        lines.concat().split_terminator("\n\n").map(Block::parse).collect()
+        lines
+            .concat()
+            .split_terminator("\n\n")
+            .map(Block::parse)
+            .collect()
     }
 
     /// The next block, whatever it is; `None` at the end.
@@ -256,9 +297,15 @@ impl Stream {
                 return Some(block);
             }
             match self.body.next().await {
-                Some(bytes) => self.read.push_str(std::str::from_utf8(&bytes.expect("a good body")).expect("UTF-8")),
+                Some(bytes) => self
+                    .read
+                    .push_str(std::str::from_utf8(&bytes.expect("a good body")).expect("UTF-8")),
                 None => {
-                    assert!(self.read.is_empty(), "half a block at the end: {}", self.read);
+                    assert!(
+                        self.read.is_empty(),
+                        "half a block at the end: {}",
+                        self.read
+                    );
                     return None;
                 }
             }
@@ -291,7 +338,11 @@ impl Answer {
     fn of(response: Response<Bytes>) -> Self {
         let (head, body) = response.into_parts();
         let body = String::from_utf8(body.to_vec()).expect("UTF-8");
-        Self { status: head.status.as_u16(), headers: head.headers, body }
+        Self {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        }
     }
 
     /// All of these bytes, as answers one after the other.
@@ -299,8 +350,8 @@ impl Answer {
         let mut answers = Vec::new();
         while !bytes.is_empty() {
             let first = first_answer(bytes);
-            let (answer, length) =
-                first.ok_or_else(|| format!("half an answer: {:?}", String::from_utf8_lossy(bytes)))?;
+            let (answer, length) = first
+                .ok_or_else(|| format!("half an answer: {:?}", String::from_utf8_lossy(bytes)))?;
             bytes = &bytes[length..];
             answers.push(answer);
         }
@@ -314,8 +365,10 @@ impl Answer {
 
     /// A member of the body that is a text.
     pub fn text(&self, name: &str) -> &str {
-        let (_, rest) =
-            self.body.split_once(&format!("\"{name}\":\"")).unwrap_or_else(|| panic!("no {name}: {}", self.body));
+        let (_, rest) = self
+            .body
+            .split_once(&format!("\"{name}\":\""))
+            .unwrap_or_else(|| panic!("no {name}: {}", self.body));
         rest.split('"').next().unwrap()
     }
 
@@ -326,7 +379,9 @@ impl Answer {
 
     /// A header, the empty text if it is not there.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -343,12 +398,17 @@ pub async fn settles(mut holds: impl FnMut() -> bool) {
 
 /// A GET with a good Host.
 pub fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::get(path).header("host", "localhost").body(Full::default()).unwrap()
+    Request::get(path)
+        .header("host", "localhost")
+        .body(Full::default())
+        .unwrap()
 }
 
 /// A POST of JSON with a good Host.
 pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    let request = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    let request = Request::post(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json");
     request.body(Full::new(body.into())).unwrap()
 }
 
@@ -373,8 +433,17 @@ impl Program {
     }
 
     /// The same, started by another program, which must become it: its id is the one that signals go to.
-    pub fn start_under(under: &[&str], directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let words: Vec<_> = under.iter().chain([&env!("CARGO_BIN_EXE_tillgate")]).chain(arguments).collect();
+    pub fn start_under(
+        under: &[&str],
+        directory: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let words: Vec<_> = under
+            .iter()
+            .chain([&env!("CARGO_BIN_EXE_tillgate")])
+            .chain(arguments)
+            .collect();
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .env_clear()
@@ -388,26 +457,44 @@ impl Program {
             .expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, stdout, stderr, log: Vec::new() }
+        Self {
+            child,
+            stdout,
+            stderr,
+            log: Vec::new(),
+        }
     }
 
     /// A sandbox gateway on a free port, and its URL.
     pub async fn sandbox(arguments: &[&str]) -> (Self, String) {
-        let mut program = Self::start(&[&["sandbox", "--listen", "127.0.0.1:0"], arguments].concat(), &[]);
+        let mut program = Self::start(
+            &[&["sandbox", "--listen", "127.0.0.1:0"], arguments].concat(),
+            &[],
+        );
         let line = program.stdout_line().await;
-        let url = line.strip_prefix("sandbox listening on ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        let url = line
+            .strip_prefix("sandbox listening on ")
+            .unwrap_or_else(|| panic!("{line}"))
+            .to_owned();
         (program, url)
     }
 
     /// A sidecar on free ports, in front of that gateway, with the sandbox's secret inline and these variables
     /// (`START__RATE`, without the prefix); gives the addresses of API and admin listener.
-    pub async fn sidecar(gateway: &str, settings: &[(&str, &str)]) -> (Self, SocketAddr, SocketAddr) {
+    pub async fn sidecar(
+        gateway: &str,
+        settings: &[(&str, &str)],
+    ) -> (Self, SocketAddr, SocketAddr) {
         Self::sidecar_with(gateway, settings, &[]).await
     }
 
     /// The same on a port that its callers know already.
     pub async fn sidecar_on(port: u16, gateway: &str) -> (Self, SocketAddr, SocketAddr) {
-        Self::sidecar(gateway, &[("LISTEN__ADDRESS", &format!("127.0.0.1:{port}"))]).await
+        Self::sidecar(
+            gateway,
+            &[("LISTEN__ADDRESS", &format!("127.0.0.1:{port}"))],
+        )
+        .await
     }
 
     /// The same, with further variables that are not settings.
@@ -422,19 +509,52 @@ impl Program {
     }
 
     /// Starts a sidecar likewise, by that program if one is named, and does not wait until it runs.
-    pub fn launch(under: &[&str], gateway: &str, settings: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
+    pub fn launch(
+        under: &[&str],
+        gateway: &str,
+        settings: &[(&str, &str)],
+        others: &[(&str, &str)],
+    ) -> Self {
         let mut variables = vec![
             ("TILLGATE_GATEWAY__URL".to_owned(), gateway.to_owned()),
-            ("TILLGATE_LISTEN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
-            ("TILLGATE_ADMIN__ADDRESS".to_owned(), "127.0.0.1:0".to_owned()),
+            (
+                "TILLGATE_LISTEN__ADDRESS".to_owned(),
+                "127.0.0.1:0".to_owned(),
+            ),
+            (
+                "TILLGATE_ADMIN__ADDRESS".to_owned(),
+                "127.0.0.1:0".to_owned(),
+            ),
         ];
-        if !settings.iter().any(|(name, _)| name.starts_with("MERCHANT__")) {
-            variables.push(("TILLGATE_MERCHANT__SECRET".to_owned(), tillgate::sandbox::DEFAULT_SECRET.to_owned()));
+        if !settings
+            .iter()
+            .any(|(name, _)| name.starts_with("MERCHANT__"))
+        {
+            variables.push((
+                "TILLGATE_MERCHANT__SECRET".to_owned(),
+                tillgate::sandbox::DEFAULT_SECRET.to_owned(),
+            ));
         }
-        variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())));
-        variables.extend(others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        Self::start_under(under, Path::new(env!("CARGO_TARGET_TMPDIR")), &["run"], &variables)
+        variables.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())),
+        );
+        variables.extend(
+            others
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Self::start_under(
+            under,
+            Path::new(env!("CARGO_TARGET_TMPDIR")),
+            &["run"],
+            &variables,
+        )
     }
 
     /// Where it listens, once it says so: API and admin listener.
@@ -445,32 +565,49 @@ impl Program {
 
     /// Where it listens, as the last line that was read says.
     pub fn last_addresses(&self) -> (SocketAddr, SocketAddr) {
-        let line: Value = serde_json::from_str(self.log.last().expect("a line")).expect("a JSON line");
+        let line: Value =
+            serde_json::from_str(self.log.last().expect("a line")).expect("a JSON line");
         let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
         (address("listen"), address("admin"))
     }
 
     /// Memory that is really there, in bytes.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<u64>()
+            .expect("a number")
+            * 1024
     }
 
     /// How many files and sockets it has open.
     pub fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .expect("it runs")
+            .count()
     }
 
     /// The next line of its answer.
     pub async fn stdout_line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await;
-        line.expect("a line in time").unwrap().expect("a line before the end")
+        line.expect("a line in time")
+            .unwrap()
+            .expect("a line before the end")
     }
 
     /// Reads its log up to a line that has this in it.
     pub async fn log_line(&mut self, part: &str) -> String {
-        assert!(self.log_line_or_end(part).await, "no {part:?} in {:#?}", self.log);
+        assert!(
+            self.log_line_or_end(part).await,
+            "no {part:?} in {:#?}",
+            self.log
+        );
         self.log.last().unwrap().clone()
     }
 
@@ -485,13 +622,17 @@ impl Program {
             }
             false
         };
-        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"))
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("no {part:?} in time"))
     }
 
     /// Its most memory so far, in KiB (Linux, proc(5)); `None` where nobody may look.
     pub fn peak_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 
@@ -502,7 +643,10 @@ impl Program {
 
     /// Waits for its end, however it comes to it.
     pub async fn died(mut self) -> std::process::ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("an end in time").unwrap()
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("an end in time")
+            .unwrap()
     }
 
     /// Sends a signal by its name, like TERM.
@@ -513,7 +657,11 @@ impl Program {
     /// The same to one that may have ended.
     pub fn try_signal(&self, name: &str) -> bool {
         let id = self.id().to_string();
-        std::process::Command::new("kill").args(["-s", name, &id]).status().expect("kill").success()
+        std::process::Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .expect("kill")
+            .success()
     }
 
     /// Kills it, as nothing can be done against; it must have been running.
@@ -546,7 +694,9 @@ impl Program {
             );
             self.child.wait().await.unwrap()
         };
-        let status = tokio::time::timeout(PATIENCE, read).await.expect("an end in time");
+        let status = tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("an end in time");
         let [out, err] = rest;
         (status.code().expect("an exit code"), out, err)
     }
@@ -561,7 +711,12 @@ pub struct Client {
 
 impl Client {
     /// Starts it, to talk to a sidecar at this address.
-    pub fn start(program: &str, arguments: &[&str], api: SocketAddr, variables: &[(&str, &str)]) -> Self {
+    pub fn start(
+        program: &str,
+        arguments: &[&str],
+        api: SocketAddr,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
             .env("TILLGATE_URL", format!("http://{api}"))
@@ -576,12 +731,19 @@ impl Client {
             .expect("the client starts");
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, stdout, stderr }
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     /// The next line that it prints.
     pub async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line()).await.expect("a line in time").unwrap();
+        let line = tokio::time::timeout(PATIENCE, self.stdout.next_line())
+            .await
+            .expect("a line in time")
+            .unwrap();
         if let Some(line) = line {
             return line;
         }
@@ -603,7 +765,9 @@ impl Client {
             }
             panic!("it ended before {part:?}")
         };
-        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("no {part:?} in time"));
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("no {part:?} in time"));
     }
 
     /// Waits for its end: exit code, and what it had still to print.
@@ -615,7 +779,9 @@ impl Client {
             }
             (self.child.wait().await.unwrap(), rest)
         };
-        let (status, rest) = tokio::time::timeout(PATIENCE, read).await.expect("an end in time");
+        let (status, rest) = tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("an end in time");
         (status.code().expect("an exit code"), rest)
     }
 }
@@ -647,15 +813,43 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String
 }
 
 /// One request over a connection of its own.
-pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub async fn call(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let own = async || Box::pin(call(address, Method::GET, "/openapi.json", headers, "")).await;
-    call_over(TcpStream::connect(address).await.expect("it listens"), method, path, headers, body, own).await
+    call_over(
+        TcpStream::connect(address).await.expect("it listens"),
+        method,
+        path,
+        headers,
+        body,
+        own,
+    )
+    .await
 }
 
 /// The same over the socket of this file.
-pub async fn call_unix(socket: &Path, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub async fn call_unix(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let own = async || Box::pin(call_unix(socket, Method::GET, "/openapi.json", headers, "")).await;
-    call_over(UnixStream::connect(socket).await.expect("it listens"), method, path, headers, body, own).await
+    call_over(
+        UnixStream::connect(socket).await.expect("it listens"),
+        method,
+        path,
+        headers,
+        body,
+        own,
+    )
+    .await
 }
 
 /// `own` asks the same sidecar for its description.
@@ -670,7 +864,9 @@ async fn call_over<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let asked = method.clone();
     let mut request = Request::builder().method(method).uri(path);
@@ -680,10 +876,19 @@ where
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .unwrap();
     let sent = request.headers().clone();
-    let (head, bytes) = sender.send_request(request).await.expect("an answer").into_parts();
-    let answer = Answer::of(Response::from_parts(head, bytes.collect().await.expect("a whole body").to_bytes()));
+    let (head, bytes) = sender
+        .send_request(request)
+        .await
+        .expect("an answer")
+        .into_parts();
+    let answer = Answer::of(Response::from_parts(
+        head,
+        bytes.collect().await.expect("a whole body").to_bytes(),
+    ));
     if answer.is_of_the_api() {
         is_described(&asked, path, &sent, body, &answer, own).await;
     }
@@ -707,7 +912,9 @@ async fn is_described(
         && DOCUMENT.request(method, target, headers, body).is_err()
         && let Err(fault) = Document::new(own().await.json()).request(method, target, headers, body)
     {
-        panic!("openapi.json does not describe this request, and it was granted: {method} {target}: {fault}");
+        panic!(
+            "openapi.json does not describe this request, and it was granted: {method} {target}: {fault}"
+        );
     }
 }
 
@@ -721,7 +928,8 @@ pub async fn exchange(
     body: &str,
     patience: Duration,
 ) -> Vec<u8> {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -757,12 +965,18 @@ pub struct Wire {
 impl Wire {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("it listens"), read: Vec::new() }
+        Self {
+            stream: TcpStream::connect(address).await.expect("it listens"),
+            read: Vec::new(),
+        }
     }
 
     /// Writes these bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).await.expect("it reads");
+        self.stream
+            .write_all(bytes.as_ref())
+            .await
+            .expect("it reads");
     }
 
     /// The next whole answer.
@@ -773,11 +987,21 @@ impl Wire {
                     self.read.drain(..length);
                     return answer;
                 }
-                let n = self.stream.read_buf(&mut self.read).await.expect("an answer before a reset");
-                assert!(n > 0, "closed before a whole answer: {:?}", String::from_utf8_lossy(&self.read));
+                let n = self
+                    .stream
+                    .read_buf(&mut self.read)
+                    .await
+                    .expect("an answer before a reset");
+                assert!(
+                    n > 0,
+                    "closed before a whole answer: {:?}",
+                    String::from_utf8_lossy(&self.read)
+                );
             }
         };
-        tokio::time::timeout(PATIENCE, read).await.expect("an answer in time")
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("an answer in time")
     }
 
     /// Everything up to an orderly end, as answers.
@@ -805,7 +1029,10 @@ fn first_answer(bytes: &[u8]) -> Option<(Answer, usize)> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut fields);
     let shown = || String::from_utf8_lossy(bytes).into_owned();
-    let start = match head.parse(bytes).unwrap_or_else(|error| panic!("no answer: {error}: {}", shown())) {
+    let start = match head
+        .parse(bytes)
+        .unwrap_or_else(|error| panic!("no answer: {error}: {}", shown()))
+    {
         httparse::Status::Complete(start) => start,
         httparse::Status::Partial => return None,
     };
@@ -840,7 +1067,9 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+    tokio::time::timeout(PATIENCE, looks)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 /// The address in the URL of a sandbox.
@@ -851,20 +1080,31 @@ pub fn address_of(url: &str) -> SocketAddr {
 /// How many starts and watches have reached that sandbox.
 pub async fn calls(sandbox: &str) -> (u64, u64) {
     let calls = get_at(address_of(sandbox), "/_sandbox/calls").await.json();
-    (calls["start"].as_u64().unwrap(), calls["watch"].as_u64().unwrap())
+    (
+        calls["start"].as_u64().unwrap(),
+        calls["watch"].as_u64().unwrap(),
+    )
 }
 
 /// Sets what goes wrong at that sandbox from here on.
 pub async fn set_faults(sandbox: &str, faults: &[&str]) {
     let body = serde_json::json!({ "faults": faults }).to_string();
-    let answer = call(address_of(sandbox), Method::POST, "/_sandbox/faults", &[], &body).await;
+    let answer = call(
+        address_of(sandbox),
+        Method::POST,
+        "/_sandbox/faults",
+        &[],
+        &body,
+    )
+    .await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 /// Whether a program that a test needs is there; if not, the test says so and is left out, unless everything must run.
 pub fn has(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    });
     found || skip(&format!("{program} is not installed"))
 }
 

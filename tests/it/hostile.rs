@@ -8,7 +8,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
-    Answer, Program, Sidecar, Wire, address_of, call, calls, free_port, get_at, post, start_at, until,
+    Answer, Program, Sidecar, Wire, address_of, call, calls, free_port, get_at, post, start_at,
+    until,
 };
 use crate::sockets;
 
@@ -21,9 +22,10 @@ async fn the_malformed_requests_get_one_refusal_from_the_admin_listener_and_the_
     let sandbox = address_of(&gateway);
     let mut wrong = Vec::new();
     for (name, bytes, _) in sockets::malformed() {
-        for (listener, address, good) in
-            [("admin", admin, "GET /livez HTTP/1.1\r\n"), ("sandbox", sandbox, "GET /dev/api HTTP/1.1\r\n")]
-        {
+        for (listener, address, good) in [
+            ("admin", admin, "GET /livez HTTP/1.1\r\n"),
+            ("sandbox", sandbox, "GET /dev/api HTTP/1.1\r\n"),
+        ] {
             let bytes = [&bytes, good.as_bytes(), b"Host: localhost\r\n\r\n"].concat();
             match sockets::exchange(address, bytes).await {
                 Ok(answers) if answers.len() == 1 && (400..500).contains(&answers[0].status) => {}
@@ -31,8 +33,17 @@ async fn the_malformed_requests_get_one_refusal_from_the_admin_listener_and_the_
             }
         }
     }
-    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(calls(&gateway).await, (0, 0), "something was taken for a start or a watch");
+    assert!(
+        wrong.is_empty(),
+        "{} went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(
+        calls(&gateway).await,
+        (0, 0),
+        "something was taken for a start or a watch"
+    );
     assert_eq!(get_at(admin, "/livez").await.status, 200);
     assert_eq!(start_at(api, ORDER).await.status, 200);
 }
@@ -70,7 +81,8 @@ async fn nobody_comes_in_under_another_name() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api, admin) = Program::sidecar(&gateway, &[]).await;
     let length = ORDER.len();
-    let start = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{ORDER}");
+    let start =
+        format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{ORDER}");
     for host in HOSTS {
         for (address, line, rest) in [
             (api, "POST /api/start_payment", &*start),
@@ -82,11 +94,27 @@ async fn nobody_comes_in_under_another_name() {
             (admin, "GET /", "\r\n"),
         ] {
             let mut wire = Wire::open(address).await;
-            wire.send(format!("{line} HTTP/1.1\r\n{host}\r\nConnection: close\r\n{rest}")).await;
+            wire.send(format!(
+                "{line} HTTP/1.1\r\n{host}\r\nConnection: close\r\n{rest}"
+            ))
+            .await;
             let answer = wire.answer().await;
-            let refused: &[u16] = if address == admin { &[400, 403] } else { &[400, 421] };
-            assert!(refused.contains(&answer.status), "{host}, {line}: {answer:?}");
-            assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{answer:?}");
+            let refused: &[u16] = if address == admin {
+                &[400, 403]
+            } else {
+                &[400, 421]
+            };
+            assert!(
+                refused.contains(&answer.status),
+                "{host}, {line}: {answer:?}"
+            );
+            assert!(
+                answer
+                    .headers
+                    .keys()
+                    .all(|name| !name.as_str().starts_with("access-control-")),
+                "{answer:?}"
+            );
         }
     }
     assert_eq!(calls(&gateway).await, (0, 0));
@@ -129,8 +157,16 @@ async fn the_usual_paths_of_operators_lead_nowhere_on_either_port() {
     for (address, of_post) in [(api, 404), (admin, 405)] {
         let mut wire = Wire::open(address).await;
         for path in &paths {
-            for (method, status) in [("GET", 404), ("POST", of_post), ("PUT", of_post), ("DELETE", of_post)] {
-                wire.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+            for (method, status) in [
+                ("GET", 404),
+                ("POST", of_post),
+                ("PUT", of_post),
+                ("DELETE", of_post),
+            ] {
+                wire.send(format!(
+                    "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                ))
+                .await;
                 let answer = wire.answer().await;
                 assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
             }
@@ -375,7 +411,10 @@ const BAD_JSON: &[&[u8]] = &[
 #[tokio::test]
 async fn json_that_two_readers_could_read_in_two_ways_is_none() {
     assert!(GOOD_JSON.len() + BAD_JSON.len() > 200);
-    let sidecar = Sidecar::with(&[("start.forward_fields", "[\"order\"]"), ("start.burst", "1000")]);
+    let sidecar = Sidecar::with(&[
+        ("start.forward_fields", "[\"order\"]"),
+        ("start.burst", "1000"),
+    ]);
     let around = |value: &[u8]| [b"{\"amount\":1000,\"order\":", value, b"}"].concat();
     let mut wrong = Vec::new();
     for bad in BAD_JSON {
@@ -388,15 +427,24 @@ async fn json_that_two_readers_could_read_in_two_ways_is_none() {
     }
     assert_eq!(sidecar.gateway_starts(), 0);
     for good in GOOD_JSON {
-        let answer = sidecar.api(post("/api/start_payment", around(good.as_bytes()))).await;
+        let answer = sidecar
+            .api(post("/api/start_payment", around(good.as_bytes())))
+            .await;
         if answer.status != 200 {
             wrong.push(format!("{good}: {answer:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     // The values by themselves are JSON too, and yet no start.
     for good in GOOD_JSON {
-        let answer = sidecar.api(post("/api/start_payment", good.to_owned())).await;
+        let answer = sidecar
+            .api(post("/api/start_payment", good.to_owned()))
+            .await;
         assert!([400, 422].contains(&answer.status), "{good}: {answer:?}");
     }
     sidecar.end().await;
@@ -406,7 +454,8 @@ async fn json_that_two_readers_could_read_in_two_ways_is_none() {
 async fn ten_thousand_odd_requests_leave_nothing_behind() {
     const REQUESTS: u32 = 10_000;
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let [api, admin] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let [api, admin] =
+        [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     // Lines of the log that nobody reads would take memory, too.
     let settings = [
         ("LISTEN__ADDRESS", &*api.to_string()),
@@ -416,19 +465,33 @@ async fn ten_thousand_odd_requests_leave_nothing_behind() {
         ("WATCH__MAX_TRACKED", "1000"),
     ];
     let sidecar = Program::launch(&[], &gateway, &settings, &[]);
-    until("a listener", async || tokio::net::TcpStream::connect(admin).await.ok()).await;
+    until("a listener", async || {
+        tokio::net::TcpStream::connect(admin).await.ok()
+    })
+    .await;
     let series = async || -> BTreeSet<String> {
         let metrics = get_at(admin, "/metrics").await.body;
-        metrics.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+        metrics
+            .lines()
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
+            .collect()
     };
     let odd = |i: u32| {
         // Numbers that jump about: no two requests share a label.
         let n = i.wrapping_mul(2_654_435_761);
         match i % 4 {
-            0 => format!("GET /watch/code-{n} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: agent-{n}\r\n\r\n"),
-            1 => format!("M{n} /path-{n}?query={n} HTTP/1.1\r\nHost: localhost\r\nX-{n}: {n}\r\n\r\n"),
-            2 => format!("GET /watch/{n} HTTP/1.1\r\nHost: host-{n}\r\nX-Request-Id: id-{n}\r\n\r\n"),
-            _ => format!("POST /api/start_payment?{n} HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/{n}\r\n\r\n"),
+            0 => format!(
+                "GET /watch/code-{n} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: agent-{n}\r\n\r\n"
+            ),
+            1 => format!(
+                "M{n} /path-{n}?query={n} HTTP/1.1\r\nHost: localhost\r\nX-{n}: {n}\r\n\r\n"
+            ),
+            2 => {
+                format!("GET /watch/{n} HTTP/1.1\r\nHost: host-{n}\r\nX-Request-Id: id-{n}\r\n\r\n")
+            }
+            _ => format!(
+                "POST /api/start_payment?{n} HTTP/1.1\r\nHost: localhost\r\nContent-Type: a/{n}\r\n\r\n"
+            ),
         }
     };
     let ask = async |range: std::ops::Range<u32>| {
@@ -444,7 +507,12 @@ async fn ten_thousand_odd_requests_leave_nothing_behind() {
         ended.unwrap();
         let answers = Answer::all(&received).unwrap();
         assert_eq!(answers.len(), range.len());
-        assert!(answers.iter().all(|answer| (400..500).contains(&answer.status)), "all of them are refused");
+        assert!(
+            answers
+                .iter()
+                .all(|answer| (400..500).contains(&answer.status)),
+            "all of them are refused"
+        );
     };
     // Whatever there is to be seen has been seen once, and what a connection costs has been paid.
     for i in 0..20 {
@@ -467,32 +535,59 @@ async fn nobody_outside_writes_a_line_of_the_log() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        for status in ["400 Bad", "401 No", "500 Oh", "200 OK", "429 Busy", "302 There", "404 Not"].into_iter().cycle()
+        for status in [
+            "400 Bad",
+            "401 No",
+            "500 Oh",
+            "200 OK",
+            "429 Busy",
+            "302 There",
+            "404 Not",
+        ]
+        .into_iter()
+        .cycle()
         {
-            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let Ok((mut stream, _)) = listener.accept().await else {
+                return;
+            };
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).await;
             let body = format!(
                 r#"{{"message":"{FORGERY}","status":"{FORGERY}","amount":1,"code":"{FORGERY}","{FORGERY}":"{FORGERY}"}}"#
             );
-            let head = format!("HTTP/1.1 {status}\r\nLocation: http://x/\x1b[2J\r\nRetry-After: \x1b[2J");
-            let answer = format!("{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let head =
+                format!("HTTP/1.1 {status}\r\nLocation: http://x/\x1b[2J\r\nRetry-After: \x1b[2J");
+            let answer = format!(
+                "{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     for format in ["json", "text"] {
-        let settings = [("LOG__FORMAT", format), ("LOG__LEVEL", "debug"), ("GATEWAY__RETRIES", "0")];
+        let settings = [
+            ("LOG__FORMAT", format),
+            ("LOG__LEVEL", "debug"),
+            ("GATEWAY__RETRIES", "0"),
+        ];
         let mut sidecar = Program::launch(&[], &gateway, &settings, &[]);
         sidecar.log_line("tillgate is running").await;
         let (api, admin) = addresses_in(sidecar.log.last().unwrap());
         let escapes: &[u8] = b"\x1b[2J\x1b]0;x\x07";
         let post = b"POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
         for address in [api, admin] {
-            for target in ["/watch/%1b%5b2J%0a{}", "/watch/\u{85}", "/nowhere?\x1b[2J", "/\"}\\n{\"level\":\"forged\"}"]
-            {
+            for target in [
+                "/watch/%1b%5b2J%0a{}",
+                "/watch/\u{85}",
+                "/nowhere?\x1b[2J",
+                "/\"}\\n{\"level\":\"forged\"}",
+            ] {
                 let _ = sockets::exchange(
                     address,
-                    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").into(),
+                    format!(
+                        "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                    )
+                    .into(),
                 )
                 .await;
             }
@@ -508,7 +603,11 @@ async fn nobody_outside_writes_a_line_of_the_log() {
                 "Last-Event-ID",
                 "X-A\x1b[2J",
             ] {
-                for value in [escapes, b"\"}\\n{\"level\":\"forged\"}", b"\xc2\x85\xe2\x80\xa8\xff\xfe"] {
+                for value in [
+                    escapes,
+                    b"\"}\\n{\"level\":\"forged\"}",
+                    b"\xc2\x85\xe2\x80\xa8\xff\xfe",
+                ] {
                     let head = [
                         b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
                         name.as_bytes(),
@@ -523,10 +622,18 @@ async fn nobody_outside_writes_a_line_of_the_log() {
                 let id = format!("X-Request-Id: forged-{i}\r\nConnection: close\r\n");
                 let body = format!(
                     r#"{{"amount":1000{}}}"#,
-                    ["", &format!(r#","redirect":"{FORGERY}""#), &format!(r#","{FORGERY}":1"#)][i % 3]
+                    [
+                        "",
+                        &format!(r#","redirect":"{FORGERY}""#),
+                        &format!(r#","{FORGERY}":1"#)
+                    ][i % 3]
                 );
-                let request =
-                    [post, id.as_bytes(), format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()].concat();
+                let request = [
+                    post,
+                    id.as_bytes(),
+                    format!("Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+                ]
+                .concat();
                 let _ = sockets::exchange(address, request).await;
             }
             for i in 0..8 {
@@ -537,17 +644,29 @@ async fn nobody_outside_writes_a_line_of_the_log() {
         let first = sidecar.log.clone();
         let (code, _, rest) = sidecar.end().await;
         assert_eq!(code, 0);
-        let log = first.iter().map(String::as_str).chain(rest.split_terminator('\n'));
+        let log = first
+            .iter()
+            .map(String::as_str)
+            .chain(rest.split_terminator('\n'));
         let mut lines = 0;
         for line in log {
             lines += 1;
             assert!(!line.chars().any(char::is_control), "{format}: {line:?}");
             if format == "json" {
-                let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                assert!(["DEBUG", "INFO", "WARN", "ERROR"].contains(&line["level"].as_str().unwrap()), "{line}");
+                let line: Value =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                assert!(
+                    ["DEBUG", "INFO", "WARN", "ERROR"].contains(&line["level"].as_str().unwrap()),
+                    "{line}"
+                );
             } else {
-                let is_line = ["DEBUG", "INFO", "WARN", "ERROR"].iter().any(|level| line.contains(level));
-                assert!(is_line && line.starts_with(|c: char| c.is_ascii_digit()), "{line:?}");
+                let is_line = ["DEBUG", "INFO", "WARN", "ERROR"]
+                    .iter()
+                    .any(|level| line.contains(level));
+                assert!(
+                    is_line && line.starts_with(|c: char| c.is_ascii_digit()),
+                    "{line:?}"
+                );
             }
         }
         assert!(lines > 60, "the requests are in there: {lines}");
@@ -557,10 +676,16 @@ async fn nobody_outside_writes_a_line_of_the_log() {
 /// API and admin listener, as a line of either format tells them.
 fn addresses_in(line: &str) -> (SocketAddr, SocketAddr) {
     let address = |name: &str| {
-        let (_, rest) = line.split_once(name).unwrap_or_else(|| panic!("no {name}: {line}"));
+        let (_, rest) = line
+            .split_once(name)
+            .unwrap_or_else(|| panic!("no {name}: {line}"));
         let start = rest.find(|c: char| c.is_ascii_digit()).unwrap();
         let rest = &rest[start..];
-        rest[..rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len())].parse().unwrap()
+        rest[..rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
+            .unwrap_or(rest.len())]
+            .parse()
+            .unwrap()
     };
     (address("listen"), address("admin"))
 }
@@ -579,7 +704,10 @@ async fn two_hundred_bad_files_end_nothing_and_take_nothings_place() {
         ("START__BURST", "1000"),
     ];
     let (mut sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
-    let bearer = [("authorization", "Bearer a-good-token"), ("content-type", "application/json")];
+    let bearer = [
+        ("authorization", "Bearer a-good-token"),
+        ("content-type", "application/json"),
+    ];
     for i in 0..200_usize {
         let filler = "x".repeat(i * 37 % 5000);
         let bad: Vec<u8> = match i % 8 {
@@ -622,7 +750,11 @@ async fn two_hundred_bad_files_end_nothing_and_take_nothings_place() {
     sidecar.signal("HUP");
     let another = [("authorization", "Bearer another-token")];
     until("the new token", async || {
-        (call(api, Method::GET, "/watch/x", &another, "").await.status != 401).then_some(())
+        (call(api, Method::GET, "/watch/x", &another, "")
+            .await
+            .status
+            != 401)
+            .then_some(())
     })
     .await;
 }

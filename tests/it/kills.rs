@@ -36,8 +36,12 @@ impl Dice {
 
     /// The seed that is asked for, or a new one; told in any case.
     pub fn seed(what: &str) -> u64 {
-        let asked = std::env::var("TILLGATE_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let asked = std::env::var("TILLGATE_TEST_SEED")
+            .ok()
+            .map(|seed| seed.parse().expect("a number"));
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
         let seed = asked.unwrap_or(u64::from(now.subsec_nanos()));
         // Not by `println`, which is only shown when a test fails.
         let _ = writeln!(std::io::stderr(), "{what}: TILLGATE_TEST_SEED={seed}");
@@ -91,18 +95,30 @@ struct Round {
 
 #[tokio::test]
 async fn kill_loop_no_key_shows_two_codes_and_nothing_that_was_told_is_forgotten() {
-    let kills = std::env::var("TILLGATE_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let kills = std::env::var("TILLGATE_TEST_KILLS")
+        .map_or(KILLS, |kills| kills.parse().expect("a number"));
     let mut dice = Dice::new(Dice::seed("kill_loop"));
-    let rounds: Vec<_> = (0..kills.div_ceil(KILLS_PER_ROUND)).map(|_| dice.fork()).collect();
+    let rounds: Vec<_> = (0..kills.div_ceil(KILLS_PER_ROUND))
+        .map(|_| dice.fork())
+        .collect();
     let (rounds, done) = (Mutex::new(rounds), Mutex::new([0; 4]));
     let lanes = (0..LANES).map(async |_| {
         loop {
-            let Some(dice) = rounds.lock().unwrap().pop() else { return };
+            let Some(dice) = rounds.lock().unwrap().pop() else {
+                return;
+            };
             let more = round(dice).await;
-            done.lock().unwrap().iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            done.lock()
+                .unwrap()
+                .iter_mut()
+                .zip(more)
+                .for_each(|(sum, more)| *sum += more);
             if kills > KILLS {
                 let left = rounds.lock().unwrap().len();
-                let _ = writeln!(std::io::stderr(), "kill_loop: {left} rounds of {KILLS_PER_ROUND} kills left");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "kill_loop: {left} rounds of {KILLS_PER_ROUND} kills left"
+                );
             }
         }
     });
@@ -115,7 +131,10 @@ async fn kill_loop_no_key_shows_two_codes_and_nothing_that_was_told_is_forgotten
          TILLGATE_TEST_KILLS=10000 for more"
     );
     // On a busy machine many a sidecar is killed before it hears anybody.
-    assert!(killed >= kills && keys > killed / 10 && replayed > 0 && delivered > 0, "too little happened");
+    assert!(
+        killed >= kills && keys > killed / 10 && replayed > 0 && delivered > 0,
+        "too little happened"
+    );
 }
 
 /// One store, killed many times: kills, keys, replayed answers, delivered payments.
@@ -123,7 +142,11 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(path("tokens"), TOKEN).unwrap();
-    std::fs::write(path("keys"), "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=").unwrap();
+    std::fs::write(
+        path("keys"),
+        "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    )
+    .unwrap();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let faults = [
         "start:reset,rate=0.1",
@@ -146,7 +169,12 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     .await;
     let ports = [free_port(), free_port()];
     let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
-    let (store, tokens, keys, url) = (format!("file:{}", path("store")), path("tokens"), path("keys"), receiver.url());
+    let (store, tokens, keys, url) = (
+        format!("file:{}", path("store")),
+        path("tokens"),
+        path("keys"),
+        receiver.url(),
+    );
     let settings = [
         ("LISTEN__ADDRESS", addresses[0].as_str()),
         ("ADMIN__ADDRESS", &addresses[1]),
@@ -173,7 +201,11 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     }
     for _ in 0..KILLS_PER_ROUND {
         let sidecar = Program::launch(&[], &gateway, &settings, &[]);
-        let life = if dice.percent(15) { dice.milliseconds(0, 100) } else { dice.milliseconds(100, 500) };
+        let life = if dice.percent(15) {
+            dice.milliseconds(0, 100)
+        } else {
+            dice.milliseconds(100, 500)
+        };
         tokio::time::sleep(life).await;
         sidecar.kill().await;
     }
@@ -184,10 +216,14 @@ async fn round(mut dice: Dice) -> [u64; 4] {
             caller.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), end).await.expect("every caller is answered at last");
+    tokio::time::timeout(Duration::from_secs(60), end)
+        .await
+        .expect("every caller is answered at last");
     let told = std::mem::take(&mut *round.told.lock().unwrap());
     until("every payment that was paid is delivered", async || {
-        told.paid.is_subset(&receiver.taken("payment.completed")).then_some(())
+        told.paid
+            .is_subset(&receiver.taken("payment.completed"))
+            .then_some(())
     })
     .await;
     receiver.check_ids();
@@ -200,7 +236,11 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     for (code, watch_code) in &told.codes {
         if told.paid.contains(code) {
             let answer = round.ask(&format!("/watch/{watch_code}")).await.unwrap();
-            assert_eq!((answer.status, answer.text("status")), (200, "completed"), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.text("status")),
+                (200, "completed"),
+                "{answer:?}"
+            );
         }
     }
     // What is known to be delivered when the process ends in peace is not delivered again.
@@ -220,7 +260,12 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     receiver.check_ids();
     let count = |number: usize| u64::try_from(number).unwrap();
     let replayed = round.replayed.load(Ordering::Relaxed);
-    [KILLS_PER_ROUND + 2, count(told.by_key.len()), replayed, count(told.paid.len())]
+    [
+        KILLS_PER_ROUND + 2,
+        count(told.by_key.len()),
+        replayed,
+        count(told.paid.len()),
+    ]
 }
 
 impl Round {
@@ -271,15 +316,32 @@ impl Round {
     /// A start, again and again until it is answered.
     async fn start(&self, key: Option<&str>, amount: u64, dice: &mut Dice) -> Value {
         let token = format!("Bearer {TOKEN}");
-        let mut headers = vec![("Authorization", token.as_str()), ("Content-Type", "application/json")];
+        let mut headers = vec![
+            ("Authorization", token.as_str()),
+            ("Content-Type", "application/json"),
+        ];
         headers.extend(key.map(|key| ("Idempotency-Key", key)));
         loop {
             // Now and then the caller hangs up.
-            let patience = if dice.percent(10) { dice.milliseconds(5, 100) } else { Duration::from_secs(5) };
+            let patience = if dice.percent(10) {
+                dice.milliseconds(5, 100)
+            } else {
+                Duration::from_secs(5)
+            };
             let body = format!(r#"{{"amount": {amount}}}"#);
-            let bytes = exchange(self.api, Method::POST, "/api/start_payment", &headers, &body, patience).await;
+            let bytes = exchange(
+                self.api,
+                Method::POST,
+                "/api/start_payment",
+                &headers,
+                &body,
+                patience,
+            )
+            .await;
             let shown = self.hear(key, &bytes);
-            let answer = Answer::all(&bytes).ok().and_then(|mut answers| answers.pop());
+            let answer = Answer::all(&bytes)
+                .ok()
+                .and_then(|mut answers| answers.pop());
             match answer {
                 Some(answer) if answer.status == 200 => {
                     if answer.header("idempotency-replayed") == "true" {
@@ -300,15 +362,28 @@ impl Round {
     /// Remembers what these bytes show, be they all of the answer or not; says whether that is a code.
     fn hear(&self, key: Option<&str>, bytes: &[u8]) -> bool {
         let text = String::from_utf8_lossy(bytes);
-        let field = |name: &str| Some(text.split_once(&format!(r#""{name}":""#))?.1.split_once('"')?.0.to_owned());
-        let Some(code) = field("code") else { return false };
+        let field = |name: &str| {
+            Some(
+                text.split_once(&format!(r#""{name}":""#))?
+                    .1
+                    .split_once('"')?
+                    .0
+                    .to_owned(),
+            )
+        };
+        let Some(code) = field("code") else {
+            return false;
+        };
         let mut told = self.told.lock().unwrap();
         let watch_code = told.codes.entry(code.clone()).or_default();
         if let Some(shown) = field("watch_code") {
             *watch_code = shown;
         }
         if let Some(key) = key {
-            let before = told.by_key.entry(key.to_owned()).or_insert_with(|| code.clone());
+            let before = told
+                .by_key
+                .entry(key.to_owned())
+                .or_insert_with(|| code.clone());
             assert_eq!(*before, code, "{key} has shown two codes");
         }
         true
@@ -319,13 +394,19 @@ impl Round {
         for _ in 0..=dice.below(2) {
             let was_completed = self.told.lock().unwrap().completed.contains(watch_code);
             let wait = if dice.percent(20) { "?wait=1" } else { "" };
-            let Some(answer) = self.ask(&format!("/watch/{watch_code}{wait}")).await else { continue };
+            let Some(answer) = self.ask(&format!("/watch/{watch_code}{wait}")).await else {
+                continue;
+            };
             assert!(matches!(answer.status, 200 | 502..=504), "{answer:?}");
             if answer.status == 200 {
                 let is_completed = answer.text("status") == "completed";
                 assert!(is_completed || !was_completed, "taken back: {answer:?}");
                 if is_completed {
-                    self.told.lock().unwrap().completed.insert(watch_code.to_owned());
+                    self.told
+                        .lock()
+                        .unwrap()
+                        .completed
+                        .insert(watch_code.to_owned());
                 }
             }
         }
@@ -335,7 +416,15 @@ impl Round {
     async fn ask(&self, path: &str) -> Option<Answer> {
         let token = format!("Bearer {TOKEN}");
         let headers = [("Authorization", token.as_str())];
-        let bytes = exchange(self.api, Method::GET, path, &headers, "", Duration::from_secs(5)).await;
+        let bytes = exchange(
+            self.api,
+            Method::GET,
+            path,
+            &headers,
+            "",
+            Duration::from_secs(5),
+        )
+        .await;
         Answer::all(&bytes).ok()?.pop()
     }
 
@@ -353,12 +442,19 @@ impl Round {
                 let before = listed.insert(field("code"), (field("watch_code"), field("status")));
                 assert!(before.is_none(), "twice: {payment}");
             }
-            let Some(next) = page["next"].as_str() else { break };
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
             after = format!("&after={next}");
         }
         for (code, watch_code) in &told.codes {
-            let (listed, status) = listed.get(code).unwrap_or_else(|| panic!("{code} is forgotten"));
-            assert!(watch_code.is_empty() || watch_code == listed, "{code}: another watch code");
+            let (listed, status) = listed
+                .get(code)
+                .unwrap_or_else(|| panic!("{code} is forgotten"));
+            assert!(
+                watch_code.is_empty() || watch_code == listed,
+                "{code}: another watch code"
+            );
             if told.completed.contains(listed) || told.paid.contains(code) {
                 assert_eq!(status, "completed", "{code}");
             }

@@ -32,9 +32,23 @@ const GROUND: [&str; 6] = ["payment", "json", "random", "text", "clock", "file"]
 
 /// A word, and the only files that may have it in their code.
 const WORDS: [(&str, &[&str]); 11] = [
-    ("expose_secret", &["gateway/inject.rs", "gateway/scrub.rs", "secret.rs"]),
-    ("crate::secret", &["gateway.rs", "config.rs", "config/check.rs", "config/explain.rs"]),
-    ("crate::sandbox", &["app.rs", "app/in_process.rs", "cli.rs", "cli/dev.rs"]),
+    (
+        "expose_secret",
+        &["gateway/inject.rs", "gateway/scrub.rs", "secret.rs"],
+    ),
+    (
+        "crate::secret",
+        &[
+            "gateway.rs",
+            "config.rs",
+            "config/check.rs",
+            "config/explain.rs",
+        ],
+    ),
+    (
+        "crate::sandbox",
+        &["app.rs", "app/in_process.rs", "cli.rs", "cli/dev.rs"],
+    ),
     (
         "StatusCode",
         &[
@@ -53,7 +67,10 @@ const WORDS: [(&str, &[&str]); 11] = [
     // The writer of the store blocks.
     ("thread::spawn", &["store/file.rs"]),
     ("tokio::spawn", &["server.rs", "watch.rs", "push.rs"]),
-    ("spawn_blocking", &["secret.rs", "app.rs", "client/resolve.rs"]),
+    (
+        "spawn_blocking",
+        &["secret.rs", "app.rs", "client/resolve.rs"],
+    ),
     ("env::var", &["config/environment.rs"]),
     // It reads variables too.
     ("ListenFd", &["config/environment.rs"]),
@@ -79,7 +96,9 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 collect(&path, files);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("fuzz.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("fuzz.rs")
+            {
                 files.push(path);
             }
         }
@@ -93,22 +112,41 @@ fn sources() -> Vec<Source> {
         let code = text.split("#[cfg(test)]").next().unwrap();
         // Doors for fuzzing are no part of the program.
         let code = code.replace("#[cfg(fuzzing)]\npub mod fuzz;\n", "");
-        let lines = code.lines().enumerate().map(|(i, line)| (i + 1, line.split("//").next().unwrap().to_owned()));
-        Source { path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), lines: lines.collect() }
+        let lines = code
+            .lines()
+            .enumerate()
+            .map(|(i, line)| (i + 1, line.split("//").next().unwrap().to_owned()));
+        Source {
+            path: path
+                .strip_prefix(&root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned(),
+            lines: lines.collect(),
+        }
     };
     files.into_iter().map(source).collect()
 }
 
 fn floor_of(room: &str) -> usize {
-    FLOORS.iter().position(|floor| floor.contains(&room)).unwrap_or_else(|| panic!("{room} stands on no floor"))
+    FLOORS
+        .iter()
+        .position(|floor| floor.contains(&room))
+        .unwrap_or_else(|| panic!("{room} stands on no floor"))
 }
 
 /// The rooms that a line names: those behind `crate::`, also in braces.
 fn named(line: &str) -> Vec<String> {
     let mut rooms = Vec::new();
     for rest in line.split("crate::").skip(1) {
-        let word =
-            |text: &str| text.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+        let word = |text: &str| {
+            text.trim()
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
         match rest.strip_prefix('{') {
             Some(list) => rooms.extend(list.split(',').map(word)),
             None => rooms.push(word(rest)),
@@ -133,7 +171,10 @@ fn a_file_names_only_files_of_lower_floors() {
                     _ => floor_of(&other) < floor,
                 };
                 if !lower {
-                    faults.push(format!("src/{}:{number}: {room} names {other}", source.path));
+                    faults.push(format!(
+                        "src/{}:{number}: {room} names {other}",
+                        source.path
+                    ));
                 }
             }
         }
@@ -151,22 +192,36 @@ fn some_words_stand_in_few_rooms() {
                 Some(folder) => source.path.starts_with(folder),
                 None => source.path == *path,
             });
-            for (number, _) in source.lines.iter().filter(|(_, line)| !may && line.contains(word)) {
+            for (number, _) in source
+                .lines
+                .iter()
+                .filter(|(_, line)| !may && line.contains(word))
+            {
                 faults.push(format!("src/{}:{number}: has {word:?}", source.path));
             }
         }
         if source.room() == "payment" {
-            for (number, line) in
-                source.lines.iter().filter(|(_, line)| line.contains("tokio") || line.contains("hyper"))
+            for (number, line) in source
+                .lines
+                .iter()
+                .filter(|(_, line)| line.contains("tokio") || line.contains("hyper"))
             {
-                faults.push(format!("src/{}:{number}: payment waits for nothing: {line}", source.path));
+                faults.push(format!(
+                    "src/{}:{number}: payment waits for nothing: {line}",
+                    source.path
+                ));
             }
         }
         if ["start", "watch", "push"].contains(&source.room()) {
-            for (number, line) in
-                source.lines.iter().filter(|(_, line)| line.contains("hyper") || line.contains("Header"))
+            for (number, line) in source
+                .lines
+                .iter()
+                .filter(|(_, line)| line.contains("hyper") || line.contains("Header"))
             {
-                faults.push(format!("src/{}:{number}: no HTTP word in a story: {line}", source.path));
+                faults.push(format!(
+                    "src/{}:{number}: no HTTP word in a story: {line}",
+                    source.path
+                ));
             }
         }
     }
@@ -177,6 +232,10 @@ fn some_words_stand_in_few_rooms() {
 fn no_file_is_longer_than_400_lines_of_code() {
     for source in sources() {
         let length = source.lines.len();
-        assert!(length <= 400, "src/{} has {length} lines: which second idea is in it?", source.path);
+        assert!(
+            length <= 400,
+            "src/{} has {length} lines: which second idea is in it?",
+            source.path
+        );
     }
 }

@@ -31,16 +31,22 @@ pub fn memory_of(id: u32) -> Option<Vec<(String, Vec<u8>)>> {
         let address = |text| u64::from_str_radix(text, 16).unwrap();
         let mut bytes = vec![0; usize::try_from(address(to) - address(from)).unwrap()];
         // A part may go while we read; the kernel's own cannot be read at all.
-        let is_read = rest.starts_with("rw") && memory.read_exact_at(&mut bytes, address(from)).is_ok();
+        let is_read =
+            rest.starts_with("rw") && memory.read_exact_at(&mut bytes, address(from)).is_ok();
         // Most of it was never used.
-        let used = bytes.chunks(4096).filter(|page| **page != [0; 4096][..page.len()]);
+        let used = bytes
+            .chunks(4096)
+            .filter(|page| **page != [0; 4096][..page.len()]);
         is_read.then(|| (line.to_owned(), used.collect::<Vec<_>>().concat()))
     });
     Some(parts.collect()).filter(|parts: &Vec<_>| !parts.is_empty())
 }
 
 /// Where it stands in the memory of that process, in which form, and how much of it.
-pub fn seen_in(canary: &Canary, memory: &[(String, Vec<u8>)]) -> Vec<(String, &'static str, usize)> {
+pub fn seen_in(
+    canary: &Canary,
+    memory: &[(String, Vec<u8>)],
+) -> Vec<(String, &'static str, usize)> {
     let mut all = Vec::new();
     for (part, bytes) in memory {
         for seen in canary.sightings(bytes) {
@@ -58,7 +64,11 @@ fn open_memory_of(program: &Program) -> Vec<(String, Vec<u8>)> {
 /// So often it stands in the memory, whole and as it is; anything else of it is a fault.
 fn copies(canary: &Canary, memory: &[(String, Vec<u8>)]) -> usize {
     let seen = seen_in(canary, memory);
-    assert!(seen.iter().all(|(_, form, length)| *form == "raw" && *length == canary.secret.len()), "{seen:#?}");
+    assert!(
+        seen.iter()
+            .all(|(_, form, length)| *form == "raw" && *length == canary.secret.len()),
+        "{seen:#?}"
+    );
     seen.len()
 }
 
@@ -100,7 +110,10 @@ async fn after_ten_thousand_starts_its_memory_has_the_secret_once() {
 async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
     let (authority, tls) = tls("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
     let serve = async move {
         for connection in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
@@ -115,8 +128,13 @@ async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
                     }
                     let code = format!("c{connection}-{number}");
                     let echo = String::from_utf8_lossy(&request);
-                    let body = serde_json::json!({"code": code, "watch_code": code, "message": echo}).to_string();
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    let body =
+                        serde_json::json!({"code": code, "watch_code": code, "message": echo})
+                            .to_string();
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
                     stream.write_all(answer.as_bytes()).await.ok()?;
                 }
                 Some(())
@@ -149,8 +167,14 @@ async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory(
         assert!(answer.body.contains("[redacted]"), "{answer:?}");
     }
     let metrics = get_at(admin, "/metrics").await.body;
-    assert!(metrics.contains("tillgate_secret_echo_total 100"), "{metrics}");
-    until("one copy", async || (seen_in(&canary, &open_memory_of(&sidecar)).len() == 1).then_some(())).await;
+    assert!(
+        metrics.contains("tillgate_secret_echo_total 100"),
+        "{metrics}"
+    );
+    until("one copy", async || {
+        (seen_in(&canary, &open_memory_of(&sidecar)).len() == 1).then_some(())
+    })
+    .await;
     assert_eq!(copies(&canary, &open_memory_of(&sidecar)), 1);
 }
 
@@ -170,12 +194,19 @@ async fn of_a_secret_that_changes_its_memory_has_the_last_nine_once_each() {
         sidecar.signal("HUP");
         sidecar.log_line("file loaded").await;
     }
-    assert_eq!(start_at(api, ORDER).await.text("error"), "gateway_refused_secret");
+    assert_eq!(
+        start_at(api, ORDER).await.text("error"),
+        "gateway_refused_secret"
+    );
     // Those of the answers that are still to come are looked for in them (the eight before this one).
     let expected = [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1];
     until("nine of them", async || {
         let memory = open_memory_of(&sidecar);
-        canaries.iter().map(|canary| copies(canary, &memory)).eq(expected).then_some(())
+        canaries
+            .iter()
+            .map(|canary| copies(canary, &memory))
+            .eq(expected)
+            .then_some(())
     })
     .await;
 }
@@ -187,7 +218,10 @@ async fn an_inline_secret_stands_in_its_memory_once_and_once_more_in_its_environ
     let variable = [("MERCHANT__SECRET", canary.secret.as_str())];
     let (sidecar, api, _) = Program::sidecar_with(&gateway, &variable, &DEBUGGABLE).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    until("two copies", async || (copies(&canary, &open_memory_of(&sidecar)) == 2).then_some(())).await;
+    until("two copies", async || {
+        (copies(&canary, &open_memory_of(&sidecar)) == 2).then_some(())
+    })
+    .await;
 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tillgate.toml");
@@ -199,15 +233,28 @@ async fn an_inline_secret_stands_in_its_memory_once_and_once_more_in_its_environ
     let mut sidecar = Program::start(&["run", "--config", file.to_str().unwrap()], &DEBUGGABLE);
     let (api, _) = sidecar.addresses().await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    until("one copy", async || (copies(&canary, &open_memory_of(&sidecar)) == 1).then_some(())).await;
+    until("one copy", async || {
+        (copies(&canary, &open_memory_of(&sidecar)) == 1).then_some(())
+    })
+    .await;
 }
 
 /// What takes root's privileges away, so that it is a user like any other.
-const AS_A_USER: [&str; 4] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+const AS_A_USER: [&str; 4] = [
+    "setpriv",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--no-new-privs",
+];
 
 /// What another program of the same user is told when it reads this file.
 async fn read_by_another(path: &str) -> Output {
-    Command::new(AS_A_USER[0]).args(&AS_A_USER[1..]).args(["head", "-c", "1", path]).output().await.unwrap()
+    Command::new(AS_A_USER[0])
+        .args(&AS_A_USER[1..])
+        .args(["head", "-c", "1", path])
+        .output()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -225,46 +272,82 @@ async fn others_of_its_user_read_neither_its_environment_nor_its_memory() {
             // Nothing is mapped at the first address, and some systems let only parents read there.
             if file != "mem" || !may_read {
                 assert_eq!(read.status.success(), may_read, "{file}: {told}");
-                assert_eq!(told.contains("Permission denied"), !may_read, "{file}: {told}");
+                assert_eq!(
+                    told.contains("Permission denied"),
+                    !may_read,
+                    "{file}: {told}"
+                );
             }
         }
         let status = get_at(admin, "/status").await.json();
         assert_eq!(status["hardening"]["not_dumpable"], !may_read, "{status:#}");
         let page = get_at(admin, "/").await.body;
-        assert!(page.contains(if may_read { "memory open" } else { "memory closed" }), "{page}");
+        assert!(
+            page.contains(if may_read {
+                "memory open"
+            } else {
+                "memory closed"
+            }),
+            "{page}"
+        );
     }
 }
 
 /// The value of a field in `/proc/…/status`.
 fn status_field(process: &str, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {name}: {status}")).trim().to_owned()
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name}: {status}"))
+        .trim()
+        .to_owned()
 }
 
 #[tokio::test]
 async fn nothing_that_it_runs_gains_privileges_unless_it_is_debuggable() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let ours = status_field("self", "NoNewPrivs");
-    for (variables, expected) in [(&[][..], "1"), (&DEBUGGABLE[..], &*ours), (&[("TILLGATE_DEBUGGABLE", "0")], "1")] {
+    for (variables, expected) in [
+        (&[][..], "1"),
+        (&DEBUGGABLE[..], &*ours),
+        (&[("TILLGATE_DEBUGGABLE", "0")], "1"),
+    ] {
         let (sidecar, _, admin) = Program::sidecar_with(&gateway, &[], variables).await;
         let id = sidecar.id();
-        assert_eq!(status_field(&id.to_string(), "NoNewPrivs"), expected, "{variables:?}");
+        assert_eq!(
+            status_field(&id.to_string(), "NoNewPrivs"),
+            expected,
+            "{variables:?}"
+        );
         for thread in fs::read_dir(format!("/proc/{id}/task")).unwrap() {
-            let thread = format!("{id}/task/{}", thread.unwrap().file_name().to_str().unwrap());
+            let thread = format!(
+                "{id}/task/{}",
+                thread.unwrap().file_name().to_str().unwrap()
+            );
             assert_eq!(status_field(&thread, "NoNewPrivs"), expected, "{thread}");
         }
         let hardening = &get_at(admin, "/status").await.json()["hardening"];
         assert_eq!(hardening["no_new_privs"], expected == "1", "{hardening}");
-        let warned = sidecar.log.iter().any(|line| line.contains("may read the memory"));
-        let is_whole = ["not_dumpable", "no_core", "no_new_privs"].iter().all(|name| hardening[name] == true);
+        let warned = sidecar
+            .log
+            .iter()
+            .any(|line| line.contains("may read the memory"));
+        let is_whole = ["not_dumpable", "no_core", "no_new_privs"]
+            .iter()
+            .all(|name| hardening[name] == true);
         assert_eq!(warned, !is_whole, "{:#?}", sidecar.log);
         assert!(is_whole || variables == DEBUGGABLE, "{hardening}");
     }
 }
 
 /// A core file may be as large as it likes.
-pub const WITH_CORES: [&str; 4] = ["/bin/sh", "-c", r#"ulimit -c unlimited 2>/dev/null; exec "$@""#, "sh"];
+pub const WITH_CORES: [&str; 4] = [
+    "/bin/sh",
+    "-c",
+    r#"ulimit -c unlimited 2>/dev/null; exec "$@""#,
+    "sh",
+];
 
 #[tokio::test]
 async fn it_leaves_no_core_file_unless_it_is_debuggable() {
@@ -284,8 +367,12 @@ async fn it_leaves_no_core_file_unless_it_is_debuggable() {
         sidecar.signal("ABRT");
         let status = sidecar.died().await;
         assert_eq!(status.signal(), Some(6), "{status:?}");
-        let files = fs::read_dir(directory.path()).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
-        let told = files.map(|core| canary.sightings(&core).len()).sum::<usize>();
+        let files = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|file| fs::read(file.unwrap().path()).unwrap());
+        let told = files
+            .map(|core| canary.sightings(&core).len())
+            .sum::<usize>();
         (status.core_dumped(), told > 0, limit)
     };
     assert_eq!(core_of("").await, (false, false, "0".to_owned()));
@@ -298,8 +385,12 @@ async fn it_leaves_no_core_file_unless_it_is_debuggable() {
 }
 
 fn limit_of_cores(id: u32) -> String {
-    let limits = fs::read_to_string(Path::new("/proc").join(id.to_string()).join("limits")).unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let limits =
+        fs::read_to_string(Path::new("/proc").join(id.to_string()).join("limits")).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .unwrap();
     line.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -308,9 +399,16 @@ async fn dev_closes_its_memory_too() {
     let mut dev = Program::start(&["dev"], &[]);
     let admin = loop {
         if let Some((_, rest)) = dev.stdout_line().await.split_once("Admin    http://") {
-            break rest.split_whitespace().next().unwrap().replace("localhost", "127.0.0.1");
+            break rest
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .replace("localhost", "127.0.0.1");
         }
     };
     let status: Value = get_at(admin.parse().unwrap(), "/status").await.json();
-    assert_eq!(status["hardening"], serde_json::json!({"not_dumpable": true, "no_core": true, "no_new_privs": true}));
+    assert_eq!(
+        status["hardening"],
+        serde_json::json!({"not_dumpable": true, "no_core": true, "no_new_privs": true})
+    );
 }

@@ -25,7 +25,8 @@ use tokio::process::{Child, Command};
 
 use crate::clients::{SH, blocks, file};
 use crate::harness::{
-    Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip, until,
+    Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip,
+    until,
 };
 
 const TOKEN: &str = "a-token-of-the-shop-51d0";
@@ -66,7 +67,11 @@ const PYTHON: Kind = Kind {
 const JS: Kind = Kind {
     script: "shop.mjs",
     program: "node",
-    needs: &["--input-type=module", "-e", "import 'express'; import 'standardwebhooks'"],
+    needs: &[
+        "--input-type=module",
+        "-e",
+        "import 'express'; import 'standardwebhooks'",
+    ],
     help: "npm ci --prefix tests/clients",
     passes_by_itself: true,
     most_lines: 115,
@@ -98,7 +103,8 @@ impl Kind {
             probe.args(self.needs).current_dir(file("tests/clients"));
             probe.output().is_ok_and(|output| output.status.success())
         };
-        has(self.program) && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.help)))
+        has(self.program)
+            && (works() || skip(&format!("{} lacks a package: `{}`", self.script, self.help)))
     }
 
     fn path(self) -> PathBuf {
@@ -109,8 +115,14 @@ impl Kind {
 /// Where the shop in Java is compiled to, once for all tests: `java Shop.java` does it at each start, for seconds.
 fn compiled() -> &'static Path {
     static CLASSES: LazyLock<PathBuf> = LazyLock::new(|| {
-        let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shop-{}", std::process::id()));
-        let compiled = std::process::Command::new("javac").arg("-d").arg(&classes).arg(JAVA.path()).output().unwrap();
+        let classes =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shop-{}", std::process::id()));
+        let compiled = std::process::Command::new("javac")
+            .arg("-d")
+            .arg(&classes)
+            .arg(JAVA.path())
+            .output()
+            .unwrap();
         assert!(compiled.status.success(), "{compiled:?}");
         classes
     });
@@ -186,7 +198,12 @@ impl Town {
     }
 
     fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
+        self.directory
+            .path()
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// What the sidecar signs with.
@@ -204,7 +221,10 @@ impl Town {
             ("WEBHOOK__SECRET_FILE", self.path("keys")),
             ("STORE__URL", format!("file:{}", self.path("store"))),
         ];
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         Program::sidecar(&self.gateway, &settings).await.0
     }
 
@@ -233,18 +253,32 @@ impl Town {
     async fn shop_with(&self, key: &str, api: SocketAddr, check_every: &str) -> Shop {
         let mut command = self.command(key, api);
         match self.kind {
-            PHP => command.args(["-S", &self.shop.to_string()]).arg(self.kind.path()),
-            JAVA => command.args(["-XX:TieredStopAtLevel=1", "-cp"]).arg(compiled()).arg("Shop"),
+            PHP => command
+                .args(["-S", &self.shop.to_string()])
+                .arg(self.kind.path()),
+            JAVA => command
+                .args(["-XX:TieredStopAtLevel=1", "-cp"])
+                .arg(compiled())
+                .arg("Shop"),
             _ => command.arg(self.kind.path()),
         };
         command.env("CHECK_EVERY", check_every);
         // Its workers end with it.
-        let command = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the shop starts");
         listen(child.stdout.take().unwrap(), self.said.clone());
         listen(child.stderr.take().unwrap(), self.said.clone());
-        until("the shop is open", async || TcpStream::connect(self.shop).await.ok()).await;
-        Shop { child, address: self.shop }
+        until("the shop is open", async || {
+            TcpStream::connect(self.shop).await.ok()
+        })
+        .await;
+        Shop {
+            child,
+            address: self.shop,
+        }
     }
 
     /// The pass over open orders, as cron makes it; others have no other way than their own clock.
@@ -258,22 +292,43 @@ impl Town {
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        self.said.lock().unwrap().extend(text.lines().map(str::to_owned));
+        self.said
+            .lock()
+            .unwrap()
+            .extend(text.lines().map(str::to_owned));
         shop
     }
 
     /// A new order: where it is, and the code of its payment.
     async fn order(&self, amount: u64) -> Order {
         let form = [("content-type", "application/x-www-form-urlencoded")];
-        let made = call(self.shop, Method::POST, "/orders", &form, &format!("amount={amount}")).await;
+        let made = call(
+            self.shop,
+            Method::POST,
+            "/orders",
+            &form,
+            &format!("amount={amount}"),
+        )
+        .await;
         assert_eq!(made.status, 303, "{made:?}");
         let path = made.header("location").to_owned();
         let page = self.page(&path).await;
-        let link = page.body.strip_prefix(&format!("<a href=\"{}/pay/", self.gateway));
-        let (code, rest) = link.unwrap_or_else(|| panic!("{page:?}")).split_once('?').unwrap();
+        let link = page
+            .body
+            .strip_prefix(&format!("<a href=\"{}/pay/", self.gateway));
+        let (code, rest) = link
+            .unwrap_or_else(|| panic!("{page:?}"))
+            .split_once('?')
+            .unwrap();
         let back = path.replace('/', "%2F");
-        assert_eq!(rest, format!("redirect=https%3A%2F%2Fshop.example{back}\">Pay {amount}</a>"));
-        Order { path, code: code.to_owned() }
+        assert_eq!(
+            rest,
+            format!("redirect=https%3A%2F%2Fshop.example{back}\">Pay {amount}</a>")
+        );
+        Order {
+            path,
+            code: code.to_owned(),
+        }
     }
 
     async fn page(&self, path: &str) -> Answer {
@@ -291,17 +346,26 @@ impl Town {
     }
 
     async fn becomes_paid(&self, order: &Order) {
-        until("the order is paid", async || self.is_paid(order).await.then_some(())).await;
+        until("the order is paid", async || {
+            self.is_paid(order).await.then_some(())
+        })
+        .await;
     }
 
     /// The shop has found so many orders paid, and no more; what it prints may come a little later than its page.
     async fn has_paid(&self, times: usize) {
-        until("the shop says so", async || (self.times_paid() >= times).then_some(())).await;
+        until("the shop says so", async || {
+            (self.times_paid() >= times).then_some(())
+        })
+        .await;
         assert_eq!(self.times_paid(), times, "{:#?}", self.said());
     }
 
     fn times_paid(&self) -> usize {
-        self.said().iter().filter(|line| line.starts_with("paid:")).count()
+        self.said()
+            .iter()
+            .filter(|line| line.starts_with("paid:"))
+            .count()
     }
 
     fn said(&self) -> Vec<String> {
@@ -310,8 +374,20 @@ impl Town {
 
     /// Posts a message to the shop: the status of the answer.
     async fn tell(&self, message: &Message) -> u16 {
-        let headers: Vec<_> = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        call(self.shop, Method::POST, "/payment-events", &headers, &message.body).await.status
+        let headers: Vec<_> = message
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        call(
+            self.shop,
+            Method::POST,
+            "/payment-events",
+            &headers,
+            &message.body,
+        )
+        .await
+        .status
     }
 
     /// `tillgate deliveries …`
@@ -341,7 +417,10 @@ impl Shop {
     async fn close(self) {
         let address = self.address;
         drop(self);
-        until("it is closed", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+        until("it is closed", async || {
+            TcpStream::connect(address).await.is_err().then_some(())
+        })
+        .await;
     }
 }
 
@@ -349,7 +428,9 @@ impl Drop for Shop {
     fn drop(&mut self) {
         let Some(id) = self.child.id() else { return };
         // All of the group that it leads.
-        let _ = std::process::Command::new("kill").args(["-s", "KILL", "--", &format!("-{id}")]).status();
+        let _ = std::process::Command::new("kill")
+            .args(["-s", "KILL", "--", &format!("-{id}")])
+            .status();
     }
 }
 
@@ -380,7 +461,10 @@ struct Message {
 
 impl Message {
     fn get(&self, name: &str) -> &str {
-        self.headers.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+        self.headers
+            .iter()
+            .find(|(other, _)| other == name)
+            .map_or("", |(_, value)| value)
     }
 
     /// The same with another value there.
@@ -397,22 +481,42 @@ impl Message {
     }
 
     fn with_body(&self, body: String) -> Self {
-        Self { body, ..self.clone() }
+        Self {
+            body,
+            ..self.clone()
+        }
     }
 
     /// The same with a signature that goes with it, made by nothing of tillgate's.
     fn signed(&self, key: &str) -> Self {
-        let key = STANDARD.decode(key.strip_prefix("whsec_").unwrap()).unwrap();
+        let key = STANDARD
+            .decode(key.strip_prefix("whsec_").unwrap())
+            .unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        mac.update(format!("{}.{}.{}", self.get("webhook-id"), self.get("webhook-timestamp"), self.body).as_bytes());
-        self.with("webhook-signature", &format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+        mac.update(
+            format!(
+                "{}.{}.{}",
+                self.get("webhook-id"),
+                self.get("webhook-timestamp"),
+                self.body
+            )
+            .as_bytes(),
+        );
+        self.with(
+            "webhook-signature",
+            &format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())),
+        )
     }
 
     /// The same, signed so many seconds from now.
     fn signed_in(&self, key: &str, seconds: i64) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         let then = now.checked_add_signed(seconds).unwrap();
-        self.with("webhook-timestamp", &then.to_string()).signed(key)
+        self.with("webhook-timestamp", &then.to_string())
+            .signed(key)
     }
 }
 
@@ -437,7 +541,11 @@ impl Relay {
     async fn to(target: SocketAddr, next: &[Do]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let relay = Self { address, next: Arc::new(Mutex::new(next.to_vec().into())), seen: Arc::default() };
+        let relay = Self {
+            address,
+            next: Arc::new(Mutex::new(next.to_vec().into())),
+            seen: Arc::default(),
+        };
         let (next, seen) = (relay.next.clone(), relay.seen.clone());
         tokio::spawn(async move {
             loop {
@@ -476,13 +584,25 @@ async fn pass(
     let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().to_owned();
     let own = |name: &str| ["host", "connection", "content-length"].contains(&name);
     let headers = head.headers.iter().filter(|(name, _)| !own(name.as_str()));
-    let headers: Vec<_> = headers.map(|(name, value)| (name.to_string(), text(value))).collect();
-    let message = |status| Message { headers: headers.clone(), body: body.clone(), status };
+    let headers: Vec<_> = headers
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect();
+    let message = |status| Message {
+        headers: headers.clone(),
+        body: body.clone(),
+        status,
+    };
     if let Some(Do::Say(status)) = action {
         seen.lock().unwrap().push(message(status));
-        return Ok(Response::builder().status(status).body(Full::from("{\"detail\": \"try again\"}")).unwrap());
+        return Ok(Response::builder()
+            .status(status)
+            .body(Full::from("{\"detail\": \"try again\"}"))
+            .unwrap());
     }
-    let borrowed: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let borrowed: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     let answer = call(target, head.method, head.uri.path(), &borrowed, &body).await;
     seen.lock().unwrap().push(message(answer.status));
     if let Some(Do::Lose) = action {
@@ -513,22 +633,32 @@ async fn an_order_is_paid_once_by_webhook(kind: Kind) {
     assert!(!town.is_paid(&order).await);
     town.pay(&order).await;
     town.becomes_paid(&order).await;
-    let [first, second] = &relay.saw(2).await[..] else { panic!("{:?}", relay.seen()) };
+    let [first, second] = &relay.saw(2).await[..] else {
+        panic!("{:?}", relay.seen())
+    };
     assert_eq!((first.status, second.status), (500, 204));
-    assert_eq!((first.get("webhook-id"), &first.body), (second.get("webhook-id"), &second.body));
+    assert_eq!(
+        (first.get("webhook-id"), &first.body),
+        (second.get("webhook-id"), &second.body)
+    );
     town.has_paid(1).await;
 
     // The same once more.
     let id = second.get("webhook-id");
     let line = format!("{id}  payment.completed  delivered  ");
-    let listed = async || Some(town.deliveries(&["list"]).await).filter(|list| list.starts_with(&line));
+    let listed =
+        async || Some(town.deliveries(&["list"]).await).filter(|list| list.starts_with(&line));
     let list = until("it is delivered", listed).await;
     assert_eq!(list.lines().count(), 1, "{list}");
     town.deliveries(&["redeliver", id]).await;
     let third = relay.saw(3).await.remove(2);
     assert_eq!((third.get("webhook-id"), third.status), (id, 204));
     // And another one about the same payment.
-    assert_eq!(town.tell(&third.with("webhook-id", "another").signed_in(&town.key, 0)).await, 204);
+    assert_eq!(
+        town.tell(&third.with("webhook-id", "another").signed_in(&town.key, 0))
+            .await,
+        204
+    );
     town.has_paid(1).await;
 
     // The same many times at once, when none has come before.
@@ -563,7 +693,10 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
     town.pay(&second).await;
     sidecar.log_line("webhook not delivered").await;
     sidecar.signal("KILL");
-    until("it is gone", async || TcpStream::connect(town.api).await.is_err().then_some(())).await;
+    until("it is gone", async || {
+        TcpStream::connect(town.api).await.is_err().then_some(())
+    })
+    .await;
     drop(sidecar);
     let _shop = town.shop().await;
     let _sidecar = town.sidecar(town.shop).await;
@@ -574,7 +707,9 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
 async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
     let town = Town::new(kind).await;
     // Nobody is there.
-    let mut sidecar = town.sidecar(SocketAddr::from(([127, 0, 0, 1], free_port()))).await;
+    let mut sidecar = town
+        .sidecar(SocketAddr::from(([127, 0, 0, 1], free_port())))
+        .await;
     let mut shop = town.shop().await;
     let order = town.order(1000).await;
     shop = town.check(shop).await;
@@ -615,11 +750,22 @@ async fn a_wrong_amount_does_not_pay_an_order(kind: Kind) {
     set_faults(&town.gateway, &["watch:wrong-amount"]).await;
     town.pay(&order).await;
     let message = relay.saw(1).await.remove(0);
-    assert!(message.status == 204 && message.body.contains("\"amount\":1001"), "{message:?}");
-    let complaints = || town.said().iter().filter(|line| line.contains("not the amount of an order")).count();
+    assert!(
+        message.status == 204 && message.body.contains("\"amount\":1001"),
+        "{message:?}"
+    );
+    let complaints = || {
+        town.said()
+            .iter()
+            .filter(|line| line.contains("not the amount of an order"))
+            .count()
+    };
     until("it complains", async || (complaints() == 1).then_some(())).await;
     let _shop = town.check(shop).await;
-    until("it complains again", async || (complaints() >= 2).then_some(())).await;
+    until("it complains again", async || {
+        (complaints() >= 2).then_some(())
+    })
+    .await;
     assert!(!town.is_paid(&order).await);
     assert_eq!(town.times_paid(), 0);
 }
@@ -640,18 +786,33 @@ async fn forged_webhooks_are_refused(kind: Kind) {
     let with_signature = |value: &str| good.with("webhook-signature", value);
     let digest = signature.strip_prefix("v1,").unwrap();
     for (what, forged) in [
-        ("changed body", good.with_body(good.body.replace("completed", "Completed"))),
+        (
+            "changed body",
+            good.with_body(good.body.replace("completed", "Completed")),
+        ),
         ("longer body", good.with_body(format!("{} ", good.body))),
         ("no body", good.with_body(String::new())),
         ("changed id", good.with("webhook-id", "another")),
         ("no id", good.without("webhook-id")),
-        ("changed timestamp", good.with("webhook-timestamp", &(timestamp + 1).to_string())),
+        (
+            "changed timestamp",
+            good.with("webhook-timestamp", &(timestamp + 1).to_string()),
+        ),
         ("no timestamp", good.without("webhook-timestamp")),
-        ("a timestamp that is none", good.with("webhook-timestamp", "soon").signed(&town.key)),
+        (
+            "a timestamp that is none",
+            good.with("webhook-timestamp", "soon").signed(&town.key),
+        ),
         ("old timestamp", good.signed_in(&town.key, -310)),
         ("timestamp to come", good.signed_in(&town.key, 310)),
-        ("cut by one", with_signature(&signature[..signature.len() - 1])),
-        ("cut by ten", with_signature(&signature[..signature.len() - 10])),
+        (
+            "cut by one",
+            with_signature(&signature[..signature.len() - 1]),
+        ),
+        (
+            "cut by ten",
+            with_signature(&signature[..signature.len() - 10]),
+        ),
         ("nothing but a version", with_signature("v1,")),
         ("not even a comma", with_signature("v1")),
         ("no version", with_signature(digest)),
@@ -668,7 +829,10 @@ async fn forged_webhooks_are_refused(kind: Kind) {
 
     // One that fits among others that do not, and one that took a while.
     let late = good.signed_in(&town.key, -290);
-    let among = late.with("webhook-signature", &format!("v1a,AAAA v1,AAAA {}", late.get("webhook-signature")));
+    let among = late.with(
+        "webhook-signature",
+        &format!("v1a,AAAA v1,AAAA {}", late.get("webhook-signature")),
+    );
     assert_eq!(town.tell(&among).await, 204);
     assert!(town.is_paid(&order).await);
     assert_eq!(town.tell(&good).await, 204);
@@ -688,7 +852,11 @@ async fn either_of_two_keys_will_do(kind: Kind) {
         town.becomes_paid(&order).await;
         town.has_paid(times).await;
         let message = relay.saw(times).await.remove(times - 1);
-        assert_eq!(message.get("webhook-signature").split(' ').count(), 2, "{message:?}");
+        assert_eq!(
+            message.get("webhook-signature").split(' ').count(),
+            2,
+            "{message:?}"
+        );
         shop.close().await;
     }
 }
@@ -701,10 +869,23 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     let shop = town.shop_with(&town.key, relay.address, "300").await;
     let order = town.order(1000).await;
     let starts = relay.seen();
-    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [429, 200, 200]);
+    assert_eq!(
+        starts.iter().map(|start| start.status).collect::<Vec<_>>(),
+        [429, 200, 200]
+    );
     let key = starts[0].get("idempotency-key");
-    assert!(!key.is_empty() && starts.iter().all(|start| start.get("idempotency-key") == key), "{starts:?}");
-    assert_eq!(calls(&town.gateway).await.0, 1, "the third was answered as the second");
+    assert!(
+        !key.is_empty()
+            && starts
+                .iter()
+                .all(|start| start.get("idempotency-key") == key),
+        "{starts:?}"
+    );
+    assert_eq!(
+        calls(&town.gateway).await.0,
+        1,
+        "the third was answered as the second"
+    );
     town.pay(&order).await;
     town.becomes_paid(&order).await;
     town.has_paid(1).await;
@@ -712,8 +893,15 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     set_faults(&town.gateway, &["start:status=500,count=1"]).await;
     town.order(1000).await;
     let starts = &relay.seen()[3..];
-    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [502, 200]);
-    assert!(starts.iter().all(|start| start.get("idempotency-key") == starts[0].get("idempotency-key")));
+    assert_eq!(
+        starts.iter().map(|start| start.status).collect::<Vec<_>>(),
+        [502, 200]
+    );
+    assert!(
+        starts
+            .iter()
+            .all(|start| start.get("idempotency-key") == starts[0].get("idempotency-key"))
+    );
     assert_ne!(starts[0].get("idempotency-key"), key, "another order");
 
     // What cannot do better is not tried again by itself; when the payer does, it is the same start.
@@ -725,8 +913,14 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     assert_eq!(relay.seen().len(), 6);
     assert!(town.page(path).await.body.contains("Pay 1000"));
     let starts = &relay.seen()[5..];
-    assert_eq!(starts.iter().map(|start| start.status).collect::<Vec<_>>(), [422, 200]);
-    assert_eq!(starts[0].get("idempotency-key"), starts[1].get("idempotency-key"));
+    assert_eq!(
+        starts.iter().map(|start| start.status).collect::<Vec<_>>(),
+        [422, 200]
+    );
+    assert_eq!(
+        starts[0].get("idempotency-key"),
+        starts[1].get("idempotency-key")
+    );
     shop.close().await;
 }
 
@@ -744,7 +938,11 @@ async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
         let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
         let output = output.expect("an end in time").unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     };
     let shop = async |arguments: &[&str]| run_at(town.api, arguments).await;
 
@@ -752,28 +950,47 @@ async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
     let relay = Relay::to(town.api, &[Do::Say(503), Do::Lose]).await;
     let (code, pay, err) = run_at(relay.address, &["order", "7", "1000"]).await;
     assert_eq!(code, 0, "{err}");
-    assert_eq!(shop(&["order", "7", "1000"]).await, (0, pay.clone(), String::new()));
+    assert_eq!(
+        shop(&["order", "7", "1000"]).await,
+        (0, pay.clone(), String::new())
+    );
     assert_eq!(calls(&town.gateway).await.0, 1);
-    let link = pay.trim_end().strip_prefix(&format!("pay: {}/pay/", town.gateway)).unwrap_or_else(|| panic!("{pay}"));
+    let link = pay
+        .trim_end()
+        .strip_prefix(&format!("pay: {}/pay/", town.gateway))
+        .unwrap_or_else(|| panic!("{pay}"));
     let (payment, back) = link.split_once('?').unwrap();
     assert_eq!(back, "redirect=https%3A%2F%2Fshop.example%2Forders%2F7");
     // The same order for another sum is a mistake, which is told.
     let (code, out, err) = shop(&["order", "7", "2000"]).await;
-    assert!((code, &*out) == (1, "") && err.contains("Idempotency-Key"), "{out}{err}");
+    assert!(
+        (code, &*out) == (1, "") && err.contains("Idempotency-Key"),
+        "{out}{err}"
+    );
 
     // Many wait for it, and one of them finds it paid.
     assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
     let waiting = futures_util::future::join_all((0..3).map(|_| shop(&["wait", "7"])));
     let ((), said) = tokio::join!(pay_at(&town.gateway, payment), waiting);
-    assert!(said.iter().all(|(code, _, err)| (*code, err.as_str()) == (0, "")), "{said:?}");
-    let paid = said.iter().filter(|(_, out, _)| out.starts_with("paid: ") && out.ends_with(" by wait\n")).count();
+    assert!(
+        said.iter()
+            .all(|(code, _, err)| (*code, err.as_str()) == (0, "")),
+        "{said:?}"
+    );
+    let paid = said
+        .iter()
+        .filter(|(_, out, _)| out.starts_with("paid: ") && out.ends_with(" by wait\n"))
+        .count();
     assert_eq!(paid, 1, "{said:?}");
     assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
 
     // The pass finds one that nobody waits for, and no wrong sum counts.
     let order = async |number: &str| {
         let (_, pay, err) = shop(&["order", number, "500"]).await;
-        pay.split(['/', '?']).nth(4).unwrap_or_else(|| panic!("{pay}{err}")).to_owned()
+        pay.split(['/', '?'])
+            .nth(4)
+            .unwrap_or_else(|| panic!("{pay}{err}"))
+            .to_owned()
     };
     pay_at(&town.gateway, &order("8").await).await;
     let passed = async || Some(shop(&["check"]).await.1).filter(|out| out.ends_with(" by check\n"));
@@ -787,7 +1004,10 @@ async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
     };
     until("it complains", complaint).await;
     let (code, out, err) = shop(&["nonsense"]).await;
-    assert!((code, &*out) == (2, "") && err.contains("sh shop.sh check"), "{err}");
+    assert!(
+        (code, &*out) == (2, "") && err.contains("sh shop.sh check"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -806,9 +1026,17 @@ async fn the_readmes_line_with_a_key_starts_one_payment() {
     assert_eq!(block.lines().count(), 1, "{block}");
     let line = block.trim_end().replace("http://localhost:8700", &api);
     let unused = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut sh = Client::start("sh", &["-c", &format!("{line}; echo; {line}; echo")], unused, &[]);
+    let mut sh = Client::start(
+        "sh",
+        &["-c", &format!("{line}; echo; {line}; echo")],
+        unused,
+        &[],
+    );
     let (first, second) = (sh.line().await, sh.line().await);
-    assert!(first.contains("\"pay_url\":\"") && first == second, "{first}{second}");
+    assert!(
+        first.contains("\"pay_url\":\"") && first == second,
+        "{first}{second}"
+    );
 }
 
 /// What the README says to write into the file is taken, and warned about where it has to be.
@@ -816,32 +1044,60 @@ async fn the_readmes_line_with_a_key_starts_one_payment() {
 async fn the_readmes_configuration_of_webhooks_is_good() {
     let readme = std::fs::read_to_string(file("README.md")).unwrap();
     let (_, section) = readme.split_once("\n## Webhooks\n").expect("a section");
-    let toml = section.split_once("```toml\n").expect("a block").1.split("```").next().unwrap();
+    let toml = section
+        .split_once("```toml\n")
+        .expect("a block")
+        .1
+        .split("```")
+        .next()
+        .unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (secret, keys) = (tillgate::sandbox::DEFAULT_SECRET, fresh_key().await);
     for (name, text) in [("secret", secret), ("keys", keys.as_str())] {
         std::fs::write(path(name), text).unwrap();
     }
-    let toml = toml.replace("/run/secrets/webhook", &path("keys")).replace("/var/lib/tillgate", &path("store"));
-    let rest = format!("[gateway]\nurl = \"https://pay.example\"\n[merchant]\nsecret_file = {:?}\n", path("secret"));
+    let toml = toml
+        .replace("/run/secrets/webhook", &path("keys"))
+        .replace("/var/lib/tillgate", &path("store"));
+    let rest = format!(
+        "[gateway]\nurl = \"https://pay.example\"\n[merchant]\nsecret_file = {:?}\n",
+        path("secret")
+    );
     std::fs::write(path("tillgate.toml"), format!("{rest}{toml}")).unwrap();
     let (code, out, err) = run(&["check", "--config", &path("tillgate.toml")], &[]).await;
     assert_eq!(code, 0, "{out}{err}");
-    assert!(!format!("{out}{err}").contains("without a durable store"), "{out}{err}");
+    assert!(
+        !format!("{out}{err}").contains("without a durable store"),
+        "{out}{err}"
+    );
 
     let toml = toml.replace(&format!("file:{}", path("store")), "memory:");
     std::fs::write(path("tillgate.toml"), format!("{rest}{toml}")).unwrap();
     let (code, out, err) = run(&["check", "--config", &path("tillgate.toml")], &[]).await;
     assert_eq!(code, 0, "{out}{err}");
-    assert!(format!("{out}{err}").contains("without a durable store"), "{out}{err}");
+    assert!(
+        format!("{out}{err}").contains("without a durable store"),
+        "{out}{err}"
+    );
 }
 
 #[test]
 fn the_shops_are_short() {
-    for Kind { script, most_lines: most, .. } in [PHP, PYTHON, JS, JAVA, SHELL] {
+    for Kind {
+        script,
+        most_lines: most,
+        ..
+    } in [PHP, PYTHON, JS, JAVA, SHELL]
+    {
         let text = std::fs::read_to_string(file("tests/clients").join(script)).unwrap();
-        let (lines, widest) = (text.lines().count(), text.lines().map(|line| line.chars().count()).max());
-        assert!(lines <= most && widest <= Some(120), "{script} has {lines} lines, the widest {widest:?}");
+        let (lines, widest) = (
+            text.lines().count(),
+            text.lines().map(|line| line.chars().count()).max(),
+        );
+        assert!(
+            lines <= most && widest <= Some(120),
+            "{script} has {lines} lines, the widest {widest:?}"
+        );
     }
 }

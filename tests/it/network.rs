@@ -20,7 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::harness::{Answer, Program, call, free_port, get_at, run, skip, start_at};
 use crate::scripted::{self, Act, Gateway, ORDER, STARTED, WATCHED, answer, as_told, good, told};
 
-const FAST: [(&str, &str); 3] = [("START__RATE", "100000"), ("START__BURST", "100000"), ("WATCH__FRESH_FOR", "1ms")];
+const FAST: [(&str, &str); 3] = [
+    ("START__RATE", "100000"),
+    ("START__BURST", "100000"),
+    ("WATCH__FRESH_FOR", "1ms"),
+];
 
 /// What names mean to one sidecar.
 struct Names {
@@ -33,7 +37,10 @@ impl Names {
     fn new(hosts: &str, servers: &[Ipv4Addr]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let servers: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let servers: String = servers
+            .iter()
+            .map(|server| format!("nameserver {server}\n"))
+            .collect();
         std::fs::write(path("hosts"), hosts).unwrap();
         std::fs::write(path("resolv.conf"), servers).unwrap();
         std::fs::write(path("nsswitch.conf"), "hosts: files dns\n").unwrap();
@@ -42,9 +49,14 @@ impl Names {
             .map(|name| format!("/bin/mount --bind '{}' /etc/{name}", path(name).display()))
             .collect();
         let script = format!("{} && exec \"$@\"", mounts.join(" && "));
-        let command: Vec<_> =
-            ["/usr/bin/unshare", "-m", "/bin/sh", "-c", &script, "sh"].map(str::to_owned).into_iter().collect();
-        let works = std::process::Command::new(&command[0]).args(&command[1..]).arg("/bin/true").output();
+        let command: Vec<_> = ["/usr/bin/unshare", "-m", "/bin/sh", "-c", &script, "sh"]
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
+        let works = std::process::Command::new(&command[0])
+            .args(&command[1..])
+            .arg("/bin/true")
+            .output();
         if !works.is_ok_and(|output| output.status.success()) {
             skip("no mount namespace can be made here (that takes root, and unshare)");
             return None;
@@ -57,7 +69,11 @@ impl Names {
         std::fs::write(self.directory.path().join("hosts"), hosts).unwrap();
     }
 
-    async fn sidecar(&self, gateway: &str, settings: &[(&str, &str)]) -> (Program, SocketAddr, SocketAddr) {
+    async fn sidecar(
+        &self,
+        gateway: &str,
+        settings: &[(&str, &str)],
+    ) -> (Program, SocketAddr, SocketAddr) {
         let mut program = Program::launch(&self.under(), gateway, settings, &[]);
         let (api, admin) = program.addresses().await;
         (program, api, admin)
@@ -69,7 +85,9 @@ impl Names {
 
     /// Runs a command among these names to its end.
     async fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-        Program::start_under(&self.under(), self.directory.path(), arguments, variables).end().await
+        Program::start_under(&self.under(), self.directory.path(), arguments, variables)
+            .end()
+            .await
     }
 }
 
@@ -98,12 +116,17 @@ impl NameServer {
             loop {
                 let (length, from) = socket.recv_from(&mut question).await.unwrap();
                 let answer = *answers.lock().unwrap();
-                if let Some(answer) = answer.and_then(|ip| answer_for_ipv4(&question[..length], ip)) {
+                if let Some(answer) = answer.and_then(|ip| answer_for_ipv4(&question[..length], ip))
+                {
                     socket.send_to(&answer, from).await.unwrap();
                 }
             }
         });
-        Some(Self { ip, says, _task: AbortOnDropHandle::new(task) })
+        Some(Self {
+            ip,
+            says,
+            _task: AbortOnDropHandle::new(task),
+        })
     }
 
     fn says(&self, ip: Option<Ipv4Addr>) {
@@ -134,7 +157,9 @@ fn black_hole(ip: Ipv4Addr, port: u16) -> Option<(Socket, Vec<std::net::TcpStrea
     socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let mut queue = Vec::new();
-    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    {
         queue.push(stream);
         if queue.len() > 64 {
             skip("the queue of a listener never fills up here");
@@ -152,32 +177,61 @@ async fn gateway_at(ip: Ipv4Addr, port: u16) -> Gateway {
 }
 
 async fn ask(api: SocketAddr) -> Answer {
-    call(api, Method::GET, "/watch/watch_1", &[("cache-control", "no-cache")], "").await
+    call(
+        api,
+        Method::GET,
+        "/watch/watch_1",
+        &[("cache-control", "no-cache")],
+        "",
+    )
+    .await
 }
 
 #[tokio::test]
 async fn of_two_addresses_one_may_be_dead() {
-    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else { return };
+    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else {
+        return;
+    };
     for dead_is_first in [true, false] {
         let port = free_port();
         let (dead, alive) = if dead_is_first { (A, B) } else { (B, A) };
-        let Some(_hole) = black_hole(dead, port) else { return };
+        let Some(_hole) = black_hole(dead, port) else {
+            return;
+        };
         let gateway = gateway_at(alive, port).await;
-        let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true"), ("GATEWAY__RETRIES", "0")]].concat();
-        let (_sidecar, api, admin) = names.sidecar(&format!("http://pay.test:{port}"), &settings).await;
+        let settings = [
+            &FAST[..],
+            &[
+                ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+                ("GATEWAY__RETRIES", "0"),
+            ],
+        ]
+        .concat();
+        let (_sidecar, api, admin) = names
+            .sidecar(&format!("http://pay.test:{port}"), &settings)
+            .await;
         for _ in 0..5 {
             assert_eq!(start_at(api, ORDER).await.status, 200);
             assert_eq!(ask(api).await.status, 200);
         }
         assert_eq!(
-            gateway.requests().iter().filter(|request| request.starts_with("POST")).count(),
+            gateway
+                .requests()
+                .iter()
+                .filter(|request| request.starts_with("POST"))
+                .count(),
             5,
             "sent once each"
         );
         let metrics = get_at(admin, "/metrics").await.body;
         for step in ["dns", "tcp"] {
             let some = format!("tillgate_gateway_connect_seconds_count{{step=\"{step}\"}} ");
-            let count: u64 = metrics.lines().find_map(|line| line.strip_prefix(&some)).unwrap().parse().unwrap();
+            let count: u64 = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix(&some))
+                .unwrap()
+                .parse()
+                .unwrap();
             assert!(count > 0, "{step}");
         }
     }
@@ -185,46 +239,83 @@ async fn of_two_addresses_one_may_be_dead() {
 
 #[tokio::test]
 async fn an_address_that_refuses_is_followed_by_the_next_at_once() {
-    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else { return };
+    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else {
+        return;
+    };
     let port = free_port();
     let _gateway = gateway_at(B, port).await;
-    let settings = [("GATEWAY__ALLOW_PLAIN_HTTP", "true"), ("GATEWAY__RETRIES", "0")];
+    let settings = [
+        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+        ("GATEWAY__RETRIES", "0"),
+    ];
     let url = format!("http://pay.test:{port}");
     let (_sidecar, api, _) = names.sidecar(&url, &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let variables = [
         ("TILLGATE_GATEWAY__URL", &*url),
         ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-        ("TILLGATE_MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
+        (
+            "TILLGATE_MERCHANT__SECRET",
+            tillgate::sandbox::DEFAULT_SECRET,
+        ),
     ];
     let (code, said, _) = names.run(&["check", "--online"], &variables).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("is 127.0.0.2, 127.0.0.3; 127.0.0.3 answers"), "{said}");
-    assert!(said.contains("(DNS ") && said.contains("ms, TCP "), "{said}");
+    assert!(
+        said.contains("is 127.0.0.2, 127.0.0.3; 127.0.0.3 answers"),
+        "{said}"
+    );
+    assert!(
+        said.contains("(DNS ") && said.contains("ms, TCP "),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn where_no_address_answers_the_step_is_named() {
-    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else { return };
-    let settings = [("GATEWAY__ALLOW_PLAIN_HTTP", "true"), ("GATEWAY__RETRIES", "0")];
-    let (_sidecar, api, _) = names.sidecar(&format!("http://pay.test:{}", free_port()), &settings).await;
+    let Some(names) = Names::new("127.0.0.2 pay.test\n127.0.0.3 pay.test\n", &[]) else {
+        return;
+    };
+    let settings = [
+        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+        ("GATEWAY__RETRIES", "0"),
+    ];
+    let (_sidecar, api, _) = names
+        .sidecar(&format!("http://pay.test:{}", free_port()), &settings)
+        .await;
     let refused = start_at(api, ORDER).await;
-    assert_eq!(told(&refused), as_told(503, "gateway_unreachable", "not_sent"));
-    assert!(refused.text("detail").contains("TCP: 127.0.0."), "{refused:?}");
+    assert_eq!(
+        told(&refused),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
+    assert!(
+        refused.text("detail").contains("TCP: 127.0.0."),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_dead_first_name_server_and_a_family_without_answers_are_no_outage() {
-    let (Some(dead), Some(alive)) = (NameServer::new(None).await, NameServer::new(Some(A)).await) else { return };
+    let (Some(dead), Some(alive)) = (NameServer::new(None).await, NameServer::new(Some(A)).await)
+    else {
+        return;
+    };
     let port = free_port();
     let _gateway = gateway_at(A, port).await;
     let url = format!("http://pay.test:{port}");
-    let settings = [("GATEWAY__ALLOW_PLAIN_HTTP", "true"), ("GATEWAY__RETRIES", "0")];
+    let settings = [
+        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+        ("GATEWAY__RETRIES", "0"),
+    ];
     // The questions for IPv6 are never answered.
-    let Some(names) = Names::new("", &[alive.ip]) else { return };
+    let Some(names) = Names::new("", &[alive.ip]) else {
+        return;
+    };
     let (_sidecar, api, _) = names.sidecar(&url, &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    let Some(names) = Names::new("", &[dead.ip, alive.ip]) else { return };
+    let Some(names) = Names::new("", &[dead.ip, alive.ip]) else {
+        return;
+    };
     let (_sidecar, api, _) = names.sidecar(&url, &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     // The name server that lived has gone silent: the last that it said is as good as ever, also when it is in doubt.
@@ -236,37 +327,64 @@ async fn a_dead_first_name_server_and_a_family_without_answers_are_no_outage() {
 
 #[tokio::test]
 async fn a_resolver_that_hangs_takes_a_few_threads_however_many_wait() {
-    let Some(dead) = NameServer::new(None).await else { return };
-    let Some(names) = Names::new("", &[dead.ip]) else { return };
-    let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true"), ("GATEWAY__TIMEOUT", "2s")]].concat();
+    let Some(dead) = NameServer::new(None).await else {
+        return;
+    };
+    let Some(names) = Names::new("", &[dead.ip]) else {
+        return;
+    };
+    let settings = [
+        &FAST[..],
+        &[
+            ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+            ("GATEWAY__TIMEOUT", "2s"),
+        ],
+    ]
+    .concat();
     let (sidecar, api, _) = names.sidecar("http://pay.test:9", &settings).await;
-    let threads = || std::fs::read_dir(format!("/proc/{}/task", sidecar.id())).unwrap().count();
+    let threads = || {
+        std::fs::read_dir(format!("/proc/{}/task", sidecar.id()))
+            .unwrap()
+            .count()
+    };
     let before = threads();
     let most = AtomicUsize::new(0);
     let starts = (0..500).map(|_| async {
         let refused = start_at(api, ORDER).await;
-        assert_eq!(told(&refused), as_told(503, "gateway_unreachable", "not_sent"));
+        assert_eq!(
+            told(&refused),
+            as_told(503, "gateway_unreachable", "not_sent")
+        );
         assert!(refused.text("detail").contains("DNS: "), "{refused:?}");
         most.fetch_max(threads(), Ordering::SeqCst);
     });
     futures_util::future::join_all(starts).await;
-    assert!(most.load(Ordering::SeqCst) <= before + 4, "{before} threads, then {most:?}");
+    assert!(
+        most.load(Ordering::SeqCst) <= before + 4,
+        "{before} threads, then {most:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_moves_is_found_where_it_is() {
-    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[]) else { return };
+    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[]) else {
+        return;
+    };
     let port = free_port();
     let has_moved = Arc::new(AtomicBool::new(false));
     let moved = has_moved.clone();
-    let old = Gateway::at(&format!("{A}:{port}"), None, move |_, request| match moved.load(Ordering::SeqCst) {
+    let old = Gateway::at(&format!("{A}:{port}"), None, move |_, request| match moved
+        .load(Ordering::SeqCst)
+    {
         true => Act::Say(answer(503, "{}")),
         false => good(request),
     })
     .await;
     let new = gateway_at(B, port).await;
     let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
-    let (_sidecar, api, _) = names.sidecar(&format!("http://pay.test:{port}"), &settings).await;
+    let (_sidecar, api, _) = names
+        .sidecar(&format!("http://pay.test:{port}"), &settings)
+        .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     assert_eq!(ask(api).await.status, 200);
     assert_eq!(new.connections(), 0);
@@ -274,7 +392,10 @@ async fn a_name_that_moves_is_found_where_it_is() {
     has_moved.store(true, Ordering::SeqCst);
     names.hosts("127.0.0.3 pay.test\n");
     let told_so = start_at(api, ORDER).await;
-    assert_eq!(told_so.status, 502, "it has to be told by somebody: {told_so:?}");
+    assert_eq!(
+        told_so.status, 502,
+        "it has to be told by somebody: {told_so:?}"
+    );
     // A lookup each second at the most.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     for _ in 0..5 {
@@ -288,15 +409,21 @@ async fn a_name_that_moves_is_found_where_it_is() {
 #[tokio::test]
 async fn a_name_that_moves_is_found_also_while_the_old_place_answers() {
     if std::env::var_os("TILLGATE_TEST_ALL").is_none() {
-        skip("half a minute passes before a name is looked up again: only with TILLGATE_TEST_ALL=1");
+        skip(
+            "half a minute passes before a name is looked up again: only with TILLGATE_TEST_ALL=1",
+        );
         return;
     }
-    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[]) else { return };
+    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[]) else {
+        return;
+    };
     let port = free_port();
     let _old = gateway_at(A, port).await;
     let new = gateway_at(B, port).await;
     let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
-    let (_sidecar, api, _) = names.sidecar(&format!("http://pay.test:{port}"), &settings).await;
+    let (_sidecar, api, _) = names
+        .sidecar(&format!("http://pay.test:{port}"), &settings)
+        .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     names.hosts("127.0.0.3 pay.test\n");
     // Twice as long as it takes: a test tells that it happens, not when.
@@ -312,16 +439,26 @@ async fn a_name_that_moves_is_found_also_while_the_old_place_answers() {
 
 #[tokio::test]
 async fn the_last_known_addresses_serve_while_the_name_cannot_be_looked_up() {
-    let Some(dead) = NameServer::new(None).await else { return };
-    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[dead.ip]) else { return };
+    let Some(dead) = NameServer::new(None).await else {
+        return;
+    };
+    let Some(names) = Names::new("127.0.0.2 pay.test\n", &[dead.ip]) else {
+        return;
+    };
     let port = free_port();
-    let gateway = Gateway::at(&format!("{A}:{port}"), None, |number, request| match number {
-        1 => Act::Say(answer(500, "{}")),
-        _ => good(request),
-    })
+    let gateway = Gateway::at(
+        &format!("{A}:{port}"),
+        None,
+        |number, request| match number {
+            1 => Act::Say(answer(500, "{}")),
+            _ => good(request),
+        },
+    )
     .await;
     let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
-    let (_sidecar, api, _) = names.sidecar(&format!("http://pay.test:{port}"), &settings).await;
+    let (_sidecar, api, _) = names
+        .sidecar(&format!("http://pay.test:{port}"), &settings)
+        .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     names.hosts("");
     // A failure puts the address in doubt: from here on each start wants to look the name up, and nobody answers.
@@ -335,8 +472,12 @@ async fn the_last_known_addresses_serve_while_the_name_cannot_be_looked_up() {
 
 #[tokio::test]
 async fn localhost_is_never_looked_up() {
-    let Some(dead) = NameServer::new(None).await else { return };
-    let Some(names) = Names::new("", &[dead.ip]) else { return };
+    let Some(dead) = NameServer::new(None).await else {
+        return;
+    };
+    let Some(names) = Names::new("", &[dead.ip]) else {
+        return;
+    };
     let gateway = Gateway::new(|_, request| good(request)).await;
     let url = format!("http://localhost:{}", gateway.address.port());
     let (_sidecar, api, _) = names.sidecar(&url, &[("GATEWAY__TIMEOUT", "2s")]).await;
@@ -345,21 +486,34 @@ async fn localhost_is_never_looked_up() {
 
 #[tokio::test]
 async fn a_trailing_dot_is_for_the_resolver_alone() {
-    let Some(server) = NameServer::new(Some(A)).await else { return };
+    let Some(server) = NameServer::new(Some(A)).await else {
+        return;
+    };
     for (hosts, servers) in [("", vec![server.ip]), ("127.0.0.2 pay.test\n", vec![])] {
-        let Some(names) = Names::new(hosts, &servers) else { return };
+        let Some(names) = Names::new(hosts, &servers) else {
+            return;
+        };
         let port = free_port();
         let directory = tempfile::tempdir().unwrap();
         let (ca, acceptor) = scripted::tls("pay.test");
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, ca).unwrap();
-        let gateway = Gateway::at(&format!("{A}:{port}"), Some(acceptor), |_, request| good(request)).await;
+        let gateway = Gateway::at(&format!("{A}:{port}"), Some(acceptor), |_, request| {
+            good(request)
+        })
+        .await;
         let settings = [("GATEWAY__CA_FILE", ca_file.to_str().unwrap())];
-        let (_sidecar, api, _) = names.sidecar(&format!("https://pay.test.:{port}"), &settings).await;
+        let (_sidecar, api, _) = names
+            .sidecar(&format!("https://pay.test.:{port}"), &settings)
+            .await;
         let started = start_at(api, ORDER).await;
         assert_eq!(started.status, 200, "{started:?}");
         let host = format!("host: pay.test:{port}\r\n");
-        assert!(gateway.requests()[0].to_lowercase().contains(&host), "{:?}", gateway.requests());
+        assert!(
+            gateway.requests()[0].to_lowercase().contains(&host),
+            "{:?}",
+            gateway.requests()
+        );
     }
 }
 
@@ -386,8 +540,12 @@ async fn firewall(gateway: SocketAddr, does: Firewall) -> (u16, Arc<Mutex<Vec<us
                 seen.lock().unwrap().push(size);
                 if size > 1400 {
                     match does {
-                        Firewall::Resets => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
-                        Firewall::Drops => while stream.read(&mut first).await.is_ok_and(|n| n > 0) {},
+                        Firewall::Resets => SockRef::from(&stream)
+                            .set_linger(Some(Duration::ZERO))
+                            .unwrap(),
+                        Firewall::Drops => {
+                            while stream.read(&mut first).await.is_ok_and(|n| n > 0) {}
+                        }
                     }
                     return;
                 }
@@ -411,24 +569,39 @@ async fn a_firewall_that_wants_the_hello_in_one_packet_gets_it_so() {
         let (port, sizes) = firewall(gateway.address, does).await;
         let url = format!("https://localhost:{port}");
         let ca_file = ca_file.to_str().unwrap();
-        let settings = [("GATEWAY__CA_FILE", ca_file), ("GATEWAY__RETRIES", "0"), ("GATEWAY__CONNECT_TIMEOUT", "2s")];
+        let settings = [
+            ("GATEWAY__CA_FILE", ca_file),
+            ("GATEWAY__RETRIES", "0"),
+            ("GATEWAY__CONNECT_TIMEOUT", "2s"),
+        ];
         let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
         for _ in 0..3 {
             let started = start_at(api, ORDER).await;
             assert_eq!(started.status, 200, "{does:?}: {started:?}");
         }
         assert_eq!(gateway.requests().len(), 3, "sent once each");
-        let large = sizes.lock().unwrap().iter().filter(|size| **size > 1400).count();
+        let large = sizes
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|size| **size > 1400)
+            .count();
         assert_eq!(large, 1, "{does:?}: it is remembered");
         let variables = [
             ("TILLGATE_GATEWAY__URL", &*url),
             ("TILLGATE_GATEWAY__CA_FILE", ca_file),
             ("TILLGATE_GATEWAY__CONNECT_TIMEOUT", "2s"),
-            ("TILLGATE_MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
+            (
+                "TILLGATE_MERCHANT__SECRET",
+                tillgate::sandbox::DEFAULT_SECRET,
+            ),
         ];
         let (code, said, _) = run(&["check", "--online"], &variables).await;
         assert_eq!(code, 0, "{said}");
-        assert!(said.contains("drops a TLS hello that does not fit into one packet"), "{said}");
+        assert!(
+            said.contains("drops a TLS hello that does not fit into one packet"),
+            "{said}"
+        );
     }
 }
 
@@ -439,14 +612,19 @@ async fn starts_resume_the_session_of_those_before_them() {
     let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, ca).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
     let kinds = Arc::new(Mutex::new(Vec::new()));
     let seen = kinds.clone();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = acceptor.accept(stream).await.unwrap();
-            seen.lock().unwrap().push(stream.get_ref().1.handshake_kind());
+            seen.lock()
+                .unwrap()
+                .push(stream.get_ref().1.handshake_kind());
             let mut read = Vec::new();
             while !String::from_utf8_lossy(&read).contains("\"amount\"") {
                 stream.read_buf(&mut read).await.unwrap();
@@ -456,13 +634,17 @@ async fn starts_resume_the_session_of_those_before_them() {
             while stream.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
         }
     });
-    let (_sidecar, api, _) = Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.to_str().unwrap())]).await;
+    let (_sidecar, api, _) =
+        Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.to_str().unwrap())]).await;
     for _ in 0..4 {
         assert_eq!(start_at(api, ORDER).await.status, 200);
     }
     let resumed = Some(rustls::HandshakeKind::Resumed);
     let kinds = kinds.lock().unwrap().clone();
-    assert!(kinds.len() == 4 && kinds[1..].iter().all(|kind| *kind == resumed), "{kinds:?}");
+    assert!(
+        kinds.len() == 4 && kinds[1..].iter().all(|kind| *kind == resumed),
+        "{kinds:?}"
+    );
 }
 
 /// What a proxy does with a CONNECT.
@@ -485,15 +667,28 @@ impl Proxy {
     async fn new(gateway: SocketAddr, does: impl Fn(&str) -> Does + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (heads, through) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (heads, through) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(Mutex::new(Vec::new())),
+        );
         let (seen, bytes, does) = (heads.clone(), through.clone(), Arc::new(does));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve_proxy(stream, gateway, does.clone(), seen.clone(), bytes.clone()));
+                tokio::spawn(serve_proxy(
+                    stream,
+                    gateway,
+                    does.clone(),
+                    seen.clone(),
+                    bytes.clone(),
+                ));
             }
         });
-        Self { url, heads, through }
+        Self {
+            url,
+            heads,
+            through,
+        }
     }
 }
 
@@ -525,15 +720,22 @@ async fn serve_proxy(
             return;
         }
     }
-    stream.write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
+        .await
+        .unwrap();
     let (mut up, mut down) = (TcpStream::connect(gateway).await.unwrap(), stream);
     let mut first = vec![0; 65536];
     // Enough of what goes up to find a secret in it.
     for _ in 0..2 {
-        let Ok(n) = down.read(&mut first).await else { return };
+        let Ok(n) = down.read(&mut first).await else {
+            return;
+        };
         through.lock().unwrap().extend(&first[..n]);
         up.write_all(&first[..n]).await.unwrap();
-        let Ok(n) = up.read(&mut first).await else { return };
+        let Ok(n) = up.read(&mut first).await else {
+            return;
+        };
         down.write_all(&first[..n]).await.unwrap();
     }
     let _ = copy_bidirectional(&mut down, &mut up).await;
@@ -558,7 +760,11 @@ impl BehindProxy {
         self.directory.path().join(name)
     }
 
-    async fn sidecar(&self, proxy: &str, settings: &[(&str, &str)]) -> (Program, SocketAddr, SocketAddr) {
+    async fn sidecar(
+        &self,
+        proxy: &str,
+        settings: &[(&str, &str)],
+    ) -> (Program, SocketAddr, SocketAddr) {
         let ca_file = self.file("ca.pem");
         let own = [
             ("GATEWAY__CA_FILE", ca_file.to_str().unwrap()),
@@ -582,16 +788,28 @@ async fn through_a_proxy_tls_goes_end_to_end_and_the_proxy_looks_the_name_up() {
     }
     for head in proxy.heads.lock().unwrap().iter() {
         let agent = concat!("User-Agent: tillgate/", env!("CARGO_PKG_VERSION"));
-        let expected = format!("CONNECT gateway.invalid:443 HTTP/1.1\r\nHost: gateway.invalid:443\r\n{agent}\r\n\r\n");
+        let expected = format!(
+            "CONNECT gateway.invalid:443 HTTP/1.1\r\nHost: gateway.invalid:443\r\n{agent}\r\n\r\n"
+        );
         assert_eq!(*head, expected);
     }
     let through = proxy.through.lock().unwrap().clone();
     let secret = tillgate::sandbox::DEFAULT_SECRET.as_bytes();
     assert!(!through.is_empty() && !through.windows(secret.len()).any(|bytes| bytes == secret));
-    assert!(behind.gateway.requests()[0].contains("\r\nhost: gateway.invalid\r\n"), "{:?}", behind.gateway.requests());
+    assert!(
+        behind.gateway.requests()[0].contains("\r\nhost: gateway.invalid\r\n"),
+        "{:?}",
+        behind.gateway.requests()
+    );
     let metrics = get_at(admin, "/metrics").await.body;
-    assert!(!metrics.contains("tillgate_gateway_connect_seconds_count{step=\"proxy\"} 0"), "{metrics}");
-    assert!(metrics.contains("tillgate_gateway_connect_seconds_count{step=\"proxy\"} "), "{metrics}");
+    assert!(
+        !metrics.contains("tillgate_gateway_connect_seconds_count{step=\"proxy\"} 0"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("tillgate_gateway_connect_seconds_count{step=\"proxy\"} "),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -600,34 +818,62 @@ async fn a_proxy_that_asks_for_credentials_gets_those_of_the_file_as_they_are_no
     let behind = BehindProxy::new().await;
     let proxy = Proxy::new(behind.gateway.address, |head| {
         let is_good = head.lines().any(|line| line.eq_ignore_ascii_case(GOOD));
-        if is_good { Does::Tunnel } else { Does::Say("HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n") }
+        if is_good {
+            Does::Tunnel
+        } else {
+            Does::Say("HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n")
+        }
     })
     .await;
     let (_sidecar, api, _) = behind.sidecar(&proxy.url, &[]).await;
     let refused = start_at(api, ORDER).await;
-    assert_eq!(told(&refused), as_told(503, "gateway_unreachable", "not_sent"));
-    assert!(refused.text("detail").contains("set gateway.proxy_authorization_file"), "{refused:?}");
+    assert_eq!(
+        told(&refused),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
+    assert!(
+        refused
+            .text("detail")
+            .contains("set gateway.proxy_authorization_file"),
+        "{refused:?}"
+    );
 
     let file = behind.file("authorization");
     std::fs::write(&file, "Basic dXNlcjpvbGQ=\n").unwrap();
     let settings = [("GATEWAY__PROXY_AUTHORIZATION_FILE", file.to_str().unwrap())];
     let (sidecar, api, _) = behind.sidecar(&proxy.url, &settings).await;
     let refused = start_at(api, ORDER).await;
-    assert!(refused.text("detail").contains("check gateway.proxy_authorization_file"), "{refused:?}");
+    assert!(
+        refused
+            .text("detail")
+            .contains("check gateway.proxy_authorization_file"),
+        "{refused:?}"
+    );
     assert!(!refused.body.contains("dXNlc"), "{refused:?}");
     std::fs::write(&file, "Basic dXNlcjpuZXc=\n").unwrap();
     sidecar.signal("HUP");
-    crate::harness::until("the new line is used", async || (start_at(api, ORDER).await.status == 200).then_some(()))
-        .await;
+    crate::harness::until("the new line is used", async || {
+        (start_at(api, ORDER).await.status == 200).then_some(())
+    })
+    .await;
     assert_eq!(behind.gateway.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn the_proxys_no_is_told_and_nothing_was_sent() {
     let cases = [
-        (Does::Say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), "status 403"),
-        (Does::Say("HTTP/1.1 503 Busy\r\n\r\n<h1>busy</h1>"), "status 503"),
-        (Does::Say("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), "bytes of its own"),
+        (
+            Does::Say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
+            "status 403",
+        ),
+        (
+            Does::Say("HTTP/1.1 503 Busy\r\n\r\n<h1>busy</h1>"),
+            "status 503",
+        ),
+        (
+            Does::Say("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+            "bytes of its own",
+        ),
         (Does::Say("220 mail.example ESMTP\r\n"), "no HTTP proxy"),
         (Does::Close, "closed the connection"),
         (Does::Nothing, "gateway."),
@@ -635,11 +881,20 @@ async fn the_proxys_no_is_told_and_nothing_was_sent() {
     for (does, expected) in cases {
         let behind = BehindProxy::new().await;
         let proxy = Proxy::new(behind.gateway.address, move |_| does.clone()).await;
-        let (_sidecar, api, _) = behind.sidecar(&proxy.url, &[("GATEWAY__CONNECT_TIMEOUT", "500ms")]).await;
+        let (_sidecar, api, _) = behind
+            .sidecar(&proxy.url, &[("GATEWAY__CONNECT_TIMEOUT", "500ms")])
+            .await;
         let refused = start_at(api, ORDER).await;
-        assert_eq!(told(&refused), as_told(503, "gateway_unreachable", "not_sent"), "{expected}");
+        assert_eq!(
+            told(&refused),
+            as_told(503, "gateway_unreachable", "not_sent"),
+            "{expected}"
+        );
         let detail = refused.text("detail");
-        assert!(detail.contains("proxy: ") && detail.contains(expected), "{refused:?}");
+        assert!(
+            detail.contains("proxy: ") && detail.contains(expected),
+            "{refused:?}"
+        );
         assert_eq!(behind.gateway.connections(), 0);
     }
 }
@@ -652,42 +907,93 @@ async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (good, bad) = (file("good", "Basic dXNlcjpzM2NyM3Q=\n"), file("bad", "dXNlcjpzM2NyM3Q=\n"));
-    let missing = directory.path().join("missing").to_str().unwrap().to_owned();
+    let (good, bad) = (
+        file("good", "Basic dXNlcjpzM2NyM3Q=\n"),
+        file("bad", "dXNlcjpzM2NyM3Q=\n"),
+    );
+    let missing = directory
+        .path()
+        .join("missing")
+        .to_str()
+        .unwrap()
+        .to_owned();
     let proxy = "http://proxy.internal:3128";
     let cases = [
-        (vec![("PROXY", "https://proxy.internal")], "gateway.proxy", "plain http"),
-        (vec![("PROXY", "http://user:s3cr3t@proxy.internal")], "gateway.proxy", "proxy_authorization_file"),
-        (vec![("PROXY", "proxy.internal:3128")], "gateway.proxy", "http://HOST:PORT"),
-        (vec![("PROXY_AUTHORIZATION_FILE", &*good)], "gateway.proxy", "is set, and this is not"),
-        (vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*bad)], "gateway.proxy_authorization_file", "Basic"),
+        (
+            vec![("PROXY", "https://proxy.internal")],
+            "gateway.proxy",
+            "plain http",
+        ),
+        (
+            vec![("PROXY", "http://user:s3cr3t@proxy.internal")],
+            "gateway.proxy",
+            "proxy_authorization_file",
+        ),
+        (
+            vec![("PROXY", "proxy.internal:3128")],
+            "gateway.proxy",
+            "http://HOST:PORT",
+        ),
+        (
+            vec![("PROXY_AUTHORIZATION_FILE", &*good)],
+            "gateway.proxy",
+            "is set, and this is not",
+        ),
+        (
+            vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*bad)],
+            "gateway.proxy_authorization_file",
+            "Basic",
+        ),
         (
             vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*missing)],
             "gateway.proxy_authorization_file",
             "missing",
         ),
-        (vec![("PROXY", proxy), ("URL", "http://localhost:1")], "gateway.url", "plain http"),
+        (
+            vec![("PROXY", proxy), ("URL", "http://localhost:1")],
+            "gateway.url",
+            "plain http",
+        ),
     ];
     for (settings, key, expected) in cases {
         let mut variables = vec![
-            ("TILLGATE_GATEWAY__URL".to_owned(), "https://pay.example".to_owned()),
-            ("TILLGATE_MERCHANT__SECRET".to_owned(), tillgate::sandbox::DEFAULT_SECRET.to_owned()),
+            (
+                "TILLGATE_GATEWAY__URL".to_owned(),
+                "https://pay.example".to_owned(),
+            ),
+            (
+                "TILLGATE_MERCHANT__SECRET".to_owned(),
+                tillgate::sandbox::DEFAULT_SECRET.to_owned(),
+            ),
         ];
-        variables
-            .extend(settings.iter().map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())));
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        variables.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())),
+        );
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         let (code, out, said) = run(&["check"], &variables).await;
         assert_eq!(code, 2, "{settings:?}: {out}{said}");
-        assert!(said.contains(key) && said.contains(expected), "{settings:?}: {said}");
+        assert!(
+            said.contains(key) && said.contains(expected),
+            "{settings:?}: {said}"
+        );
         for secret in ["s3cr3t", "zM2Ny"] {
-            assert!(!said.contains(secret) && !out.contains(secret), "{settings:?}: {said}");
+            assert!(
+                !said.contains(secret) && !out.contains(secret),
+                "{settings:?}: {said}"
+            );
         }
     }
 }
 
 /// What a certificate is for is written by others: a name in it may be anything.
 #[tokio::test]
-async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_commands_to_a_terminal() {
+async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_commands_to_a_terminal()
+ {
     const SECRET: &str = "Sk-Live-0123456789abcdef";
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
@@ -697,14 +1003,28 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
     let odd = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let url = format!("https://localhost:{}", odd.address.port());
     let (ca_file, keys) = (file("ca.pem"), file("keys"));
-    let settings = [("MERCHANT__SECRET", SECRET), ("GATEWAY__CA_FILE", &*ca_file), ("GATEWAY__RETRIES", "0")];
+    let settings = [
+        ("MERCHANT__SECRET", SECRET),
+        ("GATEWAY__CA_FILE", &*ca_file),
+        ("GATEWAY__RETRIES", "0"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
     let refused = start_at(api, ORDER).await;
-    assert!(refused.text("detail").contains("for [redacted].example"), "{refused:?}");
+    assert!(
+        refused.text("detail").contains("for [redacted].example"),
+        "{refused:?}"
+    );
 
     let completed = WATCHED.replace("created\"", "completed\"");
     let gateway = Gateway::new(move |_, request| {
-        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &completed }))
+        Act::Say(answer(
+            200,
+            if request.starts_with("POST") {
+                STARTED
+            } else {
+                &completed
+            },
+        ))
     })
     .await;
     let settings = [
@@ -728,7 +1048,10 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
     ];
     let (code, _, said) = run(&["check", "--online"], &variables).await;
     assert!(code == 1 && said.contains("[redacted].example"), "{said}");
-    assert!(!said.to_lowercase().contains(&SECRET.to_lowercase()), "{said}");
+    assert!(
+        !said.to_lowercase().contains(&SECRET.to_lowercase()),
+        "{said}"
+    );
 }
 
 /// A webhook over https, to a server with a certificate of its own authority.
@@ -742,18 +1065,32 @@ async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
     let app = Gateway::with_tls(Some(acceptor), |_, _| Act::Say(answer(200, "{}"))).await;
     let completed = WATCHED.replace("created\"", "completed\"");
     let gateway = Gateway::new(move |_, request| {
-        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &completed }))
+        Act::Say(answer(
+            200,
+            if request.starts_with("POST") {
+                STARTED
+            } else {
+                &completed
+            },
+        ))
     })
     .await;
     let url = format!("https://localhost:{}/events", app.address.port());
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
     let (keys, ca_file) = (path("keys"), path("ca.pem"));
-    let without = [("WEBHOOK__URL", &*url), ("WEBHOOK__SECRET_FILE", &keys), ("WATCH__MAX_POLL_INTERVAL", "50ms")];
+    let without = [
+        ("WEBHOOK__URL", &*url),
+        ("WEBHOOK__SECRET_FILE", &keys),
+        ("WATCH__MAX_POLL_INTERVAL", "50ms"),
+    ];
     let with = [&without[..], &[("WEBHOOK__CA_FILE", &ca_file)]].concat();
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &without).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let line = sidecar.log_line("webhook not delivered").await;
-    assert!(line.contains("TLS: ") && line.contains("webhook.ca_file"), "{line}");
+    assert!(
+        line.contains("TLS: ") && line.contains("webhook.ca_file"),
+        "{line}"
+    );
     drop(sidecar);
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &with).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -765,17 +1102,26 @@ async fn check_webhook_online(gateway: &Gateway, url: &str, keys: &str, ca_file:
     let gateway = gateway.url();
     let variables = [
         ("TILLGATE_GATEWAY__URL", &*gateway),
-        ("TILLGATE_MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
+        (
+            "TILLGATE_MERCHANT__SECRET",
+            tillgate::sandbox::DEFAULT_SECRET,
+        ),
         ("TILLGATE_WEBHOOK__URL", url),
         ("TILLGATE_WEBHOOK__SECRET_FILE", keys),
         ("TILLGATE_WEBHOOK__CA_FILE", ca_file),
     ];
     let (code, said, _) = run(&["check", "--online"], &variables).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("webhook.url takes connections, and TLS with it works"), "{said}");
+    assert!(
+        said.contains("webhook.url takes connections, and TLS with it works"),
+        "{said}"
+    );
     let without = &variables[..4];
     let (code, said, error) = run(&["check", "--online"], without).await;
     assert_eq!(code, 1, "{said}");
-    assert!(error.contains("webhook.url") && error.contains("webhook.ca_file"), "{error}");
+    assert!(
+        error.contains("webhook.url") && error.contains("webhook.ca_file"),
+        "{error}"
+    );
     assert!(Path::new(ca_file).exists());
 }

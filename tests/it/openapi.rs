@@ -13,18 +13,37 @@ use crate::harness::{Answer, Block, Sidecar, get, post};
 async fn the_document_is_there_and_is_of_this_version() {
     let sidecar = Sidecar::new();
     let answer = sidecar.api(get("/openapi.json")).await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "application/json")
+    );
     let served = answer.json();
     assert_eq!(served["openapi"], "3.1.0");
     assert_eq!(served["info"]["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(served, DOCUMENT.value, "the defaults are those of the source");
+    assert_eq!(
+        served, DOCUMENT.value,
+        "the defaults are those of the source"
+    );
     let mut other = get("/openapi.json");
     *other.method_mut() = Method::DELETE;
     let refused = sidecar.api(other).await;
-    assert_eq!((refused.status, refused.header("allow")), (405, "GET"), "{refused:?}");
-    let nowhere = sidecar.api(get("/nowhere")).await.json()["detail"].as_str().unwrap().to_owned();
-    for (path, method, _) in DOCUMENT.operations().filter(|(path, ..)| *path != "/pay/{code}") {
-        assert!(nowhere.contains(&format!("{method} {path}")), "{method} {path}: {nowhere}");
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, "GET"),
+        "{refused:?}"
+    );
+    let nowhere = sidecar.api(get("/nowhere")).await.json()["detail"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (path, method, _) in DOCUMENT
+        .operations()
+        .filter(|(path, ..)| *path != "/pay/{code}")
+    {
+        assert!(
+            nowhere.contains(&format!("{method} {path}")),
+            "{method} {path}: {nowhere}"
+        );
     }
     sidecar.end().await;
 }
@@ -36,17 +55,26 @@ async fn it_is_behind_the_door_like_everything_else() {
     std::fs::write(&tokens, "a-token\n").unwrap();
     let sidecar = Sidecar::with(&[("listen.token_file", tokens.to_str().unwrap())]);
     let refused = sidecar.api(get("/openapi.json")).await;
-    assert_eq!((refused.status, refused.text("error")), (401, "unauthorized"), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.text("error")),
+        (401, "unauthorized"),
+        "{refused:?}"
+    );
     let mut request = get("/openapi.json");
-    request.headers_mut().insert("authorization", "Bearer a-token".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("authorization", "Bearer a-token".parse().unwrap());
     assert_eq!(sidecar.api(request).await.status, 200);
     sidecar.end().await;
 }
 
 #[tokio::test]
 async fn it_shows_a_start_as_the_operator_wants_it() {
-    let settings =
-        [("start.min_amount", "50"), ("start.max_amount", "5000"), ("start.forward_fields", r#"["note", "lang"]"#)];
+    let settings = [
+        ("start.min_amount", "50"),
+        ("start.max_amount", "5000"),
+        ("start.forward_fields", r#"["note", "lang"]"#),
+    ];
     let sidecar = Sidecar::with(&settings);
     let document = Document::new(sidecar.api(get("/openapi.json")).await.json());
     for body in [
@@ -80,19 +108,36 @@ fn its_words_for_errors_are_those_of_the_program() {
     let mut told = BTreeSet::new();
     for (path, _, operation) in DOCUMENT.operations() {
         for (status, response) in operation["responses"].as_object().unwrap() {
-            let schema = &DOCUMENT.resolve(response)["content"]["application/problem+json"]["schema"];
+            let schema =
+                &DOCUMENT.resolve(response)["content"]["application/problem+json"]["schema"];
             let Some(words) = schema["properties"]["error"]["enum"].as_array() else {
-                assert!(matches!(&**status, "200" | "204" | "304"), "{path} {status} has no words");
+                assert!(
+                    matches!(&**status, "200" | "204" | "304"),
+                    "{path} {status} has no words"
+                );
                 continue;
             };
-            assert_eq!(schema["properties"]["status"]["const"].to_string(), *status, "{path}");
-            told.extend(words.iter().map(|word| (status.clone(), word.as_str().unwrap().to_owned())));
+            assert_eq!(
+                schema["properties"]["status"]["const"].to_string(),
+                *status,
+                "{path}"
+            );
+            told.extend(
+                words
+                    .iter()
+                    .map(|word| (status.clone(), word.as_str().unwrap().to_owned())),
+            );
         }
     }
     assert_eq!(told, rows);
     let words: BTreeSet<_> = rows.into_iter().map(|(_, word)| word).collect();
     let all = &DOCUMENT.value["components"]["schemas"]["Problem"]["properties"]["error"]["enum"];
-    let all: BTreeSet<_> = all.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect();
+    let all: BTreeSet<_> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(all, words);
 }
 
@@ -102,9 +147,12 @@ fn examples(value: &Value, see: &mut impl FnMut(&Value, &Value)) {
         Value::Object(members) => {
             if let Some(schema) = members.get("schema") {
                 let several = members.get("examples").and_then(Value::as_object);
-                let several =
-                    several.into_iter().flat_map(|examples| examples.values().map(|example| &example["value"]));
-                several.chain(members.get("example")).for_each(|example| see(schema, example));
+                let several = several
+                    .into_iter()
+                    .flat_map(|examples| examples.values().map(|example| &example["value"]));
+                several
+                    .chain(members.get("example"))
+                    .for_each(|example| see(schema, example));
             }
             members.values().for_each(|value| examples(value, see));
         }
@@ -131,7 +179,9 @@ fn its_examples_are_what_they_are_examples_of() {
         let content = &DOCUMENT.value["paths"][path]["get"]["responses"]["200"]["content"];
         let stream = content["text/event-stream"]["example"].as_str().unwrap();
         let blocks: Vec<_> = stream.split_terminator("\n\n").map(Block::parse).collect();
-        let [retry, event] = &blocks[..] else { panic!("{stream}") };
+        let [retry, event] = &blocks[..] else {
+            panic!("{stream}")
+        };
         assert_eq!(retry.retry, "1000");
         assert_eq!(DOCUMENT.event(target, event), Ok(()));
     }
@@ -142,7 +192,11 @@ async fn an_answer_that_it_does_not_describe_is_noticed() {
     let sidecar = Sidecar::new();
     let good = sidecar.start(r#"{"amount": 1000}"#).await;
     let check = |change: &dyn Fn(&mut Answer)| {
-        let mut answer = Answer { status: good.status, headers: good.headers.clone(), body: good.body.clone() };
+        let mut answer = Answer {
+            status: good.status,
+            headers: good.headers.clone(),
+            body: good.body.clone(),
+        };
         change(&mut answer);
         DOCUMENT.answer(&Method::POST, "/api/start_payment", &answer)
     };
@@ -150,11 +204,29 @@ async fn an_answer_that_it_does_not_describe_is_noticed() {
     type Change<'a> = (&'a str, &'a dyn Fn(&mut Answer));
     let changes: [Change<'_>; 7] = [
         ("does not answer 201", &|answer| answer.status = 201),
-        ("has no X-Request-Id", &|answer| drop(answer.headers.remove("x-request-id"))),
-        ("Cache-Control", &|answer| drop(answer.headers.insert("cache-control", "public".parse().unwrap()))),
-        ("not described", &|answer| drop(answer.headers.insert("x-powered-by", "us".parse().unwrap()))),
-        ("is not \"text/html\"", &|answer| drop(answer.headers.insert("content-type", "text/html".parse().unwrap()))),
-        ("watch_code", &|answer| answer.body = answer.body.replace("watch_code", "other_code")),
+        ("has no X-Request-Id", &|answer| {
+            drop(answer.headers.remove("x-request-id"))
+        }),
+        ("Cache-Control", &|answer| {
+            drop(
+                answer
+                    .headers
+                    .insert("cache-control", "public".parse().unwrap()),
+            )
+        }),
+        ("not described", &|answer| {
+            drop(answer.headers.insert("x-powered-by", "us".parse().unwrap()))
+        }),
+        ("is not \"text/html\"", &|answer| {
+            drop(
+                answer
+                    .headers
+                    .insert("content-type", "text/html".parse().unwrap()),
+            )
+        }),
+        ("watch_code", &|answer| {
+            answer.body = answer.body.replace("watch_code", "other_code")
+        }),
         ("200", &|answer| answer.body.truncate(9)),
     ];
     for (fault, change) in changes {
@@ -163,8 +235,14 @@ async fn an_answer_that_it_does_not_describe_is_noticed() {
     }
     let problem = sidecar.start("{}").await;
     let body = problem.body.replace("invalid_amount", "invalid_json");
-    let other = Answer { status: problem.status, headers: problem.headers, body };
-    let found = DOCUMENT.answer(&Method::POST, "/api/start_payment", &other).expect_err("a word of another status");
+    let other = Answer {
+        status: problem.status,
+        headers: problem.headers,
+        body,
+    };
+    let found = DOCUMENT
+        .answer(&Method::POST, "/api/start_payment", &other)
+        .expect_err("a word of another status");
     assert!(found.contains("invalid_json"), "{found}");
     sidecar.end().await;
 }

@@ -9,7 +9,9 @@ use hyper::Method;
 use tokio::process::Command;
 
 use crate::clients::file;
-use crate::harness::{Program, call, free_port, get_at, has, pay_at, run as run_tillgate, skip, until};
+use crate::harness::{
+    Program, call, free_port, get_at, has, pay_at, run as run_tillgate, skip, until,
+};
 
 /// Longer than any of these tools takes while the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(400);
@@ -30,15 +32,23 @@ async fn run(
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("an end in time").expect("it starts");
+    let output = tokio::time::timeout(PATIENCE, output)
+        .await
+        .expect("an end in time")
+        .expect("it starts");
     let said = [output.stdout, output.stderr].concat();
-    (output.status.code().expect("an exit code"), String::from_utf8_lossy(&said).into_owned())
+    (
+        output.status.code().expect("an exit code"),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
 }
 
 /// Whether Python has this module; if not, the test says so.
 fn has_module(module: &str) -> bool {
     let found = || {
-        let probe = std::process::Command::new("python3").args(["-c", &format!("import {module}")]).output();
+        let probe = std::process::Command::new("python3")
+            .args(["-c", &format!("import {module}")])
+            .output();
         probe.is_ok_and(|output| output.status.success())
     };
     has("python3") && (found() || skip(&format!("Python has no {module}")))
@@ -48,17 +58,23 @@ fn has_module(module: &str) -> bool {
 async fn sidecar() -> (Program, String, Program, SocketAddr) {
     let (sandbox, gateway) = Program::sandbox(&["--auto-complete", "1s"]).await;
     let allowed = ("REDIRECT__ALLOWED", r#"["https://shop.example"]"#);
-    let (sidecar, api, _) = Program::sidecar(&gateway, &[allowed, ("START__MAX_AMOUNT", "1000")]).await;
+    let (sidecar, api, _) =
+        Program::sidecar(&gateway, &[allowed, ("START__MAX_AMOUNT", "1000")]).await;
     (sandbox, gateway, sidecar, api)
 }
 
 /// What the clients say when all went well.
 fn assert_paid(gateway: &str, (code, said): (i32, String)) {
     let lines: Vec<_> = said.lines().collect();
-    let [pay, "paid"] = lines[..] else { panic!("{code}: {said}") };
+    let [pay, "paid"] = lines[..] else {
+        panic!("{code}: {said}")
+    };
     assert_eq!(code, 0, "{said}");
     assert!(pay.starts_with(&format!("pay: {gateway}/pay/")), "{said}");
-    assert!(pay.ends_with("?redirect=https%3A%2F%2Fshop.example%2Fthanks"), "{said}");
+    assert!(
+        pay.ends_with("?redirect=https%3A%2F%2Fshop.example%2Fthanks"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -71,24 +87,59 @@ async fn a_python_client_that_was_generated_starts_and_watches() {
     // Formatting it is left out: it needs a program in the path.
     std::fs::write(directory.path().join("config.yml"), "post_hooks: []\n").unwrap();
     let url = format!("http://{api}/openapi.json");
-    let generate = ["-m", "openapi_python_client", "generate", "--url", &url, "--meta", "none"];
-    let generate = [&generate[..], &["--output-path", "tillgate_client", "--config", "config.yml"]].concat();
+    let generate = [
+        "-m",
+        "openapi_python_client",
+        "generate",
+        "--url",
+        &url,
+        "--meta",
+        "none",
+    ];
+    let generate = [
+        &generate[..],
+        &["--output-path", "tillgate_client", "--config", "config.yml"],
+    ]
+    .concat();
     let (code, said) = run("python3", &generate, directory.path(), api).await;
     // It warns of what it cannot express, and leaves that out.
-    assert!(code == 0 && !said.to_lowercase().contains("warning"), "{code}: {said}");
+    assert!(
+        code == 0 && !said.to_lowercase().contains("warning"),
+        "{code}: {said}"
+    );
     let client = file("tests/clients/generated.py");
-    assert_paid(&gateway, run("python3", &[client.to_str().unwrap()], directory.path(), api).await);
+    assert_paid(
+        &gateway,
+        run(
+            "python3",
+            &[client.to_str().unwrap()],
+            directory.path(),
+            api,
+        )
+        .await,
+    );
     // The same client where the order is too large: the problem has its own type.
-    let text = std::fs::read_to_string(&client).unwrap().replace("amount=1000", "amount=1001");
-    std::fs::write(directory.path().join("too_much.py"), text.replace("order-7", "order-8")).unwrap();
+    let text = std::fs::read_to_string(&client)
+        .unwrap()
+        .replace("amount=1000", "amount=1001");
+    std::fs::write(
+        directory.path().join("too_much.py"),
+        text.replace("order-7", "order-8"),
+    )
+    .unwrap();
     let (code, said) = run("python3", &["too_much.py"], directory.path(), api).await;
-    assert!(code == 1 && said.starts_with("invalid_amount: amount must be"), "{code}: {said}");
+    assert!(
+        code == 1 && said.starts_with("invalid_amount: amount must be"),
+        "{code}: {said}"
+    );
 }
 
 #[tokio::test]
 async fn a_typescript_client_that_was_generated_starts_and_watches() {
     let modules = file("tests/clients/node_modules");
-    if !has("node") || !(modules.join(".bin/openapi-typescript").exists() || skip("no npm ci in tests/clients")) {
+    if !has("node")
+        || !(modules.join(".bin/openapi-typescript").exists() || skip("no npm ci in tests/clients"))
+    {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -96,10 +147,18 @@ async fn a_typescript_client_that_was_generated_starts_and_watches() {
     let (_sandbox, gateway, _sidecar, api) = sidecar().await;
     let url = format!("http://{api}/openapi.json");
     let generate = [&*url, "-o", "tillgate.d.ts"];
-    let (code, said) = run(modules.join(".bin/openapi-typescript"), &generate, directory.path(), api).await;
+    let (code, said) = run(
+        modules.join(".bin/openapi-typescript"),
+        &generate,
+        directory.path(),
+        api,
+    )
+    .await;
     assert_eq!(code, 0, "{said}");
     let text = std::fs::read_to_string(file("tests/clients/generated.mts")).unwrap();
-    let wrong = text.replace("amount: 1000", "amount: \"1000\"").replace("order-7", "order-8");
+    let wrong = text
+        .replace("amount: 1000", "amount: \"1000\"")
+        .replace("order-7", "order-8");
     std::fs::write(directory.path().join("generated.mts"), text).unwrap();
     std::fs::write(directory.path().join("wrong.mts"), wrong).unwrap();
     let project = r#"{"compilerOptions": {"strict": true, "target": "es2022", "module": "nodenext", "lib": ["es2022", "dom"],
@@ -107,9 +166,18 @@ async fn a_typescript_client_that_was_generated_starts_and_watches() {
     std::fs::write(directory.path().join("tsconfig.json"), project).unwrap();
     let (_, said) = run(modules.join(".bin/tsc"), &[], directory.path(), api).await;
     // The types know what a start is: the one fault is that of the wrong one.
-    let faults: Vec<_> = said.lines().filter(|line| line.contains("error TS")).collect();
-    assert!(matches!(faults[..], [fault] if fault.starts_with("wrong.mts(")), "{said}");
-    assert_paid(&gateway, run("node", &["generated.mjs"], directory.path(), api).await);
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("error TS"))
+        .collect();
+    assert!(
+        matches!(faults[..], [fault] if fault.starts_with("wrong.mts(")),
+        "{said}"
+    );
+    assert_paid(
+        &gateway,
+        run("node", &["generated.mjs"], directory.path(), api).await,
+    );
 }
 
 #[tokio::test]
@@ -139,9 +207,19 @@ async fn schemathesis_finds_no_fault_in_a_thousand_examples() {
     let (_sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
     // One that is paid, so that something is owed to the app, and one that stays open: a stream has something to tell
     // at once, where schemathesis would wait for it for ever.
-    let headers = [("content-type", "application/json"), ("authorization", "Bearer a-token")];
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", "Bearer a-token"),
+    ];
     for is_paid in [true, false] {
-        let started = call(api, Method::POST, "/api/start_payment", &headers, r#"{"amount": 1000}"#).await;
+        let started = call(
+            api,
+            Method::POST,
+            "/api/start_payment",
+            &headers,
+            r#"{"amount": 1000}"#,
+        )
+        .await;
         assert_eq!(started.status, 200, "{started:?}");
         if is_paid {
             pay_at(&gateway, started.text("code")).await;
@@ -152,17 +230,40 @@ async fn schemathesis_finds_no_fault_in_a_thousand_examples() {
         listed.body.contains("payment.completed").then_some(())
     })
     .await;
-    let (config, url) = (file("tests/clients/schemathesis.toml"), format!("http://{api}/openapi.json"));
+    let (config, url) = (
+        file("tests/clients/schemathesis.toml"),
+        format!("http://{api}/openapi.json"),
+    );
     // Always the same examples: a change of ours that breaks one breaks it everywhere.
-    let run_it = ["-m", "schemathesis.cli", "--config-file", config.to_str().unwrap(), "run", &url, "--seed", "1"];
+    let run_it = [
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        config.to_str().unwrap(),
+        "run",
+        &url,
+        "--seed",
+        "1",
+    ];
     let (code, said) = run("python3", &run_it, directory.path(), api).await;
     assert_eq!(code, 0, "{said}");
-    let examples = said.lines().find_map(|line| line.trim().split_once(" generated, ")?.0.parse::<u64>().ok());
+    let examples = said.lines().find_map(|line| {
+        line.trim()
+            .split_once(" generated, ")?
+            .0
+            .parse::<u64>()
+            .ok()
+    });
     assert!(examples.is_some_and(|examples| examples >= 1000), "{said}");
     // It has got through to the payments, and has been refused.
     let metrics = get_at(admin, "/metrics").await.body;
-    for name in [r#"tillgate_starts_total{outcome="accepted"} "#, r#"tillgate_refused_total{error="invalid_amount"} "#]
-    {
-        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name}: {metrics}");
+    for name in [
+        r#"tillgate_starts_total{outcome="accepted"} "#,
+        r#"tillgate_refused_total{error="invalid_amount"} "#,
+    ] {
+        assert!(
+            metrics.lines().any(|line| line.starts_with(name)),
+            "{name}: {metrics}"
+        );
     }
 }

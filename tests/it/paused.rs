@@ -45,5 +45,8 @@ pub async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
 
 #[track_caller]
 pub fn assert_about(took: Duration, expected: f64) {
-    assert!(took >= seconds(expected) && took < seconds(expected) + SLACK, "{took:?} instead of {expected} s");
+    assert!(
+        took >= seconds(expected) && took < seconds(expected) + SLACK,
+        "{took:?} instead of {expected} s"
+    );
 }

@@ -10,9 +10,17 @@ use crate::paused::MANY;
 
 async fn page(sidecar: &Sidecar, query: &str) -> Answer {
     let answer = sidecar.api(get(&format!("/payments{query}"))).await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"), "{query}: {answer:?}");
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "application/json"),
+        "{query}: {answer:?}"
+    );
     assert_eq!(answer.header("cache-control"), "no-store");
-    assert_eq!(answer.json().as_object().unwrap().len(), 2, "payments and next: {answer:?}");
+    assert_eq!(
+        answer.json().as_object().unwrap().len(),
+        2,
+        "payments and next: {answer:?}"
+    );
     answer
 }
 
@@ -20,7 +28,10 @@ async fn page(sidecar: &Sidecar, query: &str) -> Answer {
 fn codes(answer: &Answer) -> Vec<String> {
     let json = answer.json();
     let payments = json["payments"].as_array().unwrap();
-    payments.iter().map(|payment| payment["watch_code"].as_str().unwrap().to_owned()).collect()
+    payments
+        .iter()
+        .map(|payment| payment["watch_code"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn started(sidecar: &Sidecar, count: usize) -> Vec<String> {
@@ -33,11 +44,17 @@ async fn started(sidecar: &Sidecar, count: usize) -> Vec<String> {
 
 /// RFC 3339 in UTC, as far as its shape goes.
 fn is_time(value: &Value) -> bool {
-    let shape: String =
-        value.as_str().unwrap_or_default().chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = value
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     let seconds = shape.strip_suffix('Z').unwrap_or_default();
     let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
-    seconds == "0000-00-00T00:00:00" && !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0')
+    seconds == "0000-00-00T00:00:00"
+        && !fraction.is_empty()
+        && fraction.bytes().all(|byte| byte == b'0')
 }
 
 #[tokio::test]
@@ -53,9 +70,16 @@ async fn lists_that_nobody_reads_take_a_bounded_room() {
         unread.push(answer);
         assert!(unread.len() < 1000, "there is no end of room");
     };
-    assert_eq!((refused.status, refused.headers["retry-after"].as_bytes()), (503, b"1".as_slice()));
+    assert_eq!(
+        (refused.status, refused.headers["retry-after"].as_bytes()),
+        (503, b"1".as_slice())
+    );
     let refused = sidecar.api(get("/payments")).await;
-    assert_eq!((refused.text("error"), &refused.json()["retryable"]), ("overloaded", &json!(true)), "{refused:?}");
+    assert_eq!(
+        (refused.text("error"), &refused.json()["retryable"]),
+        ("overloaded", &json!(true)),
+        "{refused:?}"
+    );
     // What is no list goes on.
     sidecar.started().await;
     unread.pop();
@@ -67,9 +91,15 @@ async fn lists_that_nobody_reads_take_a_bounded_room() {
 #[tokio::test]
 async fn a_payment_is_listed_with_what_is_known_of_it() {
     let sidecar = Sidecar::dev(&[]);
-    assert_eq!(page(&sidecar, "").await.json(), json!({ "payments": [], "next": null }));
+    assert_eq!(
+        page(&sidecar, "").await.json(),
+        json!({ "payments": [], "next": null })
+    );
     let answer = sidecar.start(r#"{"amount": 9007199254740991}"#).await;
-    let (code, watch_code) = (answer.text("code").to_owned(), answer.text("watch_code").to_owned());
+    let (code, watch_code) = (
+        answer.text("code").to_owned(),
+        answer.text("watch_code").to_owned(),
+    );
     let mut listed = page(&sidecar, "").await.json();
     let started_at = listed["payments"][0]["started_at"].take();
     assert!(is_time(&started_at), "{started_at}");
@@ -82,7 +112,10 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
     sidecar.faults(&["watch:echo-secret"]);
     sidecar.watch(&watch_code).await;
     let known = page(&sidecar, "").await.json()["payments"][0].clone();
-    assert_eq!((&known["merchant"], &known["status"]), (&"Sandbox Shop".into(), &"created".into()));
+    assert_eq!(
+        (&known["merchant"], &known["status"]),
+        (&"Sandbox Shop".into(), &"created".into())
+    );
     assert_eq!(known["note"], "Asked on behalf of [redacted]");
     assert!(known["created_at"].is_string() && known["completed_at"].is_null());
     assert_eq!(known["started_at"], started_at);
@@ -90,11 +123,16 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
     // As text, which is as in time.
     // As texts without their last letter: a fraction has no more digits than it needs.
     let time = |time: &Value| time.as_str().unwrap().trim_end_matches('Z').to_owned();
-    assert!(time(&known["last_polled_at"]) >= time(&started_at), "{known}");
+    assert!(
+        time(&known["last_polled_at"]) >= time(&started_at),
+        "{known}"
+    );
     assert_eq!(known.as_object().unwrap().len(), 10, "{known}");
 
     sidecar.pay(&code);
-    sidecar.watch_with(&watch_code, "cache-control", "no-cache").await;
+    sidecar
+        .watch_with(&watch_code, "cache-control", "no-cache")
+        .await;
     let paid = page(&sidecar, "").await.json()["payments"][0].clone();
     assert_eq!(paid["status"], "completed");
     assert!(paid["completed_at"].is_string());
@@ -106,7 +144,11 @@ async fn only_what_was_started_here_is_listed() {
     let sidecar = Sidecar::dev(&[("watch.max_tracked", "1")]);
     let (_, first) = sidecar.started().await;
     let (_, second) = sidecar.started().await;
-    assert_eq!(codes(&page(&sidecar, "").await), [&*second], "the first was let go");
+    assert_eq!(
+        codes(&page(&sidecar, "").await),
+        [&*second],
+        "the first was let go"
+    );
     // It is in memory again, but where it came from is not.
     assert_eq!(sidecar.watch(&first).await.status, 200);
     assert!(!codes(&page(&sidecar, "").await).contains(&first));
@@ -128,8 +170,16 @@ async fn the_newest_come_first_a_hundred_to_a_page_unless_asked_otherwise() {
         let limited = page(&sidecar, &format!("?limit={limit}")).await;
         assert_eq!(codes(&limited), all[..limit], "{limit}");
         assert!(limited.json()["next"].is_string());
-        let rest = page(&sidecar, &format!("?after={}&limit=1000", limited.text("next"))).await;
-        assert_eq!(codes(&rest), all[limit..all.len().min(limit + 1000)], "{limit}");
+        let rest = page(
+            &sidecar,
+            &format!("?after={}&limit=1000", limited.text("next")),
+        )
+        .await;
+        assert_eq!(
+            codes(&rest),
+            all[limit..all.len().min(limit + 1000)],
+            "{limit}"
+        );
     }
     assert_eq!(codes(&page(&sidecar, "?limit=0100").await).len(), 100);
     sidecar.end().await;
@@ -177,9 +227,17 @@ async fn who_turns_the_pages_while_payments_start_and_finish_sees_each_once() {
         }
     }
     all.reverse();
-    assert_eq!(seen, all.iter().map(|(_, watch_code)| watch_code.clone()).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        all.iter()
+            .map(|(_, watch_code)| watch_code.clone())
+            .collect::<Vec<_>>()
+    );
     // The new ones are on top of a new first page.
-    assert_eq!(codes(&page(&sidecar, "?limit=1000").await).len(), 250 + 8 * 7);
+    assert_eq!(
+        codes(&page(&sidecar, "?limit=1000").await).len(),
+        250 + 8 * 7
+    );
     sidecar.end().await;
 }
 
@@ -209,7 +267,13 @@ async fn one_status_can_be_asked_for() {
     let mut query = String::from("?status=completed&limit=3");
     loop {
         let answer = page(&sidecar, &query).await;
-        assert!(answer.json()["payments"].as_array().unwrap().iter().all(|payment| payment["status"] == "completed"));
+        assert!(
+            answer.json()["payments"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|payment| payment["status"] == "completed")
+        );
         seen.extend(codes(&answer));
         let next = answer.json()["next"].clone();
         let Some(next) = next.as_str() else { break };
@@ -220,7 +284,9 @@ async fn one_status_can_be_asked_for() {
     // What the guide does not know is neither, and is in the whole list.
     sidecar.faults(&["watch:unknown-status"]);
     sidecar.watch(&open[0]).await;
-    sidecar.watch_with(&open[0], "cache-control", "no-cache").await;
+    sidecar
+        .watch_with(&open[0], "cache-control", "no-cache")
+        .await;
     assert_eq!(codes(&page(&sidecar, "?status=created").await), open[1..]);
     assert_eq!(codes(&page(&sidecar, "?status=completed").await), paid);
     assert_eq!(codes(&page(&sidecar, "").await).len(), 30);
@@ -266,16 +332,36 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "limit=10;status=created",
     ] {
         let answer = sidecar.api(get(&format!("/payments?{bad}"))).await;
-        assert_eq!((answer.status, answer.text("error")), (400, "invalid_query"), "{bad}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("error")),
+            (400, "invalid_query"),
+            "{bad}: {answer:?}"
+        );
         let json = answer.json();
-        assert_eq!((&json["source"], &json["retryable"]), (&"sidecar".into(), &false.into()), "{bad}");
-        assert!(json["outcome"].is_null() && !answer.text("detail").is_empty(), "{bad}: {answer:?}");
+        assert_eq!(
+            (&json["source"], &json["retryable"]),
+            (&"sidecar".into(), &false.into()),
+            "{bad}"
+        );
+        assert!(
+            json["outcome"].is_null() && !answer.text("detail").is_empty(),
+            "{bad}: {answer:?}"
+        );
     }
     // Nothing is not a bad query, and a page may be empty.
-    for good in ["", "limit=1000", "limit=1&status=created&after=3", "after=1", "after=9999999999999999999"] {
+    for good in [
+        "",
+        "limit=1000",
+        "limit=1&status=created&after=3",
+        "after=1",
+        "after=9999999999999999999",
+    ] {
         page(&sidecar, &format!("?{good}")).await;
     }
-    assert_eq!(page(&sidecar, "?after=1").await.json(), json!({ "payments": [], "next": null }));
+    assert_eq!(
+        page(&sidecar, "?after=1").await.json(),
+        json!({ "payments": [], "next": null })
+    );
     sidecar.end().await;
 }
 
@@ -286,10 +372,18 @@ async fn the_list_is_read_and_nothing_else() {
         let mut request = get("/payments");
         *request.method_mut() = method.parse().unwrap();
         let answer = sidecar.api(request).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, "GET"), "{method}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, "GET"),
+            "{method}: {answer:?}"
+        );
     }
     for path in ["/payments/", "/payments/1", "/Payments"] {
-        assert_eq!(sidecar.api(get(path)).await.text("error"), "not_found", "{path}");
+        assert_eq!(
+            sidecar.api(get(path)).await.text("error"),
+            "not_found",
+            "{path}"
+        );
     }
     sidecar.end().await;
 }
@@ -308,7 +402,13 @@ async fn over_max_tracked_the_oldest_are_let_go() {
         all.insert(0, watch_code);
     }
     assert_eq!(codes(&page(&sidecar, "").await), all[..10]);
-    assert_eq!(sidecar.metric("tillgate_payments_let_go_total").await.to_string(), "15");
+    assert_eq!(
+        sidecar
+            .metric("tillgate_payments_let_go_total")
+            .await
+            .to_string(),
+        "15"
+    );
     let first = page(&sidecar, "?limit=5").await;
     // A page that is gone by the time it is turned to is empty, not an error.
     started(&sidecar, 10).await;

@@ -19,28 +19,62 @@ struct Expected {
 
 /// An error of the sidecar's own that was no start.
 const fn own(status: u16, error: &'static str) -> Expected {
-    Expected { status, error, source: "sidecar", outcome: None, retryable: false }
+    Expected {
+        status,
+        error,
+        source: "sidecar",
+        outcome: None,
+        retryable: false,
+    }
 }
 
 /// What every problem has, whatever it is.
 fn assert_problem(answer: &Answer, of: &str, expected: Expected) {
     let json = answer.json();
-    assert_eq!((answer.status, answer.text("error")), (expected.status, expected.error), "{of}: {answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (expected.status, expected.error),
+        "{of}: {answer:?}"
+    );
     assert_eq!(json["status"], expected.status, "{of}");
-    assert_eq!(json["type"], format!("urn:tillgate:error:{}", expected.error), "{of}");
+    assert_eq!(
+        json["type"],
+        format!("urn:tillgate:error:{}", expected.error),
+        "{of}"
+    );
     assert_in_order(answer, of);
     assert_eq!(json["source"], expected.source, "{of}");
     assert_eq!(json["retryable"], expected.retryable, "{of}");
-    assert_eq!(json.get("outcome").and_then(|outcome| outcome.as_str()), expected.outcome, "{of}");
-    assert!(!answer.text("title").is_empty() && !answer.text("detail").is_empty(), "{of}");
+    assert_eq!(
+        json.get("outcome").and_then(|outcome| outcome.as_str()),
+        expected.outcome,
+        "{of}"
+    );
+    assert!(
+        !answer.text("title").is_empty() && !answer.text("detail").is_empty(),
+        "{of}"
+    );
     assert!(!answer.header("x-request-id").is_empty(), "{of}");
     assert_eq!(json["request_id"], answer.header("x-request-id"), "{of}");
-    assert_eq!(answer.header("content-type"), "application/problem+json", "{of}");
+    assert_eq!(
+        answer.header("content-type"),
+        "application/problem+json",
+        "{of}"
+    );
     assert_eq!(answer.header("x-content-type-options"), "nosniff", "{of}");
     assert_eq!(answer.header("cache-control"), "no-store", "{of}");
-    assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{of}: {answer:?}");
+    assert!(
+        answer
+            .headers
+            .keys()
+            .all(|name| !name.as_str().starts_with("access-control-")),
+        "{of}: {answer:?}"
+    );
     if expected.outcome == Some("unknown") {
-        assert!(answer.text("detail").contains("starting again is safe"), "{of}: {answer:?}");
+        assert!(
+            answer.text("detail").contains("starting again is safe"),
+            "{of}: {answer:?}"
+        );
     }
 }
 
@@ -59,17 +93,36 @@ fn assert_in_order(answer: &Answer, of: &str) {
         "gateway_status",
         "gateway_message",
     ];
-    let at = ORDER.map(|name| answer.body.find(&format!("{}\"{name}\":", if name == "error" { '{' } else { ',' })));
+    let at = ORDER.map(|name| {
+        answer.body.find(&format!(
+            "{}\"{name}\":",
+            if name == "error" { '{' } else { ',' }
+        ))
+    });
     let at: Vec<_> = at.into_iter().flatten().collect();
-    assert_eq!(at.len(), answer.json().as_object().unwrap().len(), "{of}: {answer:?}");
+    assert_eq!(
+        at.len(),
+        answer.json().as_object().unwrap().len(),
+        "{of}: {answer:?}"
+    );
     assert!(at.is_sorted(), "{of}: {answer:?}");
 }
 
 /// What the gateway said is told, where it said anything.
 fn assert_said(answer: &Answer, of: &str, status: Option<u64>, message: Option<&str>) {
     let json = answer.json();
-    assert_eq!(json.get("gateway_status").and_then(|status| status.as_u64()), status, "{of}: {answer:?}");
-    assert_eq!(json.get("gateway_message").and_then(|message| message.as_str()), message, "{of}: {answer:?}");
+    assert_eq!(
+        json.get("gateway_status")
+            .and_then(|status| status.as_u64()),
+        status,
+        "{of}: {answer:?}"
+    );
+    assert_eq!(
+        json.get("gateway_message")
+            .and_then(|message| message.as_str()),
+        message,
+        "{of}: {answer:?}"
+    );
 }
 
 const TOLD_TO_FAIL: Option<&str> = Some("The sandbox was told to fail");
@@ -80,7 +133,9 @@ fn with(mut request: Request<Full<Bytes>>, headers: &[(&str, &str)]) -> Request<
     }
     for (name, value) in headers {
         let name: HeaderName = name.parse().unwrap();
-        request.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        request
+            .headers_mut()
+            .append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
     request
 }
@@ -98,11 +153,29 @@ async fn whatever_the_gateway_does_to_a_start_has_its_row_in_the_table() {
         outcome: Some("unknown"),
         retryable: true,
     };
-    let rejected =
-        Expected { status: 422, error: "gateway_rejected", outcome: Some("rejected"), retryable: false, ..bad };
-    let refused = Expected { error: "gateway_refused_secret", status: 502, ..rejected };
-    let busy = Expected { status: 503, error: "gateway_busy", retryable: true, ..rejected };
-    let timeout = Expected { status: 504, error: "gateway_timeout", ..bad };
+    let rejected = Expected {
+        status: 422,
+        error: "gateway_rejected",
+        outcome: Some("rejected"),
+        retryable: false,
+        ..bad
+    };
+    let refused = Expected {
+        error: "gateway_refused_secret",
+        status: 502,
+        ..rejected
+    };
+    let busy = Expected {
+        status: 503,
+        error: "gateway_busy",
+        retryable: true,
+        ..rejected
+    };
+    let timeout = Expected {
+        status: 504,
+        error: "gateway_timeout",
+        ..bad
+    };
     let started = Some("Payment started");
     let rows = [
         ("status=400", rejected, Some(400), TOLD_TO_FAIL),
@@ -141,7 +214,10 @@ async fn whatever_the_gateway_does_to_a_start_has_its_row_in_the_table() {
         assert_said(&answer, fault, status, message);
         assert_eq!(sidecar.gateway_starts(), 1, "{fault}");
         if status.is_some_and(|status| matches!(status, 300..400 | 402 | 404 | 405 | 409)) {
-            assert!(answer.text("detail").contains("gateway.url"), "{fault}: {answer:?}");
+            assert!(
+                answer.text("detail").contains("gateway.url"),
+                "{fault}: {answer:?}"
+            );
         }
         if expected.error == "gateway_busy" {
             let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
@@ -149,7 +225,10 @@ async fn whatever_the_gateway_does_to_a_start_has_its_row_in_the_table() {
         }
         let refused = format!("tillgate_refused_total{{error=\"{}\"}}", expected.error);
         assert!(sidecar.metric(&refused).await > 0.0, "{fault}");
-        let ended = format!("tillgate_starts_total{{outcome=\"{}\"}}", expected.outcome.unwrap());
+        let ended = format!(
+            "tillgate_starts_total{{outcome=\"{}\"}}",
+            expected.outcome.unwrap()
+        );
         assert!(sidecar.metric(&ended).await > 0.0, "{fault}");
         sidecar.end().await;
     }
@@ -157,10 +236,28 @@ async fn whatever_the_gateway_does_to_a_start_has_its_row_in_the_table() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_gateway_does_to_a_watch_has_its_row_in_the_table() {
-    let bad = Expected { status: 502, error: "gateway_bad_answer", source: "gateway", outcome: None, retryable: true };
-    let refused = Expected { error: "gateway_refused_secret", retryable: false, ..bad };
-    let busy = Expected { status: 503, error: "gateway_busy", ..bad };
-    let timeout = Expected { status: 504, error: "gateway_timeout", ..bad };
+    let bad = Expected {
+        status: 502,
+        error: "gateway_bad_answer",
+        source: "gateway",
+        outcome: None,
+        retryable: true,
+    };
+    let refused = Expected {
+        error: "gateway_refused_secret",
+        retryable: false,
+        ..bad
+    };
+    let busy = Expected {
+        status: 503,
+        error: "gateway_busy",
+        ..bad
+    };
+    let timeout = Expected {
+        status: 504,
+        error: "gateway_timeout",
+        ..bad
+    };
     let rows = [
         ("status=400", bad, Some(400), TOLD_TO_FAIL, 1),
         ("status=422", bad, Some(422), TOLD_TO_FAIL, 1),
@@ -213,9 +310,17 @@ async fn whatever_the_gateway_does_to_a_watch_has_its_row_in_the_table() {
 async fn a_code_that_nobody_heard_of_is_not_found() {
     let sidecar = Sidecar::new();
     let answer = sidecar.watch("nobody-has-this-one").await;
-    let expected = Expected { source: "gateway", ..own(404, "unknown_watch_code") };
+    let expected = Expected {
+        source: "gateway",
+        ..own(404, "unknown_watch_code")
+    };
     assert_problem(&answer, "an unheard-of code", expected);
-    assert_said(&answer, "an unheard-of code", Some(404), Some("Unknown watch code"));
+    assert_said(
+        &answer,
+        "an unheard-of code",
+        Some(404),
+        Some("Unknown watch code"),
+    );
     sidecar.end().await;
 }
 
@@ -232,12 +337,23 @@ async fn a_busy_or_failing_gateway_says_how_long_but_no_longer_than_five_minutes
         ("status=503,retry-after=7", "7"),
         ("status=503,retry-after=301", "300"),
     ] {
-        let error = if fault.starts_with("status=429") { "gateway_busy" } else { "gateway_bad_answer" };
+        let error = if fault.starts_with("status=429") {
+            "gateway_busy"
+        } else {
+            "gateway_bad_answer"
+        };
         let sidecar = Sidecar::new();
         let (_, code) = sidecar.started().await;
         sidecar.faults(&[&format!("start:{fault}"), &format!("watch:{fault}")]);
-        for answer in [sidecar.start(r#"{"amount":1000}"#).await, sidecar.watch(&code).await] {
-            assert_eq!((answer.text("error"), answer.header("retry-after")), (error, seconds), "{fault}");
+        for answer in [
+            sidecar.start(r#"{"amount":1000}"#).await,
+            sidecar.watch(&code).await,
+        ] {
+            assert_eq!(
+                (answer.text("error"), answer.header("retry-after")),
+                (error, seconds),
+                "{fault}"
+            );
         }
         sidecar.end().await;
     }
@@ -245,10 +361,18 @@ async fn a_busy_or_failing_gateway_says_how_long_but_no_longer_than_five_minutes
 
 #[tokio::test(start_paused = true)]
 async fn what_the_sidecar_refuses_is_not_sent_and_says_when_to_come_back() {
-    let sidecar = Sidecar::with(&[("start.rate", "0.5"), ("start.burst", "1"), ("start.queue_for", "1ms")]);
+    let sidecar = Sidecar::with(&[
+        ("start.rate", "0.5"),
+        ("start.burst", "1"),
+        ("start.queue_for", "1ms"),
+    ]);
     sidecar.started().await;
     let answer = sidecar.start(r#"{"amount":1000}"#).await;
-    let expected = Expected { outcome: Some("not_sent"), retryable: true, ..own(429, "rate_limited") };
+    let expected = Expected {
+        outcome: Some("not_sent"),
+        retryable: true,
+        ..own(429, "rate_limited")
+    };
     assert_problem(&answer, "over the rate", expected);
     assert_eq!(answer.header("retry-after"), "2");
     assert_eq!(sidecar.gateway_starts(), 1);
@@ -258,14 +382,28 @@ async fn what_the_sidecar_refuses_is_not_sent_and_says_when_to_come_back() {
         (r#"{"merchant_secret":"x"}"#, 400, "secret_not_accepted"),
         (r#"{"x":1}"#, 400, "unknown_field"),
         ("{}", 422, "invalid_amount"),
-        (r#"{"amount":1,"redirect":"x"}"#, 422, "redirect_not_allowed"),
+        (
+            r#"{"amount":1,"redirect":"x"}"#,
+            422,
+            "redirect_not_allowed",
+        ),
     ];
     for (body, status, error) in bad_input {
-        let expected = Expected { outcome: Some("not_sent"), ..own(status, error) };
+        let expected = Expected {
+            outcome: Some("not_sent"),
+            ..own(status, error)
+        };
         assert_problem(&sidecar.start(body).await, body, expected);
     }
-    assert_problem(&sidecar.watch("a%62").await, "a percent sign", own(400, "invalid_watch_code"));
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (1, 0));
+    assert_problem(
+        &sidecar.watch("a%62").await,
+        "a percent sign",
+        own(400, "invalid_watch_code"),
+    );
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (1, 0)
+    );
     sidecar.end().await;
 }
 
@@ -273,11 +411,20 @@ async fn what_the_sidecar_refuses_is_not_sent_and_says_when_to_come_back() {
 async fn a_watch_without_a_turn_is_told_to_come_back() {
     let sidecar = Sidecar::with(&[("watch.poll_rate", "1"), ("gateway.timeout", "5s")]);
     let codes: Vec<_> = (0..6).map(|i| format!("unheard-of-{i}")).collect();
-    let answers = futures_util::future::join_all(codes.iter().map(|code| sidecar.watch(code))).await;
-    let (turned_away, asked): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 503);
+    let answers =
+        futures_util::future::join_all(codes.iter().map(|code| sidecar.watch(code))).await;
+    let (turned_away, asked): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 503);
     assert_eq!((asked.len(), turned_away.len()), (3, 3));
     for answer in turned_away {
-        assert_problem(answer, "no turn", Expected { retryable: true, ..own(503, "overloaded") });
+        assert_problem(
+            answer,
+            "no turn",
+            Expected {
+                retryable: true,
+                ..own(503, "overloaded")
+            },
+        );
         let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
         assert!(seconds >= 1);
     }
@@ -301,12 +448,32 @@ async fn only_the_names_of_this_machine_are_answered() {
         "pay.example:8700",
     ] {
         let answer = sidecar.api(with(good_start(), &[("host", host)])).await;
-        assert_problem(&answer, host, Expected { outcome: Some("not_sent"), ..own(421, "host_not_allowed") });
-        let answer = sidecar.api(with(get("/watch/abc"), &[("host", host)])).await;
+        assert_problem(
+            &answer,
+            host,
+            Expected {
+                outcome: Some("not_sent"),
+                ..own(421, "host_not_allowed")
+            },
+        );
+        let answer = sidecar
+            .api(with(get("/watch/abc"), &[("host", host)]))
+            .await;
         assert_problem(&answer, host, own(421, "host_not_allowed"));
     }
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (0, 0));
-    for host in ["localhost", "LocalHost", "localhost:1", "127.0.0.1", "127.0.0.1:8700", "[::1]", "[::1]:65535"] {
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (0, 0)
+    );
+    for host in [
+        "localhost",
+        "LocalHost",
+        "localhost:1",
+        "127.0.0.1",
+        "127.0.0.1:8700",
+        "[::1]",
+        "[::1]:65535",
+    ] {
         let answer = sidecar.api(with(good_start(), &[("host", host)])).await;
         assert_eq!(answer.status, 200, "{host}: {answer:?}");
     }
@@ -331,11 +498,31 @@ async fn pages_in_a_browser_and_proxies_are_kept_out() {
     ] {
         let of = format!("{header}: {value}");
         let answer = sidecar.api(with(good_start(), &[(header, value)])).await;
-        assert_problem(&answer, &of, Expected { outcome: Some("not_sent"), ..own(403, error) });
-        assert_problem(&sidecar.api(with(get("/watch/abc"), &[(header, value)])).await, &of, own(403, error));
+        assert_problem(
+            &answer,
+            &of,
+            Expected {
+                outcome: Some("not_sent"),
+                ..own(403, error)
+            },
+        );
+        assert_problem(
+            &sidecar
+                .api(with(get("/watch/abc"), &[(header, value)]))
+                .await,
+            &of,
+            own(403, error),
+        );
     }
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (0, 0));
-    for (header, value) in [("sec-fetch-site", "none"), ("sec-fetch-mode", "cors"), ("referer", "http://x.example")] {
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (0, 0)
+    );
+    for (header, value) in [
+        ("sec-fetch-site", "none"),
+        ("sec-fetch-mode", "cors"),
+        ("referer", "http://x.example"),
+    ] {
         let answer = sidecar.api(with(good_start(), &[(header, value)])).await;
         assert_eq!(answer.status, 200, "{header}: {answer:?}");
     }
@@ -345,15 +532,29 @@ async fn pages_in_a_browser_and_proxies_are_kept_out() {
 #[tokio::test]
 async fn where_there_is_nothing_it_says_so() {
     let sidecar = Sidecar::new();
-    for path in ["/", "/api", "/api/start_payment/", "/API/start_payment", "/api//start_payment", "/watch", "/metrics"]
-    {
+    for path in [
+        "/",
+        "/api",
+        "/api/start_payment/",
+        "/API/start_payment",
+        "/api//start_payment",
+        "/watch",
+        "/metrics",
+    ] {
         assert_problem(&sidecar.api(get(path)).await, path, own(404, "not_found"));
-        assert_problem(&sidecar.api(post(path, "{}")).await, path, own(404, "not_found"));
+        assert_problem(
+            &sidecar.api(post(path, "{}")).await,
+            path,
+            own(404, "not_found"),
+        );
     }
     let pay_page = sidecar.api(get("/pay/pay_123?redirect=x")).await;
     assert_problem(&pay_page, "the pay page", own(404, "not_found"));
     assert!(pay_page.text("detail").contains("pay_url"), "{pay_page:?}");
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (0, 0));
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (0, 0)
+    );
     sidecar.end().await;
 }
 
@@ -361,19 +562,43 @@ async fn where_there_is_nothing_it_says_so() {
 async fn another_method_is_told_the_right_one() {
     let sidecar = Sidecar::new();
     for (path, methods, allow) in [
-        ("/api/start_payment", [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS], "POST"),
-        ("/watch/abc", [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS], "GET"),
+        (
+            "/api/start_payment",
+            [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS],
+            "POST",
+        ),
+        (
+            "/watch/abc",
+            [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS],
+            "GET",
+        ),
     ] {
         for method in methods {
             let mut request = get(path);
             *request.method_mut() = method.clone();
             let answer = sidecar.api(request).await;
-            assert_eq!((answer.status, answer.text("error")), (405, "method_not_allowed"), "{method} {path}");
-            assert!(answer.header("allow").split(", ").any(|allowed| allowed == allow), "{method} {path}: {answer:?}");
-            assert!(!answer.header("allow").contains(method.as_str()), "{method} {path}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.text("error")),
+                (405, "method_not_allowed"),
+                "{method} {path}"
+            );
+            assert!(
+                answer
+                    .header("allow")
+                    .split(", ")
+                    .any(|allowed| allowed == allow),
+                "{method} {path}: {answer:?}"
+            );
+            assert!(
+                !answer.header("allow").contains(method.as_str()),
+                "{method} {path}: {answer:?}"
+            );
         }
     }
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (0, 0));
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (0, 0)
+    );
     sidecar.end().await;
 }
 
@@ -394,11 +619,19 @@ async fn a_start_is_sent_as_plain_json() {
         &[json, ("content-encoding", "gzip")],
         &[json, ("content-encoding", "identity")],
     ];
-    let expected = Expected { outcome: Some("not_sent"), ..own(415, "unsupported_media_type") };
+    let expected = Expected {
+        outcome: Some("not_sent"),
+        ..own(415, "unsupported_media_type")
+    };
     for headers in variants {
         let answer = sidecar.api(with(good_start(), headers)).await;
         assert_problem(&answer, &format!("{headers:?}"), expected);
-        assert!(answer.text("detail").contains("Content-Type: application/json"), "{answer:?}");
+        assert!(
+            answer
+                .text("detail")
+                .contains("Content-Type: application/json"),
+            "{answer:?}"
+        );
     }
     let mut bare = good_start();
     bare.headers_mut().remove("content-type");
@@ -410,7 +643,9 @@ async fn a_start_is_sent_as_plain_json() {
         "Application/JSON",
         "application/json ; a=b",
     ] {
-        let answer = sidecar.api(with(good_start(), &[("content-type", value)])).await;
+        let answer = sidecar
+            .api(with(good_start(), &[("content-type", value)]))
+            .await;
         assert_eq!(answer.status, 200, "{value}: {answer:?}");
     }
     sidecar.end().await;
@@ -419,15 +654,24 @@ async fn a_start_is_sent_as_plain_json() {
 #[tokio::test]
 async fn a_body_may_be_as_large_as_the_operator_says_and_no_larger() {
     for (setting, limit) in [(None, 16384), (Some("64"), 64)] {
-        let settings: Vec<_> = setting.map(|limit| ("listen.max_body_bytes", limit)).into_iter().collect();
+        let settings: Vec<_> = setting
+            .map(|limit| ("listen.max_body_bytes", limit))
+            .into_iter()
+            .collect();
         let sidecar = Sidecar::with(&settings);
         let body = |length: usize| format!("{{\"amount\":1000{}}}", " ".repeat(length - 15));
         assert_eq!(body(limit).len(), limit);
-        let expected = Expected { outcome: Some("not_sent"), ..own(413, "body_too_large") };
+        let expected = Expected {
+            outcome: Some("not_sent"),
+            ..own(413, "body_too_large")
+        };
         for length in [limit + 1, limit * 10] {
             let answer = sidecar.start(body(length)).await;
             assert_problem(&answer, &length.to_string(), expected);
-            assert!(answer.text("detail").contains("listen.max_body_bytes"), "{answer:?}");
+            assert!(
+                answer.text("detail").contains("listen.max_body_bytes"),
+                "{answer:?}"
+            );
         }
         assert_eq!(sidecar.gateway_starts(), 0);
         assert_eq!(sidecar.start(body(limit)).await.status, 200);
@@ -451,20 +695,38 @@ async fn with_tokens_nobody_comes_in_without_one() {
         &[("authorization", "Bearer first-token-12345")],
         &[("authorization", "first-token-1234")],
         &[("authorization", "Basic first-token-1234")],
-        &[("authorization", "Bearer first-token-1234"), ("authorization", "Bearer second-token-5678")],
+        &[
+            ("authorization", "Bearer first-token-1234"),
+            ("authorization", "Bearer second-token-5678"),
+        ],
     ];
     for headers in wrong {
         let of = format!("{headers:?}");
-        for (request, outcome) in [(good_start(), Some("not_sent")), (get("/watch/abc"), None), (get("/nowhere"), None)]
-        {
+        for (request, outcome) in [
+            (good_start(), Some("not_sent")),
+            (get("/watch/abc"), None),
+            (get("/nowhere"), None),
+        ] {
             let answer = sidecar.api(with(request, headers)).await;
-            assert_problem(&answer, &of, Expected { outcome, ..own(401, "unauthorized") });
+            assert_problem(
+                &answer,
+                &of,
+                Expected {
+                    outcome,
+                    ..own(401, "unauthorized")
+                },
+            );
             assert_eq!(answer.header("www-authenticate"), "Bearer", "{of}");
         }
     }
-    assert_eq!((sidecar.gateway_starts(), sidecar.gateway_watches()), (0, 0));
+    assert_eq!(
+        (sidecar.gateway_starts(), sidecar.gateway_watches()),
+        (0, 0)
+    );
     for token in ["Bearer first-token-1234", "bearer second-token-5678"] {
-        let answer = sidecar.api(with(good_start(), &[("authorization", token)])).await;
+        let answer = sidecar
+            .api(with(good_start(), &[("authorization", token)]))
+            .await;
         assert_eq!(answer.status, 200, "{token}: {answer:?}");
     }
     sidecar.end().await;
@@ -486,15 +748,31 @@ async fn a_valid_token_opens_the_door_to_other_machines_but_not_to_browsers() {
         let answer = sidecar.api(with(good_start(), &[token, header])).await;
         assert_eq!(answer.status, 200, "{header:?}: {answer:?}");
     }
-    for header in [("origin", "https://shop.example"), ("sec-fetch-site", "same-origin")] {
+    for header in [
+        ("origin", "https://shop.example"),
+        ("sec-fetch-site", "same-origin"),
+    ] {
         let answer = sidecar.api(with(good_start(), &[token, header])).await;
-        let expected = Expected { outcome: Some("not_sent"), ..own(403, "browser_not_allowed") };
+        let expected = Expected {
+            outcome: Some("not_sent"),
+            ..own(403, "browser_not_allowed")
+        };
         assert_problem(&answer, &format!("{header:?}"), expected);
     }
     // Without a valid one the door is as it is without tokens.
-    for (header, status) in [(("host", "evil.example"), 421), (("x-forwarded-for", "10.0.0.1"), 403)] {
-        for headers in [&[header][..], &[header, ("authorization", "Bearer another")]] {
-            assert_eq!(sidecar.api(with(good_start(), headers)).await.status, status, "{headers:?}");
+    for (header, status) in [
+        (("host", "evil.example"), 421),
+        (("x-forwarded-for", "10.0.0.1"), 403),
+    ] {
+        for headers in [
+            &[header][..],
+            &[header, ("authorization", "Bearer another")],
+        ] {
+            assert_eq!(
+                sidecar.api(with(good_start(), headers)).await.status,
+                status,
+                "{headers:?}"
+            );
         }
     }
     assert_eq!(sidecar.gateway_starts(), 4);
@@ -506,9 +784,15 @@ async fn at_the_door_the_first_match_wins() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
     std::fs::write(&file, "a-token-of-a-caller").unwrap();
-    let sidecar = Sidecar::with(&[("listen.token_file", file.to_str().unwrap()), ("listen.max_body_bytes", "16")]);
+    let sidecar = Sidecar::with(&[
+        ("listen.token_file", file.to_str().unwrap()),
+        ("listen.max_body_bytes", "16"),
+    ]);
     let (host, origin) = (("host", "evil.example"), ("origin", "https://evil.example"));
-    let (forwarded, token) = (("via", "1.1 proxy"), ("authorization", "Bearer a-token-of-a-caller"));
+    let (forwarded, token) = (
+        ("via", "1.1 proxy"),
+        ("authorization", "Bearer a-token-of-a-caller"),
+    );
     let text = ("content-type", "text/plain");
     let too_long = || post("/api/start_payment", r#"{"merchant_secret":"x"}"#);
     let nowhere = || post("/nowhere", r#"{"merchant_secret":"x"}"#);
@@ -519,9 +803,17 @@ async fn at_the_door_the_first_match_wins() {
     };
     type Case<'a> = (Request<Full<Bytes>>, &'a [(&'a str, &'a str)], &'a str);
     let cases: [Case<'_>; 8] = [
-        (nowhere(), &[host, origin, forwarded, text], "host_not_allowed"),
+        (
+            nowhere(),
+            &[host, origin, forwarded, text],
+            "host_not_allowed",
+        ),
         (nowhere(), &[origin, forwarded, text], "browser_not_allowed"),
-        (nowhere(), &[host, origin, forwarded, text, token], "browser_not_allowed"),
+        (
+            nowhere(),
+            &[host, origin, forwarded, text, token],
+            "browser_not_allowed",
+        ),
         (nowhere(), &[forwarded, text], "forwarded_not_allowed"),
         (nowhere(), &[text], "unauthorized"),
         (nowhere(), &[text, token], "not_found"),
@@ -532,7 +824,10 @@ async fn at_the_door_the_first_match_wins() {
         let answer = sidecar.api(with(request, headers)).await;
         assert_eq!(answer.text("error"), error, "{headers:?}");
     }
-    assert_eq!(sidecar.api(with(too_long(), &[token])).await.text("error"), "body_too_large");
+    assert_eq!(
+        sidecar.api(with(too_long(), &[token])).await.text("error"),
+        "body_too_large"
+    );
     assert_eq!(sidecar.gateway_starts(), 0);
     sidecar.end().await;
 }
@@ -552,11 +847,16 @@ async fn a_request_keeps_its_id_if_that_can_stand_in_a_log() {
     }
     let (too_long, mut seen) = ("a".repeat(129), std::collections::HashSet::new());
     for id in ["", "a b", "a/b", "a\"b", "a,b", "a;b", "{}", "é", &too_long] {
-        let answer = sidecar.api(with(get("/nowhere"), &[("x-request-id", id)])).await;
+        let answer = sidecar
+            .api(with(get("/nowhere"), &[("x-request-id", id)]))
+            .await;
         let new = answer.header("x-request-id");
         assert_ne!(new, id);
         let well_formed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        assert!((1..=128).contains(&new.len()) && new.bytes().all(well_formed), "{new}");
+        assert!(
+            (1..=128).contains(&new.len()) && new.bytes().all(well_formed),
+            "{new}"
+        );
         assert_eq!(answer.text("request_id"), new);
         assert!(seen.insert(new.to_owned()), "{new} came twice");
     }

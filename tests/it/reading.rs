@@ -9,7 +9,10 @@ use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with
 /// An answer with these headers and no others.
 fn bare(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
     [head.as_bytes(), body].concat()
 }
 
@@ -39,8 +42,16 @@ impl Talk {
             ("START__RATE", "1000"),
             ("START__BURST", "1000"),
         ];
-        let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &[&fast, settings].concat()).await;
-        Self { said, gateway, sidecar, api, admin, asked: 0 }
+        let (sidecar, api, admin) =
+            Program::sidecar(&gateway.url(), &[&fast, settings].concat()).await;
+        Self {
+            said,
+            gateway,
+            sidecar,
+            api,
+            admin,
+            asked: 0,
+        }
     }
 
     fn says(&self, bytes: Vec<u8>) {
@@ -62,7 +73,9 @@ impl Talk {
 
     async fn mismatches(&self) -> String {
         let metrics = get_at(self.admin, "/metrics").await.body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
         line.unwrap().to_owned()
     }
 }
@@ -153,41 +166,109 @@ async fn whatever_else_is_odd_about_an_answer_its_status_is_told() {
             let at = bytes.windows(6).position(|part| part == b"STATUS").unwrap();
             let bytes = [&bytes[..at], status.as_bytes(), &bytes[at + 6..]].concat();
             let told = talk.watch(json(200, bytes)).await;
-            assert_eq!((told.status, told.body), (200, expected.replace("STATUS", status)), "{name}");
+            assert_eq!(
+                (told.status, told.body),
+                (200, expected.replace("STATUS", status)),
+                "{name}"
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn an_answer_whose_status_or_amount_could_be_another_one_is_bad() {
-    let too_deep = format!(r#"{{"status":"completed","amount":1000,"x":{}{}}}"#, "[".repeat(16), "]".repeat(16));
+    let too_deep = format!(
+        r#"{{"status":"completed","amount":1000,"x":{}{}}}"#,
+        "[".repeat(16),
+        "]".repeat(16)
+    );
     let cases: Vec<(&str, &[u8])> = vec![
-        ("status twice", br#"{"status":"created","amount":1000,"status":"completed"}"#),
-        ("the same status twice", br#"{"status":"completed","amount":1000,"status":"completed"}"#),
-        ("status twice, once escaped", br#"{"status":"created","amount":1000,"st\u0061tus":"completed"}"#),
-        ("amount twice", br#"{"status":"completed","amount":1000,"amount":1}"#),
-        ("amount twice, once escaped", br#"{"status":"completed","\u0061mount":null,"amount":1000}"#),
-        ("a watch code twice", br#"{"status":"completed","amount":1000,"watch_code":"x","watch_code":null}"#),
-        ("the code of another payment", br#"{"status":"completed","amount":1000,"watch_code":"another"}"#),
+        (
+            "status twice",
+            br#"{"status":"created","amount":1000,"status":"completed"}"#,
+        ),
+        (
+            "the same status twice",
+            br#"{"status":"completed","amount":1000,"status":"completed"}"#,
+        ),
+        (
+            "status twice, once escaped",
+            br#"{"status":"created","amount":1000,"st\u0061tus":"completed"}"#,
+        ),
+        (
+            "amount twice",
+            br#"{"status":"completed","amount":1000,"amount":1}"#,
+        ),
+        (
+            "amount twice, once escaped",
+            br#"{"status":"completed","\u0061mount":null,"amount":1000}"#,
+        ),
+        (
+            "a watch code twice",
+            br#"{"status":"completed","amount":1000,"watch_code":"x","watch_code":null}"#,
+        ),
+        (
+            "the code of another payment",
+            br#"{"status":"completed","amount":1000,"watch_code":"another"}"#,
+        ),
         ("no status", br#"{"amount":1000}"#),
         ("null for a status", br#"{"status":null,"amount":1000}"#),
         ("a number for a status", br#"{"status":1,"amount":1000}"#),
-        ("a list for a status", br#"{"status":["completed"],"amount":1000}"#),
+        (
+            "a list for a status",
+            br#"{"status":["completed"],"amount":1000}"#,
+        ),
         ("an empty status", br#"{"status":"","amount":1000}"#),
-        ("truth for an amount", br#"{"status":"completed","amount":true}"#),
-        ("an object for an amount", br#"{"status":"completed","amount":{"value":1000}}"#),
-        ("a list for an amount", br#"{"status":"completed","amount":[1000]}"#),
-        ("words for an amount", br#"{"status":"completed","amount":"1000 EUR"}"#),
+        (
+            "truth for an amount",
+            br#"{"status":"completed","amount":true}"#,
+        ),
+        (
+            "an object for an amount",
+            br#"{"status":"completed","amount":{"value":1000}}"#,
+        ),
+        (
+            "a list for an amount",
+            br#"{"status":"completed","amount":[1000]}"#,
+        ),
+        (
+            "words for an amount",
+            br#"{"status":"completed","amount":"1000 EUR"}"#,
+        ),
         ("an empty amount", br#"{"status":"completed","amount":""}"#),
-        ("space around an amount", br#"{"status":"completed","amount":" 1000"}"#),
-        ("an amount that is no JSON number", br#"{"status":"completed","amount":"01000"}"#),
-        ("an amount in other digits", "{\"status\":\"completed\",\"amount\":\"\u{661}\"}".as_bytes()),
+        (
+            "space around an amount",
+            br#"{"status":"completed","amount":" 1000"}"#,
+        ),
+        (
+            "an amount that is no JSON number",
+            br#"{"status":"completed","amount":"01000"}"#,
+        ),
+        (
+            "an amount in other digits",
+            "{\"status\":\"completed\",\"amount\":\"\u{661}\"}".as_bytes(),
+        ),
         ("too deep", too_deep.as_bytes()),
-        ("bytes behind", br#"{"status":"completed","amount":1000} <!-- 3 ms -->"#),
-        ("a zero byte behind", b"{\"status\":\"completed\",\"amount\":1000}\0"),
-        ("two objects", br#"{"status":"completed","amount":1000}{"status":"created","amount":1000}"#),
-        ("a second byte order mark", b"\xef\xbb\xbf\xef\xbb\xbf{\"status\":\"completed\",\"amount\":1000}"),
-        ("a byte that is not UTF-8 outside of texts", b"{\"status\":\"completed\",\xa0\"amount\":1000}"),
+        (
+            "bytes behind",
+            br#"{"status":"completed","amount":1000} <!-- 3 ms -->"#,
+        ),
+        (
+            "a zero byte behind",
+            b"{\"status\":\"completed\",\"amount\":1000}\0",
+        ),
+        (
+            "two objects",
+            br#"{"status":"completed","amount":1000}{"status":"created","amount":1000}"#,
+        ),
+        (
+            "a second byte order mark",
+            b"\xef\xbb\xbf\xef\xbb\xbf{\"status\":\"completed\",\"amount\":1000}",
+        ),
+        (
+            "a byte that is not UTF-8 outside of texts",
+            b"{\"status\":\"completed\",\xa0\"amount\":1000}",
+        ),
         ("a list", br#"[{"status":"completed","amount":1000}]"#),
         ("a text", br#""completed""#),
         ("cut short", br#"{"status":"completed","amount":1000"#),
@@ -197,7 +278,11 @@ async fn an_answer_whose_status_or_amount_could_be_another_one_is_bad() {
     let mut talk = Talk::new(&[]).await;
     for (name, bytes) in cases {
         let answer = talk.watch(json(200, bytes)).await;
-        assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", ""), "{name}: {answer:?}");
+        assert_eq!(
+            told(&answer),
+            as_told(502, "gateway_bad_answer", ""),
+            "{name}: {answer:?}"
+        );
     }
 }
 
@@ -206,13 +291,32 @@ async fn amounts_are_compared_by_value_and_a_missing_one_is_logged_once() {
     let talk = Talk::new(&[]).await;
     assert_eq!(talk.start(answer(200, STARTED)).await.status, 200);
     let watch = async |amount: &str| {
-        let field = if amount.is_empty() { String::new() } else { format!(r#""amount":{amount},"#) };
+        let field = if amount.is_empty() {
+            String::new()
+        } else {
+            format!(r#""amount":{amount},"#)
+        };
         talk.says(answer(200, &WATCHED.replace(r#""amount":1000,"#, &field)));
         let told = get_at(talk.api, "/watch/watch_1").await;
-        assert_eq!((told.status, told.text("status")), (200, "created"), "{told:?}");
-        assert!(told.body.contains(field.trim_end_matches(',')), "as it came: {told:?}");
+        assert_eq!(
+            (told.status, told.text("status")),
+            (200, "created"),
+            "{told:?}"
+        );
+        assert!(
+            told.body.contains(field.trim_end_matches(',')),
+            "as it came: {told:?}"
+        );
     };
-    for same in ["1000", "1000.00", r#""1000""#, "1e3", r#""1000.00""#, "0.1e+4", r#""1E3""#] {
+    for same in [
+        "1000",
+        "1000.00",
+        r#""1000""#,
+        "1e3",
+        r#""1000.00""#,
+        "0.1e+4",
+        r#""1E3""#,
+    ] {
         watch(same).await;
         assert_eq!(talk.mismatches().await, "0", "{same}");
     }
@@ -232,11 +336,22 @@ async fn amounts_are_compared_by_value_and_a_missing_one_is_logged_once() {
     }
     talk.sidecar.signal("TERM");
     let (_, _, log) = talk.sidecar.end().await;
-    let lines = |part: &str| log.lines().filter(|line| line.contains(part)).map(str::to_owned).collect::<Vec<_>>();
+    let lines = |part: &str| {
+        log.lines()
+            .filter(|line| line.contains(part))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let missing = lines("the gateway tells no amount");
-    assert!(matches!(&missing[..], [line] if line.contains("WARN") && line.contains("pay_1")), "{log}");
+    assert!(
+        matches!(&missing[..], [line] if line.contains("WARN") && line.contains("pay_1")),
+        "{log}"
+    );
     let others = lines("another amount than was started");
-    assert!(others.len() == 4 && others[1].contains(r#""told":"1000.01""#), "{log}");
+    assert!(
+        others.len() == 4 && others[1].contains(r#""told":"1000.01""#),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -268,25 +383,60 @@ async fn the_answer_to_a_start_is_read_likewise() {
     for status in [200, 201, 203] {
         for (name, bytes, expected) in &good {
             let started = talk.start(json(status, bytes)).await;
-            let expected = format!("{expected}\"pay_url\":\"{}/pay/pay_1\"}}", talk.gateway.url());
+            let expected = format!(
+                "{expected}\"pay_url\":\"{}/pay/pay_1\"}}",
+                talk.gateway.url()
+            );
             assert_eq!((started.status, started.body), (200, expected), "{name}");
         }
     }
-    let too_deep = format!(r#"{{"code":"pay_1","watch_code":"watch_1","x":{}{}}}"#, "[".repeat(16), "]".repeat(16));
+    let too_deep = format!(
+        r#"{{"code":"pay_1","watch_code":"watch_1","x":{}{}}}"#,
+        "[".repeat(16),
+        "]".repeat(16)
+    );
     let bad: Vec<(&str, &[u8])> = vec![
-        ("a code twice", br#"{"code":"pay_1","watch_code":"watch_1","code":"pay_2"}"#),
-        ("the same code twice", br#"{"code":"pay_1","watch_code":"watch_1","code":"pay_1"}"#),
-        ("a code twice, once escaped", br#"{"c\u006fde":"pay_2","code":"pay_1","watch_code":"watch_1"}"#),
-        ("a watch code twice", br#"{"code":"pay_1","watch_code":"watch_1","watch_code":"watch_2"}"#),
-        ("a code in Latin-1", b"{\"code\":\"pay_\xfc\",\"watch_code\":\"watch_1\"}"),
-        ("half a pair in a code", br#"{"code":"pay_\ud83d","watch_code":"watch_1"}"#),
-        ("a number for a code", br#"{"code":1,"watch_code":"watch_1"}"#),
+        (
+            "a code twice",
+            br#"{"code":"pay_1","watch_code":"watch_1","code":"pay_2"}"#,
+        ),
+        (
+            "the same code twice",
+            br#"{"code":"pay_1","watch_code":"watch_1","code":"pay_1"}"#,
+        ),
+        (
+            "a code twice, once escaped",
+            br#"{"c\u006fde":"pay_2","code":"pay_1","watch_code":"watch_1"}"#,
+        ),
+        (
+            "a watch code twice",
+            br#"{"code":"pay_1","watch_code":"watch_1","watch_code":"watch_2"}"#,
+        ),
+        (
+            "a code in Latin-1",
+            b"{\"code\":\"pay_\xfc\",\"watch_code\":\"watch_1\"}",
+        ),
+        (
+            "half a pair in a code",
+            br#"{"code":"pay_\ud83d","watch_code":"watch_1"}"#,
+        ),
+        (
+            "a number for a code",
+            br#"{"code":1,"watch_code":"watch_1"}"#,
+        ),
         ("too deep", too_deep.as_bytes()),
-        ("bytes behind", br#"{"code":"pay_1","watch_code":"watch_1"};"#),
+        (
+            "bytes behind",
+            br#"{"code":"pay_1","watch_code":"watch_1"};"#,
+        ),
     ];
     for (name, bytes) in bad {
         let answer = talk.start(json(200, bytes)).await;
-        assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"), "{name}: {answer:?}");
+        assert_eq!(
+            told(&answer),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{name}: {answer:?}"
+        );
         assert!(!answer.body.contains("pay_"), "{name}: {answer:?}");
     }
 }
@@ -294,25 +444,69 @@ async fn the_answer_to_a_start_is_read_likewise() {
 #[tokio::test]
 async fn what_a_transforming_proxy_passes_on_is_good() {
     let mut talk = Talk::new(&[]).await;
-    for coding in ["Identity", "identity", "IDENTITY , identity", "", ",", "identity,"] {
+    for coding in [
+        "Identity",
+        "identity",
+        "IDENTITY , identity",
+        "",
+        ",",
+        "identity,",
+    ] {
         let header = format!("Content-Encoding: {coding}\r\n");
-        assert_eq!(talk.start(answer_with(203, &header, STARTED)).await.text("code"), "pay_1", "{coding}");
-        assert_eq!(talk.watch(answer_with(203, &header, WATCHED)).await.text("status"), "created", "{coding}");
+        assert_eq!(
+            talk.start(answer_with(203, &header, STARTED))
+                .await
+                .text("code"),
+            "pay_1",
+            "{coding}"
+        );
+        assert_eq!(
+            talk.watch(answer_with(203, &header, WATCHED))
+                .await
+                .text("status"),
+            "created",
+            "{coding}"
+        );
     }
-    for coding in ["gzip", "identity, gzip", "br,", "identity;q=1", "x-identity", "\u{fc}"] {
+    for coding in [
+        "gzip",
+        "identity, gzip",
+        "br,",
+        "identity;q=1",
+        "x-identity",
+        "\u{fc}",
+    ] {
         let header = format!("Content-Encoding: {coding}\r\n");
         let started = talk.start(answer_with(200, &header, STARTED)).await;
-        assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{coding}");
+        assert_eq!(
+            told(&started),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{coding}"
+        );
         let watched = talk.watch(answer_with(200, &header, WATCHED)).await;
-        assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{coding}");
+        assert_eq!(
+            told(&watched),
+            as_told(502, "gateway_bad_answer", ""),
+            "{coding}"
+        );
     }
     for status in [202, 204, 206, 226] {
-        let started = talk.start(answer(status, if status == 204 { "" } else { STARTED })).await;
-        assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{status}");
+        let started = talk
+            .start(answer(status, if status == 204 { "" } else { STARTED }))
+            .await;
+        assert_eq!(
+            told(&started),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{status}"
+        );
     }
     for status in [201, 202, 206] {
         let watched = talk.watch(answer(status, WATCHED)).await;
-        assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{status}");
+        assert_eq!(
+            told(&watched),
+            as_told(502, "gateway_bad_answer", ""),
+            "{status}"
+        );
     }
 }
 
@@ -322,34 +516,65 @@ async fn a_gateway_refuses_the_secret_and_a_page_that_says_403_does_not() {
     let page = "<html><h1>403 Forbidden</h1>nginx</html>";
     for (name, bytes) in [
         ("401 as JSON", answer(401, r#"{"message":"m"}"#)),
-        ("401 as a page", bare(401, "Content-Type: text/html\r\n", page)),
+        (
+            "401 as a page",
+            bare(401, "Content-Type: text/html\r\n", page),
+        ),
         ("401 and nothing", bare(401, "", "")),
         ("403 as JSON", answer(403, r#"{"message":"m"}"#)),
         ("403 as an empty object", answer(403, "{}")),
-        ("403 as JSON, badly written", json(403, b"\xef\xbb\xbf{\"message\":\"m\xfc\"}")),
-        ("403 as JSON that is called something else", bare(403, "Content-Type: text/html\r\n", "{}")),
+        (
+            "403 as JSON, badly written",
+            json(403, b"\xef\xbb\xbf{\"message\":\"m\xfc\"}"),
+        ),
+        (
+            "403 as JSON that is called something else",
+            bare(403, "Content-Type: text/html\r\n", "{}"),
+        ),
     ] {
         let started = talk.start(bytes.clone()).await;
-        assert_eq!(told(&started), as_told(502, "gateway_refused_secret", "rejected"), "{name}: {started:?}");
+        assert_eq!(
+            told(&started),
+            as_told(502, "gateway_refused_secret", "rejected"),
+            "{name}: {started:?}"
+        );
         let watched = talk.watch(bytes).await;
-        assert_eq!(told(&watched), as_told(502, "gateway_refused_secret", ""), "{name}: {watched:?}");
+        assert_eq!(
+            told(&watched),
+            as_told(502, "gateway_refused_secret", ""),
+            "{name}: {watched:?}"
+        );
     }
     for (name, bytes) in [
         ("a page", bare(403, "Content-Type: text/html\r\n", page)),
         ("a page that is called JSON", answer(403, page)),
         ("a page without a type", bare(403, "", page)),
         ("nothing", bare(403, "", "")),
-        ("a text", bare(403, "Content-Type: text/plain\r\n", "error code: 1020")),
+        (
+            "a text",
+            bare(403, "Content-Type: text/plain\r\n", "error code: 1020"),
+        ),
         ("a list", answer(403, r#"[{"message":"m"}]"#)),
         ("a text as JSON", answer(403, r#""no""#)),
     ] {
         let started = talk.start(bytes.clone()).await;
-        assert_eq!(told(&started), as_told(502, "gateway_bad_answer", "unknown"), "{name}: {started:?}");
+        assert_eq!(
+            told(&started),
+            as_told(502, "gateway_bad_answer", "unknown"),
+            "{name}: {started:?}"
+        );
         let watched = talk.watch(bytes).await;
-        assert_eq!(told(&watched), as_told(502, "gateway_bad_answer", ""), "{name}: {watched:?}");
+        assert_eq!(
+            told(&watched),
+            as_told(502, "gateway_bad_answer", ""),
+            "{name}: {watched:?}"
+        );
         for answer in [started, watched] {
             let detail = answer.text("detail");
-            assert!(detail.contains("firewall or proxy in front of the gateway"), "{name}: {detail}");
+            assert!(
+                detail.contains("firewall or proxy in front of the gateway"),
+                "{name}: {detail}"
+            );
             assert_eq!(answer.json()["gateway_status"], 403, "{name}");
             assert!(!answer.body.contains("nginx"), "{name}: {answer:?}");
         }
@@ -361,47 +586,128 @@ async fn what_the_gateway_says_of_a_refusal_is_found_wherever_it_stands() {
     let text = |status, body: &str| bare(status, "Content-Type: text/plain\r\n", body);
     let long = "a".repeat(300);
     let cases = [
-        ("422 message", answer(422, r#"{"error":"no","message":"m"}"#), Some("m")),
-        ("422 error", answer(422, r#"{"error":"m"}"#), Some("m")),
-        ("422 detail", answer(422, r#"{"title":"no","detail":"m"}"#), Some("m")),
-        ("422 one level down", answer(422, r#"{"error":{"code":7,"message":"m"}}"#), Some("m")),
-        ("400 one level down in detail", answer(400, r#"{"detail":{"error":"m"}}"#), Some("m")),
         (
-            "422 the first of errors",
-            answer(422, r#"{"errors":[{"code":"7","detail":"m"},{"detail":"no"}]}"#),
+            "422 message",
+            answer(422, r#"{"error":"no","message":"m"}"#),
             Some("m"),
         ),
-        ("422 errors as texts", answer(422, r#"{"errors":["m","no"]}"#), Some("m")),
-        ("422 errors by field", answer(422, r#"{"errors":{"amount":["m"]}}"#), Some("m")),
-        ("422 errors by field, one each", answer(422, r#"{"errors":{"amount":"m"}}"#), Some("m")),
+        ("422 error", answer(422, r#"{"error":"m"}"#), Some("m")),
+        (
+            "422 detail",
+            answer(422, r#"{"title":"no","detail":"m"}"#),
+            Some("m"),
+        ),
+        (
+            "422 one level down",
+            answer(422, r#"{"error":{"code":7,"message":"m"}}"#),
+            Some("m"),
+        ),
+        (
+            "400 one level down in detail",
+            answer(400, r#"{"detail":{"error":"m"}}"#),
+            Some("m"),
+        ),
+        (
+            "422 the first of errors",
+            answer(
+                422,
+                r#"{"errors":[{"code":"7","detail":"m"},{"detail":"no"}]}"#,
+            ),
+            Some("m"),
+        ),
+        (
+            "422 errors as texts",
+            answer(422, r#"{"errors":["m","no"]}"#),
+            Some("m"),
+        ),
+        (
+            "422 errors by field",
+            answer(422, r#"{"errors":{"amount":["m"]}}"#),
+            Some("m"),
+        ),
+        (
+            "422 errors by field, one each",
+            answer(422, r#"{"errors":{"amount":"m"}}"#),
+            Some("m"),
+        ),
         ("400 a JSON text", answer(400, r#""m""#), Some("m")),
         ("400 text/plain", text(400, "m\r\n"), Some("m")),
         ("400 no type", bare(400, "", "m"), Some("m")),
         (
             "400 text/plain in Latin-1",
-            bare(400, "Content-Type: text/plain; charset=iso-8859-1\r\n", b"Betrag ung\xfcltig"),
+            bare(
+                400,
+                "Content-Type: text/plain; charset=iso-8859-1\r\n",
+                b"Betrag ung\xfcltig",
+            ),
             Some("Betrag ung\u{fffd}ltig"),
         ),
-        ("422 control characters", answer(422, r#"{"message":"a\u0000b\u001b[1m\u009bc"}"#), Some("ab[1mc")),
-        ("422 long", answer(422, &format!(r#"{{"errors":["{long}"]}}"#)), Some(&long[..200])),
+        (
+            "422 control characters",
+            answer(422, r#"{"message":"a\u0000b\u001b[1m\u009bc"}"#),
+            Some("ab[1mc"),
+        ),
+        (
+            "422 long",
+            answer(422, &format!(r#"{{"errors":["{long}"]}}"#)),
+            Some(&long[..200]),
+        ),
         ("400 long text", text(400, &long), Some(&long[..200])),
-        ("422 badly written", json(422, b"\xef\xbb\xbf{\"message\":\"no\",\"message\":\"m\"}"), Some("m")),
+        (
+            "422 badly written",
+            json(422, b"\xef\xbb\xbf{\"message\":\"no\",\"message\":\"m\"}"),
+            Some("m"),
+        ),
         ("422 an empty object", answer(422, "{}"), None),
-        ("422 an empty message", answer(422, r#"{"message":" ","error":null,"errors":[]}"#), None),
-        ("422 another kind of message", answer(422, r#"{"message":7,"error":{"message":{"message":"no"}}}"#), None),
+        (
+            "422 an empty message",
+            answer(422, r#"{"message":" ","error":null,"errors":[]}"#),
+            None,
+        ),
+        (
+            "422 another kind of message",
+            answer(422, r#"{"message":7,"error":{"message":{"message":"no"}}}"#),
+            None,
+        ),
         ("400 nothing", bare(400, "", ""), None),
-        ("400 a page", bare(400, "Content-Type: text/html\r\n", "<p>no"), None),
-        ("400 a page without a type", bare(400, "", "\n<!doctype html>no"), None),
-        ("400 a text that is called a page", bare(400, "Content-Type: text/html\r\n", "no"), None),
+        (
+            "400 a page",
+            bare(400, "Content-Type: text/html\r\n", "<p>no"),
+            None,
+        ),
+        (
+            "400 a page without a type",
+            bare(400, "", "\n<!doctype html>no"),
+            None,
+        ),
+        (
+            "400 a text that is called a page",
+            bare(400, "Content-Type: text/html\r\n", "no"),
+            None,
+        ),
     ];
     let talk = Talk::new(&[]).await;
     for (name, bytes, message) in cases {
         let answer = talk.start(bytes).await;
-        assert_eq!(told(&answer), as_told(422, "gateway_rejected", "rejected"), "{name}: {answer:?}");
+        assert_eq!(
+            told(&answer),
+            as_told(422, "gateway_rejected", "rejected"),
+            "{name}: {answer:?}"
+        );
         let problem = answer.json();
-        assert_eq!(problem.get("gateway_message").and_then(|said| said.as_str()), message, "{name}: {answer:?}");
+        assert_eq!(
+            problem
+                .get("gateway_message")
+                .and_then(|said| said.as_str()),
+            message,
+            "{name}: {answer:?}"
+        );
         // Nobody is sent to look for what is not there.
-        assert_eq!(answer.text("detail").contains("gateway_message"), message.is_some(), "{name}: {answer:?}");
+        assert_eq!(
+            answer.text("detail").contains("gateway_message"),
+            message.is_some(),
+            "{name}: {answer:?}"
+        );
     }
 }
 
@@ -426,14 +732,20 @@ async fn the_patience_that_a_failing_gateway_asks_for_is_passed_on_within_a_boun
             for answer in [talk.start(bytes.clone()).await, talk.watch(bytes).await] {
                 assert_eq!(answer.text("error"), error, "{asked}: {answer:?}");
                 let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
-                assert!((least..=most).contains(&seconds), "{status} {asked}: {answer:?}");
+                assert!(
+                    (least..=most).contains(&seconds),
+                    "{status} {asked}: {answer:?}"
+                );
             }
         }
     }
     // What it does not ask for is not made up, and of other failures it means something else.
-    for (status, header) in
-        [(503, ""), (503, "Retry-After: soon\r\n"), (500, "Retry-After: 7\r\n"), (301, "Retry-After: 7\r\n")]
-    {
+    for (status, header) in [
+        (503, ""),
+        (503, "Retry-After: soon\r\n"),
+        (500, "Retry-After: 7\r\n"),
+        (301, "Retry-After: 7\r\n"),
+    ] {
         let bytes = answer_with(status, header, "{}");
         for answer in [talk.start(bytes.clone()).await, talk.watch(bytes).await] {
             assert_eq!(
@@ -448,38 +760,96 @@ async fn the_patience_that_a_failing_gateway_asks_for_is_passed_on_within_a_boun
 #[tokio::test]
 async fn a_secret_that_only_a_lenient_reader_sees_is_taken_out_too() {
     const SECRET: &str = "gr\u{fc}\u{df}e-of-the-merchant";
-    let latin: Vec<u8> = SECRET.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let latin: Vec<u8> = SECRET
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap())
+        .collect();
     let text = |kind: &str, body: &[u8]| bare(422, &format!("Content-Type: {kind}\r\n"), body);
     let around = |before: &[u8], after: &[u8]| [before, &latin, after].concat();
     let refusals = [
-        ("a plain text", text("text/plain", &[b"no: ", SECRET.as_bytes()].concat())),
-        ("a plain text in Latin-1", text("text/plain; charset=iso-8859-1", &around(b"no: ", b""))),
-        ("without a type", bare(422, "", [b"no: ", SECRET.as_bytes()].concat())),
-        ("with a line end in it", text("text/plain", format!("no: {}\r\n{}", &SECRET[..12], &SECRET[12..]).as_bytes())),
+        (
+            "a plain text",
+            text("text/plain", &[b"no: ", SECRET.as_bytes()].concat()),
+        ),
+        (
+            "a plain text in Latin-1",
+            text("text/plain; charset=iso-8859-1", &around(b"no: ", b"")),
+        ),
+        (
+            "without a type",
+            bare(422, "", [b"no: ", SECRET.as_bytes()].concat()),
+        ),
+        (
+            "with a line end in it",
+            text(
+                "text/plain",
+                format!("no: {}\r\n{}", &SECRET[..12], &SECRET[12..]).as_bytes(),
+            ),
+        ),
         ("a JSON text", json(422, format!(r#""no: {SECRET}""#))),
-        ("a JSON text in Latin-1", json(422, around(b"\"no: ", b"\""))),
-        ("in errors", json(422, format!(r#"{{"errors":[{{"detail":"no: {SECRET}"}}]}}"#))),
-        ("by field", json(422, format!(r#"{{"errors":{{"{SECRET}":["no: {SECRET}"]}}}}"#))),
-        ("one level down, in Latin-1", json(422, around(b"{\"error\":{\"message\":\"no: ", b"\"}}"))),
+        (
+            "a JSON text in Latin-1",
+            json(422, around(b"\"no: ", b"\"")),
+        ),
+        (
+            "in errors",
+            json(
+                422,
+                format!(r#"{{"errors":[{{"detail":"no: {SECRET}"}}]}}"#),
+            ),
+        ),
+        (
+            "by field",
+            json(
+                422,
+                format!(r#"{{"errors":{{"{SECRET}":["no: {SECRET}"]}}}}"#),
+            ),
+        ),
+        (
+            "one level down, in Latin-1",
+            json(422, around(b"{\"error\":{\"message\":\"no: ", b"\"}}")),
+        ),
     ];
     let mut talk = Talk::new(&[("MERCHANT__SECRET", SECRET)]).await;
     for (name, bytes) in refusals {
-        assert_eq!(talk.start(bytes).await.text("gateway_message"), "no: [redacted]", "{name}");
+        assert_eq!(
+            talk.start(bytes).await.text("gateway_message"),
+            "no: [redacted]",
+            "{name}"
+        );
     }
     let watched = [
-        around(b"{\"status\":\"created\",\"amount\":1,\"merchant\":\"", b"\"}"),
-        around(b"{\"status\":\"created\",\"amount\":1,\"", b"\":\"merchant\"}"),
-        around(b"{\"status\":\"created\",\"amount\":1,\"a\":1,\"a\":[{\"b\":\"", b"\"}]}"),
-        around(b"\xef\xbb\xbf{\"status\":\"created\",\"amount\":1,\"a\":\"\n", b"\"}"),
+        around(
+            b"{\"status\":\"created\",\"amount\":1,\"merchant\":\"",
+            b"\"}",
+        ),
+        around(
+            b"{\"status\":\"created\",\"amount\":1,\"",
+            b"\":\"merchant\"}",
+        ),
+        around(
+            b"{\"status\":\"created\",\"amount\":1,\"a\":1,\"a\":[{\"b\":\"",
+            b"\"}]}",
+        ),
+        around(
+            b"\xef\xbb\xbf{\"status\":\"created\",\"amount\":1,\"a\":\"\n",
+            b"\"}",
+        ),
     ];
     for bytes in watched {
         let answer = talk.watch(json(200, &bytes)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(answer.body.contains("[redacted]") && !answer.body.contains("of-the-merchant"), "{answer:?}");
+        assert!(
+            answer.body.contains("[redacted]") && !answer.body.contains("of-the-merchant"),
+            "{answer:?}"
+        );
     }
     talk.sidecar.signal("TERM");
     let (_, _, log) = talk.sidecar.end().await;
-    assert!(log.contains("the gateway echoed the merchant secret") && !log.contains("of-the-merchant"), "{log}");
+    assert!(
+        log.contains("the gateway echoed the merchant secret") && !log.contains("of-the-merchant"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -488,8 +858,14 @@ async fn what_was_read_leniently_is_still_known_after_a_restart() {
     let store = format!("file:{}", directory.path().join("store").display());
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "a-token-of-a-caller").unwrap();
-    let settings = [("STORE__URL", store.as_str()), ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap())];
-    let headers = [("authorization", "Bearer a-token-of-a-caller"), ("content-type", "application/json")];
+    let settings = [
+        ("STORE__URL", store.as_str()),
+        ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
+    ];
+    let headers = [
+        ("authorization", "Bearer a-token-of-a-caller"),
+        ("content-type", "application/json"),
+    ];
     let odd: [&[u8]; 6] = [
         b"\xef\xbb\xbf{\"status\":\"completed\",\"amount\":\"1000.00\",\"merchant\":\"M\xfcller\n\",\"completed_at\":1}",
         br#"{"status":"completed","amount":1e3,"merchant":{"a":1,"a":[null,"\ud83d"]},"\ude00":0}"#,
@@ -503,25 +879,40 @@ async fn what_was_read_leniently_is_still_known_after_a_restart() {
     let gateway = Gateway::new(move |_, request| {
         let number = *current.lock().unwrap();
         Act::Say(if request.starts_with("POST") {
-            json(200, format!("{{\"code\":\"pay_{number}\",\"watch_code\":\"watch_{number}\"}}"))
+            json(
+                200,
+                format!("{{\"code\":\"pay_{number}\",\"watch_code\":\"watch_{number}\"}}"),
+            )
         } else {
             json(200, odd[number])
         })
     })
     .await;
-    let ask = async |api, path: &str| crate::harness::call(api, hyper::Method::GET, path, &headers, "").await;
+    let ask = async |api, path: &str| {
+        crate::harness::call(api, hyper::Method::GET, path, &headers, "").await
+    };
     let (sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let mut told = Vec::new();
     for number in 0..odd.len() {
         *said.lock().unwrap() = number;
-        let started = crate::harness::call(api, hyper::Method::POST, "/api/start_payment", &headers, ORDER).await;
+        let started = crate::harness::call(
+            api,
+            hyper::Method::POST,
+            "/api/start_payment",
+            &headers,
+            ORDER,
+        )
+        .await;
         assert_eq!(started.status, 200, "{started:?}");
         let watched = ask(api, &format!("/watch/watch_{number}")).await;
         assert_eq!(watched.status, 200, "{watched:?}");
         told.push((watched.body.clone(), watched.header("etag").to_owned()));
     }
     let listed = ask(api, "/payments").await.json();
-    assert!(listed["payments"][3]["amount"].is_null(), "none is made up: {listed}");
+    assert!(
+        listed["payments"][3]["amount"].is_null(),
+        "none is made up: {listed}"
+    );
     assert_eq!(listed["payments"][5]["amount"], "1000.00", "{listed}");
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
@@ -530,10 +921,19 @@ async fn what_was_read_leniently_is_still_known_after_a_restart() {
     let (_sidecar, api, _) = Program::sidecar("http://127.0.0.1:9", &settings).await;
     for (number, (body, tag)) in told.into_iter().enumerate() {
         let watched = ask(api, &format!("/watch/watch_{number}")).await;
-        assert_eq!((watched.status, watched.header("etag"), &watched.body), (200, &*tag, &body), "{number}");
+        assert_eq!(
+            (watched.status, watched.header("etag"), &watched.body),
+            (200, &*tag, &body),
+            "{number}"
+        );
     }
     let again = ask(api, "/payments").await.json();
-    for (payment, before) in again["payments"].as_array().unwrap().iter().zip(listed["payments"].as_array().unwrap()) {
+    for (payment, before) in again["payments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(listed["payments"].as_array().unwrap())
+    {
         for field in ["status", "amount", "merchant", "created_at", "completed_at"] {
             assert_eq!(payment[field], before[field], "{field}");
         }

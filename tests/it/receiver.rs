@@ -53,7 +53,12 @@ impl Receiver {
                 tokio::spawn(serve(stream, kept.clone(), mood.clone(), gate.clone()));
             }
         });
-        Self { address, messages, let_go, _task: AbortOnDropHandle::new(task) }
+        Self {
+            address,
+            messages,
+            let_go,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// What `webhook.url` is to be.
@@ -74,9 +79,14 @@ impl Receiver {
     /// The codes of which it has taken this message.
     pub fn taken(&self, kind: &str) -> HashSet<String> {
         let messages = self.messages.lock().unwrap();
-        let taken = messages.iter().filter(|message| message.taken).map(Message::json);
+        let taken = messages
+            .iter()
+            .filter(|message| message.taken)
+            .map(Message::json);
         let of_kind = taken.filter(|message| message["type"] == kind);
-        of_kind.map(|message| message["data"]["code"].as_str().unwrap().to_owned()).collect()
+        of_kind
+            .map(|message| message["data"]["code"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Each message has one id and the same bytes at every try, and no other has its id.
@@ -85,8 +95,14 @@ impl Receiver {
         for message in self.messages() {
             let json = message.json();
             let what = (json["type"].to_string(), json["data"]["code"].to_string());
-            let body = bodies.entry(message.id.clone()).or_insert(message.body.clone());
-            assert_eq!(*body, message.body, "{}: another body under the same id", message.id);
+            let body = bodies
+                .entry(message.id.clone())
+                .or_insert(message.body.clone());
+            assert_eq!(
+                *body, message.body,
+                "{}: another body under the same id",
+                message.id
+            );
             let id = ids.entry(what.clone()).or_insert(message.id.clone());
             assert_eq!(*id, message.id, "{what:?}: another id");
         }
@@ -121,12 +137,22 @@ async fn serve(
     };
     let body = String::from_utf8(read.split_off(read.len() - length)).unwrap();
     let id = field(&head, "webhook-id").to_owned();
-    assert!(field(&head, "webhook-signature").starts_with("v1,"), "{head}");
+    assert!(
+        field(&head, "webhook-signature").starts_with("v1,"),
+        "{head}"
+    );
     let mood = {
         let mut messages = messages.lock().unwrap();
-        let before = messages.iter().filter(|message| message.id == id && !message.taken).count();
+        let before = messages
+            .iter()
+            .filter(|message| message.id == id && !message.taken)
+            .count();
         let mood = (mood.lock().unwrap())(before);
-        messages.push(Message { id, body, taken: matches!(mood, Mood::Take | Mood::TakeLater) });
+        messages.push(Message {
+            id,
+            body,
+            taken: matches!(mood, Mood::Take | Mood::TakeLater),
+        });
         mood
     };
     if matches!(mood, Mood::TakeLater | Mood::RefuseLater) {
@@ -144,5 +170,8 @@ async fn serve(
 
 fn field<'a>(head: &'a str, name: &str) -> &'a str {
     let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-    fields.find(|(other, _)| other.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("no {name}: {head}")).1
+    fields
+        .find(|(other, _)| other.eq_ignore_ascii_case(name))
+        .unwrap_or_else(|| panic!("no {name}: {head}"))
+        .1
 }

@@ -56,7 +56,11 @@ impl Gateway {
                 tokio::spawn(serve(stream, shared.clone()));
             }
         });
-        Self { address, state, _task: AbortOnDropHandle::new(task) }
+        Self {
+            address,
+            state,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     fn take(&self, first: usize, last: usize) {
@@ -66,9 +70,16 @@ impl Gateway {
     /// A start with this secret, or a later one, has come through.
     async fn has_taken(&self, number: usize) {
         let mut taken = self.state.taken.subscribe();
-        let taken = tokio::time::timeout(Duration::from_secs(20), taken.wait_for(|last| *last >= number)).await;
+        let taken = tokio::time::timeout(
+            Duration::from_secs(20),
+            taken.wait_for(|last| *last >= number),
+        )
+        .await;
         let sent = self.state.sent.lock().unwrap().len();
-        assert!(taken.is_ok(), "number {number} is not sent; {sent} others were");
+        assert!(
+            taken.is_ok(),
+            "number {number} is not sent; {sent} others were"
+        );
     }
 }
 
@@ -82,7 +93,12 @@ impl State {
             Some(number) => {
                 self.taken.send_modify(|taken| *taken = number.max(*taken));
                 let code = self.started.fetch_add(1, Ordering::SeqCst);
-                ("200 OK", format!(r#"{{"code":"code-{code}","watch_code":"watch-{code}","message":"ok"}}"#))
+                (
+                    "200 OK",
+                    format!(
+                        r#"{{"code":"code-{code}","watch_code":"watch-{code}","message":"ok"}}"#
+                    ),
+                )
             }
             None => ("401 Unauthorized", r#"{"message":"no"}"#.to_owned()),
         }
@@ -99,13 +115,18 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> Option<()> {
             (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
         };
         let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-        let length: usize = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
+        let length: usize = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
         while bytes.len() < head + length {
             (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
         }
         let (status, body) = state.answer(&bytes[head..head + length]);
         bytes.drain(..head + length);
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(answer.as_bytes()).await.ok()?;
     }
 }
@@ -162,12 +183,22 @@ type Spoil = fn(&Mount);
 const BAD: [(&str, Spoil); 9] = [
     ("gone", |_| ()),
     ("empty", |mount| mount.write_over("")),
-    ("a directory", |mount| fs::create_dir(mount.path("secret")).unwrap()),
-    ("a link to itself", |mount| symlink("secret", mount.path("secret")).unwrap()),
-    ("a link to nothing", |mount| symlink("nothing", mount.path("secret")).unwrap()),
+    ("a directory", |mount| {
+        fs::create_dir(mount.path("secret")).unwrap()
+    }),
+    ("a link to itself", |mount| {
+        symlink("secret", mount.path("secret")).unwrap()
+    }),
+    ("a link to nothing", |mount| {
+        symlink("nothing", mount.path("secret")).unwrap()
+    }),
     ("too long", |mount| mount.write_over(&"s".repeat(1 << 20))),
-    ("far too long", |mount| mount.write_over(&"s".repeat((1 << 20) + 1))),
-    ("two lines", |mount| mount.write_over("one-is-long-enough\nthe-other-too\n")),
+    ("far too long", |mount| {
+        mount.write_over(&"s".repeat((1 << 20) + 1))
+    }),
+    ("two lines", |mount| {
+        mount.write_over("one-is-long-enough\nthe-other-too\n")
+    }),
     ("closed to us", |mount| {
         mount.write_over("");
         // Root reads it all the same, and finds it empty.
@@ -177,7 +208,9 @@ const BAD: [(&str, Spoil); 9] = [
 
 async fn failures(admin: SocketAddr) -> f64 {
     let metrics = get_at(admin, "/metrics").await.body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("tillgate_secret_reload_failures_total "));
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("tillgate_secret_reload_failures_total "));
     line.unwrap().parse().unwrap()
 }
 
@@ -194,7 +227,8 @@ async fn a_thousand_rotations_under_load_send_the_old_or_the_new_secret_and_neve
         ("START__BURST", "100000"),
         ("LOG__LEVEL", "off,tillgate::app=info"),
     ];
-    let (sidecar, api, admin) = Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
+    let (sidecar, api, admin) =
+        Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
 
     let ended = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..4)
@@ -224,9 +258,15 @@ async fn a_thousand_rotations_under_load_send_the_old_or_the_new_secret_and_neve
             mount.clear();
             spoil(&mount);
             sidecar.signal("HUP");
-            until(what, async || (failures(admin).await > before).then_some(())).await;
+            until(what, async || {
+                (failures(admin).await > before).then_some(())
+            })
+            .await;
             let answer = start_at(api, ORDER).await;
-            assert_eq!(answer.status, 200, "{what}: the last good one stays: {answer:?}");
+            assert_eq!(
+                answer.status, 200,
+                "{what}: the last good one stays: {answer:?}"
+            );
             mount.clear();
         }
         let new = secret(number);
@@ -263,7 +303,8 @@ async fn each_kind_of_bad_file_is_told_and_the_last_good_secret_stays() {
     mount.rename(&numbered(0));
     let file = mount.path("secret");
     let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
-    let (mut sidecar, api, admin) = Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
+    let (mut sidecar, api, admin) =
+        Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
     for (what, spoil) in BAD {
         mount.clear();
         spoil(&mount);

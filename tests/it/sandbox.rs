@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tillgate::sandbox::{DEFAULT_SECRET, Operation, Options, Sandbox};
 use tokio::time::sleep;
 
-use crate::harness::{Answer, Program, address_of, call, calls, get, get_at, post, set_faults, start_at, until};
+use crate::harness::{
+    Answer, Program, address_of, call, calls, get, get_at, post, set_faults, start_at, until,
+};
 
 async fn sandbox(arguments: &[&str]) -> (Program, String, SocketAddr) {
     let (program, url) = Program::sandbox(arguments).await;
@@ -26,7 +28,10 @@ fn order(secret: &str, amount: u64) -> String {
 async fn payment(sandbox: SocketAddr) -> (String, String) {
     let started = start_at(sandbox, &order(DEFAULT_SECRET, 1000)).await;
     assert_eq!(started.status, 200, "{started:?}");
-    (started.text("code").to_owned(), started.text("watch_code").to_owned())
+    (
+        started.text("code").to_owned(),
+        started.text("watch_code").to_owned(),
+    )
 }
 
 async fn watched(sandbox: SocketAddr, watch_code: &str) -> Value {
@@ -37,8 +42,12 @@ async fn watched(sandbox: SocketAddr, watch_code: &str) -> Value {
 
 /// `YYYY-MM-DD HH:mm:ss`
 fn is_time(value: &Value) -> bool {
-    let shape: String =
-        value.as_str().unwrap_or_default().chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = value
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     shape == "0000-00-00 00:00:00"
 }
 
@@ -60,8 +69,17 @@ async fn the_guide_holds_step_by_step() {
 
     // Step 1: a start gives two codes.
     let started = start_at(sandbox, &order(DEFAULT_SECRET, 1000)).await;
-    assert_eq!((started.status, started.header("content-type")), (200, "application/json"));
-    let fields: Vec<String> = started.json().as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        (started.status, started.header("content-type")),
+        (200, "application/json")
+    );
+    let fields: Vec<String> = started
+        .json()
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
     assert_eq!(fields, ["code", "message", "watch_code"]);
     assert_eq!(started.text("message"), "Payment started");
     let (code, watch_code) = (started.text("code"), started.text("watch_code"));
@@ -73,7 +91,10 @@ async fn the_guide_holds_step_by_step() {
         (&open["status"], &open["amount"], &open["completed_at"]),
         (&"created".into(), &1000.into(), &Value::Null)
     );
-    assert!(is_time(&open["created_at"]) && open["merchant"].is_string(), "{open}");
+    assert!(
+        is_time(&open["created_at"]) && open["merchant"].is_string(),
+        "{open}"
+    );
     assert_eq!(open.as_object().unwrap().len(), 5);
 
     // Step 2: the payer's page, with the way back in it, and the button.
@@ -81,19 +102,37 @@ async fn the_guide_holds_step_by_step() {
     let page = get_at(sandbox, &path).await;
     assert_eq!(page.status, 200);
     assert!(page.header("content-type").starts_with("text/html"));
-    says(&page, &["1000", "<form", "method=\"post\"", "https://shop.example/thanks?order=1"]);
-    assert_eq!(watched(sandbox, watch_code).await["status"], "created", "looking is not paying");
+    says(
+        &page,
+        &[
+            "1000",
+            "<form",
+            "method=\"post\"",
+            "https://shop.example/thanks?order=1",
+        ],
+    );
+    assert_eq!(
+        watched(sandbox, watch_code).await["status"],
+        "created",
+        "looking is not paying"
+    );
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let body = "redirect=https%3A%2F%2Fshop.example%2Fthanks%3Forder%3D1";
     let paid = call(sandbox, Method::POST, &format!("/pay/{code}"), &form, body).await;
-    assert_eq!((paid.status, paid.header("location")), (303, "https://shop.example/thanks?order=1"));
+    assert_eq!(
+        (paid.status, paid.header("location")),
+        (303, "https://shop.example/thanks?order=1")
+    );
 
     // Step 3 again, and once more: it stays as it is.
     let done = watched(sandbox, watch_code).await;
     assert_eq!(done["status"], "completed");
     assert!(is_time(&done["completed_at"]), "{done}");
     let again = call(sandbox, Method::POST, &format!("/pay/{code}"), &form, "").await;
-    assert_eq!(again.status, 200, "without a way back the payer stays: {again:?}");
+    assert_eq!(
+        again.status, 200,
+        "without a way back the payer stays: {again:?}"
+    );
     assert_eq!(watched(sandbox, watch_code).await, done);
 
     // Step 4: the portal.
@@ -106,13 +145,24 @@ async fn the_guide_holds_step_by_step() {
 #[tokio::test]
 async fn a_wrong_secret_is_401_and_starts_nothing() {
     let (_program, _, sandbox) = sandbox(&["--secret", "another-secret"]).await;
-    for secret in [DEFAULT_SECRET, "", "another-secre", "another-secret ", "Another-secret"] {
+    for secret in [
+        DEFAULT_SECRET,
+        "",
+        "another-secre",
+        "another-secret ",
+        "Another-secret",
+    ] {
         let answer = start_at(sandbox, &order(secret, 1000)).await;
         assert_eq!(answer.status, 401, "{secret:?}: {answer:?}");
         assert!(!answer.body.contains("another-secret"));
     }
     assert!(!get_at(sandbox, "/").await.body.contains("pay_"));
-    assert_eq!(start_at(sandbox, &order("another-secret", 1000)).await.status, 200);
+    assert_eq!(
+        start_at(sandbox, &order("another-secret", 1000))
+            .await
+            .status,
+        200
+    );
     says(&get_at(sandbox, "/dev/api").await, &["another-secret"]);
 }
 
@@ -126,16 +176,31 @@ async fn bad_starts_are_refused() {
         ("[]".to_owned(), [400, 400]),
         (r#"{"amount":1000}"#.to_owned(), [400, 401]),
         (format!(r#"{{"merchant_secret":"{secret}"}}"#), [400, 422]),
-        (format!(r#"{{"merchant_secret":"{secret}","amount":"1000"}}"#), [400, 422]),
-        (format!(r#"{{"merchant_secret":"{secret}","amount":0}}"#), [400, 422]),
-        (format!(r#"{{"merchant_secret":"{secret}","amount":-5}}"#), [400, 422]),
-        (format!(r#"{{"merchant_secret":"{secret}","amount":1000}}x"#), [400, 400]),
+        (
+            format!(r#"{{"merchant_secret":"{secret}","amount":"1000"}}"#),
+            [400, 422],
+        ),
+        (
+            format!(r#"{{"merchant_secret":"{secret}","amount":0}}"#),
+            [400, 422],
+        ),
+        (
+            format!(r#"{{"merchant_secret":"{secret}","amount":-5}}"#),
+            [400, 422],
+        ),
+        (
+            format!(r#"{{"merchant_secret":"{secret}","amount":1000}}x"#),
+            [400, 400],
+        ),
     ] {
         let answer = start_at(sandbox, &body).await;
         assert!(statuses.contains(&answer.status), "{body}: {answer:?}");
         assert!(answer.json()["message"].is_string());
     }
-    let huge = format!(r#"{{"merchant_secret":"{secret}","amount":1,"x":"{}"}}"#, "x".repeat(100_000));
+    let huge = format!(
+        r#"{{"merchant_secret":"{secret}","amount":1,"x":"{}"}}"#,
+        "x".repeat(100_000)
+    );
     assert_eq!(start_at(sandbox, &huge).await.status, 413);
     assert!(!get_at(sandbox, "/").await.body.contains("pay_"));
 }
@@ -143,12 +208,25 @@ async fn bad_starts_are_refused() {
 #[tokio::test]
 async fn what_is_not_there_is_404_and_what_is_not_allowed_405() {
     let (_program, _, sandbox) = sandbox(&[]).await;
-    for path in
-        ["/watch/nobody", "/pay/nobody", "/nowhere", "/watch/", "/api/start_payment/", "/_sandbox", "/watch/a/b"]
-    {
+    for path in [
+        "/watch/nobody",
+        "/pay/nobody",
+        "/nowhere",
+        "/watch/",
+        "/api/start_payment/",
+        "/_sandbox",
+        "/watch/a/b",
+    ] {
         assert_eq!(get_at(sandbox, path).await.status, 404, "{path}");
     }
-    let page = call(sandbox, Method::GET, "/pay/nobody", &[("accept", "text/html")], "").await;
+    let page = call(
+        sandbox,
+        Method::GET,
+        "/pay/nobody",
+        &[("accept", "text/html")],
+        "",
+    )
+    .await;
     assert!(page.status == 404 && page.header("content-type").starts_with("text/html"));
     let (code, watch_code) = payment(sandbox).await;
     for (method, path, allow) in [
@@ -158,14 +236,29 @@ async fn what_is_not_there_is_404_and_what_is_not_allowed_405() {
         (Method::POST, "/".to_owned(), "GET"),
         (Method::DELETE, format!("/pay/{code}"), "GET"),
         (Method::PUT, "/_sandbox/faults".to_owned(), "POST"),
-        (Method::GET, format!("/_sandbox/payments/{code}/complete"), "POST"),
+        (
+            Method::GET,
+            format!("/_sandbox/payments/{code}/complete"),
+            "POST",
+        ),
     ] {
         let answer = call(sandbox, method.clone(), &path, &[], "").await;
         assert_eq!(answer.status, 405, "{method} {path}");
-        assert!(answer.header("allow").contains(allow), "{method} {path}: {}", answer.header("allow"));
+        assert!(
+            answer.header("allow").contains(allow),
+            "{method} {path}: {}",
+            answer.header("allow")
+        );
     }
-    assert_eq!(get_at(sandbox, &format!("/watch/{code}")).await.status, 404, "a code is no watch code");
-    assert_eq!(get_at(sandbox, &format!("/pay/{watch_code}")).await.status, 404);
+    assert_eq!(
+        get_at(sandbox, &format!("/watch/{code}")).await.status,
+        404,
+        "a code is no watch code"
+    );
+    assert_eq!(
+        get_at(sandbox, &format!("/pay/{watch_code}")).await.status,
+        404
+    );
     assert_eq!(watched(sandbox, &watch_code).await["status"], "created");
 }
 
@@ -184,13 +277,31 @@ async fn a_bad_way_back_is_shown_and_never_followed() {
         let (code, watch_code) = payment(sandbox).await;
         let page = get_at(sandbox, &format!("/pay/{code}?redirect={redirect}")).await;
         assert_eq!(page.status, 200);
-        assert!(!page.body.contains("javascript:") && !page.body.contains("href=\"//"), "{redirect}");
-        let paid = call(sandbox, Method::POST, &format!("/pay/{code}"), &form, &format!("redirect={redirect}")).await;
-        assert_eq!((paid.status, paid.header("location")), (200, ""), "{redirect}");
+        assert!(
+            !page.body.contains("javascript:") && !page.body.contains("href=\"//"),
+            "{redirect}"
+        );
+        let paid = call(
+            sandbox,
+            Method::POST,
+            &format!("/pay/{code}"),
+            &form,
+            &format!("redirect={redirect}"),
+        )
+        .await;
+        assert_eq!(
+            (paid.status, paid.header("location")),
+            (200, ""),
+            "{redirect}"
+        );
         assert_eq!(watched(sandbox, &watch_code).await["status"], "completed");
     }
     let (code, _) = payment(sandbox).await;
-    let page = get_at(sandbox, &format!("/pay/{code}?redirect=https%3A%2F%2Fshop.example%2F%22%3E%3Cscript%3E")).await;
+    let page = get_at(
+        sandbox,
+        &format!("/pay/{code}?redirect=https%3A%2F%2Fshop.example%2F%22%3E%3Cscript%3E"),
+    )
+    .await;
     assert!(!page.body.contains("<script>"), "{}", page.body);
 }
 
@@ -206,7 +317,18 @@ async fn payments_are_completed_at_run_time() {
     assert_eq!(watched(sandbox, &other).await["status"], "created");
     let again = call(sandbox, Method::POST, &path, &[], "").await;
     assert_eq!(again.json(), done.json(), "the first time stands");
-    assert_eq!(call(sandbox, Method::POST, "/_sandbox/payments/nobody/complete", &[], "").await.status, 404);
+    assert_eq!(
+        call(
+            sandbox,
+            Method::POST,
+            "/_sandbox/payments/nobody/complete",
+            &[],
+            ""
+        )
+        .await
+        .status,
+        404
+    );
 }
 
 #[tokio::test]
@@ -226,44 +348,94 @@ async fn with_auto_complete_payments_are_paid_by_themselves() {
 
 #[tokio::test]
 async fn faults_are_given_at_the_start_and_replaced_at_run_time() {
-    let (_program, url, sandbox) =
-        sandbox(&["--fault", "start:status=503,retry-after=2", "--fault", "watch:status=500"]).await;
+    let (_program, url, sandbox) = sandbox(&[
+        "--fault",
+        "start:status=503,retry-after=2",
+        "--fault",
+        "watch:status=500",
+    ])
+    .await;
     let start = order(DEFAULT_SECRET, 1000);
     let busy = start_at(sandbox, &start).await;
     assert_eq!((busy.status, busy.header("retry-after")), (503, "2"));
     assert_eq!(get_at(sandbox, "/watch/x").await.status, 500);
     let listed = get_at(sandbox, "/_sandbox/faults").await.json();
-    assert_eq!(listed["faults"], serde_json::json!(["start:status=503,retry-after=2", "watch:status=500"]));
+    assert_eq!(
+        listed["faults"],
+        serde_json::json!(["start:status=503,retry-after=2", "watch:status=500"])
+    );
 
     set_faults(&url, &["start:status=418,count=1"]).await;
-    assert_eq!(get_at(sandbox, "/watch/x").await.status, 404, "the old ones are gone");
+    assert_eq!(
+        get_at(sandbox, "/watch/x").await.status,
+        404,
+        "the old ones are gone"
+    );
     assert_eq!(start_at(sandbox, &start).await.status, 418);
-    assert_eq!(start_at(sandbox, &start).await.status, 200, "its count is used up");
-    assert_eq!(get_at(sandbox, "/_sandbox/faults").await.json()["faults"], serde_json::json!([]));
+    assert_eq!(
+        start_at(sandbox, &start).await.status,
+        200,
+        "its count is used up"
+    );
+    assert_eq!(
+        get_at(sandbox, "/_sandbox/faults").await.json()["faults"],
+        serde_json::json!([])
+    );
 
     // A person sees a page, and one click changes one fault.
-    let page = call(sandbox, Method::GET, "/_sandbox/faults", &[("accept", "text/html,*/*")], "").await;
-    assert!(page.header("content-type").starts_with("text/html") && page.body.contains("<form method=\"post\""));
+    let page = call(
+        sandbox,
+        Method::GET,
+        "/_sandbox/faults",
+        &[("accept", "text/html,*/*")],
+        "",
+    )
+    .await;
+    assert!(
+        page.header("content-type").starts_with("text/html")
+            && page.body.contains("<form method=\"post\"")
+    );
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let change = async |body: &str| call(sandbox, Method::POST, "/_sandbox/faults", &form, body).await;
-    for body in ["add=start%3Areset", "add=watch%3Ahang", "add=start%3Areset", "remove=start%3Areset", "remove=gone"] {
+    let change =
+        async |body: &str| call(sandbox, Method::POST, "/_sandbox/faults", &form, body).await;
+    for body in [
+        "add=start%3Areset",
+        "add=watch%3Ahang",
+        "add=start%3Areset",
+        "remove=start%3Areset",
+        "remove=gone",
+    ] {
         let changed = change(body).await;
-        assert_eq!((changed.status, changed.header("location")), (303, "/_sandbox/faults"), "{body}");
+        assert_eq!(
+            (changed.status, changed.header("location")),
+            (303, "/_sandbox/faults"),
+            "{body}"
+        );
     }
     let listed = async || get_at(sandbox, "/_sandbox/faults").await.json()["faults"].take();
     assert_eq!(listed().await, json!(["watch:hang", "start:reset"]));
     let bad = change("add=start%3Aexplode").await;
-    assert!(bad.status == 400 && bad.body.contains("start knows no fault `explode`"), "{bad:?}");
+    assert!(
+        bad.status == 400 && bad.body.contains("start knows no fault `explode`"),
+        "{bad:?}"
+    );
     // As curl sends what a program means.
-    assert_eq!(change(r#"{"faults":["watch:status=500"]}"#).await.json()["faults"], json!(["watch:status=500"]));
+    assert_eq!(
+        change(r#"{"faults":["watch:status=500"]}"#).await.json()["faults"],
+        json!(["watch:status=500"])
+    );
     assert_eq!(change("clear=all").await.status, 303);
     assert_eq!(listed().await, json!([]));
 
     // One bad one refuses all, and says what there is.
     set_faults(&url, &["watch:status=500"]).await;
-    for body in
-        [r#"{"faults":["start:reset","start:explode"]}"#, r#"{"faults":"start:reset"}"#, "[]", "", r#"{"faults":[1]}"#]
-    {
+    for body in [
+        r#"{"faults":["start:reset","start:explode"]}"#,
+        r#"{"faults":"start:reset"}"#,
+        "[]",
+        "",
+        r#"{"faults":[1]}"#,
+    ] {
         let answer = call(sandbox, Method::POST, "/_sandbox/faults", &[], body).await;
         assert_eq!(answer.status, 400, "{body}: {answer:?}");
     }
@@ -283,7 +455,9 @@ async fn each_fault_does_on_the_wire_what_its_name_says() {
     let raw = async |fault: &str| {
         set_faults(&url, &[fault]).await;
         let mut stream = tokio::net::TcpStream::connect(sandbox).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .unwrap();
         let mut bytes = Vec::new();
         let end = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes).await;
         (String::from_utf8_lossy(&bytes).into_owned(), end)
@@ -292,8 +466,16 @@ async fn each_fault_does_on_the_wire_what_its_name_says() {
     assert!(said.is_empty() && end.is_err(), "{said:?} {end:?}");
     let (said, _) = raw("start:truncate").await;
     let (head, body) = said.split_once("\r\n\r\n").unwrap();
-    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-    assert!(head.starts_with("HTTP/1.1 200") && body.len() < length, "{said}");
+    let length: usize = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200") && body.len() < length,
+        "{said}"
+    );
     for (fault, status, parts) in [
         ("start:redirect", 307, &["location: "][..]),
         ("start:echo-secret", 200, &[DEFAULT_SECRET, "\"code\""]),
@@ -304,16 +486,36 @@ async fn each_fault_does_on_the_wire_what_its_name_says() {
         ("start:huge", 200, &["padding"]),
     ] {
         let (said, end) = raw(fault).await;
-        assert!(end.is_ok() && said.starts_with(&format!("HTTP/1.1 {status}")), "{fault}: {said:.300}");
-        assert!(parts.iter().all(|part| said.contains(part)), "{fault}: {said:.300}");
+        assert!(
+            end.is_ok() && said.starts_with(&format!("HTTP/1.1 {status}")),
+            "{fault}: {said:.300}"
+        );
+        assert!(
+            parts.iter().all(|part| said.contains(part)),
+            "{fault}: {said:.300}"
+        );
         assert_eq!(fault == "start:huge", said.len() > 1 << 20, "{fault}");
     }
     let (said, _) = raw("start:missing-field").await;
-    assert!(said.starts_with("HTTP/1.1 200") && !said.contains("watch_code"), "{said}");
+    assert!(
+        said.starts_with("HTTP/1.1 200") && !said.contains("watch_code"),
+        "{said}"
+    );
 
     set_faults(&url, &[]).await;
     let (code, watch_code) = payment(sandbox).await;
-    assert_eq!(call(sandbox, Method::POST, &format!("/_sandbox/payments/{code}/complete"), &[], "").await.status, 200);
+    assert_eq!(
+        call(
+            sandbox,
+            Method::POST,
+            &format!("/_sandbox/payments/{code}/complete"),
+            &[],
+            ""
+        )
+        .await
+        .status,
+        200
+    );
     for (fault, name, value) in [
         ("watch:reopen", "status", Value::from("created")),
         ("watch:unknown-status", "status", "on_hold".into()),
@@ -329,10 +531,19 @@ async fn each_fault_does_on_the_wire_what_its_name_says() {
 #[tokio::test]
 async fn a_fault_of_a_start_that_took_effect_leaves_a_payment_behind() {
     let (_program, url, sandbox) = sandbox(&[]).await;
-    let count = async || get_at(sandbox, "/").await.body.matches("Open pay page").count();
-    for (fault, left) in
-        [("start:truncate", 1), ("start:missing-field", 2), ("start:status=500", 2), ("start:not-json", 2)]
-    {
+    let count = async || {
+        get_at(sandbox, "/")
+            .await
+            .body
+            .matches("Open pay page")
+            .count()
+    };
+    for (fault, left) in [
+        ("start:truncate", 1),
+        ("start:missing-field", 2),
+        ("start:status=500", 2),
+        ("start:not-json", 2),
+    ] {
         set_faults(&url, &[fault]).await;
         let body = order(DEFAULT_SECRET, 1000);
         let mut stream = tokio::net::TcpStream::connect(sandbox).await.unwrap();
@@ -340,7 +551,9 @@ async fn a_fault_of_a_start_that_took_effect_leaves_a_payment_behind() {
             "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .unwrap();
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
         assert_eq!(count().await, left, "{fault}");
     }
@@ -351,7 +564,8 @@ async fn it_tells_the_most_calls_that_came_in_any_one_second() {
     let sandbox = Sandbox::new(Options::default());
     let told = async || {
         let answer = sandbox.answer(get("/_sandbox/calls")).await.unwrap();
-        serde_json::from_slice::<Value>(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+        serde_json::from_slice::<Value>(&answer.into_body().collect().await.unwrap().to_bytes())
+            .unwrap()
     };
     let watches = async |count: u64| {
         for _ in 0..count {
@@ -360,7 +574,10 @@ async fn it_tells_the_most_calls_that_came_in_any_one_second() {
         }
     };
     let after = async |millis| sleep(Duration::from_millis(millis)).await;
-    assert_eq!(told().await, json!({ "start": 0, "watch": 0, "busiest_second": { "start": 0, "watch": 0 } }));
+    assert_eq!(
+        told().await,
+        json!({ "start": 0, "watch": 0, "busiest_second": { "start": 0, "watch": 0 } })
+    );
 
     // The second is no second of the clock: 2 + 3 within 800 ms, whenever they come, and never 3 + 4.
     watches(2).await;
@@ -376,13 +593,30 @@ async fn it_tells_the_most_calls_that_came_in_any_one_second() {
     assert_eq!(sandbox.busiest_second(Operation::Watch), 6);
 
     // Starts are counted by themselves, and a fault counts too: also those that a fault ends came.
-    sandbox.set_faults(vec!["start:reset".parse().unwrap(), "watch:status=500".parse().unwrap()]);
-    assert!(sandbox.answer(post("/api/start_payment", order(DEFAULT_SECRET, 1000))).await.is_err());
-    assert_eq!(sandbox.answer(get("/watch/nobody")).await.unwrap().status(), 500);
-    assert_eq!(told().await, json!({ "start": 1, "watch": 12, "busiest_second": { "start": 1, "watch": 7 } }));
+    sandbox.set_faults(vec![
+        "start:reset".parse().unwrap(),
+        "watch:status=500".parse().unwrap(),
+    ]);
+    assert!(
+        sandbox
+            .answer(post("/api/start_payment", order(DEFAULT_SECRET, 1000)))
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        sandbox.answer(get("/watch/nobody")).await.unwrap().status(),
+        500
+    );
+    assert_eq!(
+        told().await,
+        json!({ "start": 1, "watch": 12, "busiest_second": { "start": 1, "watch": 7 } })
+    );
     // What was once does not go away.
     sandbox.set_faults(Vec::new());
     after(3_600_000).await;
     watches(1).await;
-    assert_eq!(told().await["busiest_second"], json!({ "start": 1, "watch": 7 }));
+    assert_eq!(
+        told().await["busiest_second"],
+        json!({ "start": 1, "watch": 7 })
+    );
 }

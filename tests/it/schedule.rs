@@ -46,7 +46,10 @@ fn assert_distances(arrivals: &[(Instant, u64)], from: f64, to: f64) {
     for pair in arrivals.windows(2) {
         let distance = (pair[1].0 - pair[0].0).as_secs_f64();
         // As exact as the looks were.
-        assert!((from - 0.015..=to + 0.015).contains(&distance), "{distance} is not from {from} to {to}");
+        assert!(
+            (from - 0.015..=to + 0.015).contains(&distance),
+            "{distance} is not from {from} to {to}"
+        );
     }
 }
 
@@ -62,7 +65,13 @@ async fn what_somebody_waits_for_is_asked_every_one_to_two_seconds_at_any_age() 
     for wait in [false, true] {
         let sidecar = Sidecar::dev(&[]);
         let (code, watch_code) = sidecar.started().await;
-        for (age, shortest) in [(0.0, 1.0), (60.0, 1.8), (3600.0, 1.8), (6.0 * 3600.0, 1.8), (15.0 * 3600.0, 1.8)] {
+        for (age, shortest) in [
+            (0.0, 1.0),
+            (60.0, 1.8),
+            (3600.0, 1.8),
+            (6.0 * 3600.0, 1.8),
+            (15.0 * 3600.0, 1.8),
+        ] {
             pass(age).await;
             let mut stream = None;
             let path = format!("/watch/{watch_code}?wait=60");
@@ -89,7 +98,10 @@ async fn what_somebody_waits_for_is_asked_every_one_to_two_seconds_at_any_age() 
 
 #[tokio::test(start_paused = true)]
 async fn in_the_background_a_payment_is_asked_at_a_tenth_of_its_age_until_it_is_given_up() {
-    let sidecar = Sidecar::dev(&[("watch.max_poll_interval", "10m"), ("watch.give_up_after", "24h")]);
+    let sidecar = Sidecar::dev(&[
+        ("watch.max_poll_interval", "10m"),
+        ("watch.give_up_after", "24h"),
+    ]);
     let (code, watch_code) = sidecar.started().await;
     let feed = feed(&sidecar).await;
     let first = arrivals(&sidecar, 9).await;
@@ -110,7 +122,10 @@ async fn in_the_background_a_payment_is_asked_at_a_tenth_of_its_age_until_it_is_
     // Who asks still gets an answer, and the feed tells what came of it.
     sidecar.pay(&code);
     let answer = sidecar.watch(&watch_code).await;
-    assert_eq!((answer.text("status"), answer.header("cache-status")), ("completed", "tillgate; fwd=stale"));
+    assert_eq!(
+        (answer.text("status"), answer.header("cache-status")),
+        ("completed", "tillgate; fwd=stale")
+    );
     drop(feed);
     sidecar.end().await;
 }
@@ -139,7 +154,10 @@ async fn a_stream_goes_on_after_background_polling_has_ended_and_learns_from_who
     assert_eq!(calls_in(&sidecar, 3600.0).await, 0);
     sidecar.pay(&code);
     assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed");
-    assert_eq!(stream.event().now_or_never().unwrap().unwrap().json()["status"], "completed");
+    assert_eq!(
+        stream.event().now_or_never().unwrap().unwrap().json()["status"],
+        "completed"
+    );
     assert_eq!(stream.event().await, None);
     drop(stream);
     sidecar.end().await;
@@ -162,16 +180,26 @@ async fn ten_thousand(age: f64) {
     let from = Instant::now();
     let asked = sidecar.watch(&watch_code).await;
     assert_eq!(asked.header("cache-status"), "tillgate; fwd=uri-miss");
-    assert!(from.elapsed() <= Duration::from_secs(1), "{:?}", from.elapsed());
+    assert!(
+        from.elapsed() <= Duration::from_secs(1),
+        "{:?}",
+        from.elapsed()
+    );
     let pay = async {
         pass(10.0).await;
         sidecar.pay(&code);
         Instant::now()
     };
-    let seen = sidecar.api(get(&path)).map(|answer| (Instant::now(), answer));
+    let seen = sidecar
+        .api(get(&path))
+        .map(|answer| (Instant::now(), answer));
     let (paid_at, (seen_at, answer)) = tokio::join!(pay, seen);
     let noticed = seen_at.saturating_duration_since(paid_at);
-    assert_eq!(answer.text("status"), "completed", "not noticed within {noticed:?}");
+    assert_eq!(
+        answer.text("status"),
+        "completed",
+        "not noticed within {noticed:?}"
+    );
     assert!(noticed <= Duration::from_secs(5), "{noticed:?}");
     let busiest = sidecar.gateway_busiest_second();
     assert!((18..=20).contains(&busiest), "{busiest}");
@@ -195,10 +223,17 @@ async fn ages(sidecar: &Sidecar) -> Vec<f64> {
     let answer = sidecar.api(get("/payments?limit=1000")).await.json();
     let now = jiff::Timestamp::now();
     let age = |payment: &Value| {
-        let polled = payment["last_polled_at"].as_str().unwrap_or_else(|| panic!("never asked for: {payment}"));
+        let polled = payment["last_polled_at"]
+            .as_str()
+            .unwrap_or_else(|| panic!("never asked for: {payment}"));
         now.duration_since(polled.parse().unwrap()).as_secs_f64()
     };
-    answer["payments"].as_array().unwrap().iter().map(age).collect()
+    answer["payments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(age)
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +263,12 @@ async fn however_many_there_are_each_comes_to_its_turn() {
 }
 
 /// Asks for these paths, so many a second, whether they are answered or not. Never ends.
-async fn flood(sidecar: &Sidecar, a_second: u32, header: &str, path: impl Fn(u32) -> String) -> Infallible {
+async fn flood(
+    sidecar: &Sidecar,
+    a_second: u32,
+    header: &str,
+    path: impl Fn(u32) -> String,
+) -> Infallible {
     let mut questions = FuturesUnordered::new();
     let mut ticks = interval(Duration::from_secs(1) / a_second);
     let mut i = 0;
@@ -271,7 +311,11 @@ async fn a_flood_of_questions_leaves_turns_for_the_background() {
                 sidecar.pay(code);
                 let from = Instant::now();
                 assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
-                assert!(from.elapsed() <= Duration::from_secs(4), "{:?}", from.elapsed());
+                assert!(
+                    from.elapsed() <= Duration::from_secs(4),
+                    "{:?}",
+                    from.elapsed()
+                );
             }
         };
         tokio::select! {
@@ -293,7 +337,11 @@ async fn a_flood_for_unheard_of_codes_leaves_turns_for_those_who_want_a_newer_an
         for _ in 0..30 {
             pass(1.5).await;
             let answer = sidecar.watch(&code).await;
-            assert_eq!(answer.header("cache-status"), "tillgate; fwd=stale", "{answer:?}");
+            assert_eq!(
+                answer.header("cache-status"),
+                "tillgate; fwd=stale",
+                "{answer:?}"
+            );
         }
     };
     tokio::select! {
@@ -306,7 +354,12 @@ async fn a_flood_for_unheard_of_codes_leaves_turns_for_those_who_want_a_newer_an
 
 #[tokio::test(start_paused = true)]
 async fn the_poll_rate_holds_for_all_kinds_of_questions_together() {
-    let settings = [MANY[0], MANY[1], ("watch.poll_rate", "7"), ("start.queue_for", "1s")];
+    let settings = [
+        MANY[0],
+        MANY[1],
+        ("watch.poll_rate", "7"),
+        ("start.queue_for", "1s"),
+    ];
     let sidecar = Sidecar::dev(&settings);
     let mut codes = Vec::new();
     for _ in 0..50 {
@@ -330,9 +383,18 @@ async fn the_poll_rate_holds_for_all_kinds_of_questions_together() {
         }
     };
     let calls = async {
-        tokio::join!(async { sidecar.api(get(&format!("/watch/{}?wait=60", codes[20]))).await }, async {
-            sidecar.api(get(&format!("/watch/{}?wait=60", codes[0]))).await
-        },);
+        tokio::join!(
+            async {
+                sidecar
+                    .api(get(&format!("/watch/{}?wait=60", codes[20])))
+                    .await
+            },
+            async {
+                sidecar
+                    .api(get(&format!("/watch/{}?wait=60", codes[0])))
+                    .await
+            },
+        );
     };
     tokio::select! {
         ((), ()) = async { tokio::join!(troubles, calls) } => {}
@@ -346,7 +408,14 @@ async fn the_poll_rate_holds_for_all_kinds_of_questions_together() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_in_trouble_is_left_alone_and_comes_back_by_itself() {
-    for fault in ["status=500", "status=503", "status=429,retry-after=30", "hang", "reset", "status=401"] {
+    for fault in [
+        "status=500",
+        "status=503",
+        "status=429,retry-after=30",
+        "hang",
+        "reset",
+        "status=401",
+    ] {
         let sidecar = Sidecar::dev(&MANY);
         let (code, watch_code) = sidecar.started().await;
         let mut stream = stream_of(&sidecar, &watch_code).await;
@@ -368,7 +437,10 @@ async fn a_gateway_in_trouble_is_left_alone_and_comes_back_by_itself() {
         let (_, new) = sidecar.started().await;
         let before = sidecar.gateway_watches();
         let answer = sidecar.watch(&new).await;
-        assert!(answer.status >= 500 && answer.text("error").starts_with("gateway_"), "{fault}: {answer:?}");
+        assert!(
+            answer.status >= 500 && answer.text("error").starts_with("gateway_"),
+            "{fault}: {answer:?}"
+        );
         assert!(sidecar.gateway_watches() > before, "{fault}");
 
         sidecar.faults(&[]);
@@ -400,7 +472,11 @@ async fn a_gateway_that_asks_for_patience_gets_it() {
         pass(2.0).await;
         let arrivals = arrivals(&sidecar, 400).await;
         // Thirty seconds and soon a minute: what it asks for, or what its failures add up to.
-        assert!((6..=14).contains(&arrivals.len()), "{status}: {}", arrivals.len());
+        assert!(
+            (6..=14).contains(&arrivals.len()),
+            "{status}: {}",
+            arrivals.len()
+        );
         assert_distances(&arrivals, 30.0, 60.0 * 1.1);
         drop(feed);
         sidecar.end().await;
@@ -420,7 +496,10 @@ async fn no_patience_is_longer_than_five_minutes_and_who_has_no_answer_asks_all_
         let (_, new) = sidecar.started().await;
         let before = sidecar.gateway_watches();
         let answer = sidecar.watch(&new).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (if status == 429 { 503 } else { 502 }, "300"));
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (if status == 429 { 503 } else { 502 }, "300")
+        );
         assert_eq!(sidecar.gateway_watches(), before + 1, "{status}");
         // That answer asked for patience once more.
         let calls = calls_in(&sidecar, 340.0).await;
@@ -446,7 +525,13 @@ async fn patience_that_is_asked_for_in_the_middle_of_a_pause_is_given_too() {
         settles_in(async || sidecar.gateway_watches() > before).await;
         pass(0.3).await;
         sidecar.faults(&[&format!("watch:status={status},retry-after=60")]);
-        assert_eq!(sidecar.watch_with(&code, "cache-control", "no-cache").await.status, 200);
+        assert_eq!(
+            sidecar
+                .watch_with(&code, "cache-control", "no-cache")
+                .await
+                .status,
+            200
+        );
         assert_eq!(calls_in(&sidecar, 59.0).await, 0, "{status}");
         drop(feed);
         sidecar.end().await;
@@ -480,7 +565,11 @@ async fn one_call_that_hangs_or_fails_does_not_slow_down_the_others() {
                 sidecar.faults(&[&format!("watch:{fault},count=1")]);
                 let answer = sidecar.watch_with(&bad, "cache-control", "no-cache").await;
                 // But for one that a poll of the other took, in the same moment.
-                failed += usize::from(answer.header("cache-status").ends_with("detail=stale-if-error"));
+                failed += usize::from(
+                    answer
+                        .header("cache-status")
+                        .ends_with("detail=stale-if-error"),
+                );
                 pass(0.1).await;
             }
             assert!(failed >= 18, "{fault}: {failed}");
@@ -492,11 +581,19 @@ async fn one_call_that_hangs_or_fails_does_not_slow_down_the_others() {
         let calls = sidecar.gateway_watches() - before - 20;
         // A time-out could be the gateway's trouble: that costs a second or two each time.
         let least = from.elapsed().as_secs_f64() / if fault == "hang" { 4.0 } else { 2.1 };
-        assert!(calls as f64 >= least.floor(), "{fault}: {calls} calls in {:?}", from.elapsed());
+        assert!(
+            calls as f64 >= least.floor(),
+            "{fault}: {calls} calls in {:?}",
+            from.elapsed()
+        );
         let from = Instant::now();
         sidecar.pay(&code);
         assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
-        assert!(from.elapsed() <= Duration::from_millis(2100), "{fault}: {:?}", from.elapsed());
+        assert!(
+            from.elapsed() <= Duration::from_millis(2100),
+            "{fault}: {:?}",
+            from.elapsed()
+        );
         drop(stream);
         sidecar.end().await;
     }
@@ -515,7 +612,11 @@ async fn a_payment_whose_answers_cannot_be_used_is_asked_less_and_less_often() {
     sidecar.pay(&code);
     let from = Instant::now();
     assert_eq!(stream.event().await.unwrap().json()["status"], "completed");
-    assert!(from.elapsed() <= Duration::from_secs(11), "{:?}", from.elapsed());
+    assert!(
+        from.elapsed() <= Duration::from_secs(11),
+        "{:?}",
+        from.elapsed()
+    );
     drop(stream);
     sidecar.end().await;
 }
@@ -545,7 +646,12 @@ async fn what_somebody_waits_for_is_never_let_go_and_no_start_is_refused_for_it(
         let (code, watch_code) = sidecar.started().await;
         waited.push((code, stream_of(&sidecar, &watch_code).await));
     }
-    let let_go = async || sidecar.metric("tillgate_payments_let_go_total").await.to_string();
+    let let_go = async || {
+        sidecar
+            .metric("tillgate_payments_let_go_total")
+            .await
+            .to_string()
+    };
     assert_eq!(let_go().await, "0");
     let mut others = Vec::new();
     for _ in 0..10 {
@@ -580,14 +686,23 @@ async fn what_was_only_asked_for_stays_too_while_somebody_waits_for_it() {
     }
     // The gateway knows it, and it is not known any more that it was started here.
     let stream = stream_of(&sidecar, &codes[0]).await;
-    let others = [stream_of(&sidecar, &codes[1]).await, stream_of(&sidecar, &codes[2]).await];
+    let others = [
+        stream_of(&sidecar, &codes[1]).await,
+        stream_of(&sidecar, &codes[2]).await,
+    ];
     drop(others);
     for _ in 0..5 {
         sidecar.started().await;
     }
     // From memory, whatever the gateway says.
     sidecar.faults(&["watch:status=500"]);
-    assert_eq!(sidecar.watch_with(&codes[0], "cache-control", "no-cache").await.status, 200);
+    assert_eq!(
+        sidecar
+            .watch_with(&codes[0], "cache-control", "no-cache")
+            .await
+            .status,
+        200
+    );
     assert_eq!(sidecar.watch(&codes[1]).await.status, 502);
     drop(stream);
     sidecar.end().await;
@@ -596,8 +711,12 @@ async fn what_was_only_asked_for_stays_too_while_somebody_waits_for_it() {
 /// Watch codes in memory.
 async fn tracked(sidecar: &Sidecar) -> u64 {
     let metrics = sidecar.admin("/metrics").await.body;
-    let lines = metrics.lines().filter(|line| line.starts_with("tillgate_payments_tracked{"));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    let lines = metrics
+        .lines()
+        .filter(|line| line.starts_with("tillgate_payments_tracked{"));
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -621,7 +740,12 @@ async fn what_is_only_asked_for_takes_no_more_room_than_there_is() {
     }
     assert_eq!(tracked(&gateway).await, 3);
     let listed = gateway.api(get("/payments")).await.json();
-    let listed: Vec<_> = listed["payments"].as_array().unwrap().iter().map(|payment| &payment["watch_code"]).collect();
+    let listed: Vec<_> = listed["payments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|payment| &payment["watch_code"])
+        .collect();
     assert_eq!(listed, new.iter().collect::<Vec<_>>());
     gateway.end().await;
 }
@@ -638,7 +762,10 @@ async fn what_was_let_go_is_not_polled_any_more_even_if_it_is_asked_for() {
     assert_eq!(sidecar.watch(&first).await.text("status"), "created");
     pass(120.0).await;
     let listed = sidecar.api(get("/payments")).await.json();
-    assert_eq!(sidecar.followed(), listed["payments"].as_array().unwrap().len());
+    assert_eq!(
+        sidecar.followed(),
+        listed["payments"].as_array().unwrap().len()
+    );
     drop(feed);
     sidecar.end().await;
 }
@@ -647,7 +774,8 @@ async fn what_was_let_go_is_not_polled_any_more_even_if_it_is_asked_for() {
 async fn the_age_of_the_oldest_open_payment_is_told() {
     let sidecar = Sidecar::dev(&[]);
     let oldest = async || sidecar.metric("tillgate_oldest_open_payment_seconds").await;
-    let about = |age: f64, expected: f64| assert!((age - expected).abs() < 0.5, "{age} is not {expected}");
+    let about =
+        |age: f64, expected: f64| assert!((age - expected).abs() < 0.5, "{age} is not {expected}");
     about(oldest().await, 0.0);
     let (first, first_watch) = sidecar.started().await;
     pass(3600.0).await;
@@ -677,7 +805,11 @@ async fn a_call_that_is_under_way_when_its_waiter_leaves_ends_by_itself() {
     drop(stream);
     let feed = feed(&sidecar).await;
     pass(1.0).await;
-    assert_eq!(sidecar.gateway_watches(), before + 1, "the feed's call would be a second one");
+    assert_eq!(
+        sidecar.gateway_watches(),
+        before + 1,
+        "the feed's call would be a second one"
+    );
     drop(feed);
     settles(|| sidecar.followed() == 0).await;
     sidecar.end().await;

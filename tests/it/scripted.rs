@@ -16,8 +16,7 @@ use crate::harness::Answer;
 
 pub const ORDER: &str = r#"{"amount": 1000}"#;
 pub const STARTED: &str = r#"{"code":"pay_1","message":"Payment started","watch_code":"watch_1"}"#;
-pub const WATCHED: &str =
-    r#"{"status":"created","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":null}"#;
+pub const WATCHED: &str = r#"{"status":"created","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":null}"#;
 
 /// What the gateway does once it has read a request.
 #[derive(Clone)]
@@ -48,7 +47,14 @@ pub enum Act {
 
 /// The right answer to a request.
 pub fn good(request: &str) -> Act {
-    Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { WATCHED }))
+    Act::Say(answer(
+        200,
+        if request.starts_with("POST") {
+            STARTED
+        } else {
+            WATCHED
+        },
+    ))
 }
 
 pub fn answer(status: u16, body: &str) -> Vec<u8> {
@@ -80,7 +86,10 @@ impl Gateway {
     }
 
     /// `act` is told the number of the request, from 0, and the request.
-    pub async fn with_tls(tls: Option<TlsAcceptor>, act: impl Fn(usize, &str) -> Act + Send + Sync + 'static) -> Self {
+    pub async fn with_tls(
+        tls: Option<TlsAcceptor>,
+        act: impl Fn(usize, &str) -> Act + Send + Sync + 'static,
+    ) -> Self {
         Self::at("127.0.0.1:0", tls, act).await
     }
 
@@ -101,7 +110,11 @@ impl Gateway {
         };
         let act = Arc::new(act);
         let (connections, requests) = (gateway.connections.clone(), gateway.requests.clone());
-        let (end_idle, ended, flooded) = (gateway.end_idle.clone(), gateway.ended.clone(), gateway.flooded.clone());
+        let (end_idle, ended, flooded) = (
+            gateway.end_idle.clone(),
+            gateway.ended.clone(),
+            gateway.flooded.clone(),
+        );
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -148,7 +161,9 @@ trait Stream: AsyncRead + AsyncWrite + Unpin {
 
 impl Stream for TcpStream {
     fn resets(&self) {
-        SockRef::from(self).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(self)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 }
 
@@ -249,7 +264,10 @@ async fn talk(
 fn whole(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+        .unwrap_or(0);
     (bytes.len() >= head + length).then_some(head + length)
 }
 
@@ -272,7 +290,10 @@ pub fn tls(name: &str) -> (String, TlsAcceptor) {
     let ca = parameters.self_signed(&ca_key).unwrap();
     let issuer = rcgen::Issuer::new(parameters, ca_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -14,11 +14,16 @@ const BASE64: &str = "c2FuZGJveF9zZWNyZXRfbm90X3dvcnRoX3N0ZWFsaW5n";
 /// Whether the secret stands anywhere in this answer.
 fn is_told(answer: &Answer) -> bool {
     let head = answer.headers.iter().any(|(name, value)| {
-        name.as_str().contains(DEFAULT_SECRET) || String::from_utf8_lossy(value.as_bytes()).contains(DEFAULT_SECRET)
+        name.as_str().contains(DEFAULT_SECRET)
+            || String::from_utf8_lossy(value.as_bytes()).contains(DEFAULT_SECRET)
     });
     // Read and written again, whatever was escaped is not any more.
-    let unescaped = serde_json::from_str::<Value>(&answer.body).map(|value| value.to_string()).unwrap_or_default();
-    head || [&answer.body, &unescaped].into_iter().any(|text| text.contains(DEFAULT_SECRET))
+    let unescaped = serde_json::from_str::<Value>(&answer.body)
+        .map(|value| value.to_string())
+        .unwrap_or_default();
+    head || [&answer.body, &unescaped]
+        .into_iter()
+        .any(|text| text.contains(DEFAULT_SECRET))
 }
 
 #[test]
@@ -26,29 +31,58 @@ fn the_sweep_finds_a_planted_secret() {
     let answer = |body: &str, header: &str| {
         let mut headers = HeaderMap::new();
         headers.insert("x-note", header.parse().unwrap());
-        Answer { status: 200, headers, body: body.to_owned() }
+        Answer {
+            status: 200,
+            headers,
+            body: body.to_owned(),
+        }
     };
     let escaped = format!("\\u0073{}", &DEFAULT_SECRET[1..]);
     assert!(is_told(&answer(&format!("x{DEFAULT_SECRET}x"), "")));
     assert!(is_told(&answer(&format!("{{\"a\":[\"{escaped}\"]}}"), "")));
     assert!(is_told(&answer(&format!("{{\"{escaped}\":1}}"), "")));
     assert!(is_told(&answer("", &format!("x{DEFAULT_SECRET}"))));
-    assert!(!is_told(&answer("{\"a\":\"[redacted]\"}", "sandbox_secret")));
+    assert!(!is_told(&answer(
+        "{\"a\":\"[redacted]\"}",
+        "sandbox_secret"
+    )));
 }
 
 /// Everything that the operator can read.
 async fn operators_pages(sidecar: &Sidecar) -> Vec<Answer> {
-    let openmetrics = sidecar.admin_with("/metrics", "accept", "application/openmetrics-text; version=1.0.0").await;
+    let openmetrics = sidecar
+        .admin_with(
+            "/metrics",
+            "accept",
+            "application/openmetrics-text; version=1.0.0",
+        )
+        .await;
     let mut pages = vec![openmetrics];
-    for path in ["/metrics", "/status", "/readyz?verbose", "/readyz", "/livez", "/", "/nowhere"] {
+    for path in [
+        "/metrics",
+        "/status",
+        "/readyz?verbose",
+        "/readyz",
+        "/livez",
+        "/",
+        "/nowhere",
+    ] {
         pages.push(sidecar.admin(path).await);
     }
-    assert!(pages[0].body.ends_with("# EOF\n") && pages[1].body.contains("tillgate_build_info"), "{pages:?}");
-    assert!(pages.iter().take(5).all(|page| page.status == 200), "{pages:?}");
+    assert!(
+        pages[0].body.ends_with("# EOF\n") && pages[1].body.contains("tillgate_build_info"),
+        "{pages:?}"
+    );
+    assert!(
+        pages.iter().take(5).all(|page| page.status == 200),
+        "{pages:?}"
+    );
     pages
 }
 
-const STATUSES: [u16; 13] = [200, 201, 204, 302, 400, 401, 403, 404, 422, 429, 500, 502, 503];
+const STATUSES: [u16; 13] = [
+    200, 201, 204, 302, 400, 401, 403, 404, 422, 429, 500, 502, 503,
+];
 
 #[tokio::test(start_paused = true)]
 async fn whatever_goes_wrong_no_answer_has_the_secret_in_it() {
@@ -57,15 +91,39 @@ async fn whatever_goes_wrong_no_answer_has_the_secret_in_it() {
         ("start.forward_fields", r#"["note"]"#),
         ("gateway.max_response_bytes", "2097152"),
     ]);
-    let both = ["reset", "truncate", "hang", "redirect", "echo-secret", "huge", "not-json", "encoded", "missing-field"];
-    let statuses: Vec<_> = STATUSES.iter().map(|status| format!("status={status}")).collect();
+    let both = [
+        "reset",
+        "truncate",
+        "hang",
+        "redirect",
+        "echo-secret",
+        "huge",
+        "not-json",
+        "encoded",
+        "missing-field",
+    ];
+    let statuses: Vec<_> = STATUSES
+        .iter()
+        .map(|status| format!("status={status}"))
+        .collect();
     let mut faults: Vec<String> = Vec::new();
     for kind in both.into_iter().chain(statuses.iter().map(String::as_str)) {
         faults.extend([format!("start:{kind}"), format!("watch:{kind}")]);
     }
-    faults.extend(["start:bad-code", "watch:reopen", "watch:unknown-status", "watch:wrong-amount"].map(str::to_owned));
+    faults.extend(
+        [
+            "start:bad-code",
+            "watch:reopen",
+            "watch:unknown-status",
+            "watch:wrong-amount",
+        ]
+        .map(str::to_owned),
+    );
 
-    let note = format!(r#"{{"amount":1000,"note":"{DEFAULT_SECRET} \u0073{}"}}"#, &DEFAULT_SECRET[1..]);
+    let note = format!(
+        r#"{{"amount":1000,"note":"{DEFAULT_SECRET} \u0073{}"}}"#,
+        &DEFAULT_SECRET[1..]
+    );
     let mut answers = Vec::new();
     for fault in &faults {
         sidecar.faults(&[]);
@@ -83,8 +141,16 @@ async fn whatever_goes_wrong_no_answer_has_the_secret_in_it() {
         assert!(!is_told(answer), "{answer:?}");
     }
     // The sandbox did say it.
-    assert!(answers.iter().any(|answer| answer.body.contains(r#""note":"Asked on behalf of [redacted]""#)));
-    assert!(answers.iter().any(|answer| answer.body.contains(r#"\"merchant_secret\":\"[redacted]\""#)));
+    assert!(answers.iter().any(|answer| {
+        answer
+            .body
+            .contains(r#""note":"Asked on behalf of [redacted]""#)
+    }));
+    assert!(answers.iter().any(|answer| {
+        answer
+            .body
+            .contains(r#"\"merchant_secret\":\"[redacted]\""#)
+    }));
     assert!(sidecar.metric("tillgate_secret_echo_total").await > 0.0);
     sidecar.end().await;
 }
@@ -121,7 +187,10 @@ async fn what_a_caller_says_is_not_repeated_to_it() {
 
 #[tokio::test]
 async fn a_gateway_with_another_secret_does_not_make_ours_known() {
-    let gateway = Options { secret: "another_secret_than_ours".to_owned(), ..Options::default() };
+    let gateway = Options {
+        secret: "another_secret_than_ours".to_owned(),
+        ..Options::default()
+    };
     let sidecar = Sidecar::before(gateway, &[]);
     let plain = sidecar.start(r#"{"amount":1000}"#).await;
     sidecar.faults(&["start:echo-secret"]);
@@ -137,7 +206,12 @@ async fn a_gateway_with_another_secret_does_not_make_ours_known() {
 async fn each_answer_that_had_the_secret_in_it_is_counted_once() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;
-    let echoes = async || sidecar.metric("tillgate_secret_echo_total").await.to_string();
+    let echoes = async || {
+        sidecar
+            .metric("tillgate_secret_echo_total")
+            .await
+            .to_string()
+    };
     assert_eq!(echoes().await, "0");
     sidecar.faults(&["start:echo-secret", "watch:echo-secret"]);
     let started = sidecar.start(r#"{"amount":1000}"#).await;
@@ -180,10 +254,18 @@ async fn a_secret_in_base64_is_taken_out() {
 async fn echoed(text: &str) -> String {
     let sidecar = Sidecar::with(&[("start.forward_fields", r#"["note"]"#)]);
     sidecar.faults(&["start:echo-secret"]);
-    let answer = sidecar.start(format!(r#"{{"amount":1000,"note":"before {text} after"}}"#)).await;
+    let answer = sidecar
+        .start(format!(r#"{{"amount":1000,"note":"before {text} after"}}"#))
+        .await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let received = answer.json()["received"].as_str().expect("an echo").to_owned();
-    assert!(received.contains("before ") && received.contains(" after"), "{received}");
+    let received = answer.json()["received"]
+        .as_str()
+        .expect("an echo")
+        .to_owned();
+    assert!(
+        received.contains("before ") && received.contains(" after"),
+        "{received}"
+    );
     sidecar.end().await;
     received
 }

@@ -21,11 +21,20 @@ fn open_files(number: usize) -> bool {
     let id = std::process::id().to_string();
     let (all, soft) = (format!("--nofile={number}:"), || {
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<usize>().unwrap_or(usize::MAX)
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .unwrap();
+        line.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<usize>()
+            .unwrap_or(usize::MAX)
     });
     if soft() < number {
-        let _ = std::process::Command::new("prlimit").args(["--pid", &id, &all]).status();
+        let _ = std::process::Command::new("prlimit")
+            .args(["--pid", &id, &all])
+            .status();
     }
     soft() >= number || skip(&format!("fewer than {number} files may be open"))
 }
@@ -43,19 +52,30 @@ async fn wordy_gateway() -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         for i in 0_u32.. {
-            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let Ok((mut stream, _)) = listener.accept().await else {
+                return;
+            };
             let mut request = Vec::new();
             while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n")
                 && stream.read_buf(&mut request).await.is_ok_and(|n| n > 0)
             {}
             let is_start = request.starts_with(b"POST");
-            while is_start && !request.ends_with(b"}") && stream.read_buf(&mut request).await.is_ok_and(|n| n > 0) {}
+            while is_start
+                && !request.ends_with(b"}")
+                && stream.read_buf(&mut request).await.is_ok_and(|n| n > 0)
+            {}
             let body = if is_start {
                 format!(r#"{{"code":"pay-{i}","watch_code":"watch-{i}","message":"ok"}}"#)
             } else {
-                format!(r#"{{"status":"completed","amount":1,"words":"{}"}}"#, "x".repeat(WORDY))
+                format!(
+                    r#"{{"status":"completed","amount":1,"words":"{}"}}"#,
+                    "x".repeat(WORDY)
+                )
             };
-            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
             let _ = stream.write_all((head + &body).as_bytes()).await;
         }
     });
@@ -63,8 +83,12 @@ async fn wordy_gateway() -> String {
 }
 
 async fn start(wire: &mut Wire) {
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
-    wire.send(format!("{head}\r\nContent-Length: 15\r\n\r\n{{\"amount\":1000}}")).await;
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    wire.send(format!(
+        "{head}\r\nContent-Length: 15\r\n\r\n{{\"amount\":1000}}"
+    ))
+    .await;
     let answer = wire.answer().await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
@@ -105,9 +129,14 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
     for i in 0..BODIES {
         let mut stream = TcpStream::connect(api).await.unwrap();
         let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        let (framing, drip) =
-            [("Content-Length: 16000\r\n\r\n", " "), ("Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n")][i % 2];
-        stream.write_all(format!("{head}{framing}").as_bytes()).await.unwrap();
+        let (framing, drip) = [
+            ("Content-Length: 16000\r\n\r\n", " "),
+            ("Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"),
+        ][i % 2];
+        stream
+            .write_all(format!("{head}{framing}").as_bytes())
+            .await
+            .unwrap();
         dripping.push((stream, drip));
     }
     // A few answers that no buffer can hold, and many that are in the system's buffers before anybody notices.
@@ -115,7 +144,10 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
     let mut deaf = Vec::new();
     for i in 0..READERS {
         let mut stream = narrow(api).await;
-        stream.write_all([watch, small, watch][i % 3].repeat(40).as_bytes()).await.unwrap();
+        stream
+            .write_all([watch, small, watch][i % 3].repeat(40).as_bytes())
+            .await
+            .unwrap();
         deaf.push(stream);
     }
     assert!(sidecar.open_files() > quiet + READERS, "they are in");
@@ -138,7 +170,11 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
         // The last deadline is the ten seconds of those who do not read. Without deadlines they would stay for ten
         // minutes, or for ever.
         while sidecar.open_files() > quiet + 2 {
-            assert!(began.elapsed() < Duration::from_secs(40), "{} are still there", sidecar.open_files() - quiet);
+            assert!(
+                began.elapsed() < Duration::from_secs(40),
+                "{} are still there",
+                sidecar.open_files() - quiet
+            );
             start(&mut starter).await;
             for probe in ["/livez", "/readyz"] {
                 assert_eq!(get_at(admin, probe).await.status, 200, "{probe}");
@@ -161,22 +197,37 @@ async fn who_asks_again_and_again_and_never_reads_does_not_keep_its_place() {
     let post = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
     let bad = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 99999999\r\n\r\n";
     let mut deaf = Vec::new();
-    for requests in [get.repeat(200), post.repeat(200), format!("{}{bad}", get.repeat(200))] {
+    for requests in [
+        get.repeat(200),
+        post.repeat(200),
+        format!("{}{bad}", get.repeat(200)),
+    ] {
         let mut stream = narrow(api).await;
         // Answered once, so that it surely has a place.
         stream.write_all(get.as_bytes()).await.unwrap();
         stream.readable().await.unwrap();
-        deaf.push(tokio::spawn(async move { while stream.write_all(requests.as_bytes()).await.is_ok() {} }));
+        deaf.push(tokio::spawn(async move {
+            while stream.write_all(requests.as_bytes()).await.is_ok() {}
+        }));
     }
-    assert_eq!(get_at(api, "/nowhere").await.status, 503, "there is no place left");
+    assert_eq!(
+        get_at(api, "/nowhere").await.status,
+        503,
+        "there is no place left"
+    );
     // Until the system's own buffers are full nobody can know that they do not read.
     let ended = async {
         for deaf in deaf {
             deaf.await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("all of them are cut off in time");
-    until("the places are free", async || (get_at(api, "/nowhere").await.status == 404).then_some(())).await;
+    tokio::time::timeout(Duration::from_secs(60), ended)
+        .await
+        .expect("all of them are cut off in time");
+    until("the places are free", async || {
+        (get_at(api, "/nowhere").await.status == 404).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -187,7 +238,8 @@ async fn probes_are_answered_even_when_others_hold_every_place_of_the_admin_list
     // Kept alive after an answer, each may be silent for two minutes.
     loop {
         let mut wire = Wire::open(admin).await;
-        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         if wire.answer().await.status == 503 {
             break;
         }

@@ -37,10 +37,26 @@ fn with_body(lines: &str, body: &str) -> Vec<u8> {
 
 fn bad_hosts() -> Vec<(String, Vec<u8>, Refusal)> {
     let mut cases = vec![
-        ("no Host".to_owned(), b"GET /watch/x HTTP/1.1\r\n\r\n".to_vec(), BAD),
-        ("no Host in HTTP/1.0".to_owned(), b"GET /watch/x HTTP/1.0\r\n\r\n".to_vec(), BAD),
-        ("two Hosts".to_owned(), with_headers("Host: localhost\r\nHost: localhost"), BAD),
-        ("two different Hosts".to_owned(), with_headers("Host: localhost\r\nhost: evil.example"), BAD),
+        (
+            "no Host".to_owned(),
+            b"GET /watch/x HTTP/1.1\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "no Host in HTTP/1.0".to_owned(),
+            b"GET /watch/x HTTP/1.0\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "two Hosts".to_owned(),
+            with_headers("Host: localhost\r\nHost: localhost"),
+            BAD,
+        ),
+        (
+            "two different Hosts".to_owned(),
+            with_headers("Host: localhost\r\nhost: evil.example"),
+            BAD,
+        ),
     ];
     let ill_formed = [
         "",
@@ -63,7 +79,13 @@ fn bad_hosts() -> Vec<(String, Vec<u8>, Refusal)> {
         "http://localhost",
         "localhost\x01",
     ];
-    cases.extend(ill_formed.map(|host| (format!("Host {host:?}"), with_headers(&format!("Host: {host}")), BAD)));
+    cases.extend(ill_formed.map(|host| {
+        (
+            format!("Host {host:?}"),
+            with_headers(&format!("Host: {host}")),
+            BAD,
+        )
+    }));
     cases
 }
 
@@ -84,16 +106,46 @@ fn bad_targets() -> Vec<(String, Vec<u8>, Refusal)> {
         "/watch/x y",
         "",
     ];
-    let mut cases: Vec<_> =
-        targets.map(|target| (format!("target {target:?}"), with_target(target), BAD)).into_iter().collect();
+    let mut cases: Vec<_> = targets
+        .map(|target| (format!("target {target:?}"), with_target(target), BAD))
+        .into_iter()
+        .collect();
     cases.extend([
-        ("OPTIONS *".to_owned(), b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), BAD),
-        ("CONNECT".to_owned(), b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), BAD),
-        ("CONNECT of a path".to_owned(), b"CONNECT /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), BAD),
-        ("target in Latin-1".to_owned(), b"GET /watch/\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), BAD),
-        ("target over 8 KiB".to_owned(), with_target(&format!("/watch/{}", "x".repeat(8 * 1024))), TOO_LONG),
-        ("target over 16 KiB".to_owned(), with_target(&format!("/watch/{}", "x".repeat(17 * 1024))), TOO_LONG),
-        ("target of 1 MB".to_owned(), with_target(&format!("/watch/{}", "x".repeat(1_000_000))), TOO_LONG),
+        (
+            "OPTIONS *".to_owned(),
+            b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "CONNECT".to_owned(),
+            b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "CONNECT of a path".to_owned(),
+            b"CONNECT /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "target in Latin-1".to_owned(),
+            b"GET /watch/\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+            BAD,
+        ),
+        (
+            "target over 8 KiB".to_owned(),
+            with_target(&format!("/watch/{}", "x".repeat(8 * 1024))),
+            TOO_LONG,
+        ),
+        (
+            "target over 16 KiB".to_owned(),
+            with_target(&format!("/watch/{}", "x".repeat(17 * 1024))),
+            TOO_LONG,
+        ),
+        (
+            "target of 1 MB".to_owned(),
+            with_target(&format!("/watch/{}", "x".repeat(1_000_000))),
+            TOO_LONG,
+        ),
     ]);
     cases
 }
@@ -102,40 +154,96 @@ fn bad_framing() -> Vec<(String, Vec<u8>, Refusal)> {
     let chunked = format!("{:x}\r\n{ORDER}\r\n0\r\n\r\n", ORDER.len());
     let length = ORDER.len();
     let mut cases: Vec<(String, Vec<u8>, Refusal)> = [
-        ("both, length first", format!("Content-Length: {length}\r\nTransfer-Encoding: chunked")),
-        ("both, coding first", format!("Transfer-Encoding: chunked\r\nContent-Length: {length}")),
-        ("both, length 0", "Content-Length: 0\r\nTransfer-Encoding: chunked".to_owned()),
-        ("coding twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned()),
-        ("coding twice, identity first", "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked".to_owned()),
+        (
+            "both, length first",
+            format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"),
+        ),
+        (
+            "both, coding first",
+            format!("Transfer-Encoding: chunked\r\nContent-Length: {length}"),
+        ),
+        (
+            "both, length 0",
+            "Content-Length: 0\r\nTransfer-Encoding: chunked".to_owned(),
+        ),
+        (
+            "coding twice",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(),
+        ),
+        (
+            "coding twice, identity first",
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked".to_owned(),
+        ),
         ("gzip", "Transfer-Encoding: gzip".to_owned()),
-        ("gzip, chunked", "Transfer-Encoding: gzip, chunked".to_owned()),
-        ("chunked, gzip", "Transfer-Encoding: chunked, gzip".to_owned()),
-        ("chunked, chunked", "Transfer-Encoding: chunked, chunked".to_owned()),
-        ("chunked with a parameter", "Transfer-Encoding: chunked;x".to_owned()),
+        (
+            "gzip, chunked",
+            "Transfer-Encoding: gzip, chunked".to_owned(),
+        ),
+        (
+            "chunked, gzip",
+            "Transfer-Encoding: chunked, gzip".to_owned(),
+        ),
+        (
+            "chunked, chunked",
+            "Transfer-Encoding: chunked, chunked".to_owned(),
+        ),
+        (
+            "chunked with a parameter",
+            "Transfer-Encoding: chunked;x".to_owned(),
+        ),
         ("identity", "Transfer-Encoding: identity".to_owned()),
         ("an empty coding", "Transfer-Encoding: ".to_owned()),
         ("xchunked", "Transfer-Encoding: xchunked".to_owned()),
-        ("chunked in quotes", "Transfer-Encoding: \"chunked\"".to_owned()),
-        ("chunked after a vertical tab", "Transfer-Encoding: \x0bchunked".to_owned()),
-        ("a comma before chunked", "Transfer-Encoding: , chunked".to_owned()),
-        ("Trailer", "Transfer-Encoding: chunked\r\nTrailer: X-Sum".to_owned()),
+        (
+            "chunked in quotes",
+            "Transfer-Encoding: \"chunked\"".to_owned(),
+        ),
+        (
+            "chunked after a vertical tab",
+            "Transfer-Encoding: \x0bchunked".to_owned(),
+        ),
+        (
+            "a comma before chunked",
+            "Transfer-Encoding: , chunked".to_owned(),
+        ),
+        (
+            "Trailer",
+            "Transfer-Encoding: chunked\r\nTrailer: X-Sum".to_owned(),
+        ),
     ]
     .into_iter()
     .map(|(name, lines)| (name.to_owned(), with_body(&lines, &chunked), BAD))
     .collect();
     let old = String::from_utf8(with_body("Transfer-Encoding: chunked", &chunked)).unwrap();
-    cases.push(("chunked in HTTP/1.0".to_owned(), old.replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes(), BAD));
-    for bad in
-        ["16, 16", "16,16", "+16", "-16", "-0", "0x10", "1e1", "16.0", "", " ", "16 16", "16;", "sixteen", "\"16\""]
-    {
-        cases.push((format!("length {bad:?}"), with_body(&format!("Content-Length: {bad}"), ORDER), BAD));
+    cases.push((
+        "chunked in HTTP/1.0".to_owned(),
+        old.replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes(),
+        BAD,
+    ));
+    for bad in [
+        "16, 16", "16,16", "+16", "-16", "-0", "0x10", "1e1", "16.0", "", " ", "16 16", "16;",
+        "sixteen", "\"16\"",
+    ] {
+        cases.push((
+            format!("length {bad:?}"),
+            with_body(&format!("Content-Length: {bad}"), ORDER),
+            BAD,
+        ));
     }
     for bad in ["99999999999999999999", "18446744073709551616"] {
-        cases.push((format!("length {bad}"), with_body(&format!("Content-Length: {bad}"), ORDER), BAD));
+        cases.push((
+            format!("length {bad}"),
+            with_body(&format!("Content-Length: {bad}"), ORDER),
+            BAD,
+        ));
     }
     for (first, second) in [(16, 16), (16, 0), (0, 16), (16, 17)] {
         let lines = format!("Content-Length: {first}\r\nContent-Length: {second}");
-        cases.push((format!("lengths {first} and {second}"), with_body(&lines, ORDER), BAD));
+        cases.push((
+            format!("lengths {first} and {second}"),
+            with_body(&lines, ORDER),
+            BAD,
+        ));
     }
     cases
 }
@@ -144,25 +252,73 @@ fn bad_framing() -> Vec<(String, Vec<u8>, Refusal)> {
 fn bad_chunks() -> Vec<(&'static str, String, String)> {
     [
         ("no size", format!("\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size that is none", format!("xyz\r\n{ORDER}\r\n0\r\n\r\n")),
+        (
+            "a size that is none",
+            format!("xyz\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
         ("a signed size", format!("+10\r\n{ORDER}\r\n0\r\n\r\n")),
         ("a negative size", format!("-10\r\n{ORDER}\r\n0\r\n\r\n")),
         ("a size with 0x", format!("0x10\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size with an underscore", format!("1_0\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size with space before it", format!(" 10\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size too large for 64 bits", format!("10000000000000010\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size line in a bare line feed", format!("10\n{ORDER}\r\n0\r\n\r\n")),
-        ("a size line in a bare carriage return", format!("10\r{ORDER}\r\n0\r\n\r\n")),
-        ("a chunk longer than its size", format!("f\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a chunk shorter than its size", format!("11\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("no line end after a chunk", format!("10\r\n{ORDER}0\r\n\r\n")),
-        ("a bare line feed after a chunk", format!("10\r\n{ORDER}\n0\r\n\r\n")),
-        ("a bare line feed at the end", format!("10\r\n{ORDER}\r\n0\r\n\n")),
-        ("a bare line feed in an extension", format!("10;a\nb\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a trailer", format!("10\r\n{ORDER}\r\n0\r\nX-Sum: 1\r\n\r\n")),
-        ("a trailer that frames", format!("10\r\n{ORDER}\r\n0\r\nContent-Length: 5\r\n\r\n")),
-        ("a long extension", format!("10;{}\r\n{ORDER}\r\n0\r\n\r\n", "a".repeat(300))),
-        ("a size line without end", format!("{}\r\n{ORDER}\r\n0\r\n\r\n", "0".repeat(100_000))),
+        (
+            "a size with an underscore",
+            format!("1_0\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a size with space before it",
+            format!(" 10\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a size too large for 64 bits",
+            format!("10000000000000010\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a size line in a bare line feed",
+            format!("10\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a size line in a bare carriage return",
+            format!("10\r{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk longer than its size",
+            format!("f\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk shorter than its size",
+            format!("11\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "no line end after a chunk",
+            format!("10\r\n{ORDER}0\r\n\r\n"),
+        ),
+        (
+            "a bare line feed after a chunk",
+            format!("10\r\n{ORDER}\n0\r\n\r\n"),
+        ),
+        (
+            "a bare line feed at the end",
+            format!("10\r\n{ORDER}\r\n0\r\n\n"),
+        ),
+        (
+            "a bare line feed in an extension",
+            format!("10;a\nb\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a trailer",
+            format!("10\r\n{ORDER}\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        ),
+        (
+            "a trailer that frames",
+            format!("10\r\n{ORDER}\r\n0\r\nContent-Length: 5\r\n\r\n"),
+        ),
+        (
+            "a long extension",
+            format!("10;{}\r\n{ORDER}\r\n0\r\n\r\n", "a".repeat(300)),
+        ),
+        (
+            "a size line without end",
+            format!("{}\r\n{ORDER}\r\n0\r\n\r\n", "0".repeat(100_000)),
+        ),
     ]
     .map(|(name, body)| (name, format!("{POST}Transfer-Encoding: chunked\r\n"), body))
     .into()
@@ -172,53 +328,139 @@ fn bad_heads() -> Vec<(String, Vec<u8>, Refusal)> {
     let mut cases: Vec<(String, Vec<u8>, Refusal)> = Vec::new();
     let lines = [
         ("an underscore", "Host: localhost\r\nContent_Length: 5"),
-        ("an underscore in a harmless name", "Host: localhost\r\nX_Request_Id: 5"),
-        ("space before the colon", "Host: localhost\r\nContent-Length : 0"),
+        (
+            "an underscore in a harmless name",
+            "Host: localhost\r\nX_Request_Id: 5",
+        ),
+        (
+            "space before the colon",
+            "Host: localhost\r\nContent-Length : 0",
+        ),
         ("space before the colon of Host", "Host : localhost"),
         ("space before the name", " Host: localhost"),
         ("a folded line", "Host: localhost\r\nX-A: 1\r\n 2"),
-        ("a folded line after a tab", "Host: localhost\r\nX-A: 1\r\n\t2"),
+        (
+            "a folded line after a tab",
+            "Host: localhost\r\nX-A: 1\r\n\t2",
+        ),
         ("a line without a colon", "Host: localhost\r\nX-A"),
         ("an empty name", "Host: localhost\r\n: 1"),
         ("a name that is no token", "Host: localhost\r\nX(A): 1"),
         ("a name with a NUL", "Host: localhost\r\nX-\0A: 1"),
         ("a value with a NUL", "Host: localhost\r\nX-A: \0"),
         ("a value with a bell", "Host: localhost\r\nX-A: \x07"),
-        ("a value with a bare carriage return", "Host: localhost\r\nX-A: 1\rX-B: 2"),
+        (
+            "a value with a bare carriage return",
+            "Host: localhost\r\nX-A: 1\rX-B: 2",
+        ),
         ("a bare line feed between fields", "Host: localhost\nX-A: 1"),
-        ("a bare line feed before the end", "Host: localhost\r\nX-A: 1\n\r\nX-B: 1"),
+        (
+            "a bare line feed before the end",
+            "Host: localhost\r\nX-A: 1\n\r\nX-B: 1",
+        ),
     ];
     cases.extend(lines.map(|(name, lines)| (name.to_owned(), with_headers(lines), BAD)));
     let whole: [(&str, &[u8]); 16] = [
-        ("bare line feeds throughout", b"GET /watch/x HTTP/1.1\nHost: localhost\n\n"),
-        ("bare carriage returns throughout", b"GET /watch/x HTTP/1.1\rHost: localhost\r\r"),
-        ("a bare line feed first", b"\nGET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("space before the method", b" GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("two spaces", b"GET  /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("tabs", b"GET\t/watch/x\tHTTP/1.1\r\nHost: localhost\r\n\r\n"),
-        ("a word too many", b"GET /watch/x HTTP/1.1 x\r\nHost: localhost\r\n\r\n"),
-        ("a method that is no token", b"G@T /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (
+            "bare line feeds throughout",
+            b"GET /watch/x HTTP/1.1\nHost: localhost\n\n",
+        ),
+        (
+            "bare carriage returns throughout",
+            b"GET /watch/x HTTP/1.1\rHost: localhost\r\r",
+        ),
+        (
+            "a bare line feed first",
+            b"\nGET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "space before the method",
+            b" GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "two spaces",
+            b"GET  /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "tabs",
+            b"GET\t/watch/x\tHTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "a word too many",
+            b"GET /watch/x HTTP/1.1 x\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "a method that is no token",
+            b"G@T /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ),
         ("HTTP/0.9", b"GET /watch/x\r\n\r\n"),
-        ("HTTP/1.2", b"GET /watch/x HTTP/1.2\r\nHost: localhost\r\n\r\n"),
-        ("HTTP/2.0", b"GET /watch/x HTTP/2.0\r\nHost: localhost\r\n\r\n"),
-        ("http/1.1", b"GET /watch/x http/1.1\r\nHost: localhost\r\n\r\n"),
-        ("HTTP/11", b"GET /watch/x HTTP/11\r\nHost: localhost\r\n\r\n"),
-        ("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
-        ("a TLS greeting", b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n"),
+        (
+            "HTTP/1.2",
+            b"GET /watch/x HTTP/1.2\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "HTTP/2.0",
+            b"GET /watch/x HTTP/2.0\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "http/1.1",
+            b"GET /watch/x http/1.1\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "HTTP/11",
+            b"GET /watch/x HTTP/11\r\nHost: localhost\r\n\r\n",
+        ),
+        (
+            "the preface of HTTP/2",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ),
+        (
+            "a TLS greeting",
+            b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n",
+        ),
         ("another protocol", b"EHLO localhost\r\n\r\n"),
     ];
     cases.extend(whole.map(|(name, bytes)| (name.to_owned(), bytes.to_vec(), BAD)));
-    let many = |n: usize| (0..n).map(|i| format!("\r\nX-{i}: {i}")).collect::<String>();
+    let many = |n: usize| {
+        (0..n)
+            .map(|i| format!("\r\nX-{i}: {i}"))
+            .collect::<String>()
+    };
     let long = |n: usize| format!("Host: localhost\r\nX-Long: {}", "x".repeat(n));
     cases.extend([
-        ("101 fields".to_owned(), with_headers(&format!("Host: localhost{}", many(100))), TOO_LARGE),
-        ("a thousand fields".to_owned(), with_headers(&format!("Host: localhost{}", many(999))), TOO_LARGE),
-        ("a head over 16 KiB".to_owned(), with_headers(&long(16 * 1024)), TOO_LARGE),
-        ("a head of 200 KB".to_owned(), with_headers(&long(200_000)), TOO_LARGE),
+        (
+            "101 fields".to_owned(),
+            with_headers(&format!("Host: localhost{}", many(100))),
+            TOO_LARGE,
+        ),
+        (
+            "a thousand fields".to_owned(),
+            with_headers(&format!("Host: localhost{}", many(999))),
+            TOO_LARGE,
+        ),
+        (
+            "a head over 16 KiB".to_owned(),
+            with_headers(&long(16 * 1024)),
+            TOO_LARGE,
+        ),
+        (
+            "a head of 200 KB".to_owned(),
+            with_headers(&long(200_000)),
+            TOO_LARGE,
+        ),
     ]);
-    for expectation in ["200-ok", "100-continue, 200-ok", "", "100-continue\r\nExpect: 100-continue"] {
+    for expectation in [
+        "200-ok",
+        "100-continue, 200-ok",
+        "",
+        "100-continue\r\nExpect: 100-continue",
+    ] {
         let lines = format!("Expect: {expectation}\r\nContent-Length: {}", ORDER.len());
-        cases.push((format!("Expect: {expectation:?}"), with_body(&lines, ORDER), EXPECTATION));
+        cases.push((
+            format!("Expect: {expectation:?}"),
+            with_body(&lines, ORDER),
+            EXPECTATION,
+        ));
     }
     cases
 }
@@ -241,10 +483,23 @@ async fn a_malformed_request_gets_one_refusal_and_nothing_after_it_is_taken_for_
             wrong.push(format!("{name}: {why}"));
         }
     }
-    assert!(wrong.is_empty(), "of {} requests {} went wrong:\n{}", cases.len(), wrong.len(), wrong.join("\n"));
-    assert_eq!(calls(&gateway).await, (0, 0), "something reached the gateway");
+    assert!(
+        wrong.is_empty(),
+        "of {} requests {} went wrong:\n{}",
+        cases.len(),
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(
+        calls(&gateway).await,
+        (0, 0),
+        "something reached the gateway"
+    );
     let good = Wire::open(api).await.asked(GOOD).await;
-    assert_eq!(good.status, 404, "the request that followed each of them does reach the gateway: {good:?}");
+    assert_eq!(
+        good.status, 404,
+        "the request that followed each of them does reach the gateway: {good:?}"
+    );
     assert_eq!(calls(&gateway).await, (0, 1));
 }
 
@@ -259,8 +514,17 @@ async fn a_body_in_bad_chunks_gets_one_refusal_and_nothing_after_it_is_taken_for
             wrong.push(format!("{name}: {why}"));
         }
     }
-    assert_eq!(calls(&gateway).await, (0, 0), "something reached the gateway");
-    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(
+        calls(&gateway).await,
+        (0, 0),
+        "something reached the gateway"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[tokio::test]
@@ -268,8 +532,17 @@ async fn a_good_request_before_a_bad_body_in_the_same_write_is_still_answered() 
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
     let bad = format!("{POST}Transfer-Encoding: chunked\r\n\r\nxyz\r\n");
-    let answers = exchange(api, format!("{GOOD}{bad}{GOOD}").into()).await.unwrap();
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [404, 400], "{answers:?}");
+    let answers = exchange(api, format!("{GOOD}{bad}{GOOD}").into())
+        .await
+        .unwrap();
+    assert_eq!(
+        answers
+            .iter()
+            .map(|answer| answer.status)
+            .collect::<Vec<_>>(),
+        [404, 400],
+        "{answers:?}"
+    );
     assert_eq!(calls(&gateway).await, (0, 1));
 }
 
@@ -280,19 +553,36 @@ async fn a_body_in_bad_chunks_that_comes_after_its_head_gets_one_refusal_too() {
     let mut wrong = Vec::new();
     for (name, head, body) in bad_chunks() {
         let mut wire = Wire::open(api).await;
-        wire.send(format!("{head}Expect: 100-continue\r\n\r\n")).await;
+        wire.send(format!("{head}Expect: 100-continue\r\n\r\n"))
+            .await;
         assert_eq!(wire.answer().await.status, 100, "{name}");
         let mut stream = wire.into_stream();
         let mut received = Vec::new();
-        stream.write_all(format!("{body}{GOOD}").as_bytes()).await.unwrap();
-        let end = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read_to_end(&mut received)).await;
+        stream
+            .write_all(format!("{body}{GOOD}").as_bytes())
+            .await
+            .unwrap();
+        let end = tokio::time::timeout(
+            std::time::Duration::from_secs(10),
+            stream.read_to_end(&mut received),
+        )
+        .await;
         end.expect("an end in time").expect("an orderly end");
         if let Err(why) = Answer::all(&received).and_then(|answers| is_one_refusal(&answers, BAD)) {
             wrong.push(format!("{name}: {why}"));
         }
     }
-    assert_eq!(calls(&gateway).await, (0, 0), "something reached the gateway");
-    assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(
+        calls(&gateway).await,
+        (0, 0),
+        "something reached the gateway"
+    );
+    assert!(
+        wrong.is_empty(),
+        "{} went wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// Writes all while it reads all: a refusal may come before the request has been read. An error here is the test's
@@ -309,10 +599,16 @@ pub async fn exchange(api: SocketAddr, bytes: Vec<u8>) -> Result<Vec<Answer>, St
 }
 
 fn is_one_refusal(answers: &[Answer], (status, word): Refusal) -> Result<(), String> {
-    let [answer] = answers else { return Err(format!("{} answers: {answers:?}", answers.len())) };
+    let [answer] = answers else {
+        return Err(format!("{} answers: {answers:?}", answers.len()));
+    };
     let bare = status == 400 && answer.status == 400 && answer.body.is_empty();
     let told = answer.status == status && answer.body.contains(&format!(r#""error":"{word}""#));
-    if bare || told { Ok(()) } else { Err(format!("not {status} {word}: {answer:?}")) }
+    if bare || told {
+        Ok(())
+    } else {
+        Err(format!("not {status} {word}: {answer:?}"))
+    }
 }
 
 impl Wire {
@@ -323,7 +619,9 @@ impl Wire {
 }
 
 /// A sidecar, and the watch code of a payment behind it.
-async fn with_payment(settings: &[(&str, &str)]) -> (Program, Program, String, SocketAddr, SocketAddr, String) {
+async fn with_payment(
+    settings: &[(&str, &str)],
+) -> (Program, Program, String, SocketAddr, SocketAddr, String) {
     let (sandbox, gateway) = Program::sandbox(&[]).await;
     let (sidecar, api, admin) = Program::sidecar(&gateway, settings).await;
     let started = start_at(api, ORDER).await;
@@ -347,9 +645,21 @@ async fn odd_requests_that_are_well_formed_are_answered_and_the_connection_goes_
                  User-Agent: Java-http-client/17\r\nContent-Type: application/json\r\n\r\n{ORDER}"
             ),
         ),
-        ("chunks", format!("{POST}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\nF\r\n{}\r\n0\r\n\r\n", &ORDER[1..])),
-        ("CHUNKED", format!("{POST}Transfer-Encoding: CHUNKED\r\n\r\n10\r\n{ORDER}\r\n0\r\n\r\n")),
-        ("a chunk extension", format!("{POST}Transfer-Encoding: chunked\r\n\r\n10;a=b\r\n{ORDER}\r\n0\r\n\r\n")),
+        (
+            "chunks",
+            format!(
+                "{POST}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\nF\r\n{}\r\n0\r\n\r\n",
+                &ORDER[1..]
+            ),
+        ),
+        (
+            "CHUNKED",
+            format!("{POST}Transfer-Encoding: CHUNKED\r\n\r\n10\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk extension",
+            format!("{POST}Transfer-Encoding: chunked\r\n\r\n10;a=b\r\n{ORDER}\r\n0\r\n\r\n"),
+        ),
         (
             "zeros before a chunk's size",
             format!("{POST}Transfer-Encoding: chunked\r\n\r\n0010\r\n{ORDER}\r\n0\r\n\r\n"),
@@ -365,20 +675,47 @@ async fn odd_requests_that_are_well_formed_are_answered_and_the_connection_goes_
             "Expect with the body at once",
             format!("{POST}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n{ORDER}"),
         ),
-        ("the host in capitals with a port", get("Host: LOCALHOST:1234\r\n")),
+        (
+            "the host in capitals with a port",
+            get("Host: LOCALHOST:1234\r\n"),
+        ),
         ("an IPv4 host", get("Host: 127.0.0.1\r\n")),
         ("an IPv6 host with a port", get("Host: [::1]:8700\r\n")),
         ("a host with an empty port", get("Host: localhost:\r\n")),
         ("no space after the colon", get("Host:localhost\r\n")),
         ("tabs around a value", get("Host:\tlocalhost\t\r\n")),
-        ("Sec-Fetch-Mode alone, as Node sends it", get("Host: localhost\r\nSec-Fetch-Mode: cors\r\n")),
-        ("Sec-Fetch-Site none", get("Host: localhost\r\nSec-Fetch-Site: none\r\n")),
+        (
+            "Sec-Fetch-Mode alone, as Node sends it",
+            get("Host: localhost\r\nSec-Fetch-Mode: cors\r\n"),
+        ),
+        (
+            "Sec-Fetch-Site none",
+            get("Host: localhost\r\nSec-Fetch-Site: none\r\n"),
+        ),
         ("100 fields", get(&format!("Host: localhost\r\n{hundred}"))),
-        ("an empty line before the request", format!("\r\n{}", get("Host: localhost\r\n"))),
-        ("a length of 0 on a GET", get("Host: localhost\r\nContent-Length: 0\r\n")),
-        ("a body on a GET", get("Host: localhost\r\nContent-Length: 5\r\n") + "hello"),
-        ("a value in Latin-1", get("Host: localhost\r\nX-Name: \u{e9}\r\n")),
-        ("a long query", format!("GET /watch/{code}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(8000))),
+        (
+            "an empty line before the request",
+            format!("\r\n{}", get("Host: localhost\r\n")),
+        ),
+        (
+            "a length of 0 on a GET",
+            get("Host: localhost\r\nContent-Length: 0\r\n"),
+        ),
+        (
+            "a body on a GET",
+            get("Host: localhost\r\nContent-Length: 5\r\n") + "hello",
+        ),
+        (
+            "a value in Latin-1",
+            get("Host: localhost\r\nX-Name: \u{e9}\r\n"),
+        ),
+        (
+            "a long query",
+            format!(
+                "GET /watch/{code}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "x".repeat(8000)
+            ),
+        ),
     ];
     let mut wire = Wire::open(api).await;
     for (name, request) in &cases {
@@ -390,11 +727,16 @@ async fn odd_requests_that_are_well_formed_are_answered_and_the_connection_goes_
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
     // The same connection all the way; and now two requests in one write.
-    let two = get("Host: localhost\r\nX-Request-Id: one\r\n") + &get("Host: localhost\r\nX-Request-Id: two\r\n");
+    let two = get("Host: localhost\r\nX-Request-Id: one\r\n")
+        + &get("Host: localhost\r\nX-Request-Id: two\r\n");
     wire.send(&two).await;
     for id in ["one", "two"] {
         let answer = wire.answer().await;
-        assert_eq!((answer.status, answer.header("x-request-id")), (200, id), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("x-request-id")),
+            (200, id),
+            "{answer:?}"
+        );
     }
     // A request that comes in single bytes.
     for byte in get("Host: localhost\r\nConnection: close\r\n").bytes() {
@@ -408,7 +750,10 @@ async fn odd_requests_that_are_well_formed_are_answered_and_the_connection_goes_
 async fn http_1_0_is_answered_and_closed() {
     let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[]).await;
     let mut wire = Wire::open(api).await;
-    wire.send(format!("GET /watch/{code} HTTP/1.0\r\nHost: localhost\r\n\r\n{GOOD}")).await;
+    wire.send(format!(
+        "GET /watch/{code} HTTP/1.0\r\nHost: localhost\r\n\r\n{GOOD}"
+    ))
+    .await;
     assert_eq!(wire.answer().await.status, 200);
     wire.closed().await;
 }
@@ -416,32 +761,46 @@ async fn http_1_0_is_answered_and_closed() {
 #[tokio::test]
 async fn a_caller_who_waits_for_100_continue_gets_it_only_where_the_body_is_wanted() {
     let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[]).await;
-    let expects = format!("Content-Length: {}\r\nExpect: 100-continue\r\n\r\n", ORDER.len());
+    let expects = format!(
+        "Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        ORDER.len()
+    );
     let mut wire = Wire::open(api).await;
     wire.send(format!("{POST}{expects}")).await;
     assert_eq!(wire.answer().await.status, 100);
     wire.send(ORDER).await;
     assert_eq!(wire.answer().await.status, 200);
     // Refused from its head alone: the refusal comes in the place of the 100.
-    wire.send(format!("POST /nowhere HTTP/1.1\r\nHost: localhost\r\n{expects}")).await;
+    wire.send(format!(
+        "POST /nowhere HTTP/1.1\r\nHost: localhost\r\n{expects}"
+    ))
+    .await;
     assert_eq!(wire.answer().await.status, 404);
     wire.closed().await;
 }
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) =
+        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let answers = Wire::open(api).await.answers().await;
-    assert!(answers.iter().all(|answer| answer.status == 408) && answers.len() < 2, "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| answer.status == 408) && answers.len() < 2,
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
 async fn half_a_head_gets_408_however_slowly_it_still_comes() {
-    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) =
+        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let mut wire = Wire::open(api).await;
     wire.send("GET /watch/x HTTP/1.1\r\nHost: loc").await;
     let answer = wire.answer().await;
-    assert_eq!((answer.status, answer.text("error")), (408, "request_timeout"));
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (408, "request_timeout")
+    );
     wire.closed().await;
 
     // A byte now and then does not start the time anew.
@@ -449,7 +808,10 @@ async fn half_a_head_gets_408_however_slowly_it_still_comes() {
     let (mut read, mut write) = stream.split();
     let mut received = Vec::new();
     let drip = async {
-        write.write_all(b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
+        write
+            .write_all(b"GET /watch/x HTTP/1.1\r\nHost: localhost\r\n")
+            .await
+            .unwrap();
         while write.write_all(b"X-A: 1\r\n").await.is_ok() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
@@ -462,23 +824,34 @@ async fn half_a_head_gets_408_however_slowly_it_still_comes() {
     }
     let answers = Answer::all(&received).unwrap();
     assert_eq!(answers.len(), 1, "{answers:?}");
-    assert_eq!((answers[0].status, answers[0].text("error")), (408, "request_timeout"));
+    assert_eq!(
+        (answers[0].status, answers[0].text("error")),
+        (408, "request_timeout")
+    );
 }
 
 #[tokio::test]
 async fn the_second_head_of_a_connection_has_its_time_limit_too() {
-    let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+    let (_sandbox, _sidecar, _, api, _, code) =
+        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
     let mut wire = Wire::open(api).await;
-    wire.send(format!("GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /wat")).await;
+    wire.send(format!(
+        "GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /wat"
+    ))
+    .await;
     assert_eq!(wire.answer().await.status, 200);
     let answer = wire.answer().await;
-    assert_eq!((answer.status, answer.text("error")), (408, "request_timeout"));
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (408, "request_timeout")
+    );
     wire.closed().await;
 }
 
 #[tokio::test]
 async fn half_a_body_gets_408_and_starts_nothing() {
-    let (_sandbox, _sidecar, gateway, api, _, _) = with_payment(&[("LISTEN__BODY_TIMEOUT", "300ms")]).await;
+    let (_sandbox, _sidecar, gateway, api, _, _) =
+        with_payment(&[("LISTEN__BODY_TIMEOUT", "300ms")]).await;
     for (lines, part) in [
         ("Content-Length: 16", r#"{"amount""#),
         ("Content-Length: 16", ""),
@@ -489,7 +862,10 @@ async fn half_a_body_gets_408_and_starts_nothing() {
         let mut wire = Wire::open(api).await;
         wire.send(format!("{POST}{lines}\r\n\r\n{part}")).await;
         let answer = wire.answer().await;
-        assert_eq!((answer.status, answer.text("error"), answer.text("outcome")), (408, "request_timeout", "not_sent"));
+        assert_eq!(
+            (answer.status, answer.text("error"), answer.text("outcome")),
+            (408, "request_timeout", "not_sent")
+        );
         wire.closed().await;
     }
     assert_eq!(calls(&gateway).await.0, 1, "only the first, whole one");
@@ -502,7 +878,11 @@ async fn a_body_that_ends_with_the_connection_starts_nothing() {
         let mut wire = Wire::open(api).await;
         wire.send(format!(
             "{POST}{lines}\r\n\r\n{}",
-            if lines.contains("17") { ORDER } else { "10\r\n{\"amount\": 1000}" }
+            if lines.contains("17") {
+                ORDER
+            } else {
+                "10\r\n{\"amount\": 1000}"
+            }
         ))
         .await;
         let mut stream = wire.into_stream();
@@ -511,27 +891,42 @@ async fn a_body_that_ends_with_the_connection_starts_nothing() {
         // A caller who ended may be told why, or just be let go.
         let _ = stream.read_to_end(&mut received).await;
         let answers = Answer::all(&received).unwrap();
-        assert!(answers.iter().all(|answer| answer.status == 400), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| answer.status == 400),
+            "{answers:?}"
+        );
     }
     assert_eq!(calls(&gateway).await.0, 1, "only the first, whole one");
 }
 
 #[tokio::test]
 async fn an_idle_kept_alive_connection_is_closed_without_a_byte() {
-    let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[("LISTEN__IDLE_TIMEOUT", "300ms")]).await;
+    let (_sandbox, _sidecar, _, api, _, code) =
+        with_payment(&[("LISTEN__IDLE_TIMEOUT", "300ms")]).await;
     let mut wire = Wire::open(api).await;
-    wire.send(format!("GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    wire.send(format!(
+        "GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ))
+    .await;
     assert_eq!(wire.answer().await.status, 200);
     wire.closed().await;
 }
 
 #[tokio::test]
 async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
-    let settings = [("LISTEN__IDLE_TIMEOUT", "1s"), ("LISTEN__HEADER_TIMEOUT", "1s"), ("LISTEN__BODY_TIMEOUT", "1s")];
+    let settings = [
+        ("LISTEN__IDLE_TIMEOUT", "1s"),
+        ("LISTEN__HEADER_TIMEOUT", "1s"),
+        ("LISTEN__BODY_TIMEOUT", "1s"),
+    ];
     let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=3s"]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
     let mut wire = Wire::open(api).await;
-    wire.send(format!("{POST}Content-Length: {}\r\n\r\n{ORDER}", ORDER.len())).await;
+    wire.send(format!(
+        "{POST}Content-Length: {}\r\n\r\n{ORDER}",
+        ORDER.len()
+    ))
+    .await;
     assert_eq!(wire.answer().await.status, 200);
 }
 
@@ -541,10 +936,17 @@ async fn a_refusal_before_the_body_was_read_reaches_a_caller_who_is_still_sendin
     let json = "Content-Type: application/json\r\n";
     let mebibyte = 1 << 20;
     let cases = [
-        (404, format!("POST /nowhere HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n")),
+        (
+            404,
+            format!(
+                "POST /nowhere HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n"
+            ),
+        ),
         (
             405,
-            format!("PUT /api/start_payment HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n"),
+            format!(
+                "PUT /api/start_payment HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n"
+            ),
         ),
         (
             415,
@@ -554,7 +956,9 @@ async fn a_refusal_before_the_body_was_read_reaches_a_caller_who_is_still_sendin
         ),
         (
             413,
-            format!("POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n"),
+            format!(
+                "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\n{json}Content-Length: {mebibyte}\r\n\r\n"
+            ),
         ),
         (
             421,
@@ -574,14 +978,25 @@ async fn a_refusal_before_the_body_was_read_reaches_a_caller_who_is_still_sendin
         // The body is made of good requests, none of which may be taken for one.
         bytes.extend(GOOD.bytes().cycle().take(mebibyte));
         let answers = exchange_until_reset(api, &bytes).await;
-        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [status], "{head}");
+        assert_eq!(
+            answers
+                .iter()
+                .map(|answer| answer.status)
+                .collect::<Vec<_>>(),
+            [status],
+            "{head}"
+        );
         assert_eq!(answers[0].header("connection"), "close", "{head}");
     }
     // Most clients write the whole body before they read: the answer must wait for them.
     for size in [20_000, 200_000] {
         let mut wire = Wire::open(api).await;
-        wire.send(format!("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n")).await;
-        wire.send(GOOD.bytes().cycle().take(size).collect::<Vec<_>>()).await;
+        wire.send(format!(
+            "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+        ))
+        .await;
+        wire.send(GOOD.bytes().cycle().take(size).collect::<Vec<_>>())
+            .await;
         assert_eq!(wire.answer().await.status, 404);
         wire.closed().await;
     }
@@ -594,13 +1009,16 @@ async fn exchange_until_reset(api: SocketAddr, bytes: &[u8]) -> Vec<Answer> {
     let (mut read, mut write) = stream.split();
     let mut received = Vec::new();
     let both = async { tokio::join!(write.write_all(bytes), read.read_to_end(&mut received)) };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(15), both).await.expect("an end in time");
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(15), both)
+        .await
+        .expect("an end in time");
     Answer::all(&received).unwrap()
 }
 
 #[tokio::test]
 async fn over_max_connections_one_is_told_so_and_probes_are_still_answered() {
-    let (_sandbox, _sidecar, gateway, api, admin, code) = with_payment(&[("LISTEN__MAX_CONNECTIONS", "3")]).await;
+    let (_sandbox, _sidecar, gateway, api, admin, code) =
+        with_payment(&[("LISTEN__MAX_CONNECTIONS", "3")]).await;
     let request = format!("GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -629,7 +1047,10 @@ async fn over_max_connections_one_is_told_so_and_probes_are_still_answered() {
         assert_eq!(wire.answer().await.status, 200, "those inside go on");
     }
     open.pop();
-    until("a place again", async || (get_at(api, &format!("/watch/{code}")).await.status == 200).then_some(())).await;
+    until("a place again", async || {
+        (get_at(api, &format!("/watch/{code}")).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 /// Where the system allows few open files it takes as many connections as there is room for, and says so.
@@ -639,13 +1060,19 @@ async fn connections_leave_files_for_the_rest() {
         return;
     }
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let settings = [("LISTEN__HEADER_TIMEOUT", "10m"), ("LISTEN__MAX_CONNECTIONS", "900")];
+    let settings = [
+        ("LISTEN__HEADER_TIMEOUT", "10m"),
+        ("LISTEN__MAX_CONNECTIONS", "900"),
+    ];
     for (files, connections, says) in [("100:2000", 900, false), ("400:400", 100, true)] {
         let under = ["prlimit", &format!("--nofile={files}"), "--"];
         let mut sidecar = Program::launch(&under, &gateway, &settings, &[]);
         if says {
             let line = sidecar.log_line("max_connections").await;
-            assert!(line.contains(&format!("{connections} connections are taken")), "{line}");
+            assert!(
+                line.contains(&format!("{connections} connections are taken")),
+                "{line}"
+            );
         }
         let (api, admin) = sidecar.addresses().await;
         let mut silent = Vec::new();
@@ -666,7 +1093,9 @@ async fn connections_leave_files_for_the_rest() {
             assert_eq!(get_at(admin, "/readyz").await.status, 200);
         };
         // Without files left, connections are made, and nobody takes them.
-        tokio::time::timeout(std::time::Duration::from_secs(30), answers).await.expect("it answers");
+        tokio::time::timeout(std::time::Duration::from_secs(30), answers)
+            .await
+            .expect("it answers");
     }
 }
 
@@ -675,22 +1104,40 @@ async fn localhost_is_listened_on_at_both_loopbacks_and_at_no_other_address() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let settings = [
         ("TILLGATE_GATEWAY__URL", gateway.as_str()),
-        ("TILLGATE_MERCHANT__SECRET", tillgate::sandbox::DEFAULT_SECRET),
+        (
+            "TILLGATE_MERCHANT__SECRET",
+            tillgate::sandbox::DEFAULT_SECRET,
+        ),
         ("TILLGATE_LISTEN__ADDRESS", "localhost:0"),
         ("TILLGATE_ADMIN__ADDRESS", "localhost:0"),
     ];
     let mut sidecar = Program::start(&["run"], &settings);
-    let line: serde_json::Value = serde_json::from_str(&sidecar.log_line("tillgate is running").await).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&sidecar.log_line("tillgate is running").await).unwrap();
     for (listener, path, status) in [("listen", "/watch/x", 404), ("admin", "/livez", 200)] {
-        let port: u16 = line[listener].as_str().unwrap().strip_prefix("localhost:").unwrap().parse().unwrap();
-        assert_eq!(get_at(([127, 0, 0, 1], port).into(), path).await.status, status);
+        let port: u16 = line[listener]
+            .as_str()
+            .unwrap()
+            .strip_prefix("localhost:")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(
+            get_at(([127, 0, 0, 1], port).into(), path).await.status,
+            status
+        );
         let elsewhere = TcpStream::connect(("127.0.0.2", port)).await;
         assert!(elsewhere.is_err(), "{listener} answers at 127.0.0.2");
         if std::net::TcpListener::bind("[::1]:0").is_err() {
             skip("this machine has no IPv6 loopback");
             continue;
         }
-        assert_eq!(get_at((std::net::Ipv6Addr::LOCALHOST, port).into(), path).await.status, status);
+        assert_eq!(
+            get_at((std::net::Ipv6Addr::LOCALHOST, port).into(), path)
+                .await
+                .status,
+            status
+        );
     }
 }
 
@@ -702,8 +1149,13 @@ async fn many_callers_at_once_each_get_their_own_answer() {
             let path = format!("/watch/{code}");
             tokio::spawn(async move {
                 let id = format!("caller-{i}");
-                let answer = crate::harness::call(api, Method::GET, &path, &[("x-request-id", &id)], "").await;
-                assert_eq!((answer.status, answer.header("x-request-id")), (200, id.as_str()));
+                let answer =
+                    crate::harness::call(api, Method::GET, &path, &[("x-request-id", &id)], "")
+                        .await;
+                assert_eq!(
+                    (answer.status, answer.header("x-request-id")),
+                    (200, id.as_str())
+                );
             })
         })
         .collect();
@@ -718,7 +1170,8 @@ async fn who_closes_the_sending_half_after_a_request_gets_the_answer() {
     let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
     let mut stream = Wire::open(api).await.into_stream();
     let body = r#"{"amount": 1000}"#;
-    let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let head =
+        "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -735,16 +1188,33 @@ async fn a_start_that_is_refused_for_its_form_says_that_nothing_was_sent() {
     for (fields, status) in [
         ("", 400),
         ("Host: localhost\r\nHost: localhost\r\n", 400),
-        ("Host: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n", 400),
+        (
+            "Host: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            400,
+        ),
         ("Host: localhost\r\nExpect: a-miracle\r\n", 417),
         (&format!("Host: localhost\r\nX: {long}\r\n"), 431),
     ] {
-        for (line, outcome) in [("POST /api/start_payment", "not_sent"), ("GET /watch/x", "")] {
+        for (line, outcome) in [
+            ("POST /api/start_payment", "not_sent"),
+            ("GET /watch/x", ""),
+        ] {
             let mut wire = Wire::open(api).await;
-            wire.send(format!("{line} HTTP/1.1\r\nX-Request-Id: mine-1\r\n{fields}\r\n")).await;
+            wire.send(format!(
+                "{line} HTTP/1.1\r\nX-Request-Id: mine-1\r\n{fields}\r\n"
+            ))
+            .await;
             let answer = wire.answer().await;
-            assert_eq!((answer.status, answer.header("x-request-id")), (status, "mine-1"), "{answer:?}");
-            assert_eq!(answer.json()["outcome"].as_str().unwrap_or_default(), outcome, "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.header("x-request-id")),
+                (status, "mine-1"),
+                "{answer:?}"
+            );
+            assert_eq!(
+                answer.json()["outcome"].as_str().unwrap_or_default(),
+                outcome,
+                "{answer:?}"
+            );
         }
     }
     assert_eq!(calls(&gateway).await, (0, 0));
@@ -757,13 +1227,20 @@ async fn a_burst_over_max_connections_is_told_so_one_and_all() {
     // Answered once, so that they surely have their places.
     let mut held = [Wire::open(api).await, Wire::open(api).await];
     for wire in &mut held {
-        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         assert_eq!(wire.answer().await.status, 404);
     }
-    let burst: Vec<_> = (0..100).map(|_| tokio::spawn(start_at(api, r#"{"amount": 1000}"#))).collect();
+    let burst: Vec<_> = (0..100)
+        .map(|_| tokio::spawn(start_at(api, r#"{"amount": 1000}"#)))
+        .collect();
     for told in burst {
         let answer = told.await.unwrap();
-        assert_eq!((answer.status, answer.text("error")), (503, "overloaded"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("error")),
+            (503, "overloaded"),
+            "{answer:?}"
+        );
     }
     assert_eq!(calls(&gateway).await, (0, 0));
 }
@@ -775,7 +1252,8 @@ async fn a_connection_that_is_used_is_never_idle() {
     let mut wire = Wire::open(api).await;
     // Each is answered at once, and together they outlast the time-out.
     for _ in 0..6 {
-        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         assert_eq!(wire.answer().await.status, 404);
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
@@ -785,10 +1263,14 @@ async fn a_connection_that_is_used_is_never_idle() {
 #[tokio::test]
 async fn an_empty_line_behind_a_request_is_no_request() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let settings = [("LISTEN__HEADER_TIMEOUT", "300ms"), ("LISTEN__IDLE_TIMEOUT", "1s")];
+    let settings = [
+        ("LISTEN__HEADER_TIMEOUT", "300ms"),
+        ("LISTEN__IDLE_TIMEOUT", "1s"),
+    ];
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
     let mut wire = Wire::open(api).await;
-    wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n").await;
+    wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n")
+        .await;
     assert_eq!(wire.answer().await.status, 404);
     wire.closed().await;
 }

@@ -16,12 +16,19 @@ async fn sent(sidecar: &Sidecar, body: &str) -> String {
     let answer = sidecar.start(body.to_owned()).await;
     assert_eq!(answer.status, 200, "{body}: {answer:?}");
     sidecar.faults(&[]);
-    answer.json()["received"].as_str().expect("an echo").to_owned()
+    answer.json()["received"]
+        .as_str()
+        .expect("an echo")
+        .to_owned()
 }
 
 /// Asserts that this was refused, with this word.
 fn assert_refused(answer: &Answer, status: u16, word: &str, of: &str) {
-    assert_eq!((answer.status, answer.text("error")), (status, word), "{of}: {answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (status, word),
+        "{of}: {answer:?}"
+    );
 }
 
 /// The refusals of bad bodies, and the nothing that the gateway heard of them.
@@ -95,8 +102,7 @@ async fn the_gateway_gets_the_secret_and_the_amount_and_nothing_else() {
 #[tokio::test]
 async fn fields_that_the_operator_names_are_forwarded_digit_for_digit() {
     let sidecar = Sidecar::with(&[("start.forward_fields", r#"["note", "order"]"#)]);
-    let body =
-        r#"{"note": [1e2, 0.10, -0, 12345678901234567890123], "amount": 5, "order": {"b": null, "a": "\u00e9\""}}"#;
+    let body = r#"{"note": [1e2, 0.10, -0, 12345678901234567890123], "amount": 5, "order": {"b": null, "a": "\u00e9\""}}"#;
     let expected = r#"{"merchant_secret":"[redacted]","amount":5,"note":[1e2,0.10,-0,12345678901234567890123],"order":{"b":null,"a":"é\""}}"#;
     assert_eq!(sent(&sidecar, body).await, expected);
     let other = sidecar.start(r#"{"amount": 5, "notes": 1}"#).await;
@@ -110,8 +116,15 @@ async fn fields_that_the_operator_names_are_forwarded_digit_for_digit() {
 async fn the_fields_that_tillgate_decides_about_cannot_be_forwarded() {
     for name in ["amount", "redirect", "merchant_secret"] {
         let settings = [("start.forward_fields", &*format!("[\"{name}\"]"))];
-        let faults = tillgate::app::Sidecar::new(&settings, Options::default(), false).err().expect(name);
-        assert!(faults.iter().any(|fault| fault.contains("start.forward_fields")), "{faults:?}");
+        let faults = tillgate::app::Sidecar::new(&settings, Options::default(), false)
+            .err()
+            .expect(name);
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.contains("start.forward_fields")),
+            "{faults:?}"
+        );
     }
 }
 
@@ -120,48 +133,84 @@ async fn amounts_keep_their_last_digit_on_the_whole_way() {
     for amount in ["1", "1000", "9007199254740991"] {
         let sidecar = Sidecar::new();
         let body = format!("{{\"amount\":{amount}}}");
-        assert_eq!(sent(&sidecar, &body).await, format!(r#"{{"merchant_secret":"[redacted]","amount":{amount}}}"#));
+        assert_eq!(
+            sent(&sidecar, &body).await,
+            format!(r#"{{"merchant_secret":"[redacted]","amount":{amount}}}"#)
+        );
         let started = sidecar.start(body).await;
         let watched = sidecar.watch(started.text("watch_code")).await;
-        assert!(watched.body.contains(&format!(r#""amount":{amount},"#)), "{watched:?}");
+        assert!(
+            watched.body.contains(&format!(r#""amount":{amount},"#)),
+            "{watched:?}"
+        );
         sidecar.end().await;
     }
 }
 
 #[tokio::test]
 async fn the_bounds_of_an_amount_are_the_operators() {
-    let sidecar = Sidecar::with(&[("start.min_amount", "100"), ("start.max_amount", "9007199254740993")]);
+    let sidecar = Sidecar::with(&[
+        ("start.min_amount", "100"),
+        ("start.max_amount", "9007199254740993"),
+    ]);
     assert_all_refused(
         &sidecar,
         422,
         "invalid_amount",
-        &[br#"{"amount":99}"#, br#"{"amount":1}"#, br#"{"amount":9007199254740994}"#],
+        &[
+            br#"{"amount":99}"#,
+            br#"{"amount":1}"#,
+            br#"{"amount":9007199254740994}"#,
+        ],
     )
     .await;
     for amount in ["100", "9007199254740993"] {
         let expected = format!(r#"{{"merchant_secret":"[redacted]","amount":{amount}}}"#);
-        assert_eq!(sent(&sidecar, &format!("{{\"amount\":{amount}}}")).await, expected);
+        assert_eq!(
+            sent(&sidecar, &format!("{{\"amount\":{amount}}}")).await,
+            expected
+        );
     }
     sidecar.end().await;
 }
 
 #[tokio::test]
 async fn the_pay_url_brings_the_payer_back_where_the_start_says() {
-    let sidecar = Sidecar::with(&[("redirect.allowed", r#"["https://shop.example", "http://localhost:3000"]"#)]);
+    let sidecar = Sidecar::with(&[(
+        "redirect.allowed",
+        r#"["https://shop.example", "http://localhost:3000"]"#,
+    )]);
     for (redirect, encoded) in [
         ("https://shop.example", "https%3A%2F%2Fshop.example%2F"),
-        ("https://shop.example/thanks", "https%3A%2F%2Fshop.example%2Fthanks"),
+        (
+            "https://shop.example/thanks",
+            "https%3A%2F%2Fshop.example%2Fthanks",
+        ),
         (
             "https://shop.example/a?order=1&x=%20y+z#done",
             "https%3A%2F%2Fshop.example%2Fa%3Forder%3D1%26x%3D%2520y%2Bz%23done",
         ),
-        ("HTTPS://SHOP.example:443/a/../b/./c", "https%3A%2F%2Fshop.example%2Fb%2Fc"),
-        ("https://shop.example/dankesch\u{f6}n", "https%3A%2F%2Fshop.example%2Fdankesch%25C3%25B6n"),
-        ("http://localhost:3000/back?~-._", "http%3A%2F%2Flocalhost%3A3000%2Fback%3F~-._"),
+        (
+            "HTTPS://SHOP.example:443/a/../b/./c",
+            "https%3A%2F%2Fshop.example%2Fb%2Fc",
+        ),
+        (
+            "https://shop.example/dankesch\u{f6}n",
+            "https%3A%2F%2Fshop.example%2Fdankesch%25C3%25B6n",
+        ),
+        (
+            "http://localhost:3000/back?~-._",
+            "http%3A%2F%2Flocalhost%3A3000%2Fback%3F~-._",
+        ),
     ] {
-        let answer = sidecar.start(format!("{{\"amount\":1000,\"redirect\":\"{redirect}\"}}")).await;
+        let answer = sidecar
+            .start(format!("{{\"amount\":1000,\"redirect\":\"{redirect}\"}}"))
+            .await;
         assert_eq!(answer.status, 200, "{redirect}: {answer:?}");
-        let expected = format!("http://localhost:8081/pay/{}?redirect={encoded}", answer.text("code"));
+        let expected = format!(
+            "http://localhost:8081/pay/{}?redirect={encoded}",
+            answer.text("code")
+        );
         assert_eq!(answer.text("pay_url"), expected, "{redirect}");
     }
     for body in [r#"{"amount":1000}"#, r#"{"amount":1000,"redirect":null}"#] {
@@ -180,9 +229,18 @@ async fn a_start_that_names_no_place_uses_the_default_and_the_default_allows_its
         let expected = "?redirect=https%3A%2F%2Fshop.example%2Fthanks%3Ffrom%3Dpay";
         assert!(answer.text("pay_url").ends_with(expected), "{answer:?}");
     }
-    let named = sidecar.start(r#"{"amount":1000,"redirect":"https://shop.example/other"}"#).await;
-    assert!(named.text("pay_url").ends_with("?redirect=https%3A%2F%2Fshop.example%2Fother"), "{named:?}");
-    let foreign = sidecar.start(r#"{"amount":1000,"redirect":"https://shop.example:444/thanks"}"#).await;
+    let named = sidecar
+        .start(r#"{"amount":1000,"redirect":"https://shop.example/other"}"#)
+        .await;
+    assert!(
+        named
+            .text("pay_url")
+            .ends_with("?redirect=https%3A%2F%2Fshop.example%2Fother"),
+        "{named:?}"
+    );
+    let foreign = sidecar
+        .start(r#"{"amount":1000,"redirect":"https://shop.example:444/thanks"}"#)
+        .await;
     assert_refused(&foreign, 422, "redirect_not_allowed", "another port");
     sidecar.end().await;
 }
@@ -194,9 +252,15 @@ async fn payers_are_sent_to_the_public_url_where_there_is_one() {
         ("https://pay.example/", "https://pay.example"),
         ("https://pay.example/base/", "https://pay.example/base"),
     ] {
-        let sidecar = Sidecar::with(&[("gateway.public_url", public_url), ("gateway.url", "http://localhost:8081/")]);
+        let sidecar = Sidecar::with(&[
+            ("gateway.public_url", public_url),
+            ("gateway.url", "http://localhost:8081/"),
+        ]);
         let answer = sidecar.start(r#"{"amount":1000}"#).await;
-        assert_eq!(answer.text("pay_url"), format!("{base}/pay/{}", answer.text("code")));
+        assert_eq!(
+            answer.text("pay_url"),
+            format!("{base}/pay/{}", answer.text("code"))
+        );
         sidecar.end().await;
     }
 }
@@ -204,7 +268,10 @@ async fn payers_are_sent_to_the_public_url_where_there_is_one() {
 #[tokio::test]
 async fn redirects_are_compared_by_origin_and_by_whole_segments() {
     let sidecar = Sidecar::with(&[
-        ("redirect.allowed", r#"["https://shop.example/back", "https://other.example:8443"]"#),
+        (
+            "redirect.allowed",
+            r#"["https://shop.example/back", "https://other.example:8443"]"#,
+        ),
         ("start.burst", "1000"),
     ]);
     for refused in [
@@ -243,11 +310,15 @@ async fn redirects_are_compared_by_origin_and_by_whole_segments() {
         "ftp://shop.example/back",
         "https://",
     ] {
-        let answer = sidecar.start(format!("{{\"amount\":1000,\"redirect\":\"{refused}\"}}")).await;
+        let answer = sidecar
+            .start(format!("{{\"amount\":1000,\"redirect\":\"{refused}\"}}"))
+            .await;
         assert_refused(&answer, 422, "redirect_not_allowed", refused);
     }
     for no_text in ["1", "true", "[]", r#"["https://shop.example/back"]"#, "{}"] {
-        let answer = sidecar.start(format!("{{\"amount\":1000,\"redirect\":{no_text}}}")).await;
+        let answer = sidecar
+            .start(format!("{{\"amount\":1000,\"redirect\":{no_text}}}"))
+            .await;
         assert_refused(&answer, 422, "redirect_not_allowed", no_text);
     }
     assert_eq!(sidecar.gateway_starts(), 0);
@@ -261,7 +332,9 @@ async fn redirects_are_compared_by_origin_and_by_whole_segments() {
         r"https:\/\/shop.example\/back",
         "https://OTHER.example:8443/anything",
     ] {
-        let answer = sidecar.start(format!("{{\"amount\":1000,\"redirect\":\"{allowed}\"}}")).await;
+        let answer = sidecar
+            .start(format!("{{\"amount\":1000,\"redirect\":\"{allowed}\"}}"))
+            .await;
         assert_eq!(answer.status, 200, "{allowed}: {answer:?}");
     }
     sidecar.end().await;
@@ -270,10 +343,19 @@ async fn redirects_are_compared_by_origin_and_by_whole_segments() {
 #[tokio::test]
 async fn without_an_allowed_redirect_none_is_taken() {
     let sidecar = Sidecar::new();
-    for redirect in ["http://localhost/", "http://localhost:8081/", "https://shop.example"] {
-        let answer = sidecar.start(format!("{{\"amount\":1000,\"redirect\":\"{redirect}\"}}")).await;
+    for redirect in [
+        "http://localhost/",
+        "http://localhost:8081/",
+        "https://shop.example",
+    ] {
+        let answer = sidecar
+            .start(format!("{{\"amount\":1000,\"redirect\":\"{redirect}\"}}"))
+            .await;
         assert_refused(&answer, 422, "redirect_not_allowed", redirect);
-        assert!(answer.text("detail").contains("redirect.allowed"), "{answer:?}");
+        assert!(
+            answer.text("detail").contains("redirect.allowed"),
+            "{answer:?}"
+        );
     }
     assert_eq!(sidecar.gateway_starts(), 0);
     sidecar.end().await;
@@ -282,7 +364,11 @@ async fn without_an_allowed_redirect_none_is_taken() {
 #[tokio::test]
 async fn a_body_that_is_not_one_strict_json_object_is_refused() {
     let sidecar = Sidecar::new();
-    let deep = format!("{{\"amount\":1000,\"x\":{}{}}}", "[".repeat(16), "]".repeat(16));
+    let deep = format!(
+        "{{\"amount\":1000,\"x\":{}{}}}",
+        "[".repeat(16),
+        "]".repeat(16)
+    );
     let very_deep = format!("{{\"amount\":1000,\"x\":{}", "[".repeat(8000));
     let bodies: &[&[u8]] = &[
         b"",
@@ -326,8 +412,18 @@ async fn a_body_that_is_not_one_strict_json_object_is_refused() {
         very_deep.as_bytes(),
     ];
     assert_all_refused(&sidecar, 400, "invalid_json", bodies).await;
-    let just_deep_enough = format!("{{\"amount\":1000,\"x\":{}{}}}", "[".repeat(15), "]".repeat(15));
-    assert_all_refused(&sidecar, 400, "unknown_field", &[just_deep_enough.as_bytes()]).await;
+    let just_deep_enough = format!(
+        "{{\"amount\":1000,\"x\":{}{}}}",
+        "[".repeat(15),
+        "]".repeat(15)
+    );
+    assert_all_refused(
+        &sidecar,
+        400,
+        "unknown_field",
+        &[just_deep_enough.as_bytes()],
+    )
+    .await;
     sidecar.end().await;
 }
 
@@ -392,7 +488,10 @@ async fn an_amount_is_an_integer_literal_within_bounds() {
     ];
     assert_all_refused(&sidecar, 422, "invalid_amount", bodies).await;
     let answer = sidecar.start("{}").await;
-    assert!(answer.text("detail").contains("start.min_amount"), "{answer:?}");
+    assert!(
+        answer.text("detail").contains("start.min_amount"),
+        "{answer:?}"
+    );
     sidecar.end().await;
 }
 
@@ -400,12 +499,36 @@ async fn an_amount_is_an_integer_literal_within_bounds() {
 async fn of_several_faults_the_first_in_the_contracts_order_is_told() {
     let sidecar = Sidecar::new();
     for (status, word, body) in [
-        (400, "invalid_json", r#"{"merchant_secret":"x","merchant_secret":"x","foo":1}"#),
-        (400, "invalid_json", r#"{"merchant_secret":"x","foo":1,"amount":"x"} x"#),
-        (400, "secret_not_accepted", r#"{"redirect":"x","amount":"x","foo":1,"merchant_secret":"x"}"#),
-        (400, "unknown_field", r#"{"redirect":"x","amount":"x","foo":1}"#),
-        (422, "invalid_amount", r#"{"redirect":"javascript:x","amount":"x"}"#),
-        (422, "redirect_not_allowed", r#"{"redirect":"javascript:x","amount":1}"#),
+        (
+            400,
+            "invalid_json",
+            r#"{"merchant_secret":"x","merchant_secret":"x","foo":1}"#,
+        ),
+        (
+            400,
+            "invalid_json",
+            r#"{"merchant_secret":"x","foo":1,"amount":"x"} x"#,
+        ),
+        (
+            400,
+            "secret_not_accepted",
+            r#"{"redirect":"x","amount":"x","foo":1,"merchant_secret":"x"}"#,
+        ),
+        (
+            400,
+            "unknown_field",
+            r#"{"redirect":"x","amount":"x","foo":1}"#,
+        ),
+        (
+            422,
+            "invalid_amount",
+            r#"{"redirect":"javascript:x","amount":"x"}"#,
+        ),
+        (
+            422,
+            "redirect_not_allowed",
+            r#"{"redirect":"javascript:x","amount":1}"#,
+        ),
     ] {
         assert_all_refused(&sidecar, status, word, &[body.as_bytes()]).await;
     }
@@ -414,8 +537,18 @@ async fn of_several_faults_the_first_in_the_contracts_order_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_body_takes_nobodys_turn() {
-    let sidecar = Sidecar::with(&[("start.rate", "0.001"), ("start.burst", "1"), ("start.queue_for", "1ms")]);
-    for body in ["", r#"{"merchant_secret":"x"}"#, r#"{"x":1}"#, "{}", r#"{"amount":1,"redirect":""}"#] {
+    let sidecar = Sidecar::with(&[
+        ("start.rate", "0.001"),
+        ("start.burst", "1"),
+        ("start.queue_for", "1ms"),
+    ]);
+    for body in [
+        "",
+        r#"{"merchant_secret":"x"}"#,
+        r#"{"x":1}"#,
+        "{}",
+        r#"{"amount":1,"redirect":""}"#,
+    ] {
         for _ in 0..5 {
             let answer = sidecar.start(body).await;
             assert!(matches!(answer.status, 400 | 422), "{body}: {answer:?}");
@@ -430,7 +563,11 @@ async fn a_bad_body_takes_nobodys_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn over_the_burst_starts_queue_in_their_order_and_no_longer_than_they_may() {
-    let sidecar = Sidecar::with(&[("start.rate", "1"), ("start.burst", "2"), ("start.queue_for", "3500ms")]);
+    let sidecar = Sidecar::with(&[
+        ("start.rate", "1"),
+        ("start.burst", "2"),
+        ("start.queue_for", "3500ms"),
+    ]);
     let order = RefCell::new(Vec::new());
     let all = join_all((0..9).map(|i| {
         let (sidecar, order) = (&sidecar, &order);
@@ -442,7 +579,12 @@ async fn over_the_burst_starts_queue_in_their_order_and_no_longer_than_they_may(
     }));
     let answers = all.await;
     // Two at once, and one a second for three and a half seconds.
-    let started: Vec<_> = order.borrow().iter().filter(|(_, status)| *status == 200).map(|(i, _)| *i).collect();
+    let started: Vec<_> = order
+        .borrow()
+        .iter()
+        .filter(|(_, status)| *status == 200)
+        .map(|(i, _)| *i)
+        .collect();
     assert_eq!(started, [0, 1, 2, 3, 4]);
     assert_eq!(sidecar.gateway_starts(), 5);
     for answer in answers.iter().filter(|answer| answer.status != 200) {
@@ -458,11 +600,21 @@ async fn over_the_burst_starts_queue_in_their_order_and_no_longer_than_they_may(
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_after_retry_after_gets_a_turn() {
     for rate in ["0.4", "3", "0.01"] {
-        let sidecar = Sidecar::with(&[("start.rate", rate), ("start.burst", "1"), ("start.queue_for", "100ms")]);
+        let sidecar = Sidecar::with(&[
+            ("start.rate", rate),
+            ("start.burst", "1"),
+            ("start.queue_for", "100ms"),
+        ]);
         sidecar.started().await;
         let refused = sidecar.start(r#"{"amount":1000}"#).await;
         assert_refused(&refused, 429, "rate_limited", rate);
-        sleep(Duration::from_secs(refused.header("retry-after").parse().expect("whole seconds"))).await;
+        sleep(Duration::from_secs(
+            refused
+                .header("retry-after")
+                .parse()
+                .expect("whole seconds"),
+        ))
+        .await;
         sidecar.started().await;
         assert_eq!(sidecar.gateway_starts(), 2);
         sidecar.end().await;
@@ -471,7 +623,11 @@ async fn who_comes_back_after_retry_after_gets_a_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn the_burst_fills_up_again() {
-    let sidecar = Sidecar::with(&[("start.rate", "2"), ("start.burst", "3"), ("start.queue_for", "1ms")]);
+    let sidecar = Sidecar::with(&[
+        ("start.rate", "2"),
+        ("start.burst", "3"),
+        ("start.queue_for", "1ms"),
+    ]);
     for _ in 0..3 {
         for _ in 0..3 {
             sidecar.started().await;
@@ -493,7 +649,14 @@ async fn a_caller_who_hangs_up_causes_no_second_payment_and_loses_none() {
     drop(start);
     sidecar.idle().await;
     assert_eq!(sidecar.gateway_starts(), 1);
-    assert!((sidecar.metric("tillgate_starts_total{outcome=\"accepted\"}").await - 1.0).abs() < f64::EPSILON);
+    assert!(
+        (sidecar
+            .metric("tillgate_starts_total{outcome=\"accepted\"}")
+            .await
+            - 1.0)
+            .abs()
+            < f64::EPSILON
+    );
     sidecar.end().await;
 }
 
@@ -507,7 +670,14 @@ async fn a_caller_who_hangs_up_in_the_queue_still_has_the_payment_started() {
     assert_eq!(sidecar.gateway_starts(), 1);
     sidecar.idle().await;
     assert_eq!(sidecar.gateway_starts(), 2);
-    assert!((sidecar.metric("tillgate_starts_total{outcome=\"accepted\"}").await - 2.0).abs() < f64::EPSILON);
+    assert!(
+        (sidecar
+            .metric("tillgate_starts_total{outcome=\"accepted\"}")
+            .await
+            - 2.0)
+            .abs()
+            < f64::EPSILON
+    );
     sidecar.end().await;
 }
 
@@ -537,7 +707,10 @@ async fn a_start_whose_bytes_have_left_is_never_sent_again() {
         sidecar.faults(&[&format!("start:{fault}")]);
         let answer = sidecar.start(r#"{"amount":1000}"#).await;
         assert!(answer.status >= 400, "{fault}: {answer:?}");
-        assert!(matches!(answer.text("outcome"), "unknown" | "rejected"), "{fault}: {answer:?}");
+        assert!(
+            matches!(answer.text("outcome"), "unknown" | "rejected"),
+            "{fault}: {answer:?}"
+        );
         sidecar.idle().await;
         assert_eq!(sidecar.gateway_starts(), 1, "{fault}");
         sidecar.end().await;
@@ -547,7 +720,11 @@ async fn a_start_whose_bytes_have_left_is_never_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_the_next_start_is_as_good_as_any() {
     let sidecar = Sidecar::new();
-    sidecar.faults(&["start:reset,count=1", "start:hang,count=1", "start:status=500,count=1"]);
+    sidecar.faults(&[
+        "start:reset,count=1",
+        "start:hang,count=1",
+        "start:status=500,count=1",
+    ]);
     for _ in 0..3 {
         assert!(sidecar.start(r#"{"amount":1000}"#).await.status >= 500);
     }
@@ -558,13 +735,19 @@ async fn after_a_failure_the_next_start_is_as_good_as_any() {
 
 #[tokio::test]
 async fn a_secret_that_the_gateway_refuses_is_the_operators_matter() {
-    let gateway = Options { secret: "another_secret_than_ours".to_owned(), ..Options::default() };
+    let gateway = Options {
+        secret: "another_secret_than_ours".to_owned(),
+        ..Options::default()
+    };
     let sidecar = Sidecar::before(gateway, &[]);
     let answer = sidecar.start(r#"{"amount":1000}"#).await;
     assert_refused(&answer, 502, "gateway_refused_secret", "a wrong secret");
     assert_eq!(answer.text("outcome"), "rejected");
     assert_eq!(answer.text("gateway_message"), "Invalid merchant secret");
-    assert!(answer.text("detail").contains("merchant.secret_file"), "{answer:?}");
+    assert!(
+        answer.text("detail").contains("merchant.secret_file"),
+        "{answer:?}"
+    );
     assert_eq!(sidecar.gateway_starts(), 1);
     sidecar.end().await;
 }

@@ -18,7 +18,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::faults::faketime;
 use crate::harness::{
-    Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip, until,
+    Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip,
+    until,
 };
 use crate::receiver::{Mood, Receiver};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer};
@@ -85,13 +86,24 @@ impl Place {
     async fn sidecar_with_app(&self, gateway: &str, receiver: &Receiver) -> (Program, SocketAddr) {
         let keys = self.directory.path().join("keys");
         let url = receiver.url();
-        self.sidecar(gateway, &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())]).await
+        self.sidecar(
+            gateway,
+            &[
+                ("WEBHOOK__URL", &url),
+                ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+            ],
+        )
+        .await
     }
 
     /// It does not start on this store: exit code 1, and one line that says this.
     async fn refuses(&self, parts: &[&str]) {
         let (code, out, err) = self.launch(&[], NOBODY, &[]).end().await;
-        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        assert_eq!(
+            (code, out.as_str(), err.lines().count()),
+            (1, "", 1),
+            "{err}"
+        );
         for part in parts {
             assert!(err.contains(part), "no {part:?} in: {err}");
         }
@@ -105,7 +117,15 @@ const NOBODY: &str = "http://127.0.0.1:9";
 async fn start(api: SocketAddr, key: &str) -> Option<Answer> {
     let headers = [TOKEN, JSON, ("Idempotency-Key", key)];
     let patience = Duration::from_secs(15);
-    let bytes = exchange(api, Method::POST, "/api/start_payment", &headers, r#"{"amount": 1000}"#, patience).await;
+    let bytes = exchange(
+        api,
+        Method::POST,
+        "/api/start_payment",
+        &headers,
+        r#"{"amount": 1000}"#,
+        patience,
+    )
+    .await;
     Answer::all(&bytes).ok()?.pop()
 }
 
@@ -119,7 +139,14 @@ async fn started(api: SocketAddr, key: &str) -> Answer {
 /// A watch that asks the gateway.
 async fn watch(api: SocketAddr, watch_code: &str) -> Answer {
     let path = format!("/watch/{watch_code}");
-    call(api, Method::GET, &path, &[TOKEN, ("Cache-Control", "no-cache")], "").await
+    call(
+        api,
+        Method::GET,
+        &path,
+        &[TOKEN, ("Cache-Control", "no-cache")],
+        "",
+    )
+    .await
 }
 
 /// The status of each code in the list.
@@ -128,7 +155,8 @@ async fn listed(api: SocketAddr) -> BTreeMap<String, String> {
     assert_eq!(page.status, 200, "{page:?}");
     let page = page.json();
     assert!(page["next"].is_null(), "more than one page");
-    let field = |payment: &serde_json::Value, name: &str| payment[name].as_str().unwrap().to_owned();
+    let field =
+        |payment: &serde_json::Value, name: &str| payment[name].as_str().unwrap().to_owned();
     page["payments"]
         .as_array()
         .unwrap()
@@ -144,7 +172,10 @@ struct Revealed(BTreeMap<String, String>);
 impl Revealed {
     fn add(&mut self, key: &str, answer: &Answer) {
         assert_eq!(answer.status, 200, "{answer:?}");
-        let before = self.0.entry(key.to_owned()).or_insert_with(|| answer.body.clone());
+        let before = self
+            .0
+            .entry(key.to_owned())
+            .or_insert_with(|| answer.body.clone());
         assert_eq!(*before, answer.body, "{key} has shown two payments");
     }
 
@@ -153,16 +184,26 @@ impl Revealed {
         let listed = listed(api).await;
         for (key, body) in &self.0 {
             let json: serde_json::Value = serde_json::from_str(body).unwrap();
-            assert!(listed.contains_key(json["code"].as_str().unwrap()), "{key} is forgotten");
+            assert!(
+                listed.contains_key(json["code"].as_str().unwrap()),
+                "{key} is forgotten"
+            );
             let again = started(api, key).await;
-            assert_eq!((&again.body, again.header("idempotency-replayed")), (body, "true"), "{key}");
+            assert_eq!(
+                (&again.body, again.header("idempotency-replayed")),
+                (body, "true"),
+                "{key}"
+            );
         }
     }
 }
 
 #[track_caller]
 fn store_unavailable(answer: &Answer, outcome: &str) {
-    assert_eq!((answer.status, answer.text("error"), answer.text("outcome")), (503, "store_unavailable", outcome));
+    assert_eq!(
+        (answer.status, answer.text("error"), answer.text("outcome")),
+        (503, "store_unavailable", outcome)
+    );
 }
 
 /// Makes the system call fail, as `when` says: `7` the seventh time, `7+` from then on. Each thread counts for itself:
@@ -171,7 +212,18 @@ fn failing(call: &str, error: &str, when: &str) -> Vec<String> {
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:error={error}:when={when}");
     // -D: the sidecar itself is our child.
-    let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let words = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
     words.map(str::to_owned).to_vec()
 }
 
@@ -187,7 +239,13 @@ async fn template(gateway: &str) -> (Place, Revealed) {
 
 /// Starts, a watch of a payment that was paid, and an end, on a store whose system calls fail; then what is left.
 /// Says whether one of the calls failed to be noticed.
-async fn with_failing(gateway: &str, template: &(Place, Revealed), call: &str, error: &str, n: u64) -> bool {
+async fn with_failing(
+    gateway: &str,
+    template: &(Place, Revealed),
+    call: &str,
+    error: &str,
+    n: u64,
+) -> bool {
     let place = Place::copy_of(&template.0.store);
     let mut revealed = Revealed(template.1.0.clone());
     let under = failing(call, error, &n.to_string());
@@ -233,9 +291,22 @@ async fn with_failing(gateway: &str, template: &(Place, Revealed), call: &str, e
             pay_at(gateway, &code).await;
             let path = format!("/watch/{watch_code}");
             let headers = [TOKEN, ("Cache-Control", "no-cache")];
-            let bytes = exchange(api, Method::GET, &path, &headers, "", Duration::from_secs(10)).await;
-            match Answer::all(&bytes).ok().and_then(|mut answers| answers.pop()) {
-                Some(answer) => assert_eq!((answer.status, answer.text("status")), (200, "completed")),
+            let bytes = exchange(
+                api,
+                Method::GET,
+                &path,
+                &headers,
+                "",
+                Duration::from_secs(10),
+            )
+            .await;
+            match Answer::all(&bytes)
+                .ok()
+                .and_then(|mut answers| answers.pop())
+            {
+                Some(answer) => {
+                    assert_eq!((answer.status, answer.text("status")), (200, "completed"))
+                }
                 None => assert!(is_sync, "it has ended"),
             }
         }
@@ -300,7 +371,10 @@ async fn a_write_that_fails_refuses_starts_until_the_next_that_does_not() {
     }
     let cases = (1..=45).map(|n| ("pwrite64", if n % 4 < 2 { "ENOSPC" } else { "EIO" }, n));
     let noticed = all_failing(cases).await;
-    assert!(noticed > 30, "only {noticed} of the failures were noticed: are these the calls that are made?");
+    assert!(
+        noticed > 30,
+        "only {noticed} of the failures were noticed: are these the calls that are made?"
+    );
 }
 
 #[tokio::test]
@@ -309,7 +383,10 @@ async fn an_fsync_that_fails_ends_the_process_which_recovers_from_disk() {
         return;
     }
     let noticed = all_failing((1..=10).map(|n| ("fdatasync", "EIO", n))).await;
-    assert!(noticed >= 6, "only {noticed} of the failures were noticed: are these the calls that are made?");
+    assert!(
+        noticed >= 6,
+        "only {noticed} of the failures were noticed: are these the calls that are made?"
+    );
 }
 
 #[tokio::test]
@@ -335,7 +412,10 @@ async fn a_file_that_cannot_grow_refuses_starts() {
             if answer.status != 200 {
                 store_unavailable(&answer, "unknown");
                 refused += 1;
-                answer = until("a start", async || start(api, &key).await.filter(|answer| answer.status == 200)).await;
+                answer = until("a start", async || {
+                    start(api, &key).await.filter(|answer| answer.status == 200)
+                })
+                .await;
             }
             revealed.add(&key, &answer);
         }
@@ -357,7 +437,10 @@ async fn while_nothing_can_be_written_watches_go_on_and_the_app_is_told_later() 
     let under: Vec<_> = under.iter().map(String::as_str).collect();
     let receiver = Receiver::new(|_| Mood::Take).await;
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
-    let webhook = [("WEBHOOK__URL", url.as_str()), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
+    let webhook = [
+        ("WEBHOOK__URL", url.as_str()),
+        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+    ];
     let mut sidecar = place.launch(&under, &gateway, &webhook);
     let (api, admin) = sidecar.addresses().await;
     let mut refused = 0;
@@ -378,14 +461,26 @@ async fn while_nothing_can_be_written_watches_go_on_and_the_app_is_told_later() 
     pay_at(&gateway, &code).await;
     assert_eq!(watch(api, &watch_code).await.text("status"), "completed");
     assert_eq!(watch(api, &watch_code).await.text("status"), "completed");
-    assert_eq!(call(admin, Method::GET, "/livez", &[], "").await.status, 200);
+    assert_eq!(
+        call(admin, Method::GET, "/livez", &[], "").await.status,
+        200
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(listed(api).await[&code], "completed");
-    assert!(receiver.messages().is_empty(), "told before it was in the store");
+    assert!(
+        receiver.messages().is_empty(),
+        "told before it was in the store"
+    );
     sidecar.kill().await;
     let (_sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
     revealed.check(api).await;
-    until("the app is told", async || receiver.taken("payment.completed").contains(&code).then_some(())).await;
+    until("the app is told", async || {
+        receiver
+            .taken("payment.completed")
+            .contains(&code)
+            .then_some(())
+    })
+    .await;
     receiver.check_ids();
 }
 
@@ -394,7 +489,10 @@ struct Mount(PathBuf);
 
 impl Mount {
     fn new(directory: &Path) -> Option<Self> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(directory).output();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(directory)
+            .output();
         let is_there = mount.is_ok_and(|mount| mount.status.success());
         is_there.then(|| Self(directory.to_owned()))
     }
@@ -402,7 +500,11 @@ impl Mount {
     /// Writes it full to the last byte; gives the file that takes the room.
     fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
-        let mut file = fs::File::options().create(true).append(true).open(&path).unwrap();
+        let mut file = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
         for size in [64 * 1024, 4096, 1] {
             while file.write_all(&vec![b'x'; size]).is_ok() {}
         }
@@ -431,7 +533,9 @@ fn small_place() -> Option<(Place, Mount)> {
 
 #[tokio::test]
 async fn a_full_disk_refuses_starts_until_there_is_room() {
-    let Some((place, mount)) = small_place() else { return };
+    let Some((place, mount)) = small_place() else {
+        return;
+    };
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let mut revealed = Revealed::default();
     let (sidecar, api) = place.sidecar(&gateway, &[]).await;
@@ -457,7 +561,10 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
         assert!(refused.text("detail").contains("store"), "{refused:?}");
         let (asked, _) = calls(&gateway).await;
         for _ in 0..3 {
-            store_unavailable(&start(api, &format!("key-{number}")).await.unwrap(), "not_sent");
+            store_unavailable(
+                &start(api, &format!("key-{number}")).await.unwrap(),
+                "not_sent",
+            );
         }
         assert_eq!(calls(&gateway).await.0, asked);
         let (code, watch_code) = codes(&revealed, "first");
@@ -467,7 +574,12 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
         if round == 0 {
             fs::remove_file(filler).unwrap();
             let began = Instant::now();
-            until("a start", async || start(api, "room").await.filter(|answer| answer.status == 200)).await;
+            until("a start", async || {
+                start(api, "room")
+                    .await
+                    .filter(|answer| answer.status == 200)
+            })
+            .await;
             assert!(began.elapsed() < Duration::from_secs(5));
         }
     }
@@ -494,33 +606,62 @@ async fn a_full_disk_refuses_starts_until_there_is_room() {
 
 #[tokio::test]
 async fn a_message_that_is_in_the_air_when_there_is_room_again_is_posted_once() {
-    let Some((place, mount)) = small_place() else { return };
+    let Some((place, mount)) = small_place() else {
+        return;
+    };
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let receiver = Receiver::new(|before| if before == 0 { Mood::RefuseLater } else { Mood::TakeLater }).await;
+    let receiver = Receiver::new(|before| {
+        if before == 0 {
+            Mood::RefuseLater
+        } else {
+            Mood::TakeLater
+        }
+    })
+    .await;
     let (sidecar, api) = place.sidecar_with_app(&gateway, &receiver).await;
     let admin = sidecar.last_addresses().1;
     let first = started(api, "first").await;
     pay_at(&gateway, first.text("code")).await;
-    let tries = async |count: usize| until("a try", async || (receiver.messages().len() == count).then_some(())).await;
+    let tries = async |count: usize| {
+        until("a try", async || {
+            (receiver.messages().len() == count).then_some(())
+        })
+        .await
+    };
     tries(1).await;
 
     let filler = mount.fill();
     // What the file has already may be used up first.
     let mut number = 0;
-    while start(api, &format!("key-{number}")).await.expect("it lives").status == 200 {
+    while start(api, &format!("key-{number}"))
+        .await
+        .expect("it lives")
+        .status
+        == 200
+    {
         number += 1;
     }
     let ready = async || call(admin, Method::GET, "/readyz?verbose", &[], "").await;
     let unready = ready().await;
-    assert!(unready.status == 503 && unready.body.contains("[-]store"), "{unready:?}");
+    assert!(
+        unready.status == 503 && unready.body.contains("[-]store"),
+        "{unready:?}"
+    );
     receiver.let_one_go();
     tries(2).await;
     fs::remove_file(filler).unwrap();
-    until("a start", async || start(api, "room").await.filter(|answer| answer.status == 200)).await;
+    until("a start", async || {
+        start(api, "room")
+            .await
+            .filter(|answer| answer.status == 200)
+    })
+    .await;
     assert_eq!(ready().await.status, 200);
     receiver.let_one_go();
     until("it is delivered", async || {
-        let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "").await.json();
+        let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "")
+            .await
+            .json();
         (deliveries["deliveries"][0]["state"] == "delivered").then_some(())
     })
     .await;
@@ -533,9 +674,14 @@ async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_o
     let (place, mut revealed) = (Place::new(), Revealed::default());
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     for default in ["", "https://shop.example/a", "https://shop.example/b"] {
-        let (sidecar, api) = place.sidecar(&gateway, &[("REDIRECT__DEFAULT", default)]).await;
+        let (sidecar, api) = place
+            .sidecar(&gateway, &[("REDIRECT__DEFAULT", default)])
+            .await;
         revealed.check(api).await;
-        revealed.add(&format!("with {default:?}"), &started(api, &format!("with {default:?}")).await);
+        revealed.add(
+            &format!("with {default:?}"),
+            &started(api, &format!("with {default:?}")).await,
+        );
         sidecar.kill().await;
     }
 }
@@ -544,11 +690,19 @@ async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_o
 async fn what_is_finished_is_listed_for_the_time_to_live() {
     let place = Place::new();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api) = place.sidecar(&gateway, &[("START__IDEMPOTENCY_TTL", "1s")]).await;
+    let (_sidecar, api) = place
+        .sidecar(&gateway, &[("START__IDEMPOTENCY_TTL", "1s")])
+        .await;
     let [finished, open] = [started(api, "finished").await, started(api, "open").await];
     pay_at(&gateway, finished.text("code")).await;
-    assert_eq!(watch(api, finished.text("watch_code")).await.text("status"), "completed");
-    let left = until("it is gone", async || Some(listed(api).await).filter(|listed| listed.len() == 1)).await;
+    assert_eq!(
+        watch(api, finished.text("watch_code")).await.text("status"),
+        "completed"
+    );
+    let left = until("it is gone", async || {
+        Some(listed(api).await).filter(|listed| listed.len() == 1)
+    })
+    .await;
     assert!(left.contains_key(open.text("code")), "{left:?}");
 }
 
@@ -558,7 +712,13 @@ async fn a_second_process_on_the_same_directory_is_refused() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
     let answer = started(api, "a").await;
-    place.refuses(&["store.url", "another tillgate", place.store.to_str().unwrap()]).await;
+    place
+        .refuses(&[
+            "store.url",
+            "another tillgate",
+            place.store.to_str().unwrap(),
+        ])
+        .await;
     assert_eq!(started(api, "a").await.body, answer.body);
     started(api, "b").await;
 }
@@ -568,13 +728,34 @@ async fn a_store_that_is_empty_or_cut_short_is_refused_and_left_as_it_is() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (template, _) = template(&gateway).await;
     let whole = fs::read(template.file()).unwrap();
-    let mut others = vec![Vec::new(), b"not a store at all".to_vec(), vec![0; 65536], vec![0xff; 65536]];
-    others.extend([1, 100, 320, 4095, 4096, 20_000, whole.len() / 2, whole.len() - 1].map(|end| whole[..end].to_vec()));
+    let mut others = vec![
+        Vec::new(),
+        b"not a store at all".to_vec(),
+        vec![0; 65536],
+        vec![0xff; 65536],
+    ];
+    others.extend(
+        [
+            1,
+            100,
+            320,
+            4095,
+            4096,
+            20_000,
+            whole.len() / 2,
+            whole.len() - 1,
+        ]
+        .map(|end| whole[..end].to_vec()),
+    );
     let mut faults = Vec::new();
     for damaged in others {
         fs::write(template.file(), &damaged).unwrap();
         let (code, _, err) = template.launch(&[], NOBODY, &[]).end().await;
-        if code != 1 || err.lines().count() != 1 || !err.contains("store.url") || !err.contains("backup") {
+        if code != 1
+            || err.lines().count() != 1
+            || !err.contains("store.url")
+            || !err.contains("backup")
+        {
             faults.push(format!("{} bytes, exit code {code}: {err}", damaged.len()));
         } else if fs::read(template.file()).unwrap() != damaged {
             faults.push(format!("{} bytes: changed", damaged.len()));
@@ -598,23 +779,39 @@ async fn a_store_that_was_overwritten_in_the_middle_is_refused_and_left_as_it_is
     let length = fs::metadata(place.file()).unwrap().len();
     let (mut refused, mut faults) = (0, Vec::new());
     for page in 0..length / 4096 {
-        for (fill, from, to) in [(0, 0, 4096), (0xff, 0, 4096), (b'7', 40, 400), (0, 2000, 4096)] {
+        for (fill, from, to) in [
+            (0, 0, 4096),
+            (0xff, 0, 4096),
+            (b'7', 40, 400),
+            (0, 2000, 4096),
+        ] {
             let copy = Place::copy_of(&place.store);
             let mut file = fs::File::options().write(true).open(copy.file()).unwrap();
             file.seek(SeekFrom::Start(page * 4096 + from)).unwrap();
-            file.write_all(&vec![fill; usize::try_from(to - from).unwrap()]).unwrap();
+            file.write_all(&vec![fill; usize::try_from(to - from).unwrap()])
+                .unwrap();
             let damaged = fs::read(copy.file()).unwrap();
-            let mut fault = |what: &str| faults.push(format!("page {page}, {from}..{to} with {fill:#x}: {what}"));
+            let mut fault = |what: &str| {
+                faults.push(format!("page {page}, {from}..{to} with {fill:#x}: {what}"))
+            };
             let mut sidecar = copy.launch(&[], &gateway, &[]);
             if sidecar.log_line_or_end("tillgate is running").await {
                 let api = sidecar.last_addresses().0;
                 let listed = listed(api).await;
-                if !revealed.0.keys().all(|key| listed.contains_key(&codes(&revealed, key).0)) {
+                if !revealed
+                    .0
+                    .keys()
+                    .all(|key| listed.contains_key(&codes(&revealed, key).0))
+                {
                     fault("it runs, and payments are forgotten");
                 }
                 let mut answers = 0;
                 for (key, body) in &revealed.0 {
-                    answers += usize::from(start(api, key).await.is_some_and(|answer| answer.body == *body));
+                    answers += usize::from(
+                        start(api, key)
+                            .await
+                            .is_some_and(|answer| answer.body == *body),
+                    );
                 }
                 if answers < revealed.0.len() {
                     fault("it runs, and keys are forgotten");
@@ -625,32 +822,63 @@ async fn a_store_that_was_overwritten_in_the_middle_is_refused_and_left_as_it_is
                 let (code, ..) = sidecar.end().await;
                 refused += 1;
                 if code != 1 || !log.contains("backup") {
-                    fault(&format!("exit code {code}: {}", log.lines().last().unwrap_or_default()));
+                    fault(&format!(
+                        "exit code {code}: {}",
+                        log.lines().last().unwrap_or_default()
+                    ));
                 } else if fs::read(copy.file()).unwrap() != damaged {
                     fault("refused, and changed");
                 }
             }
         }
     }
-    assert!(refused > 10, "only {refused} of {} were found", length / 4096 * 4);
-    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), length / 4096 * 4, faults.join("\n"));
+    assert!(
+        refused > 10,
+        "only {refused} of {} were found",
+        length / 4096 * 4
+    );
+    assert!(
+        faults.is_empty(),
+        "{} of {}:\n{}",
+        faults.len(),
+        length / 4096 * 4,
+        faults.join("\n")
+    );
 }
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_used_is_one_clear_line() {
     let place = Place::new();
-    let missing = Place { store: place.directory.path().join("no/such/parent"), ..Place::new() };
-    missing.refuses(&["store.url", missing.store.to_str().unwrap()]).await;
-    let file = Place { store: place.directory.path().join("tokens"), ..Place::new() };
-    file.refuses(&["store.url", file.store.to_str().unwrap()]).await;
+    let missing = Place {
+        store: place.directory.path().join("no/such/parent"),
+        ..Place::new()
+    };
+    missing
+        .refuses(&["store.url", missing.store.to_str().unwrap()])
+        .await;
+    let file = Place {
+        store: place.directory.path().join("tokens"),
+        ..Place::new()
+    };
+    file.refuses(&["store.url", file.store.to_str().unwrap()])
+        .await;
     // Whoever is root may do everything.
     let is_root = fs::metadata(place.directory.path()).unwrap().uid() == 0;
-    let somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let somebody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
     if is_root && !has("setpriv") {
         return;
     }
     fs::set_permissions(place.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(place.directory.path().join("tokens"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(
+        place.directory.path().join("tokens"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     for mode in [0o000, 0o555] {
         let _ = fs::remove_dir_all(&place.store);
         fs::create_dir(&place.store).unwrap();
@@ -659,19 +887,31 @@ async fn a_directory_that_cannot_be_used_is_one_clear_line() {
         let (code, _, err) = place.launch(under, NOBODY, &[]).end().await;
         let said: Vec<_> = err.lines().filter(|line| !line.contains("chmod")).collect();
         assert_eq!((code, said.len()), (1, 1), "{err}");
-        assert!(err.contains("store.url") && err.contains("ermission"), "{err}");
+        assert!(
+            err.contains("store.url") && err.contains("ermission"),
+            "{err}"
+        );
     }
 }
 
 /// What an event tells; of the mark behind the present state, nothing.
 fn of(event: &Block, name: &str) -> String {
-    if event.data.is_empty() { String::new() } else { event.json()[name].as_str().unwrap().to_owned() }
+    if event.data.is_empty() {
+        String::new()
+    } else {
+        event.json()[name].as_str().unwrap().to_owned()
+    }
 }
 
 /// The id behind the present state.
 async fn present(api: SocketAddr) -> String {
     let is_mark = |event: &Block| event.data.is_empty();
-    events_until(api, None, |events| events.iter().any(is_mark)).await.into_iter().find(is_mark).unwrap().id
+    events_until(api, None, |events| events.iter().any(is_mark))
+        .await
+        .into_iter()
+        .find(is_mark)
+        .unwrap()
+        .id
 }
 
 /// So many events, or some more; from after that one.
@@ -680,7 +920,11 @@ async fn events(api: SocketAddr, last: Option<&str>, count: usize) -> Vec<Block>
 }
 
 /// Events until this holds of them; from after that one.
-async fn events_until(api: SocketAddr, last: Option<&str>, holds: impl Fn(&[Block]) -> bool) -> Vec<Block> {
+async fn events_until(
+    api: SocketAddr,
+    last: Option<&str>,
+    holds: impl Fn(&[Block]) -> bool,
+) -> Vec<Block> {
     let (events, in_time) = events_for(api, last, Duration::from_secs(10), holds).await;
     assert!(in_time, "not in time, after {last:?}: {events:?}");
     events
@@ -695,7 +939,11 @@ async fn events_for(
 ) -> (Vec<Block>, bool) {
     let mut wire = Wire::open(api).await;
     let last = last.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
-    wire.send(format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n{last}\r\n", TOKEN.0, TOKEN.1)).await;
+    wire.send(format!(
+        "GET /events HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n{last}\r\n",
+        TOKEN.0, TOKEN.1
+    ))
+    .await;
     let (mut stream, mut read, mut events) = (wire.into_stream(), Vec::new(), Vec::new());
     let come = async {
         while !holds(&events) {
@@ -732,17 +980,39 @@ async fn after_a_restart_events_go_on_without_a_gap_and_keys_are_answered_again(
         has("status", "completed") && has("code", &last)
     })
     .await;
-    let tag = call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await.header("etag").to_owned();
+    let tag = call(
+        api,
+        Method::GET,
+        &format!("/watch/{watch_code}"),
+        &[TOKEN],
+        "",
+    )
+    .await
+    .header("etag")
+    .to_owned();
     sidecar.kill().await;
     set_faults(&gateway, &["watch:status=500"]).await;
     let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
     let after = events(api, Some(&first), before.len()).await;
     assert_eq!(after[..before.len()], before[..]);
     // From the middle, too.
-    assert_eq!(events(api, Some(&before[0].id), before.len() - 1).await[..before.len() - 1], before[1..]);
+    assert_eq!(
+        events(api, Some(&before[0].id), before.len() - 1).await[..before.len() - 1],
+        before[1..]
+    );
     revealed.check(api).await;
-    let again = call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await;
-    assert_eq!((again.status, again.header("etag"), again.text("status")), (200, tag.as_str(), "completed"));
+    let again = call(
+        api,
+        Method::GET,
+        &format!("/watch/{watch_code}"),
+        &[TOKEN],
+        "",
+    )
+    .await;
+    assert_eq!(
+        (again.status, again.header("etag"), again.text("status")),
+        (200, tag.as_str(), "completed")
+    );
     let mismatch = exchange(
         api,
         Method::POST,
@@ -751,7 +1021,10 @@ async fn after_a_restart_events_go_on_without_a_gap_and_keys_are_answered_again(
         r#"{"amount": 1001}"#,
         Duration::from_secs(10),
     );
-    assert_eq!(Answer::all(&mismatch.await).unwrap()[0].text("error"), "idempotency_mismatch");
+    assert_eq!(
+        Answer::all(&mismatch.await).unwrap()[0].text("error"),
+        "idempotency_mismatch"
+    );
 }
 
 /// Who is cut off in the middle of the present state hears of what happened to what it was told already.
@@ -762,14 +1035,19 @@ async fn a_reader_cut_off_within_the_present_state_misses_nothing() {
     let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
     let (first, _second) = (started(api, "first").await, started(api, "second").await);
     let told = events(api, None, 1).await.remove(0);
-    assert_eq!((of(&told, "code").as_str(), of(&told, "status").as_str()), (first.text("code"), "created"));
+    assert_eq!(
+        (of(&told, "code").as_str(), of(&told, "status").as_str()),
+        (first.text("code"), "created")
+    );
     pay_at(&gateway, first.text("code")).await;
     until("the completion", async || {
         (watch(api, first.text("watch_code")).await.text("status") == "completed").then_some(())
     })
     .await;
     let (after, in_time) = events_for(api, Some(&told.id), Duration::from_secs(3), |events| {
-        events.iter().any(|event| of(event, "code") == first.text("code") && of(event, "status") == "completed")
+        events.iter().any(|event| {
+            of(event, "code") == first.text("code") && of(event, "status") == "completed"
+        })
     })
     .await;
     assert!(in_time, "{after:?}");
@@ -797,7 +1075,11 @@ async fn after_a_restart_open_payments_are_polled_and_what_is_owed_is_delivered(
         (taken == HashSet::from([owed.clone(), open.clone()])).then_some(())
     })
     .await;
-    let again = receiver.messages().into_iter().find(|message| message.id == tried.id).expect("the same id");
+    let again = receiver
+        .messages()
+        .into_iter()
+        .find(|message| message.id == tried.id)
+        .expect("the same id");
     assert_eq!(again.body, tried.body);
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
@@ -830,7 +1112,10 @@ async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_r
     let (sidecar, api) = place.sidecar(&gateway, &short).await;
     let (paid, open) = (started(api, "paid").await, started(api, "open").await);
     pay_at(&gateway, paid.text("code")).await;
-    assert_eq!(watch(api, paid.text("watch_code")).await.text("status"), "completed");
+    assert_eq!(
+        watch(api, paid.text("watch_code")).await.text("status"),
+        "completed"
+    );
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let again = started(api, "open").await;
     assert_ne!(again.body, open.body);
@@ -838,8 +1123,13 @@ async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_r
     tokio::time::sleep(Duration::from_millis(1200)).await;
     let (sidecar, api) = place.sidecar(&gateway, &short).await;
     let listed_now = listed(api).await;
-    assert!(listed_now.contains_key(open.text("code")) && listed_now.contains_key(again.text("code")));
-    assert!(!listed_now.contains_key(paid.text("code")), "kept after its time");
+    assert!(
+        listed_now.contains_key(open.text("code")) && listed_now.contains_key(again.text("code"))
+    );
+    assert!(
+        !listed_now.contains_key(paid.text("code")),
+        "kept after its time"
+    );
     assert_ne!(started(api, "paid").await.body, paid.body);
     sidecar.kill().await;
 }
@@ -855,18 +1145,32 @@ async fn a_payment_that_was_let_go_does_not_lend_its_past_to_a_later_one() {
     let begin = present(api).await;
     let mut waiting = Wire::open(api).await;
     let path = format!("/watch/{}?wait=60", first.text("watch_code"));
-    waiting.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n\r\n", TOKEN.0, TOKEN.1)).await;
-    until("the wait", async || (calls(&gateway).await.1 > 0).then_some(())).await;
+    waiting
+        .send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\n\r\n",
+            TOKEN.0, TOKEN.1
+        ))
+        .await;
+    until("the wait", async || {
+        (calls(&gateway).await.1 > 0).then_some(())
+    })
+    .await;
     let second = started(api, "second").await;
     pay_at(&gateway, second.text("code")).await;
-    assert_eq!(watch(api, second.text("watch_code")).await.text("status"), "completed");
+    assert_eq!(
+        watch(api, second.text("watch_code")).await.text("status"),
+        "completed"
+    );
     // Another's payment takes the room of the last one of ours.
     let secret = tillgate::sandbox::DEFAULT_SECRET;
     let order = format!(r#"{{"amount": 5, "merchant_secret": "{secret}"}}"#);
     let sandbox = crate::harness::address_of(&gateway);
     let theirs = call(sandbox, Method::POST, "/api/start_payment", &[JSON], &order).await;
     watch(api, theirs.text("watch_code")).await;
-    assert!(!listed(api).await.contains_key(second.text("code")), "it was not let go");
+    assert!(
+        !listed(api).await.contains_key(second.text("code")),
+        "it was not let go"
+    );
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
     let (sidecar, api) = place.sidecar(&gateway, &[]).await;
@@ -874,10 +1178,20 @@ async fn a_payment_that_was_let_go_does_not_lend_its_past_to_a_later_one() {
     sidecar.kill().await;
     let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
     let (told, _) = events_for(api, Some(&begin), Duration::from_secs(1), |_| false).await;
-    assert!(told.iter().any(|event| of(event, "code") == third.text("code")), "{told:?}");
-    let of_third = told.iter().filter(|event| of(event, "code") == third.text("code"));
+    assert!(
+        told.iter()
+            .any(|event| of(event, "code") == third.text("code")),
+        "{told:?}"
+    );
+    let of_third = told
+        .iter()
+        .filter(|event| of(event, "code") == third.text("code"));
     for event in of_third {
-        assert_eq!(of(event, "status"), "created", "nobody has paid it: {told:?}");
+        assert_eq!(
+            of(event, "status"),
+            "created",
+            "nobody has paid it: {told:?}"
+        );
     }
 }
 
@@ -912,7 +1226,9 @@ async fn terminated_under_load_it_ends_in_peace_and_nothing_told_is_lost() {
         assert_eq!(code, 0, "{log}");
         assert!(log.contains("everything is finished"), "{log}");
         let before = revealed.0.len();
-        told.into_iter().flatten().for_each(|(key, answer)| revealed.add(&key, &answer));
+        told.into_iter()
+            .flatten()
+            .for_each(|(key, answer)| revealed.add(&key, &answer));
         assert!(revealed.0.len() > before + 16, "no load");
     }
     let (_sidecar, api) = place.sidecar(&gateway, &[]).await;
@@ -946,23 +1262,51 @@ async fn opens_a_store_of_the_first_version(library: &str, clock: &str) {
     let place = Place::copy_of(&fixture);
     let receiver = Receiver::new(|_| Mood::Take).await;
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
-    let webhook = [("WEBHOOK__URL", url.as_str()), ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap())];
+    let webhook = [
+        ("WEBHOOK__URL", url.as_str()),
+        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+    ];
     let preload = format!("LD_PRELOAD={library}");
     let clock = format!("FAKETIME=@{clock}");
-    let clock = ["env", &preload, &clock, "FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC"];
+    let clock = [
+        "env",
+        &preload,
+        &clock,
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "TZ=UTC",
+    ];
     let mut sidecar = place.launch(&clock, &gateway, &webhook);
     let (api, _) = sidecar.addresses().await;
     let listed = listed(api).await;
-    let statuses: Vec<_> = ["order-1", "order-2", "order-3"].map(|key| listed[&codes(&revealed, key).0].clone()).into();
+    let statuses: Vec<_> = ["order-1", "order-2", "order-3"]
+        .map(|key| listed[&codes(&revealed, key).0].clone())
+        .into();
     assert_eq!(statuses, ["completed", "completed", "created"]);
     assert_eq!(listed.len(), 3);
     revealed.check(api).await;
     let (second, watch_code) = codes(&revealed, "order-2");
-    until("what was pending", async || receiver.taken("payment.completed").contains(&second).then_some(())).await;
+    until("what was pending", async || {
+        receiver
+            .taken("payment.completed")
+            .contains(&second)
+            .then_some(())
+    })
+    .await;
     assert_eq!(receiver.messages().len(), 1);
     let id = fs::read_to_string(fixture.join("pending")).unwrap();
     assert_eq!(receiver.messages()[0].id, id.trim());
-    assert_eq!(call(api, Method::GET, &format!("/watch/{watch_code}"), &[TOKEN], "").await.text("status"), "completed");
+    assert_eq!(
+        call(
+            api,
+            Method::GET,
+            &format!("/watch/{watch_code}"),
+            &[TOKEN],
+            ""
+        )
+        .await
+        .text("status"),
+        "completed"
+    );
 }
 
 /// Makes it, with the version that is to be kept: `cargo test make_a_fixture -- --ignored`.
@@ -977,7 +1321,13 @@ async fn make_a_fixture() {
     revealed.add("order-1", &started(api, "order-1").await);
     let (code, _) = codes(&revealed, "order-1");
     pay_at(&gateway, &code).await;
-    until("it is delivered", async || taking.taken("payment.completed").contains(&code).then_some(())).await;
+    until("it is delivered", async || {
+        taking
+            .taken("payment.completed")
+            .contains(&code)
+            .then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     sidecar.kill().await;
     let refusing = Receiver::new(|_| Mood::Refuse).await;
@@ -990,7 +1340,11 @@ async fn make_a_fixture() {
     assert_eq!(sidecar.end().await.0, 0);
     fs::create_dir_all(&fixture).unwrap();
     fs::copy(place.file(), fixture.join("store.redb")).unwrap();
-    fs::write(fixture.join("answers.json"), serde_json::to_string_pretty(&revealed.0).unwrap() + "\n").unwrap();
+    fs::write(
+        fixture.join("answers.json"),
+        serde_json::to_string_pretty(&revealed.0).unwrap() + "\n",
+    )
+    .unwrap();
     fs::write(fixture.join("pending"), pending.id + "\n").unwrap();
 }
 
@@ -1005,7 +1359,10 @@ async fn of_one_payment(status: &'static str) -> (Gateway, Says) {
         let status = *said.lock().unwrap();
         match status {
             Some(_) if request.starts_with("POST") => Act::Say(answer(200, STARTED)),
-            Some(status) => Act::Say(answer(200, &WATCHED.replace("created\",", &format!("{status}\",")))),
+            Some(status) => Act::Say(answer(
+                200,
+                &WATCHED.replace("created\",", &format!("{status}\",")),
+            )),
             None => Act::Reset,
         }
     })
@@ -1024,7 +1381,10 @@ async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
     for (key, answer) in [("a", a), ("b", b), ("c", c)] {
         revealed.add(key, &answer);
     }
-    until("the message", async || (!receiver.messages().is_empty()).then_some(())).await;
+    until("the message", async || {
+        (!receiver.messages().is_empty()).then_some(())
+    })
+    .await;
     // When it was asked for last is known to the millisecond, and rounded.
     let pages = async |api| {
         let page = call(api, Method::GET, "/payments", &[TOKEN], "").await.body;
@@ -1036,17 +1396,27 @@ async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
     *says.lock().unwrap() = None;
     sidecar.kill().await;
     let (sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
-    assert_eq!((pages(api).await, watch(api, "watch_1").await.body), (page.clone(), told.body.clone()));
+    assert_eq!(
+        (pages(api).await, watch(api, "watch_1").await.body),
+        (page.clone(), told.body.clone())
+    );
     revealed.check(api).await;
     *says.lock().unwrap() = Some("created");
     revealed.add("d", &started(api, "d").await);
-    assert_eq!((pages(api).await, watch(api, "watch_1").await.body), (page, told.body));
+    assert_eq!(
+        (pages(api).await, watch(api, "watch_1").await.body),
+        (page, told.body)
+    );
     // All that was owed is posted before another one of it could be.
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
     let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
     revealed.check(api).await;
-    let ids: HashSet<_> = receiver.messages().into_iter().map(|message| message.id).collect();
+    let ids: HashSet<_> = receiver
+        .messages()
+        .into_iter()
+        .map(|message| message.id)
+        .collect();
     assert_eq!(ids.len(), 1, "{:?}", receiver.messages());
 }
 
@@ -1057,8 +1427,17 @@ async fn what_was_heard_of_a_code_before_its_start_keeps_no_message_from_the_app
     let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
     assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
     started(api, "a").await;
-    until("the message", async || receiver.taken("payment.completed").contains("pay_1").then_some(())).await;
-    assert_eq!(listed(api).await, BTreeMap::from([("pay_1".to_owned(), "completed".to_owned())]));
+    until("the message", async || {
+        receiver
+            .taken("payment.completed")
+            .contains("pay_1")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(
+        listed(api).await,
+        BTreeMap::from([("pay_1".to_owned(), "completed".to_owned())])
+    );
 }
 
 #[tokio::test]
@@ -1089,7 +1468,10 @@ async fn a_watch_code_that_becomes_another_payments_is_asked_for_anew() {
     let gateway = Gateway::new(move |_, request| {
         if request.starts_with("POST") {
             let number = starts.fetch_add(1, Ordering::SeqCst) + 1;
-            Act::Say(answer(200, &STARTED.replace("pay_1", &format!("pay_{number}"))))
+            Act::Say(answer(
+                200,
+                &STARTED.replace("pay_1", &format!("pay_{number}")),
+            ))
         } else if starts.load(Ordering::SeqCst) == 1 {
             Act::Say(answer(200, &WATCHED.replace("created\",", "completed\",")))
         } else {
@@ -1117,9 +1499,22 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     let says = Arc::new(AtomicBool::new(false));
     let completed = says.clone();
     let gateway = Gateway::new(move |_, request| {
-        let status = if completed.load(Ordering::SeqCst) { "completed\"," } else { "created\"," };
-        let watched = WATCHED.replace("\"M\"", &format!("\"{SECRET}\"")).replace("created\",", status);
-        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &watched }))
+        let status = if completed.load(Ordering::SeqCst) {
+            "completed\","
+        } else {
+            "created\","
+        };
+        let watched = WATCHED
+            .replace("\"M\"", &format!("\"{SECRET}\""))
+            .replace("created\",", status);
+        Act::Say(answer(
+            200,
+            if request.starts_with("POST") {
+                STARTED
+            } else {
+                &watched
+            },
+        ))
     })
     .await;
     let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
@@ -1142,7 +1537,14 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     let (_sidecar, api) = place.sidecar(&gateway.url(), &settings).await;
     for code in ["watch_1", "unheard_of"] {
         let path = format!("/watch/{code}");
-        let refused = call(api, Method::GET, &path, &[TOKEN, ("Cache-Control", "no-cache")], "").await;
+        let refused = call(
+            api,
+            Method::GET,
+            &path,
+            &[TOKEN, ("Cache-Control", "no-cache")],
+            "",
+        )
+        .await;
         // What was known before is served.
         assert!(
             refused.status == 200 && refused.body.contains("[redacted]")
@@ -1152,8 +1554,14 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     }
     assert_eq!(gateway.requests().len(), before);
     fs::write(&secret, SECRET).unwrap();
-    let message = until("the message", async || receiver.messages().into_iter().next()).await;
-    assert!(message.body.contains("[redacted]") && !message.body.contains(SECRET), "{message:?}");
+    let message = until("the message", async || {
+        receiver.messages().into_iter().next()
+    })
+    .await;
+    assert!(
+        message.body.contains("[redacted]") && !message.body.contains(SECRET),
+        "{message:?}"
+    );
 }
 
 #[tokio::test]
@@ -1161,14 +1569,33 @@ async fn a_message_says_which_payment_it_is_about_however_deep_the_answer_is() {
     let deep = format!("{}1{}", "[".repeat(15), "]".repeat(15));
     let watched = WATCHED.replace("created\",", &format!("completed\",\"x\":{deep},"));
     let gateway = Gateway::new(move |_, request| {
-        Act::Say(answer(200, if request.starts_with("POST") { STARTED } else { &watched }))
+        Act::Say(answer(
+            200,
+            if request.starts_with("POST") {
+                STARTED
+            } else {
+                &watched
+            },
+        ))
     })
     .await;
     let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
     let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
     started(api, "a").await;
-    until("the message", async || receiver.taken("payment.completed").contains("pay_1").then_some(())).await;
-    let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "").await.json();
+    until("the message", async || {
+        receiver
+            .taken("payment.completed")
+            .contains("pay_1")
+            .then_some(())
+    })
+    .await;
+    let deliveries = call(api, Method::GET, "/deliveries", &[TOKEN], "")
+        .await
+        .json();
     let delivery = &deliveries["deliveries"][0];
-    assert_eq!((&delivery["code"], &delivery["watch_code"]), (&"pay_1".into(), &"watch_1".into()), "{delivery}");
+    assert_eq!(
+        (&delivery["code"], &delivery["watch_code"]),
+        (&"pay_1".into(), &"watch_1".into()),
+        "{delivery}"
+    );
 }

@@ -10,7 +10,9 @@ use futures_util::future::join_all;
 use hyper::Method;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Answer, Block, Program, Sidecar, Stream, address_of, call, get, get_at, settles, start_at};
+use crate::harness::{
+    Answer, Block, Program, Sidecar, Stream, address_of, call, get, get_at, settles, start_at,
+};
 use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
 /// A stream of this payment, after its beginning.
@@ -20,10 +22,17 @@ async fn open(sidecar: &Sidecar, watch_code: &str) -> Stream {
 
 /// The same of a client who comes back.
 async fn open_after(sidecar: &Sidecar, watch_code: &str, last_event_id: Option<&str>) -> Stream {
-    let (mut stream, took) = timed(sidecar.stream(&format!("/watch/{watch_code}"), last_event_id)).await;
+    let (mut stream, took) =
+        timed(sidecar.stream(&format!("/watch/{watch_code}"), last_event_id)).await;
     assert_eq!(stream.status, 200);
     let beginning = stream.block().await.expect("a beginning");
-    assert_eq!(beginning, Block { retry: "1000".to_owned(), ..Block::default() });
+    assert_eq!(
+        beginning,
+        Block {
+            retry: "1000".to_owned(),
+            ..Block::default()
+        }
+    );
     assert_about(took, 0.0);
     stream
 }
@@ -31,13 +40,22 @@ async fn open_after(sidecar: &Sidecar, watch_code: &str, last_event_id: Option<&
 /// The next event, which has to come within so many seconds, and how long it took.
 async fn next(stream: &mut Stream, within: f64) -> (Block, Duration) {
     let (event, took) = timed(timeout(seconds(within) + SLACK, stream.event())).await;
-    (event.expect("an event in time").expect("an event before the end"), took)
+    (
+        event
+            .expect("an event in time")
+            .expect("an event before the end"),
+        took,
+    )
 }
 
 /// The same: a state of the payment. Gives its id.
 async fn told(stream: &mut Stream, status: &str, within: f64) -> String {
     let (event, _) = next(stream, within).await;
-    assert_eq!((event.event.as_str(), event.json()["status"].as_str()), ("payment", Some(status)), "{event:?}");
+    assert_eq!(
+        (event.event.as_str(), event.json()["status"].as_str()),
+        ("payment", Some(status)),
+        "{event:?}"
+    );
     event.id
 }
 
@@ -68,12 +86,18 @@ async fn a_stream_tells_every_state_and_ends_with_the_final_one() {
     let mut stream = sidecar.stream(&path, None).await;
     assert_eq!(stream.block().await.unwrap().retry, "1000");
     let first = stream.block().await.unwrap();
-    assert_eq!((first.event.as_str(), &first.json()["status"]), ("payment", &"created".into()));
+    assert_eq!(
+        (first.event.as_str(), &first.json()["status"]),
+        ("payment", &"created".into())
+    );
     sidecar.pay(&code);
     let last = stream.event().await.unwrap();
     assert_eq!(last.json()["status"], "completed");
     assert_eq!(stream.event().await, None);
-    assert_eq!(format!("\"{}\"", last.id), sidecar.watch(&watch_code).await.header("etag"));
+    assert_eq!(
+        format!("\"{}\"", last.id),
+        sidecar.watch(&watch_code).await.header("etag")
+    );
     assert_eq!(sidecar.stream(&path, Some(&last.id)).await.status, 204);
     drop(stream);
     sidecar.end().await;
@@ -90,9 +114,16 @@ async fn an_event_is_the_answer_of_a_get_and_its_id_the_tag_without_quotes() {
         }
         let (event, _) = next(&mut stream, 2.0).await;
         let answer = sidecar.watch(&watch_code).await;
-        assert_eq!((&event.data, format!("\"{}\"", event.id).as_str()), (&answer.body, answer.header("etag")));
-        let bare =
-            Block { event: "payment".to_owned(), id: event.id.clone(), data: event.data.clone(), ..Block::default() };
+        assert_eq!(
+            (&event.data, format!("\"{}\"", event.id).as_str()),
+            (&answer.body, answer.header("etag"))
+        );
+        let bare = Block {
+            event: "payment".to_owned(),
+            id: event.id.clone(),
+            data: event.data.clone(),
+            ..Block::default()
+        };
         assert_eq!(event, bare);
     }
     ended(&mut stream).await;
@@ -114,7 +145,13 @@ async fn a_stream_is_kept_by_nobody_on_its_way() {
         assert_eq!(stream.headers[name], value);
     }
     assert!(!stream.headers["x-request-id"].is_empty());
-    for name in ["etag", "age", "cache-status", "content-length", "content-encoding"] {
+    for name in [
+        "etag",
+        "age",
+        "cache-status",
+        "content-length",
+        "content-encoding",
+    ] {
         assert!(!stream.headers.contains_key(name), "{:?}", stream.headers);
     }
     drop(stream);
@@ -213,7 +250,13 @@ async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_still_there() {
         let (block, took) = timed(stream.block()).await;
         let block = block.unwrap();
         assert!(!block.comment.is_empty(), "{block:?}");
-        assert_eq!(block, Block { comment: block.comment.clone(), ..Block::default() });
+        assert_eq!(
+            block,
+            Block {
+                comment: block.comment.clone(),
+                ..Block::default()
+            }
+        );
         assert_about(took, 15.0);
     }
     // Of a gateway that says nothing, too.
@@ -266,7 +309,9 @@ async fn completed_is_never_taken_back_in_a_stream() {
         let mut stream = open(&sidecar, &watch_code).await;
         assert_eq!(told(&mut stream, "completed", 0.0).await, completed);
         ended(&mut stream).await;
-        let again = sidecar.stream(&format!("/watch/{watch_code}"), Some(&completed)).await;
+        let again = sidecar
+            .stream(&format!("/watch/{watch_code}"), Some(&completed))
+            .await;
         assert_eq!(again.status, 204);
     }
     drop(stream);
@@ -284,7 +329,10 @@ async fn whoever_has_the_final_state_is_told_that_there_is_nothing_more() {
     drop(stream);
     // It is known.
     let again = sidecar.stream(&path, Some(&id)).await;
-    assert_eq!((again.status, again.headers.get("content-type")), (204, None));
+    assert_eq!(
+        (again.status, again.headers.get("content-type")),
+        (204, None)
+    );
     assert!(!again.headers["x-request-id"].is_empty());
     assert_eq!((sidecar.gateway_watches(), sidecar.followed()), (1, 0));
     drop(again);
@@ -293,7 +341,13 @@ async fn whoever_has_the_final_state_is_told_that_there_is_nothing_more() {
     assert_eq!(sidecar.stream(&path, Some(&id)).await.status, 204);
     assert_eq!(sidecar.gateway_watches(), 2);
     // Other ids are of no state, or of an older one.
-    for other in ["something-else", "\"", &id[1..], &format!("{id}0"), &id.to_uppercase()] {
+    for other in [
+        "something-else",
+        "\"",
+        &id[1..],
+        &format!("{id}0"),
+        &id.to_uppercase(),
+    ] {
         let mut stream = open_after(&sidecar, &watch_code, Some(other)).await;
         assert_eq!(told(&mut stream, "completed", 0.0).await, id, "{other}");
         ended(&mut stream).await;
@@ -333,18 +387,30 @@ async fn whoever_has_the_final_state_is_told_so_by_a_sidecar_that_has_an_older_o
     sidecar.faults(&["watch:reopen,count=1"]);
     assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
     pass(30.0).await;
-    assert_eq!(sidecar.stream(&format!("/watch/{watch_code}"), Some(&id)).await.status, 204);
+    assert_eq!(
+        sidecar
+            .stream(&format!("/watch/{watch_code}"), Some(&id))
+            .await
+            .status,
+        204
+    );
     sidecar.end().await;
 }
 
 #[tokio::test]
-async fn a_sidecar_that_has_never_heard_of_a_payment_knows_whether_its_last_event_was_the_final_one() {
+async fn a_sidecar_that_has_never_heard_of_a_payment_knows_whether_its_last_event_was_the_final_one()
+ {
     let (_sandbox, url) = Program::sandbox(&[]).await;
     let (_one, first, _) = Program::sidecar(&url, &[]).await;
     let started = start_at(first, r#"{"amount": 1000}"#).await;
     let path = format!("/watch/{}", started.text("watch_code"));
     let complete = format!("/_sandbox/payments/{}/complete", started.text("code"));
-    assert_eq!(call(address_of(&url), Method::POST, &complete, &[], "").await.status, 200);
+    assert_eq!(
+        call(address_of(&url), Method::POST, &complete, &[], "")
+            .await
+            .status,
+        200
+    );
     let paid = get_at(first, &path).await;
     let id = paid.header("etag").trim_matches('"');
     let (_other, second, _) = Program::sidecar(&url, &[]).await;
@@ -354,7 +420,13 @@ async fn a_sidecar_that_has_never_heard_of_a_payment_knows_whether_its_last_even
     // Without it, the stream of a payment that is over comes to its end by itself.
     let whole = call(second, Method::GET, &path, &stream[..1], "").await;
     assert_eq!(whole.header("content-type"), "text/event-stream");
-    assert_eq!(whole.body, format!("retry: 1000\n\nevent: payment\nid: {id}\ndata: {}\n\n", paid.body));
+    assert_eq!(
+        whole.body,
+        format!(
+            "retry: 1000\n\nevent: payment\nid: {id}\ndata: {}\n\n",
+            paid.body
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,10 +470,23 @@ async fn a_code_that_nobody_heard_of_is_one_problem_and_the_end() {
         assert_eq!((event.event.as_str(), event.id.as_str()), ("problem", ""));
         let problem = event.json();
         assert_eq!(problem["type"], "urn:tillgate:error:unknown_watch_code");
-        assert_eq!((&problem["error"], &problem["status"]), (&"unknown_watch_code".into(), &404.into()));
-        assert_eq!((&problem["source"], &problem["retryable"]), (&"gateway".into(), &false.into()));
-        assert_eq!(problem["request_id"], stream.headers["x-request-id"].to_str().unwrap());
-        assert!(problem.get("outcome").is_none() && problem["detail"].is_string() && problem["title"].is_string());
+        assert_eq!(
+            (&problem["error"], &problem["status"]),
+            (&"unknown_watch_code".into(), &404.into())
+        );
+        assert_eq!(
+            (&problem["source"], &problem["retryable"]),
+            (&"gateway".into(), &false.into())
+        );
+        assert_eq!(
+            problem["request_id"],
+            stream.headers["x-request-id"].to_str().unwrap()
+        );
+        assert!(
+            problem.get("outcome").is_none()
+                && problem["detail"].is_string()
+                && problem["title"].is_string()
+        );
         ended(&mut stream).await;
         drop(stream);
         // Remembered, as for a plain GET.
@@ -413,7 +498,10 @@ async fn a_code_that_nobody_heard_of_is_one_problem_and_the_end() {
     sidecar.faults(&["watch:status=500,count=2"]);
     let mut stream = open(&sidecar, "nor-this-one").await;
     let (event, took) = next(&mut stream, 14.0).await;
-    assert_eq!((event.event.as_str(), &event.json()["error"]), ("problem", &"unknown_watch_code".into()));
+    assert_eq!(
+        (event.event.as_str(), &event.json()["error"]),
+        ("problem", &"unknown_watch_code".into())
+    );
     assert!(took > seconds(1.0), "{took:?}");
     ended(&mut stream).await;
     drop(stream);
@@ -453,7 +541,10 @@ async fn what_was_known_long_ago_is_told_as_soon_as_the_gateway_says_it_again() 
     sidecar.faults(&["watch:status=500,count=1"]);
     let mut stream = open(&sidecar, &code).await;
     let block = stream.block().await.unwrap();
-    assert_eq!(block.event, "payment", "the second question was answered before this: {block:?}");
+    assert_eq!(
+        block.event, "payment",
+        "the second question was answered before this: {block:?}"
+    );
     drop(stream);
     sidecar.end().await;
 }
@@ -500,17 +591,29 @@ async fn a_shutdown_ends_every_stream_and_tells_its_reader_to_come_back() {
         let (block, took) = timed(stream.block()).await;
         assert_about(took, 0.0);
         let block = block.unwrap();
-        assert_eq!(block, Block { retry: block.retry.clone(), ..Block::default() });
+        assert_eq!(
+            block,
+            Block {
+                retry: block.retry.clone(),
+                ..Block::default()
+            }
+        );
         retries.push(block.retry.parse::<u64>().expect("milliseconds"));
         ended(stream).await;
     }
     // Not all at once, and soon.
-    assert!(retries.iter().all(|retry| (1000..=3000).contains(retry)), "{retries:?}");
+    assert!(
+        retries.iter().all(|retry| (1000..=3000).contains(retry)),
+        "{retries:?}"
+    );
     retries.dedup();
     assert!(retries.len() > 10, "all at once: {retries:?}");
     drop(streams);
     assert_eq!(sidecar.followed(), 0);
-    assert_eq!(sidecar.stream(&format!("/watch/{code}"), None).await.status, 503);
+    assert_eq!(
+        sidecar.stream(&format!("/watch/{code}"), None).await.status,
+        503
+    );
     sidecar.end().await;
 }
 
@@ -542,7 +645,13 @@ async fn nothing_is_polled_for_a_stream_that_was_dropped() {
     let (_, code) = sidecar.started().await;
     let path = format!("/watch/{code}");
     let gone = async |calls: u64| {
-        assert_eq!((sidecar.followed(), streams(&sidecar).await.to_string().as_str()), (0, "0"));
+        assert_eq!(
+            (
+                sidecar.followed(),
+                streams(&sidecar).await.to_string().as_str()
+            ),
+            (0, "0")
+        );
         sleep(3 * HOUR).await;
         assert_eq!((sidecar.followed(), sidecar.gateway_watches()), (0, calls));
     };
@@ -550,7 +659,13 @@ async fn nothing_is_polled_for_a_stream_that_was_dropped() {
     let mut stream = open(&sidecar, &code).await;
     told(&mut stream, "created", 0.0).await;
     silent(&mut stream, 40.0).await;
-    assert_eq!((sidecar.followed(), streams(&sidecar).await.to_string().as_str()), (1, "1"));
+    assert_eq!(
+        (
+            sidecar.followed(),
+            streams(&sidecar).await.to_string().as_str()
+        ),
+        (1, "1")
+    );
     let calls = sidecar.gateway_watches();
     assert!(calls > 20, "{calls}");
     drop(stream);
@@ -601,7 +716,10 @@ async fn however_many_stream_a_payment_it_is_polled_once_and_all_are_told() {
     // Half of them go.
     drop(all.split_off(100));
     sidecar.pay(&code);
-    let (ids, took) = timed(join_all(all.iter_mut().map(|stream| told(stream, "completed", 2.0)))).await;
+    let (ids, took) = timed(join_all(
+        all.iter_mut().map(|stream| told(stream, "completed", 2.0)),
+    ))
+    .await;
     assert!(took < POLL + SLACK, "{took:?}");
     assert!(ids.iter().all(|id| *id == ids[0]));
     join_all(all.iter_mut().map(ended)).await;
@@ -624,16 +742,25 @@ async fn whenever_the_payer_pays_a_stream_tells_it_once() {
             let read = async {
                 let mut stream = open(&sidecar, &watch_code).await;
                 let mut told = Vec::new();
-                while let Some(event) = timeout(seconds(60.0), stream.event()).await.expect("an end") {
+                while let Some(event) = timeout(seconds(60.0), stream.event())
+                    .await
+                    .expect("an end")
+                {
                     told.push(event.json()["status"].as_str().unwrap().to_owned());
                 }
                 told
             };
             let ((told, took), ()) = tokio::join!(timed(read), pay);
             let without_created = paid_at < SLACK.as_secs_f64() && told == ["completed"];
-            assert!(without_created || told == ["created", "completed"], "{paid_at}: {told:?}");
+            assert!(
+                without_created || told == ["created", "completed"],
+                "{paid_at}: {told:?}"
+            );
             // The call that is under way, and the next one.
-            assert!(took >= seconds(paid_at) && took < seconds(paid_at + 1.0 + 1.5) + SLACK, "{took:?} for {paid_at}");
+            assert!(
+                took >= seconds(paid_at) && took < seconds(paid_at + 1.0 + 1.5) + SLACK,
+                "{took:?} for {paid_at}"
+            );
             sidecar.end().await;
         }
     }
@@ -652,7 +779,8 @@ async fn a_stream_a_wait_and_a_get_share_what_the_gateway_says() {
     sidecar.faults(&[]);
     sidecar.pay(&code);
     let mut wait = get(&format!("/watch/{watch_code}?wait=60"));
-    wait.headers_mut().insert("if-none-match", tag.parse().unwrap());
+    wait.headers_mut()
+        .insert("if-none-match", tag.parse().unwrap());
     let (plain, forced, waited, ()) = tokio::join!(
         sidecar.watch(&watch_code),
         sidecar.watch_with(&watch_code, "cache-control", "no-cache"),
@@ -709,7 +837,11 @@ async fn a_stream_of_a_payment_that_is_not_polled_any_more_tells_what_others_lea
 
 #[tokio::test(start_paused = true)]
 async fn streams_of_many_payments_are_all_told() {
-    let sidecar = Sidecar::with(&[("watch.poll_rate", "5"), ("start.burst", "100"), ("gateway.timeout", "60s")]);
+    let sidecar = Sidecar::with(&[
+        ("watch.poll_rate", "5"),
+        ("start.burst", "100"),
+        ("gateway.timeout", "60s"),
+    ]);
     let mut payments = Vec::new();
     let mut all = Vec::new();
     for _ in 0..40 {
@@ -732,7 +864,10 @@ async fn streams_of_many_payments_are_all_told() {
         told(stream, "completed", 24.0).await;
         ended(stream).await;
     });
-    tokio::join!(join_all(paid), join_all(open.into_iter().map(|(_, stream)| silent(stream, 60.0))));
+    tokio::join!(
+        join_all(paid),
+        join_all(open.into_iter().map(|(_, stream)| silent(stream, 60.0)))
+    );
     assert_eq!(sidecar.followed(), 20);
     drop(all);
     sidecar.end().await;
@@ -746,7 +881,9 @@ async fn a_stream_is_for_those_who_ask_for_it_and_not_rather_for_json() {
     let asked = async |accept: &[&str]| {
         let mut request = get(&format!("/watch/{watch_code}"));
         for value in accept {
-            request.headers_mut().append("accept", value.parse().unwrap());
+            request
+                .headers_mut()
+                .append("accept", value.parse().unwrap());
         }
         let answer = sidecar.api(request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -805,12 +942,20 @@ async fn what_is_wrong_with_the_request_is_told_as_json() {
     ] {
         for last_event_id in [None, Some("something")] {
             let mut request = get(path);
-            request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+            request
+                .headers_mut()
+                .insert("accept", "text/event-stream".parse().unwrap());
             if let Some(id) = last_event_id {
-                request.headers_mut().insert("last-event-id", id.parse().unwrap());
+                request
+                    .headers_mut()
+                    .insert("last-event-id", id.parse().unwrap());
             }
             let answer = sidecar.api(request).await;
-            assert_eq!((answer.status, answer.text("error")), (status, error), "{answer:?}");
+            assert_eq!(
+                (answer.status, answer.text("error")),
+                (status, error),
+                "{answer:?}"
+            );
             assert_eq!(answer.header("content-type"), "application/problem+json");
         }
     }
@@ -829,7 +974,13 @@ async fn a_payment_that_somebody_streams_is_not_let_go() {
     }
     // Known still: this is a failure, and no unheard-of code.
     sidecar.faults(&["watch:status=404,count=1"]);
-    assert_eq!(sidecar.watch_with(&watch_code, "cache-control", "no-cache").await.text("status"), "created");
+    assert_eq!(
+        sidecar
+            .watch_with(&watch_code, "cache-control", "no-cache")
+            .await
+            .text("status"),
+        "created"
+    );
     for _ in 0..10 {
         let (_, other) = sidecar.started().await;
         sidecar.watch(&other).await;
@@ -843,7 +994,10 @@ async fn a_payment_that_somebody_streams_is_not_let_go() {
     tokio::join!(silent(&mut stream, 5.0), silent(&mut later, 5.0));
     sidecar.faults(&[]);
     sidecar.pay(&code);
-    tokio::join!(told(&mut stream, "completed", 10.0), told(&mut later, "completed", 10.0));
+    tokio::join!(
+        told(&mut stream, "completed", 10.0),
+        told(&mut later, "completed", 10.0)
+    );
     drop((stream, later));
     sidecar.end().await;
 }
@@ -865,8 +1019,13 @@ impl Dice {
 }
 
 /// `GET /watch/{watch_code}?wait=3600`
-fn waiting<'a>(sidecar: &'a Sidecar, watch_code: &str) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
-    sidecar.api(get(&format!("/watch/{watch_code}?wait=3600"))).boxed()
+fn waiting<'a>(
+    sidecar: &'a Sidecar,
+    watch_code: &str,
+) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>> {
+    sidecar
+        .api(get(&format!("/watch/{watch_code}?wait=3600")))
+        .boxed()
 }
 
 /// Reads up to the final state, and the end.
@@ -888,7 +1047,11 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
     for seed in 0..150 {
         let mut dice = Dice(seed);
         let sidecar = Sidecar::with(&[("watch.max_wait", "1h"), ("watch.poll_rate", "4")]);
-        let payments = [sidecar.started().await, sidecar.started().await, sidecar.started().await];
+        let payments = [
+            sidecar.started().await,
+            sidecar.started().await,
+            sidecar.started().await,
+        ];
         let (mut streams, mut waits) = (Vec::new(), Vec::new());
         let mut doing = Vec::new();
         for _ in 0..60 {
@@ -905,7 +1068,13 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
                 2 => drop(dice.take(&mut streams)),
                 3 => drop(dice.take(&mut waits)),
                 4 => drop(timeout(seconds(0.3), sidecar.watch(watch_code)).await),
-                5 => drop(timeout(seconds(0.3), sidecar.watch_with(watch_code, "cache-control", "no-cache")).await),
+                5 => drop(
+                    timeout(
+                        seconds(0.3),
+                        sidecar.watch_with(watch_code, "cache-control", "no-cache"),
+                    )
+                    .await,
+                ),
                 6 => sidecar.faults(&[&format!("watch:{}", FAILURES[dice.roll(FAILURES.len())])]),
                 7 => {
                     sidecar.faults(&[]);
@@ -920,11 +1089,19 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
         for (code, _) in &payments {
             sidecar.pay(code);
         }
-        let waits = join_all(waits.into_iter().map(|waiting| timeout(seconds(120.0), waiting)));
+        let waits = join_all(
+            waits
+                .into_iter()
+                .map(|waiting| timeout(seconds(120.0), waiting)),
+        );
         let (answers, _) = tokio::join!(waits, join_all(streams.iter_mut().map(finish)));
         for answer in answers {
             let answer = answer.unwrap_or_else(|_| panic!("no answer: seed {seed}, {doing:?}"));
-            assert_eq!((answer.status, answer.text("status")), (200, "completed"), "seed {seed}");
+            assert_eq!(
+                (answer.status, answer.text("status")),
+                (200, "completed"),
+                "seed {seed}"
+            );
         }
         drop(streams);
         assert_eq!(sidecar.followed(), 0, "seed {seed}, {doing:?}");
@@ -939,7 +1116,10 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn on_many_threads_all_who_stay_are_told_and_nothing_is_left() {
-    let sidecar = Arc::new(Sidecar::with(&[("watch.poll_rate", "1000"), ("start.burst", "100")]));
+    let sidecar = Arc::new(Sidecar::with(&[
+        ("watch.poll_rate", "1000"),
+        ("start.burst", "100"),
+    ]));
     let mut tasks = Vec::new();
     for n in 0..30 {
         let (code, watch_code) = sidecar.started().await;
@@ -957,26 +1137,41 @@ async fn on_many_threads_all_who_stay_are_told_and_nothing_is_left() {
                     let patience = Duration::from_millis(dice.roll(20) as u64);
                     match dice.roll(4) {
                         0 => drop(timeout(patience, waiting(&sidecar, &watch_code)).await),
-                        1 => {
-                            drop(timeout(patience, sidecar.watch_with(&watch_code, "cache-control", "no-cache")).await)
-                        }
+                        1 => drop(
+                            timeout(
+                                patience,
+                                sidecar.watch_with(&watch_code, "cache-control", "no-cache"),
+                            )
+                            .await,
+                        ),
                         2 => drop(timeout(patience, sidecar.watch(&watch_code)).await),
                         _ => {
                             let path = format!("/watch/{watch_code}");
                             let mut stream = sidecar.stream(&path, None).await;
-                            drop(timeout(patience, async { while stream.event().await.is_some() {} }).await);
+                            drop(
+                                timeout(patience, async {
+                                    while stream.event().await.is_some() {}
+                                })
+                                .await,
+                            );
                         }
                     }
                 }
                 // And stay in the end.
                 let path = format!("/watch/{watch_code}");
                 finish(&mut sidecar.stream(&path, None).await).await;
-                assert_eq!(waiting(&sidecar, &watch_code).await.text("status"), "completed");
+                assert_eq!(
+                    waiting(&sidecar, &watch_code).await.text("status"),
+                    "completed"
+                );
             }));
         }
     }
     for task in tasks {
         task.await.expect("no panic");
     }
-    Arc::into_inner(sidecar).expect("nobody has it any more").end().await;
+    Arc::into_inner(sidecar)
+        .expect("nobody has it any more")
+        .end()
+        .await;
 }

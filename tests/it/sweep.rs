@@ -46,12 +46,19 @@ impl Logged {
     }
 
     fn lines(&self) -> Vec<String> {
-        fs::read_to_string(&self.log).unwrap().lines().map(ToOwned::to_owned).collect()
+        fs::read_to_string(&self.log)
+            .unwrap()
+            .lines()
+            .map(ToOwned::to_owned)
+            .collect()
     }
 
     async fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let line: Value = until("a running sidecar", async || {
-            let line = self.lines().into_iter().find(|line| line.contains("tillgate is running"));
+            let line = self
+                .lines()
+                .into_iter()
+                .find(|line| line.contains("tillgate is running"));
             line.map(|line| serde_json::from_str(&line).unwrap())
         })
         .await;
@@ -61,12 +68,24 @@ impl Logged {
 
     async fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for a further line with this in it while something is done.
     async fn says(&self, part: &str, act: impl AsyncFnOnce()) {
-        let count = || self.lines().iter().filter(|line| line.contains(part)).count();
+        let count = || {
+            self.lines()
+                .iter()
+                .filter(|line| line.contains(part))
+                .count()
+        };
         let before = count();
         act().await;
         until(part, async || (count() > before).then_some(())).await;
@@ -89,7 +108,10 @@ impl Seen {
     /// What `/proc` tells everybody, or this user.
     fn process(&mut self, id: u32) {
         for file in ["cmdline", "environ", "comm"] {
-            self.add(file, fs::read(format!("/proc/{id}/{file}")).unwrap_or_default());
+            self.add(
+                file,
+                fs::read(format!("/proc/{id}/{file}")).unwrap_or_default(),
+            );
         }
     }
 
@@ -100,7 +122,10 @@ impl Seen {
             if path.is_dir() {
                 self.files(&path, but);
             } else if path != but {
-                self.add(format!("file {}", path.file_name().unwrap().to_str().unwrap()), fs::read(&path).unwrap());
+                self.add(
+                    format!("file {}", path.file_name().unwrap().to_str().unwrap()),
+                    fs::read(&path).unwrap(),
+                );
             }
         }
     }
@@ -109,8 +134,12 @@ impl Seen {
     fn told(&self, canary: &Canary) -> Vec<String> {
         let told = self.0.iter().filter_map(|(place, bytes)| {
             let first = canary.sightings(bytes).into_iter().next()?;
-            let around = &bytes[first.at.saturating_sub(80)..bytes.len().min(first.at + first.length + 80)];
-            Some(format!("{place}: {first:?}: {}", String::from_utf8_lossy(around)))
+            let around =
+                &bytes[first.at.saturating_sub(80)..bytes.len().min(first.at + first.length + 80)];
+            Some(format!(
+                "{place}: {first:?}: {}",
+                String::from_utf8_lossy(around)
+            ))
         });
         told.collect()
     }
@@ -119,14 +148,42 @@ impl Seen {
 /// Every fault that the sandbox knows for this call, as it says itself.
 async fn corpus(gateway: &str, operation: &str) -> Vec<String> {
     let body = format!(r#"{{"faults":["{operation}:no-such-kind"]}}"#);
-    let refusal = call(address_of(gateway), Method::POST, "/_sandbox/faults", &[], &body).await.body;
-    let (_, known) = refusal.split_once("it knows ").unwrap_or_else(|| panic!("{refusal}"));
-    let words = known.split(';').next().unwrap().split(", ").filter(|word| !word.contains('='));
+    let refusal = call(
+        address_of(gateway),
+        Method::POST,
+        "/_sandbox/faults",
+        &[],
+        &body,
+    )
+    .await
+    .body;
+    let (_, known) = refusal
+        .split_once("it knows ")
+        .unwrap_or_else(|| panic!("{refusal}"));
+    let words = known
+        .split(';')
+        .next()
+        .unwrap()
+        .split(", ")
+        .filter(|word| !word.contains('='));
     let mut faults: Vec<_> = words.map(ToOwned::to_owned).collect();
     assert!(faults.len() > 8, "{refusal}");
-    faults.extend([200, 201, 204, 302, 400, 401, 403, 404, 422, 500, 502].map(|status| format!("status={status}")));
-    faults.extend(["status=429,retry-after=1", "status=503,retry-after=1", "delay=10ms"].map(ToOwned::to_owned));
-    faults.into_iter().map(|fault| format!("{operation}:{fault}")).collect()
+    faults.extend(
+        [200, 201, 204, 302, 400, 401, 403, 404, 422, 500, 502]
+            .map(|status| format!("status={status}")),
+    );
+    faults.extend(
+        [
+            "status=429,retry-after=1",
+            "status=503,retry-after=1",
+            "delay=10ms",
+        ]
+        .map(ToOwned::to_owned),
+    );
+    faults
+        .into_iter()
+        .map(|fault| format!("{operation}:{fault}"))
+        .collect()
 }
 
 /// Reads a stream of events for as long as this is held.
@@ -147,9 +204,22 @@ async fn listen(api: SocketAddr, path: &str) -> (Arc<Mutex<Vec<u8>>>, AbortOnDro
     (read, AbortOnDropHandle::new(task))
 }
 
-async fn ask(api: SocketAddr, method: Method, path: &str, more: &[(&str, &str)], body: &str) -> Answer {
+async fn ask(
+    api: SocketAddr,
+    method: Method,
+    path: &str,
+    more: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let bearer = format!("Bearer {TOKEN}");
-    let headers = [&[("authorization", &*bearer), ("content-type", "application/json")], more].concat();
+    let headers = [
+        &[
+            ("authorization", &*bearer),
+            ("content-type", "application/json"),
+        ],
+        more,
+    ]
+    .concat();
     call(api, method, path, &headers, body).await
 }
 
@@ -176,9 +246,28 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
         .spawn()
         .unwrap();
     let mut line = [0; 64];
-    let n = sandbox.stdout.as_mut().unwrap().read(&mut line).await.unwrap();
-    let gateway = std::str::from_utf8(&line[..n]).unwrap().trim().rsplit(' ').next().unwrap().to_owned();
-    let receiver = Receiver::new(|before| if before == 0 { Mood::Refuse } else { Mood::Take }).await;
+    let n = sandbox
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read(&mut line)
+        .await
+        .unwrap();
+    let gateway = std::str::from_utf8(&line[..n])
+        .unwrap()
+        .trim()
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    let receiver = Receiver::new(|before| {
+        if before == 0 {
+            Mood::Refuse
+        } else {
+            Mood::Take
+        }
+    })
+    .await;
     let (hook, store) = (receiver.url(), format!("file:{}", path("store")));
     let (tokens, keys) = (path("token"), path("keys"));
     let variables = [
@@ -209,20 +298,43 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     let (events, _listening) = listen(api, "/events").await;
 
     // Everything that goes wrong at the gateway, for both calls, with a payment that is paid meanwhile.
-    let faults = [corpus(&gateway, "start").await, corpus(&gateway, "watch").await].concat();
+    let faults = [
+        corpus(&gateway, "start").await,
+        corpus(&gateway, "watch").await,
+    ]
+    .concat();
     let note = serde_json::json!({"amount": 1000, "note": format!("of {secret}")}).to_string();
     for (i, fault) in faults.iter().enumerate() {
         set_faults(&gateway, &[]).await;
         let started = start(api, &[], ORDER).await;
         assert_eq!(started.status, 200, "{started:?}");
-        let (code, watch) = (started.text("code").to_owned(), format!("/watch/{}", started.text("watch_code")));
+        let (code, watch) = (
+            started.text("code").to_owned(),
+            format!("/watch/{}", started.text("watch_code")),
+        );
         set_faults(&gateway, &[fault]).await;
         seen.answer(fault, &start(api, &[], ORDER).await);
-        seen.answer(fault, &start(api, &[("idempotency-key", &format!("key-{i}"))], &note).await);
+        seen.answer(
+            fault,
+            &start(api, &[("idempotency-key", &format!("key-{i}"))], &note).await,
+        );
         seen.answer(fault, &ask(api, Method::GET, &watch, &[], "").await);
         pay_at(&gateway, &code).await;
-        seen.answer(fault, &ask(api, Method::GET, &watch, &[("cache-control", "no-cache")], "").await);
-        seen.answer(fault, &ask(api, Method::GET, "/watch/unheard-of", &[], "").await);
+        seen.answer(
+            fault,
+            &ask(
+                api,
+                Method::GET,
+                &watch,
+                &[("cache-control", "no-cache")],
+                "",
+            )
+            .await,
+        );
+        seen.answer(
+            fault,
+            &ask(api, Method::GET, "/watch/unheard-of", &[], "").await,
+        );
     }
     set_faults(&gateway, &["watch:echo-secret"]).await;
 
@@ -240,23 +352,46 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     ] {
         seen.answer("a bad start", &start(api, &[], &body).await);
     }
-    for header in ["x-request-id", "idempotency-key", "origin", "x-forwarded-for", "authorization", "if-none-match"] {
-        let answer = call(api, Method::POST, "/api/start_payment", &[(header, secret)], ORDER).await;
+    for header in [
+        "x-request-id",
+        "idempotency-key",
+        "origin",
+        "x-forwarded-for",
+        "authorization",
+        "if-none-match",
+    ] {
+        let answer = call(
+            api,
+            Method::POST,
+            "/api/start_payment",
+            &[(header, secret)],
+            ORDER,
+        )
+        .await;
         seen.answer(format!("a bad {header}"), &answer);
     }
     let in_a_path = secret.replace(['"', '\\'], "-");
-    for path in [format!("/{in_a_path}"), format!("/pay/{in_a_path}"), format!("/payments?after={in_a_path}")] {
+    for path in [
+        format!("/{in_a_path}"),
+        format!("/pay/{in_a_path}"),
+        format!("/payments?after={in_a_path}"),
+    ] {
         seen.answer("a bad path", &ask(api, Method::GET, &path, &[], "").await);
     }
 
     // What a reload says, good and bad.
     for content in ["", "not canary-Q7w9E2r4T6y8-", secret] {
         fs::write(&file, content).unwrap();
-        sidecar.says("\"file\"", async || sidecar.signal("HUP").await).await;
+        sidecar
+            .says("\"file\"", async || sidecar.signal("HUP").await)
+            .await;
     }
 
     // The app is told, and lists what there is.
-    until("webhooks", async || (receiver.taken("payment.completed").len() >= faults.len()).then_some(())).await;
+    until("webhooks", async || {
+        (receiver.taken("payment.completed").len() >= faults.len()).then_some(())
+    })
+    .await;
     for message in receiver.messages() {
         seen.add("webhook", format!("{} {}", message.id, message.body));
     }
@@ -273,13 +408,26 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     }
 
     // The operator's side.
-    for path in ["/metrics", "/status", "/", "/readyz?verbose", "/livez", "/nowhere"] {
+    for path in [
+        "/metrics",
+        "/status",
+        "/",
+        "/readyz?verbose",
+        "/livez",
+        "/nowhere",
+    ] {
         seen.answer(path, &get_at(admin, path).await);
     }
     let openmetrics = [("accept", "application/openmetrics-text; version=1.0.0")];
     let metrics = call(admin, Method::GET, "/metrics", &openmetrics, "").await;
-    let echoes = metrics.body.lines().find_map(|line| line.strip_prefix("tillgate_secret_echo_total "));
-    assert!(echoes.unwrap().parse::<f64>().unwrap() > 1.0, "the echo was there, and was seen");
+    let echoes = metrics
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix("tillgate_secret_echo_total "));
+    assert!(
+        echoes.unwrap().parse::<f64>().unwrap() > 1.0,
+        "the echo was there, and was seen"
+    );
     seen.answer("/metrics as OpenMetrics", &metrics);
     let id = sidecar.child.id().unwrap();
     seen.process(id);
@@ -292,7 +440,10 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
 
     // Its memory, once the connections with the echoes in their buffers are gone. Some roots may not look.
     if let Some(memory) = memory_of(id) {
-        assert!(!seen_in(&canary, &memory).is_empty(), "the search finds nothing");
+        assert!(
+            !seen_in(&canary, &memory).is_empty(),
+            "the search finds nothing"
+        );
         until("a memory with one copy", async || {
             let copies = seen_in(&canary, &memory_of(id).unwrap());
             let is_one = copies.len() == 1 && copies[0].1 == "raw" && copies[0].2 == secret.len();
@@ -308,25 +459,54 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     let log = sidecar.lines();
     assert!(log.len() > faults.len() * 5, "{} lines of log", log.len());
     for line in &log {
-        assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "no JSON object: {line}");
+        assert!(
+            serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()),
+            "no JSON object: {line}"
+        );
     }
     seen.files(directory.path(), &file);
-    assert!(seen.0.iter().any(|(place, bytes)| place.contains("redb") && bytes.len() > 4096), "the store's file");
+    assert!(
+        seen.0
+            .iter()
+            .any(|(place, bytes)| place.contains("redb") && bytes.len() > 4096),
+        "the store's file"
+    );
     let told = seen.told(&canary);
-    assert!(told.is_empty(), "{} of {} places: {told:#?}", told.len(), seen.0.len());
+    assert!(
+        told.is_empty(),
+        "{} of {} places: {told:#?}",
+        told.len(),
+        seen.0.len()
+    );
 
-    the_search_would_have_found_it(&canary, &seen, &gateway, directory.path(), sandbox.id().unwrap()).await;
+    the_search_would_have_found_it(
+        &canary,
+        &seen,
+        &gateway,
+        directory.path(),
+        sandbox.id().unwrap(),
+    )
+    .await;
 }
 
 /// The same readers find it where it does stand, and the same search finds it in each kind of place that it was not in.
-async fn the_search_would_have_found_it(canary: &Canary, seen: &Seen, gateway: &str, directory: &Path, sandbox: u32) {
+async fn the_search_would_have_found_it(
+    canary: &Canary,
+    seen: &Seen,
+    gateway: &str,
+    directory: &Path,
+    sandbox: u32,
+) {
     let mut control = Seen::default();
     control.answer("an answer", &get_at(address_of(gateway), "/dev/api").await);
     control.process(sandbox);
     control.files(directory, Path::new(""));
     let told = control.told(canary);
     for place in ["an answer: ", "cmdline: ", "environ: ", "file secret: "] {
-        assert!(told.iter().any(|told| told.starts_with(place)), "{place}: {told:#?}");
+        assert!(
+            told.iter().any(|told| told.starts_with(place)),
+            "{place}: {told:#?}"
+        );
     }
     let mut planted = Vec::new();
     for (place, bytes) in &seen.0 {

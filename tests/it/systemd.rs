@@ -52,10 +52,21 @@ fn activate(sockets: &str, address: &str, settings: &[(&str, &str)]) -> Program 
     activate_for("", sockets, address, NOBODY, settings)
 }
 
-fn activate_for(id: &str, sockets: &str, address: &str, gateway: &str, settings: &[(&str, &str)]) -> Program {
+fn activate_for(
+    id: &str,
+    sockets: &str,
+    address: &str,
+    gateway: &str,
+    settings: &[(&str, &str)],
+) -> Program {
     let path = std::env::var("PATH").unwrap();
     let settings = [&[("LISTEN__ADDRESS", address)], settings].concat();
-    Program::launch(&["python3", "-c", ACTIVATOR, id, sockets], gateway, &settings, &[("PATH", &path)])
+    Program::launch(
+        &["python3", "-c", ACTIVATOR, id, sockets],
+        gateway,
+        &settings,
+        &[("PATH", &path)],
+    )
 }
 
 /// The same, which must not run: exit code and what it says.
@@ -79,13 +90,26 @@ async fn a_unix_socket_that_is_passed_is_served_and_stays() {
     let line = sidecar.log_line("tillgate is running").await;
     assert!(line.contains(&format!("\"listen\":\"{socket}\"")), "{line}");
     let json = [("content-type", "application/json")];
-    let started = call_unix(&path, Method::POST, "/api/start_payment", &json, r#"{"amount":1}"#).await;
+    let started = call_unix(
+        &path,
+        Method::POST,
+        "/api/start_payment",
+        &json,
+        r#"{"amount":1}"#,
+    )
+    .await;
     assert_eq!(started.status, 200, "{started:?}");
     let listed = call_unix(&path, Method::GET, "/payments", &[], "").await;
-    assert!(listed.status == 200 && listed.body.contains(started.text("code")), "{listed:?}");
+    assert!(
+        listed.status == 200 && listed.body.contains(started.text("code")),
+        "{listed:?}"
+    );
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
-    assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket(), "it is not ours to remove");
+    assert!(
+        fs::symlink_metadata(&path).unwrap().file_type().is_socket(),
+        "it is not ours to remove"
+    );
 }
 
 #[tokio::test]
@@ -95,8 +119,14 @@ async fn a_tcp_socket_that_is_passed_is_served_as_one_that_we_made() {
     }
     let mut sidecar = activate("tcp:127.0.0.1", "fd:3", &[]);
     let (api, _) = sidecar.addresses().await;
-    assert_eq!(get_at(api, "/payments").await.text("error"), "token_required");
-    assert_eq!(start_at(api, r#"{"amount":1}"#).await.text("error"), "gateway_unreachable");
+    assert_eq!(
+        get_at(api, "/payments").await.text("error"),
+        "token_required"
+    );
+    assert_eq!(
+        start_at(api, r#"{"amount":1}"#).await.text("error"),
+        "gateway_unreachable"
+    );
     // One that other machines reach needs tokens.
     let (code, err) = refused("tcp:0.0.0.0", "fd:3", &[]).await;
     assert!(code == 2 && err.contains("token_file"), "{err}");
@@ -108,7 +138,10 @@ async fn a_tcp_socket_that_is_passed_is_served_as_one_that_we_made() {
     let api = (std::net::Ipv4Addr::LOCALHOST, api.port()).into();
     assert_eq!(get_at(api, "/payments").await.status, 401);
     let token = [("authorization", "Bearer a-token-of-the-app")];
-    assert_eq!(call(api, Method::GET, "/payments", &token, "").await.status, 200);
+    assert_eq!(
+        call(api, Method::GET, "/payments", &token, "").await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -118,9 +151,18 @@ async fn of_several_sockets_the_named_one_is_taken() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
-    let mut sidecar = activate(&format!("tcp:127.0.0.1 file unix:{}", path.display()), "fd:5", &[]);
+    let mut sidecar = activate(
+        &format!("tcp:127.0.0.1 file unix:{}", path.display()),
+        "fd:5",
+        &[],
+    );
     sidecar.log_line("tillgate is running").await;
-    assert_eq!(call_unix(&path, Method::GET, "/payments", &[], "").await.status, 200);
+    assert_eq!(
+        call_unix(&path, Method::GET, "/payments", &[], "")
+            .await
+            .status,
+        200
+    );
     for address in ["fd:4", "fd:6"] {
         let (code, err) = refused("tcp:127.0.0.1 file tcp:127.0.0.1", address, &[]).await;
         assert!(code == 2 && err.contains("3 sockets"), "{err}");
@@ -142,17 +184,32 @@ async fn what_cannot_be_listened_on_is_told() {
         assert!(code == 2 && err.contains(part), "{sockets}: {err}");
     }
     // For another process, or none at all.
-    let other = activate_for("1", "tcp:127.0.0.1", "fd:3", NOBODY, &[]).end().await;
-    assert!(other.0 == 1 && other.2.contains("LISTEN_PID") && other.2.lines().count() == 1, "{other:?}");
-    let none = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", "fd:3")], &[]).end().await;
+    let other = activate_for("1", "tcp:127.0.0.1", "fd:3", NOBODY, &[])
+        .end()
+        .await;
+    assert!(
+        other.0 == 1 && other.2.contains("LISTEN_PID") && other.2.lines().count() == 1,
+        "{other:?}"
+    );
+    let none = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", "fd:3")], &[])
+        .end()
+        .await;
     assert_eq!(none, other);
     // What something of ours has by then is not taken for a passed one.
     for count in ["1", "9"] {
         for number in 3..12 {
             let address = format!("fd:{number}");
-            let lie = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", &address)], &[("LISTEN_FDS", count)]);
+            let lie = Program::launch(
+                &[],
+                NOBODY,
+                &[("LISTEN__ADDRESS", &address)],
+                &[("LISTEN_FDS", count)],
+            );
             let (code, _, err) = lie.end().await;
-            assert!(code == 2 && err.contains("listen.address"), "{address}: {err}");
+            assert!(
+                code == 2 && err.contains("listen.address"),
+                "{address}: {err}"
+            );
         }
     }
 }
@@ -171,13 +228,19 @@ impl Manager {
     }
 
     fn address(&self) -> String {
-        self.directory.path().join("notify").to_str().unwrap().to_owned()
+        self.directory
+            .path()
+            .join("notify")
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// What it is told next.
     async fn hears(&self) -> String {
         let mut bytes = [0; 512];
-        let read = tokio::time::timeout(Duration::from_secs(20), self.socket.recv(&mut bytes)).await;
+        let read =
+            tokio::time::timeout(Duration::from_secs(20), self.socket.recv(&mut bytes)).await;
         String::from_utf8(bytes[..read.expect("a message in time").unwrap()].to_vec()).unwrap()
     }
 
@@ -194,7 +257,12 @@ impl Manager {
 }
 
 fn with_manager(address: &str, others: &[(&str, &str)]) -> Program {
-    Program::launch(&[], NOBODY, &[], &[&[("NOTIFY_SOCKET", address)], others].concat())
+    Program::launch(
+        &[],
+        NOBODY,
+        &[],
+        &[&[("NOTIFY_SOCKET", address)], others].concat(),
+    )
 }
 
 #[tokio::test]
@@ -210,7 +278,10 @@ async fn the_manager_is_told_when_we_run_and_when_we_end() {
     assert_eq!(manager.hears().await, "STOPPING=1");
     assert_eq!(sidecar.end().await.0, 0);
     let mut rest = [0; 16];
-    assert!(manager.socket.try_recv(&mut rest).is_err(), "without a watchdog there are no signs of life");
+    assert!(
+        manager.socket.try_recv(&mut rest).is_err(),
+        "without a watchdog there are no signs of life"
+    );
 }
 
 #[tokio::test]
@@ -228,14 +299,23 @@ async fn signs_of_life_come_at_half_of_the_watchdogs_time() {
         shortest = last.map_or(shortest, |last| shortest.min(now - last));
         last = Some(now);
     }
-    assert!(since.elapsed() >= Duration::from_millis(2900), "seven are six halves apart: {:?}", since.elapsed());
-    assert!(shortest < Duration::from_millis(900), "in time: {shortest:?}");
+    assert!(
+        since.elapsed() >= Duration::from_millis(2900),
+        "seven are six halves apart: {:?}",
+        since.elapsed()
+    );
+    assert!(
+        shortest < Duration::from_millis(900),
+        "in time: {shortest:?}"
+    );
     sidecar.signal("STOP");
-    let silence =
-        tokio::time::timeout(Duration::from_millis(100), async { while manager.hears().await == "WATCHDOG=1" {} });
+    let silence = tokio::time::timeout(Duration::from_millis(100), async {
+        while manager.hears().await == "WATCHDOG=1" {}
+    });
     let _ = silence.await;
     let mut bytes = [0; 16];
-    let silence = tokio::time::timeout(Duration::from_secs(1), manager.socket.recv(&mut bytes)).await;
+    let silence =
+        tokio::time::timeout(Duration::from_secs(1), manager.socket.recv(&mut bytes)).await;
     assert!(silence.is_err(), "one that hangs says nothing");
     sidecar.signal("CONT");
     assert_eq!(manager.hears().await, "WATCHDOG=1");
@@ -267,15 +347,24 @@ async fn an_abstract_name_of_the_manager_works_and_one_who_does_not_listen_harms
     let name = format!("tillgate-test-{}", std::process::id());
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
     let socket = std::os::unix::net::UnixDatagram::bind_addr(&address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let mut sidecar = with_manager(&format!("@{name}"), &[]);
     let mut bytes = [0; 64];
-    let told = tokio::task::spawn_blocking(move || (socket.recv(&mut bytes).unwrap(), bytes)).await.unwrap();
+    let told = tokio::task::spawn_blocking(move || (socket.recv(&mut bytes).unwrap(), bytes))
+        .await
+        .unwrap();
     assert_eq!(&told.1[..told.0], b"READY=1");
     sidecar.addresses().await;
 
     let nobody = tempfile::tempdir().unwrap();
-    for address in [nobody.path().join("notify").to_str().unwrap(), "vsock:2:3", "notify", "@"] {
+    for address in [
+        nobody.path().join("notify").to_str().unwrap(),
+        "vsock:2:3",
+        "notify",
+        "@",
+    ] {
         let mut sidecar = with_manager(address, &[("WATCHDOG_USEC", "400000")]);
         sidecar.log_line("cannot be told").await;
         sidecar.signal("TERM");

@@ -41,21 +41,30 @@ impl Authority {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = parameters.self_signed(&key).unwrap();
         let (der, pem) = (certificate.der().clone(), certificate.pem());
-        Self { issuer: Issuer::new(parameters, key), der, pem }
+        Self {
+            issuer: Issuer::new(parameters, key),
+            der,
+            pem,
+        }
     }
 
     /// A certificate of this authority.
     fn signs(&self, parameters: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
-        Identity { chain: vec![certificate.der().clone()], key }
+        Identity {
+            chain: vec![certificate.der().clone()],
+            key,
+        }
     }
 
     /// Asks clients for a certificate of this authority.
     fn demanded(&self) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap()
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .unwrap()
     }
 }
 
@@ -72,7 +81,13 @@ impl Identity {
 }
 
 fn named(names: &[&str]) -> CertificateParams {
-    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+    CertificateParams::new(
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .unwrap()
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -84,13 +99,19 @@ fn server(
     version: &'static SupportedProtocolVersion,
     clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> TlsAcceptor {
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap();
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(clients) => builder.with_client_cert_verifier(clients),
     };
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));
-    TlsAcceptor::from(Arc::new(builder.with_single_cert(identity.chain.clone(), key).unwrap()))
+    TlsAcceptor::from(Arc::new(
+        builder
+            .with_single_cert(identity.chain.clone(), key)
+            .unwrap(),
+    ))
 }
 
 /// Files of a test.
@@ -141,7 +162,10 @@ struct Seen {
 impl Listening {
     async fn new(server: Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Seen::default())));
+        let (address, seen) = (
+            listener.local_addr().unwrap(),
+            Arc::new(Mutex::new(Seen::default())),
+        );
         let all = seen.clone();
         tokio::spawn(async move {
             loop {
@@ -152,7 +176,14 @@ impl Listening {
                     seen.connections += 1;
                     seen.connections - 1
                 };
-                tokio::spawn(serve(Tapped { stream, number, seen: all.clone() }, server.clone()));
+                tokio::spawn(serve(
+                    Tapped {
+                        stream,
+                        number,
+                        seen: all.clone(),
+                    },
+                    server.clone(),
+                ));
             }
         });
         Self { address, seen }
@@ -171,7 +202,11 @@ async fn serve(mut stream: Tapped, server: Server) {
                 {
                     let mut seen = seen.lock().unwrap();
                     seen.handshakes += 1;
-                    let client = stream.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned());
+                    let client = stream
+                        .get_ref()
+                        .1
+                        .peer_certificates()
+                        .map(|chain| chain[0].clone().into_owned());
                     seen.clients.extend(client);
                 }
                 while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {
@@ -204,7 +239,11 @@ struct Tapped {
 }
 
 impl AsyncRead for Tapped {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
@@ -214,7 +253,11 @@ impl AsyncRead for Tapped {
 }
 
 impl AsyncWrite for Tapped {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
 
@@ -247,19 +290,29 @@ fn nothing_but_a_handshake(wire: &[u8]) -> bool {
     const DATA: u8 = 23;
     let records = records(wire);
     records.first().is_some_and(|(kind, _)| *kind == HANDSHAKE)
-        && records[1..].iter().all(|record| matches!(record, (CHANGE_CIPHER, 1) | (ALERT, 2..32) | (DATA, 0..32)))
+        && records[1..]
+            .iter()
+            .all(|record| matches!(record, (CHANGE_CIPHER, 1) | (ALERT, 2..32) | (DATA, 0..32)))
 }
 
 /// A record in the words of TLS 1.1 (RFC 4346): a ServerHello that takes the version down.
 fn server_hello_of_tls_1_1() -> Vec<u8> {
     let hello = [&[3, 2][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
     let handshake = [&[2, 0, 0, u8::try_from(hello.len()).unwrap()][..], &hello].concat();
-    [&[22, 3, 2, 0, u8::try_from(handshake.len()).unwrap()][..], &handshake].concat()
+    [
+        &[22, 3, 2, 0, u8::try_from(handshake.len()).unwrap()][..],
+        &handshake,
+    ]
+    .concat()
 }
 
 #[tokio::test]
 async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_why() {
-    let (files, ca, other) = (Files::new(), Authority::new("one"), Authority::new("another"));
+    let (files, ca, other) = (
+        Files::new(),
+        Authority::new("one"),
+        Authority::new("another"),
+    );
     let of_the_same_name = Authority::new("one");
     let ca_file = files.write("ca.pem", &ca.pem);
     let key_log = files.path("keys");
@@ -270,30 +323,45 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
     };
     let self_signed = |parameters: CertificateParams| {
         let key = KeyPair::generate().unwrap();
-        Identity { chain: vec![parameters.self_signed(&key).unwrap().der().clone()], key }
+        Identity {
+            chain: vec![parameters.self_signed(&key).unwrap().der().clone()],
+            key,
+        }
     };
     let certificates = [
         (
             "expired",
             ca.signs(&with(|it| {
-                (it.not_before, it.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1))
+                (it.not_before, it.not_after) =
+                    (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1))
             })),
             "its certificate has expired",
         ),
         (
             "not yet valid",
             ca.signs(&with(|it| {
-                (it.not_before, it.not_after) = (date_time_ymd(3001, 1, 1), date_time_ymd(3002, 1, 1))
+                (it.not_before, it.not_after) =
+                    (date_time_ymd(3001, 1, 1), date_time_ymd(3002, 1, 1))
             })),
             "its certificate is not valid yet",
         ),
-        ("signed by itself", self_signed(named(&["localhost"])), "or by itself"),
+        (
+            "signed by itself",
+            self_signed(named(&["localhost"])),
+            "or by itself",
+        ),
         (
             "signed by itself, as openssl does it",
-            self_signed(with(|it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
+            self_signed(with(|it| {
+                it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+            })),
             "its certificate is that of an authority",
         ),
-        ("of another authority", other.signs(&named(&["localhost"])), "by an authority that is not known here"),
+        (
+            "of another authority",
+            other.signs(&named(&["localhost"])),
+            "by an authority that is not known here",
+        ),
         (
             "of another authority with the same name",
             of_the_same_name.signs(&named(&["localhost"])),
@@ -313,7 +381,9 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
             "with its name in CN only",
             ca.signs(&{
                 let mut parameters = named(&[]);
-                parameters.distinguished_name.push(DnType::CommonName, "localhost");
+                parameters
+                    .distinguished_name
+                    .push(DnType::CommonName, "localhost");
                 parameters
             }),
             "a name in CN does not count",
@@ -322,24 +392,55 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
     let mut cases = Vec::new();
     for (name, identity, why) in &certificates {
         for version in [&version::TLS12, &version::TLS13] {
-            cases.push((format!("{name}, {:?}", version.version), Server::Tls(server(identity, version, None)), *why));
+            cases.push((
+                format!("{name}, {:?}", version.version),
+                Server::Tls(server(identity, version, None)),
+                *why,
+            ));
         }
     }
     let too_old = "it speaks neither TLS 1.2 nor TLS 1.3";
-    cases.push(("TLS 1.1 and a refusal".to_owned(), Server::Says(vec![21, 3, 2, 0, 2, 2, 70]), too_old));
-    cases.push(("TLS 1.1".to_owned(), Server::Says(server_hello_of_tls_1_1()), too_old));
-    cases.push(("no TLS".to_owned(), Server::Says(answer(200, STARTED)), "what answers there does not speak TLS"));
+    cases.push((
+        "TLS 1.1 and a refusal".to_owned(),
+        Server::Says(vec![21, 3, 2, 0, 2, 2, 70]),
+        too_old,
+    ));
+    cases.push((
+        "TLS 1.1".to_owned(),
+        Server::Says(server_hello_of_tls_1_1()),
+        too_old,
+    ));
+    cases.push((
+        "no TLS".to_owned(),
+        Server::Says(answer(200, STARTED)),
+        "what answers there does not speak TLS",
+    ));
     for (name, server, why) in cases {
         let gateway = Listening::new(server).await;
-        let settings = [("GATEWAY__CA_FILE", ca_file.as_str()), ("GATEWAY__RETRIES", "0")];
+        let settings = [
+            ("GATEWAY__CA_FILE", ca_file.as_str()),
+            ("GATEWAY__RETRIES", "0"),
+        ];
         let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
         let (_sidecar, api, _) = Program::sidecar_with(&gateway.url(), &settings, &others).await;
         let told_of = start_at(api, ORDER).await;
-        assert_eq!(told(&told_of), as_told(503, "gateway_unreachable", "not_sent"), "{name}: {told_of:?}");
+        assert_eq!(
+            told(&told_of),
+            as_told(503, "gateway_unreachable", "not_sent"),
+            "{name}: {told_of:?}"
+        );
         assert!(told_of.body.contains(why), "{name}: {told_of:?}");
         let seen = gateway.seen.lock().unwrap();
-        assert_eq!((seen.connections, seen.handshakes, seen.plain.len()), (1, 0, 0), "{name}");
-        assert!(seen.wire.iter().all(|wire| nothing_but_a_handshake(wire)), "{name}: {:?}", records(&seen.wire[0]));
+        assert_eq!(
+            (seen.connections, seen.handshakes, seen.plain.len()),
+            (1, 0, 0),
+            "{name}"
+        );
+        assert!(
+            seen.wire.iter().all(|wire| nothing_but_a_handshake(wire)),
+            "{name}: {:?}",
+            records(&seen.wire[0])
+        );
     }
     assert!(!key_log.exists(), "session keys were written down");
 }
@@ -347,12 +448,21 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
 #[tokio::test]
 async fn what_counts_as_nothing_on_the_wire_can_fail() {
     let (files, ca) = (Files::new(), Authority::new("of a test"));
-    let gateway = Listening::new(Server::Tls(server(&ca.signs(&named(&["localhost"])), &version::TLS13, None))).await;
+    let gateway = Listening::new(Server::Tls(server(
+        &ca.signs(&named(&["localhost"])),
+        &version::TLS13,
+        None,
+    )))
+    .await;
     let key_log = files.path("keys");
     let ca_file = files.write("ca.pem", &ca.pem);
     let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
-    let (_sidecar, api, _) =
-        Program::sidecar_with(&gateway.url(), &[("GATEWAY__CA_FILE", ca_file.as_str())], &others).await;
+    let (_sidecar, api, _) = Program::sidecar_with(
+        &gateway.url(),
+        &[("GATEWAY__CA_FILE", ca_file.as_str())],
+        &others,
+    )
+    .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let seen = gateway.seen.lock().unwrap();
     assert!(!nothing_but_a_handshake(&seen.wire[0]));
@@ -365,15 +475,38 @@ async fn what_a_certificate_says_is_looked_through_for_the_secret_too() {
     const SECRET: &str = "a-secret-that-is-a-host-name";
     let (files, ca) = (Files::new(), Authority::new("of a test"));
     let ca_file = files.write("ca.pem", &ca.pem);
-    let acceptor = server(&ca.signs(&named(&[SECRET, "pay.example", "a.example", "b.example"])), &version::TLS13, None);
+    let acceptor = server(
+        &ca.signs(&named(&[SECRET, "pay.example", "a.example", "b.example"])),
+        &version::TLS13,
+        None,
+    );
     let gateway = Listening::new(Server::Tls(acceptor)).await;
-    let settings = [("GATEWAY__CA_FILE", ca_file.as_str()), ("MERCHANT__SECRET", SECRET), ("GATEWAY__RETRIES", "0")];
+    let settings = [
+        ("GATEWAY__CA_FILE", ca_file.as_str()),
+        ("MERCHANT__SECRET", SECRET),
+        ("GATEWAY__RETRIES", "0"),
+    ];
     let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = start_at(api, ORDER).await;
-    assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"), "{answer:?}");
-    assert!(answer.body.contains("[redacted]") && answer.body.contains("pay.example"), "{answer:?}");
-    assert!(answer.body.contains("and others") && !answer.body.contains(SECRET), "{answer:?}");
-    assert!(get_at(admin, "/metrics").await.body.contains("tillgate_secret_echo_total 1\n"));
+    assert_eq!(
+        told(&answer),
+        as_told(503, "gateway_unreachable", "not_sent"),
+        "{answer:?}"
+    );
+    assert!(
+        answer.body.contains("[redacted]") && answer.body.contains("pay.example"),
+        "{answer:?}"
+    );
+    assert!(
+        answer.body.contains("and others") && !answer.body.contains(SECRET),
+        "{answer:?}"
+    );
+    assert!(
+        get_at(admin, "/metrics")
+            .await
+            .body
+            .contains("tillgate_secret_echo_total 1\n")
+    );
 }
 
 #[tokio::test]
@@ -381,16 +514,21 @@ async fn an_answer_that_ends_without_an_end_of_its_tls_is_cut_short() {
     let (files, ca) = (Files::new(), Authority::new("of a test"));
     let ca_file = files.write("ca.pem", &ca.pem);
     // It looks whole; but without a length only an end that was said tells that it is.
-    let until_the_end = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{STARTED}").into_bytes();
+    let until_the_end =
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{STARTED}").into_bytes();
     for (act, expected) in [
-        (Act::SayAndVanish(until_the_end.clone()), (502, "gateway_bad_answer")),
+        (
+            Act::SayAndVanish(until_the_end.clone()),
+            (502, "gateway_bad_answer"),
+        ),
         (Act::SayAndEnd(until_the_end), (200, "")),
         (Act::SayAndVanish(answer(200, STARTED)), (200, "")),
     ] {
         let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, None);
         let gateway = Gateway::with_tls(Some(acceptor), move |_, _| act.clone()).await;
         let url = format!("https://localhost:{}", gateway.address.port());
-        let (_sidecar, api, _) = Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.as_str())]).await;
+        let (_sidecar, api, _) =
+            Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.as_str())]).await;
         let (status, error, _) = told(&start_at(api, ORDER).await);
         assert_eq!((status, error.as_str()), expected);
         assert_eq!(gateway.requests().len(), 1);
@@ -403,7 +541,14 @@ async fn proxy_variables_are_ignored_over_tls_too() {
     let ca_file = files.write("ca.pem", &ca.pem);
     let proxy = Gateway::new(|_, request| good(request)).await;
     let url = proxy.url();
-    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let names = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ];
     let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, None);
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let (_sidecar, api, _) = Program::sidecar_with(
@@ -414,12 +559,19 @@ async fn proxy_variables_are_ignored_over_tls_too() {
     .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let watched = get_at(api, "/watch/watch_1").await;
-    assert_eq!(watched.json(), serde_json::from_str::<serde_json::Value>(WATCHED).unwrap());
+    assert_eq!(
+        watched.json(),
+        serde_json::from_str::<serde_json::Value>(WATCHED).unwrap()
+    );
     assert_eq!((proxy.connections(), gateway.requests().len()), (0, 2));
 }
 
 /// Settings of a sidecar with these files.
-fn settings<'a>(ca_file: &'a str, cert_file: &'a str, key_file: &'a str) -> [(&'static str, &'a str); 4] {
+fn settings<'a>(
+    ca_file: &'a str,
+    cert_file: &'a str,
+    key_file: &'a str,
+) -> [(&'static str, &'a str); 4] {
     [
         ("GATEWAY__CA_FILE", ca_file),
         ("GATEWAY__CLIENT_CERT_FILE", cert_file),
@@ -433,23 +585,42 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
     let (files, ca) = (Files::new(), Authority::new("of gateways"));
     let (clients, others) = (Authority::new("of clients"), Authority::new("of others"));
     let ca_file = files.write("ca.pem", &ca.pem);
-    let (right, wrong) = (clients.signs(&named(&["tillgate"])), others.signs(&named(&["tillgate"])));
-    let (cert, key) = (files.write("cert.pem", &right.cert_pem()), files.write("key.pem", &right.key_pem()));
+    let (right, wrong) = (
+        clients.signs(&named(&["tillgate"])),
+        others.signs(&named(&["tillgate"])),
+    );
+    let (cert, key) = (
+        files.write("cert.pem", &right.cert_pem()),
+        files.write("key.pem", &right.key_pem()),
+    );
     let wrong_cert = files.write("wrong-cert.pem", &wrong.cert_pem());
     let wrong_key = files.write("wrong-key.pem", &wrong.key_pem());
     for version in [&version::TLS12, &version::TLS13] {
         let gateway_identity = ca.signs(&named(&["localhost"]));
         for (cert, key, why) in [
             (&cert, &key, None),
-            (&String::new(), &String::new(), Some("gateway.client_cert_file")),
-            (&wrong_cert, &wrong_key, Some("it refuses the client certificate (gateway.client_cert_file)")),
+            (
+                &String::new(),
+                &String::new(),
+                Some("gateway.client_cert_file"),
+            ),
+            (
+                &wrong_cert,
+                &wrong_key,
+                Some("it refuses the client certificate (gateway.client_cert_file)"),
+            ),
         ] {
             let acceptor = server(&gateway_identity, version, Some(clients.demanded()));
             let gateway = Listening::new(Server::Tls(acceptor)).await;
-            let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings(&ca_file, cert, key)).await;
+            let (_sidecar, api, _) =
+                Program::sidecar(&gateway.url(), &settings(&ca_file, cert, key)).await;
             let answer = start_at(api, ORDER).await;
-            let variables = ["CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"].into_iter().zip([&ca_file, cert, key]);
-            let variables: Vec<_> = variables.map(|(name, value)| (name, value.as_str())).collect();
+            let variables = ["CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"]
+                .into_iter()
+                .zip([&ca_file, cert, key]);
+            let variables: Vec<_> = variables
+                .map(|(name, value)| (name, value.as_str()))
+                .collect();
             let (code, said) = check_online(&gateway.url(), &variables).await;
             assert_eq!(
                 (code, said.contains(why.unwrap_or("and TLS with it works"))),
@@ -465,9 +636,17 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
                     assert_eq!(seen.clients, right.chain);
                 }
                 Some(why) => {
-                    assert_eq!(told(&answer), as_told(503, "gateway_unreachable", "not_sent"), "{answer:?}");
+                    assert_eq!(
+                        told(&answer),
+                        as_told(503, "gateway_unreachable", "not_sent"),
+                        "{answer:?}"
+                    );
                     assert!(answer.text("detail").contains(why), "{answer:?}");
-                    assert_eq!((seen.handshakes, seen.plain.len()), (0, 0), "the gateway itself got nothing");
+                    assert_eq!(
+                        (seen.handshakes, seen.plain.len()),
+                        (0, 0),
+                        "the gateway itself got nothing"
+                    );
                 }
             }
         }
@@ -476,27 +655,47 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
 
 #[tokio::test]
 async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_nothing() {
-    let (files, ca, clients) = (Files::new(), Authority::new("of gateways"), Authority::new("of clients"));
+    let (files, ca, clients) = (
+        Files::new(),
+        Authority::new("of gateways"),
+        Authority::new("of clients"),
+    );
     let ca_file = files.write("ca.pem", &ca.pem);
     let [old, new] = [(); 2].map(|()| clients.signs(&named(&["tillgate"])));
-    let (cert, key) = (files.write("cert.pem", &old.cert_pem()), files.write("key.pem", &old.key_pem()));
-    let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, Some(clients.demanded()));
+    let (cert, key) = (
+        files.write("cert.pem", &old.cert_pem()),
+        files.write("key.pem", &old.key_pem()),
+    );
+    let acceptor = server(
+        &ca.signs(&named(&["localhost"])),
+        &version::TLS13,
+        Some(clients.demanded()),
+    );
     let gateway = Listening::new(Server::Tls(acceptor)).await;
-    let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings(&ca_file, &cert, &key)).await;
+    let (mut sidecar, api, admin) =
+        Program::sidecar(&gateway.url(), &settings(&ca_file, &cert, &key)).await;
     let shown = || gateway.seen.lock().unwrap().clients.clone();
     let failures = async || {
         let metrics = get_at(admin, "/metrics").await.body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("tillgate_tls_reload_failures_total "));
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tillgate_tls_reload_failures_total "));
         line.unwrap().to_owned()
     };
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    assert_eq!((shown(), failures().await), (old.chain.clone(), "0".to_owned()));
+    assert_eq!(
+        (shown(), failures().await),
+        (old.chain.clone(), "0".to_owned())
+    );
 
     // One file has changed, the other has not yet: the two do not belong together.
     files.write("cert.pem", &new.cert_pem());
     sidecar.signal("HUP");
     sidecar.log_line("client certificate not changed").await;
-    assert_eq!((start_at(api, ORDER).await.status, failures().await), (200, "1".to_owned()));
+    assert_eq!(
+        (start_at(api, ORDER).await.status, failures().await),
+        (200, "1".to_owned())
+    );
     assert!(!shown().contains(&new.chain[0]));
 
     files.write("key.pem", &new.key_pem());
@@ -518,7 +717,10 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
     }
     std::fs::remove_file(files.path("key.pem")).unwrap();
     sidecar.log_line("file not reloaded").await;
-    assert_eq!((start_at(api, ORDER).await.status, failures().await), (200, "5".to_owned()));
+    assert_eq!(
+        (start_at(api, ORDER).await.status, failures().await),
+        (200, "5".to_owned())
+    );
 }
 
 /// What `check` says with these settings of the gateway's.
@@ -534,10 +736,20 @@ async fn check_online(url: &str, settings: &[(&str, &str)]) -> (i32, String) {
 async fn check_with(arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> (i32, String) {
     let mut variables = vec![
         ("TILLGATE_GATEWAY__URL".to_owned(), url.to_owned()),
-        ("TILLGATE_MERCHANT__SECRET".to_owned(), DEFAULT_SECRET.to_owned()),
+        (
+            "TILLGATE_MERCHANT__SECRET".to_owned(),
+            DEFAULT_SECRET.to_owned(),
+        ),
     ];
-    variables.extend(settings.iter().map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())));
-    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.extend(
+        settings
+            .iter()
+            .map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())),
+    );
+    let variables: Vec<_> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     let (code, out, err) = run(arguments, &variables).await;
     (code, out + &err)
 }
@@ -548,30 +760,91 @@ async fn what_is_wrong_with_a_client_certificate_is_told_and_the_key_never_quote
 
     let (files, clients) = (Files::new(), Authority::new("of a test"));
     let [one, other] = [(); 2].map(|()| clients.signs(&named(&["tillgate"])));
-    let (cert, key) = (files.write("cert.pem", &one.cert_pem()), files.write("key.pem", &one.key_pem()));
+    let (cert, key) = (
+        files.write("cert.pem", &one.cert_pem()),
+        files.write("key.pem", &one.key_pem()),
+    );
     let in_one_line = files.write("line.pem", &one.key_pem().replace('\n', ""));
     let of_another = files.write("other.pem", &other.key_pem());
-    let with_passphrase = files.write("locked.pem", &one.key_pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+    let with_passphrase = files.write(
+        "locked.pem",
+        &one.key_pem()
+            .replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+    );
     let empty = files.write("empty.pem", "");
     let missing = files.path("missing.pem").to_str().unwrap().to_owned();
     let [cert_key, key_key] = ["CLIENT_CERT_FILE", "CLIENT_KEY_FILE"];
     for (settings, key, what) in [
-        (vec![(cert_key, &cert)], "gateway.client_key_file", "gateway.client_cert_file is set, and this is not"),
-        (vec![(key_key, &key)], "gateway.client_cert_file", "gateway.client_key_file is set, and this is not"),
-        (vec![(cert_key, &missing), (key_key, &key)], "gateway.client_cert_file", "the file is missing"),
-        (vec![(cert_key, &cert), (key_key, &missing)], "gateway.client_key_file", "the file is missing"),
-        (vec![(cert_key, &empty), (key_key, &key)], "gateway.client_cert_file", "there is no certificate in it"),
-        (vec![(cert_key, &key), (key_key, &key)], "gateway.client_cert_file", "there is no certificate in it"),
-        (vec![(cert_key, &cert), (key_key, &empty)], "gateway.client_key_file", "there is no private key in it"),
-        (vec![(cert_key, &cert), (key_key, &cert)], "gateway.client_key_file", "there is no private key in it"),
-        (vec![(cert_key, &cert), (key_key, &in_one_line)], "gateway.client_key_file", "not well-formed PEM"),
-        (vec![(cert_key, &cert), (key_key, &with_passphrase)], "gateway.client_key_file", "without a passphrase"),
-        (vec![(cert_key, &cert), (key_key, &of_another)], "gateway.client_key_file", "the key is not that of"),
-        (vec![("CA_FILE", &in_one_line)], "gateway.ca_file", "not well-formed PEM"),
+        (
+            vec![(cert_key, &cert)],
+            "gateway.client_key_file",
+            "gateway.client_cert_file is set, and this is not",
+        ),
+        (
+            vec![(key_key, &key)],
+            "gateway.client_cert_file",
+            "gateway.client_key_file is set, and this is not",
+        ),
+        (
+            vec![(cert_key, &missing), (key_key, &key)],
+            "gateway.client_cert_file",
+            "the file is missing",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &missing)],
+            "gateway.client_key_file",
+            "the file is missing",
+        ),
+        (
+            vec![(cert_key, &empty), (key_key, &key)],
+            "gateway.client_cert_file",
+            "there is no certificate in it",
+        ),
+        (
+            vec![(cert_key, &key), (key_key, &key)],
+            "gateway.client_cert_file",
+            "there is no certificate in it",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &empty)],
+            "gateway.client_key_file",
+            "there is no private key in it",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &cert)],
+            "gateway.client_key_file",
+            "there is no private key in it",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &in_one_line)],
+            "gateway.client_key_file",
+            "not well-formed PEM",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &with_passphrase)],
+            "gateway.client_key_file",
+            "without a passphrase",
+        ),
+        (
+            vec![(cert_key, &cert), (key_key, &of_another)],
+            "gateway.client_key_file",
+            "the key is not that of",
+        ),
+        (
+            vec![("CA_FILE", &in_one_line)],
+            "gateway.ca_file",
+            "not well-formed PEM",
+        ),
     ] {
-        let settings: Vec<_> = settings.into_iter().map(|(name, value)| (name, value.as_str())).collect();
+        let settings: Vec<_> = settings
+            .into_iter()
+            .map(|(name, value)| (name, value.as_str()))
+            .collect();
         let (code, said) = check(&settings).await;
-        assert!(code == 2 && said.contains(key) && said.contains(what), "{settings:?}: {said}");
+        assert!(
+            code == 2 && said.contains(key) && said.contains(what),
+            "{settings:?}: {said}"
+        );
         assert!(!says_the_key(&said, &one), "{said}");
     }
 
@@ -579,7 +852,14 @@ async fn what_is_wrong_with_a_client_certificate_is_told_and_the_key_never_quote
     for (mode, is_warned) in [(0o600, false), (0o640, false), (0o644, true)] {
         std::fs::set_permissions(Path::new(&key), std::fs::Permissions::from_mode(mode)).unwrap();
         let (code, said) = check(&pair).await;
-        assert_eq!((code, said.contains("warning: ") && said.contains("key.pem has mode")), (0, is_warned), "{said}");
+        assert_eq!(
+            (
+                code,
+                said.contains("warning: ") && said.contains("key.pem has mode")
+            ),
+            (0, is_warned),
+            "{said}"
+        );
         assert!(!says_the_key(&said, &one), "{said}");
     }
 }
@@ -587,5 +867,7 @@ async fn what_is_wrong_with_a_client_certificate_is_told_and_the_key_never_quote
 /// Any line of the key stands in there.
 fn says_the_key(said: &str, identity: &Identity) -> bool {
     let key = identity.key_pem();
-    key.lines().filter(|line| !line.starts_with('-')).any(|line| said.contains(&line[..line.len().min(16)]))
+    key.lines()
+        .filter(|line| !line.starts_with('-'))
+        .any(|line| said.contains(&line[..line.len().min(16)]))
 }

@@ -56,7 +56,9 @@ impl Place {
     /// The names of everything in it.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path()).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     /// A sidecar that listens there and runs.
@@ -68,7 +70,12 @@ impl Place {
 
     fn launch(&self, under: &[&str], gateway: &str, settings: &[(&str, &str)]) -> Program {
         let address = self.address();
-        Program::launch(under, gateway, &[&[("LISTEN__ADDRESS", address.as_str())], settings].concat(), &[])
+        Program::launch(
+            under,
+            gateway,
+            &[&[("LISTEN__ADDRESS", address.as_str())], settings].concat(),
+            &[],
+        )
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -76,7 +83,14 @@ impl Place {
     }
 
     async fn start(&self) -> Answer {
-        call_unix(&self.path(), Method::POST, "/api/start_payment", &[JSON], ORDER).await
+        call_unix(
+            &self.path(),
+            Method::POST,
+            "/api/start_payment",
+            &[JSON],
+            ORDER,
+        )
+        .await
     }
 
     /// A command that finds the sidecar there.
@@ -87,7 +101,10 @@ impl Place {
             ("TILLGATE_GATEWAY__URL", NOBODY.to_owned()),
             ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET.to_owned()),
         ];
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         run(arguments, &variables).await
     }
 }
@@ -100,20 +117,44 @@ fn look(path: &Path) -> Option<(u32, u32, u64)> {
 
 /// A start by a user with this group, and this further group: curl's exit code, and the status of the answer.
 async fn start_as(place: &Place, group: u32, further: Option<u32>) -> (i32, String) {
-    let (group, further) = (group.to_string(), further.map(|further| further.to_string()));
-    let groups = further.as_deref().map_or(vec!["--clear-groups"], |further| vec!["--groups", further]);
+    let (group, further) = (
+        group.to_string(),
+        further.map(|further| further.to_string()),
+    );
+    let groups = further
+        .as_deref()
+        .map_or(vec!["--clear-groups"], |further| vec!["--groups", further]);
     let socket = place.path();
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", &group])
         .args(groups)
-        .args(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "20", "--unix-socket"])
+        .args([
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--max-time",
+            "20",
+            "--unix-socket",
+        ])
         .arg(&socket)
-        .args(["-H", "Content-Type: application/json", "-d", ORDER, "http://localhost/api/start_payment"])
+        .args([
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            ORDER,
+            "http://localhost/api/start_payment",
+        ])
         .current_dir("/")
         .output()
         .await
         .unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
 }
 
 #[tokio::test]
@@ -121,20 +162,30 @@ async fn the_group_of_the_directory_gets_in_and_nobody_else() {
     if !has("setpriv") || !has("curl") {
         return;
     }
-    let Some(place) = Place::of_group(GROUP) else { return };
+    let Some(place) = Place::of_group(GROUP) else {
+        return;
+    };
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let _sidecar = place.sidecar(&gateway, &[]).await;
     assert_eq!(start_as(&place, GROUP, None).await, (0, "200".to_owned()));
-    assert_eq!(start_as(&place, 65534, Some(GROUP)).await, (0, "200".to_owned()));
+    assert_eq!(
+        start_as(&place, 65534, Some(GROUP)).await,
+        (0, "200".to_owned())
+    );
     let could_not_connect = (7, "000".to_owned());
     assert_eq!(start_as(&place, 65534, None).await, could_not_connect);
-    assert_eq!(start_as(&place, GROUP + 1, Some(65534)).await, could_not_connect);
+    assert_eq!(
+        start_as(&place, GROUP + 1, Some(65534)).await,
+        could_not_connect
+    );
     assert_eq!(calls(&gateway).await.0, 2);
 }
 
 #[tokio::test]
 async fn whoever_sees_the_socket_sees_it_with_its_mode_and_group_whatever_the_umask() {
-    let Some(place) = Place::of_group(GROUP) else { return };
+    let Some(place) = Place::of_group(GROUP) else {
+        return;
+    };
     for umask in ["0", "022", "077", "0777"] {
         let path = place.path();
         let watching = std::thread::spawn(move || {
@@ -149,9 +200,14 @@ async fn whoever_sees_the_socket_sees_it_with_its_mode_and_group_whatever_the_um
         let script = format!("umask {umask}; exec \"$@\"");
         let mut sidecar = place.launch(&["sh", "-c", &script, "sh"], NOBODY, &[]);
         sidecar.log_line("tillgate is running").await;
-        let first = tokio::task::spawn_blocking(move || watching.join().unwrap()).await.unwrap();
+        let first = tokio::task::spawn_blocking(move || watching.join().unwrap())
+            .await
+            .unwrap();
         assert_eq!(first, Some((0o660, GROUP)), "umask {umask}");
-        assert_eq!(look(&place.path()).map(|(mode, group, _)| (mode, group)), Some((0o660, GROUP)));
+        assert_eq!(
+            look(&place.path()).map(|(mode, group, _)| (mode, group)),
+            Some((0o660, GROUP))
+        );
         assert_eq!(place.names(), ["api.sock"]);
         sidecar.signal("TERM");
         assert_eq!(sidecar.end().await.0, 0);
@@ -164,11 +220,21 @@ async fn the_name_of_the_socket_is_given_to_one_that_is_ready() {
     if !has("strace") {
         return;
     }
-    let Some(place) = Place::of_group(GROUP) else { return };
+    let Some(place) = Place::of_group(GROUP) else {
+        return;
+    };
     let traced = tempfile::NamedTempFile::new().unwrap();
     let calls = "trace=bind,listen,?chmod,?fchmodat,?chown,?fchownat,?link,?linkat,?rename,?renameat,?renameat2";
     // -D: strace is the child, and the traced program has the id. A question mark: not every machine has that call.
-    let under = ["strace", "-D", "-f", "-o", traced.path().to_str().unwrap(), "-e", calls];
+    let under = [
+        "strace",
+        "-D",
+        "-f",
+        "-o",
+        traced.path().to_str().unwrap(),
+        "-e",
+        calls,
+    ];
     let mut sidecar = place.launch(&under, NOBODY, &[]);
     sidecar.log_line("tillgate is running").await;
     sidecar.signal("TERM");
@@ -177,13 +243,16 @@ async fn the_name_of_the_socket_is_given_to_one_that_is_ready() {
     let found = until("the trace is written", async || {
         let trace = fs::read_to_string(traced.path()).unwrap();
         let lines: Vec<String> = trace.lines().map(ToOwned::to_owned).collect();
-        let named = lines.iter().position(|line| line.contains(&name) && line.contains(" = 0"))?;
+        let named = lines
+            .iter()
+            .position(|line| line.contains(&name) && line.contains(" = 0"))?;
         Some((lines, named))
     });
     let (lines, named) = found.await;
     let before = |call: &str, what: &str| {
-        let found =
-            lines[..named].iter().any(|line| line.contains(call) && line.contains(what) && line.ends_with("= 0"));
+        let found = lines[..named]
+            .iter()
+            .any(|line| line.contains(call) && line.contains(what) && line.ends_with("= 0"));
         assert!(found, "no {call} with {what} before:\n{lines:#?}");
     };
     assert!(lines[named].contains("link"), "{}", lines[named]);
@@ -204,10 +273,20 @@ async fn what_is_no_socket_is_refused_and_left_as_it_is() {
     let plants: [Plant<'_>; 6] = [
         ("a regular file", &|| fs::write(&path, "precious").unwrap()),
         ("a symlink", &|| symlink("/etc/hostname", &path).unwrap()),
-        ("a symlink", &|| symlink(elsewhere.path().join("nothing"), &path).unwrap()),
+        ("a symlink", &|| {
+            symlink(elsewhere.path().join("nothing"), &path).unwrap()
+        }),
         ("a symlink", &|| symlink(&other, &path).unwrap()),
         ("a directory", &|| fs::create_dir(&path).unwrap()),
-        ("a pipe", &|| assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success())),
+        ("a pipe", &|| {
+            assert!(
+                std::process::Command::new("mkfifo")
+                    .arg(&path)
+                    .status()
+                    .unwrap()
+                    .success()
+            )
+        }),
     ];
     for (what, plant) in plants {
         plant();
@@ -256,13 +335,27 @@ async fn a_socket_that_somebody_listens_at_is_taken() {
     let seen = look(&place.path());
     let is_taken = async || {
         let (code, out, err) = place.command(&["run"]).await;
-        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
-        let parts =
-            ["listen.address", "another program listens", place.path().to_str().unwrap()].map(ToOwned::to_owned);
-        assert!(parts.iter().all(|part| err.contains(part.as_str())), "{err}");
+        assert_eq!(
+            (code, out.as_str(), err.lines().count()),
+            (1, "", 1),
+            "{err}"
+        );
+        let parts = [
+            "listen.address",
+            "another program listens",
+            place.path().to_str().unwrap(),
+        ]
+        .map(ToOwned::to_owned);
+        assert!(
+            parts.iter().all(|part| err.contains(part.as_str())),
+            "{err}"
+        );
     };
     is_taken().await;
-    assert_eq!((look(&place.path()), place.names()), (seen, vec!["api.sock".to_owned()]));
+    assert_eq!(
+        (look(&place.path()), place.names()),
+        (seen, vec!["api.sock".to_owned()])
+    );
     assert_eq!(place.start().await.status, 200);
     // `check` is for the operator of the one that runs: it finds nothing wrong.
     assert_eq!(place.command(&["check"]).await.0, 0);
@@ -271,7 +364,8 @@ async fn a_socket_that_somebody_listens_at_is_taken() {
 
     // Somebody who never accepts, where the question of the first fills the queue; somebody who speaks in datagrams.
     let busy = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    busy.bind(&socket2::SockAddr::unix(place.path()).unwrap()).unwrap();
+    busy.bind(&socket2::SockAddr::unix(place.path()).unwrap())
+        .unwrap();
     busy.listen(0).unwrap();
     is_taken().await;
     is_taken().await;
@@ -329,7 +423,10 @@ async fn a_directory_that_is_not_there_is_told_and_not_made() {
         ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
     ];
     let (code, _, err) = run(&["run"], &variables).await;
-    assert!(code == 1 && err.contains("listen.address") && err.contains(directory.to_str().unwrap()), "{err}");
+    assert!(
+        code == 1 && err.contains("listen.address") && err.contains(directory.to_str().unwrap()),
+        "{err}"
+    );
     assert!(!directory.exists());
     // It may be made by who starts the service.
     let (code, out, err) = run(&["check"], &variables).await;
@@ -341,10 +438,21 @@ async fn who_may_not_give_the_socket_its_group_is_told_and_leaves_nothing() {
     if !has("setpriv") {
         return;
     }
-    let Some(place) = Place::of_group(GROUP) else { return };
-    let under = ["setpriv", "--inh-caps", "-chown", "--bounding-set", "-chown"];
+    let Some(place) = Place::of_group(GROUP) else {
+        return;
+    };
+    let under = [
+        "setpriv",
+        "--inh-caps",
+        "-chown",
+        "--bounding-set",
+        "-chown",
+    ];
     let (code, _, err) = place.launch(&under, NOBODY, &[]).end().await;
-    assert!(code == 1 && err.contains("listen.address") && err.contains(&GROUP.to_string()), "{err}");
+    assert!(
+        code == 1 && err.contains("listen.address") && err.contains(&GROUP.to_string()),
+        "{err}"
+    );
     assert_eq!(place.names(), [""; 0]);
 }
 
@@ -355,13 +463,29 @@ async fn check_tells_who_gets_in_and_what_is_no_way_in() {
     let (code, out, err) = place.command(&["check"]).await;
     assert_eq!(code, 0, "{err}");
     let group = fs::metadata(place.directory.path()).unwrap().gid();
-    for part in [&format!("address = \"{}\"", place.address()), &format!("group {group}"), "warning: ", "mode 0777"] {
+    for part in [
+        &format!("address = \"{}\"", place.address()),
+        &format!("group {group}"),
+        "warning: ",
+        "mode 0777",
+    ] {
         assert!(out.contains(part), "no {part:?} in {out}");
     }
-    let long = format!("unix:/{}/api.sock", "d".repeat(107 - "//api.sock".len() + 1));
-    for address in
-        ["unix:", "unix:api.sock", "unix:/", "unix:/run/", "unix:/run/..", "unix:@name", &long, "fd:2", "fd:x"]
-    {
+    let long = format!(
+        "unix:/{}/api.sock",
+        "d".repeat(107 - "//api.sock".len() + 1)
+    );
+    for address in [
+        "unix:",
+        "unix:api.sock",
+        "unix:/",
+        "unix:/run/",
+        "unix:/run/..",
+        "unix:@name",
+        &long,
+        "fd:2",
+        "fd:x",
+    ] {
         for (key, also) in [("LISTEN", "listen.address"), ("ADMIN", "admin.address")] {
             let name = format!("TILLGATE_{key}__ADDRESS");
             let variables = [
@@ -370,7 +494,10 @@ async fn check_tells_who_gets_in_and_what_is_no_way_in() {
                 ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
             ];
             let (code, _, err) = run(&["check"], &variables).await;
-            assert!(code == 2 && err.contains(also) && err.matches("error: ").count() == 1, "{address}: {err}");
+            assert!(
+                code == 2 && err.contains(also) && err.matches("error: ").count() == 1,
+                "{address}: {err}"
+            );
         }
     }
 }
@@ -386,7 +513,12 @@ async fn the_longest_path_that_the_system_takes_works() {
     let address = format!("unix:{}", path.display());
     let mut sidecar = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", &address)], &[]);
     sidecar.log_line("tillgate is running").await;
-    assert_eq!(call_unix(&path, Method::GET, "/payments", &[], "").await.status, 200);
+    assert_eq!(
+        call_unix(&path, Method::GET, "/payments", &[], "")
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -400,17 +532,25 @@ async fn over_a_socket_the_door_is_the_same_and_codes_are_listed() {
     let tag = place.get(&watch).await.header("etag").to_owned();
     // A wait, which ends with the payment.
     let (socket, path) = (place.path(), format!("{watch}?wait=20"));
-    let waiting =
-        tokio::spawn(async move { call_unix(&socket, Method::GET, &path, &[("if-none-match", &tag)], "").await });
+    let waiting = tokio::spawn(async move {
+        call_unix(&socket, Method::GET, &path, &[("if-none-match", &tag)], "").await
+    });
     pay_at(&gateway, started.text("code")).await;
     let waited = waiting.await.unwrap();
     assert_eq!((waited.status, waited.text("status")), (200, "completed"));
     let listed = place.get("/payments").await;
-    assert!(listed.status == 200 && listed.body.contains(started.text("code")), "{listed:?}");
+    assert!(
+        listed.status == 200 && listed.body.contains(started.text("code")),
+        "{listed:?}"
+    );
     assert_eq!(place.get("/deliveries").await.status, 200);
     for (header, status, error) in [
         (("host", "evil.example"), 421, "host_not_allowed"),
-        (("origin", "https://evil.example"), 403, "browser_not_allowed"),
+        (
+            ("origin", "https://evil.example"),
+            403,
+            "browser_not_allowed",
+        ),
         (("via", "1.1 proxy"), 403, "forwarded_not_allowed"),
     ] {
         let answer = call_unix(&place.path(), Method::GET, "/payments", &[header], "").await;
@@ -418,7 +558,10 @@ async fn over_a_socket_the_door_is_the_same_and_codes_are_listed() {
     }
     // A stream, and what is no request, byte by byte.
     let mut stream = UnixStream::connect(place.path()).await.unwrap();
-    stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        .await
+        .unwrap();
     let next = place.start().await;
     let mut heard = String::new();
     until("the event of the second payment", async || {
@@ -430,10 +573,17 @@ async fn over_a_socket_the_door_is_the_same_and_codes_are_listed() {
     .await;
     assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
     let mut odd = UnixStream::connect(place.path()).await.unwrap();
-    odd.write_all(b"GET /payments HTTP/1.1\r\n\r\nGET /payments HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    odd.write_all(
+        b"GET /payments HTTP/1.1\r\n\r\nGET /payments HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    )
+    .await
+    .unwrap();
     let mut answer = String::new();
     odd.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1").count() == 1,
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -441,10 +591,20 @@ async fn a_token_is_asked_for_over_a_socket_too() {
     let place = Place::new();
     let tokens = tempfile::NamedTempFile::new().unwrap();
     fs::write(tokens.path(), "a-token-of-the-app\n").unwrap();
-    let _sidecar = place.sidecar(NOBODY, &[("LISTEN__TOKEN_FILE", tokens.path().to_str().unwrap())]).await;
+    let _sidecar = place
+        .sidecar(
+            NOBODY,
+            &[("LISTEN__TOKEN_FILE", tokens.path().to_str().unwrap())],
+        )
+        .await;
     assert_eq!(place.get("/payments").await.status, 401);
     let token = [("authorization", "Bearer a-token-of-the-app")];
-    assert_eq!(call_unix(&place.path(), Method::GET, "/payments", &token, "").await.status, 200);
+    assert_eq!(
+        call_unix(&place.path(), Method::GET, "/payments", &token, "")
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -452,14 +612,24 @@ async fn the_command_line_reaches_a_sidecar_over_its_socket() {
     let place = Place::new();
     let nobody = place.command(&["deliveries"]).await;
     assert!(
-        nobody.0 == 1 && nobody.2.contains(&place.address()) && nobody.2.contains("is tillgate running"),
+        nobody.0 == 1
+            && nobody.2.contains(&place.address())
+            && nobody.2.contains("is tillgate running"),
         "{nobody:?}"
     );
     let sidecar = place.sidecar(NOBODY, &[]).await;
-    assert_eq!(place.command(&["deliveries"]).await, (0, "there are none\n".to_owned(), String::new()));
-    let (code, _, err) = place.command(&["deliveries", "redeliver", "msg_nobody"]).await;
+    assert_eq!(
+        place.command(&["deliveries"]).await,
+        (0, "there are none\n".to_owned(), String::new())
+    );
+    let (code, _, err) = place
+        .command(&["deliveries", "redeliver", "msg_nobody"])
+        .await;
     assert!(code == 1 && err.contains("no delivery of that id"), "{err}");
     sidecar.kill().await;
     let nobody = place.command(&["deliveries"]).await;
-    assert!(nobody.0 == 1 && nobody.2.contains("is tillgate running"), "{nobody:?}");
+    assert!(
+        nobody.0 == 1 && nobody.2.contains("is tillgate running"),
+        "{nobody:?}"
+    );
 }

@@ -11,7 +11,12 @@ use crate::harness::{Answer, Sidecar, get, settles};
 use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
 /// `GET /watch/{code}?{query}` with these headers.
-async fn wait_with(sidecar: &Sidecar, code: &str, query: &str, headers: &[(&'static str, &str)]) -> Answer {
+async fn wait_with(
+    sidecar: &Sidecar,
+    code: &str,
+    query: &str,
+    headers: &[(&'static str, &str)],
+) -> Answer {
     let mut request = get(&format!("/watch/{code}?{query}"));
     for (name, value) in headers {
         request.headers_mut().append(*name, value.parse().unwrap());
@@ -30,7 +35,11 @@ async fn wait_from(sidecar: &Sidecar, code: &str, query: &str, tag: &str) -> Ans
 }
 
 /// The same, while that is done after so many seconds.
-async fn timed_while<T>(what: impl Future<Output = T>, after: f64, act: impl FnOnce()) -> (T, Duration) {
+async fn timed_while<T>(
+    what: impl Future<Output = T>,
+    after: f64,
+    act: impl FnOnce(),
+) -> (T, Duration) {
     let act = async {
         pass(after).await;
         act();
@@ -47,12 +56,20 @@ async fn assert_waits(what: &mut (impl Future<Output = Answer> + Unpin), time: f
 
 #[track_caller]
 fn assert_status(answer: &Answer, status: &str) {
-    assert_eq!((answer.status, answer.text("status")), (200, status), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("status")),
+        (200, status),
+        "{answer:?}"
+    );
 }
 
 #[track_caller]
 fn assert_error(answer: &Answer, status: u16, error: &str) {
-    assert_eq!((answer.status, answer.text("error")), (status, error), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (status, error),
+        "{answer:?}"
+    );
     assert!(answer.json().get("outcome").is_none(), "{answer:?}");
 }
 
@@ -66,12 +83,21 @@ async fn a_wait_is_answered_as_soon_as_the_payer_has_paid_however_old_the_paymen
         let sidecar = Sidecar::new();
         let (code, watch_code) = sidecar.started().await;
         pass(age).await;
-        let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 20.3, || sidecar.pay(&code)).await;
+        let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 20.3, || {
+            sidecar.pay(&code)
+        })
+        .await;
         assert_status(&answer, "completed");
-        assert!(took >= seconds(20.3) && took < seconds(20.3) + POLL + SLACK, "{took:?} at {age}");
+        assert!(
+            took >= seconds(20.3) && took < seconds(20.3) + POLL + SLACK,
+            "{took:?} at {age}"
+        );
         // What a plain GET tells, too.
         let plain = sidecar.watch(&watch_code).await;
-        assert_eq!((&answer.body, answer.header("etag")), (&plain.body, plain.header("etag")));
+        assert_eq!(
+            (&answer.body, answer.header("etag")),
+            (&plain.body, plain.header("etag"))
+        );
         sidecar.end().await;
     }
 }
@@ -83,8 +109,14 @@ async fn an_answer_after_a_wait_has_the_headers_of_every_watch() {
     let unchanged = wait(&sidecar, &watch_code, "wait=30").await;
     assert_status(&unchanged, "created");
     let same = wait_from(&sidecar, &watch_code, "wait=30", unchanged.header("etag")).await;
-    assert_eq!((same.status, &*same.body, same.header("content-type")), (304, "", ""));
-    let (changed, _) = timed_while(wait(&sidecar, &watch_code, "wait=30"), 5.0, || sidecar.pay(&code)).await;
+    assert_eq!(
+        (same.status, &*same.body, same.header("content-type")),
+        (304, "", "")
+    );
+    let (changed, _) = timed_while(wait(&sidecar, &watch_code, "wait=30"), 5.0, || {
+        sidecar.pay(&code)
+    })
+    .await;
     assert_status(&changed, "completed");
     for answer in [&unchanged, &changed] {
         assert_eq!(answer.header("content-type"), "application/json");
@@ -94,14 +126,25 @@ async fn an_answer_after_a_wait_has_the_headers_of_every_watch() {
         assert_eq!(answer.header("cache-control"), "private, no-cache");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert!(!answer.header("x-request-id").is_empty());
-        assert!(answer.header("cache-status").starts_with("tillgate; hit; ttl="), "{answer:?}");
+        assert!(
+            answer
+                .header("cache-status")
+                .starts_with("tillgate; hit; ttl="),
+            "{answer:?}"
+        );
         // It was polled until now.
-        assert!(answer.header("age").parse::<u64>().unwrap() <= 2, "{answer:?}");
+        assert!(
+            answer.header("age").parse::<u64>().unwrap() <= 2,
+            "{answer:?}"
+        );
     }
     assert_eq!(changed.header("age"), "0");
     assert_eq!(same.header("etag"), unchanged.header("etag"));
     assert_ne!(changed.header("etag"), unchanged.header("etag"));
-    assert!(changed.header("etag").starts_with('"'), "not strong: {changed:?}");
+    assert!(
+        changed.header("etag").starts_with('"'),
+        "not strong: {changed:?}"
+    );
     sidecar.end().await;
 }
 
@@ -110,10 +153,19 @@ async fn a_wait_begins_with_the_answer_that_the_caller_has() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
     let tag = sidecar.watch(&watch_code).await.header("etag").to_owned();
-    let has = [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), format!("W/\"other\" ,W/{tag},\"third\"")];
+    let has = [
+        tag.clone(),
+        format!("W/{tag}"),
+        format!("\"other\", {tag}"),
+        format!("W/\"other\" ,W/{tag},\"third\""),
+    ];
     for condition in &has {
         let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=7", condition)).await;
-        assert_eq!((answer.status, answer.header("etag")), (304, &*tag), "{condition}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("etag")),
+            (304, &*tag),
+            "{condition}: {answer:?}"
+        );
         assert_about(took, 7.0);
     }
     let two_lines = [("if-none-match", "\"other\""), ("if-none-match", &*tag)];
@@ -127,11 +179,17 @@ async fn a_wait_begins_with_the_answer_that_the_caller_has() {
         assert_about(took, 0.0);
     }
     // All of them are told of the change.
-    let waits = join_all(has.iter().map(|condition| timed(wait_from(&sidecar, &watch_code, "wait=60", condition))));
+    let waits = join_all(
+        has.iter()
+            .map(|condition| timed(wait_from(&sidecar, &watch_code, "wait=60", condition))),
+    );
     let (answers, _) = timed_while(waits, 13.0, || sidecar.pay(&code)).await;
     for (answer, took) in answers {
         assert_status(&answer, "completed");
-        assert!(took >= seconds(13.0) && took < seconds(13.0) + POLL + SLACK, "{took:?}");
+        assert!(
+            took >= seconds(13.0) && took < seconds(13.0) + POLL + SLACK,
+            "{took:?}"
+        );
     }
     sidecar.end().await;
 }
@@ -151,7 +209,8 @@ async fn whoever_has_any_answer_is_told_of_none_but_does_not_wait_for_a_payment_
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_tag_a_wait_begins_with_the_first_answer_it_has_from_memory_or_from_the_gateway() {
+async fn without_a_tag_a_wait_begins_with_the_first_answer_it_has_from_memory_or_from_the_gateway()
+{
     let sidecar = Sidecar::with(&[("watch.fresh_for", "10s")]);
     // From the gateway.
     let (_, watch_code) = sidecar.started().await;
@@ -169,9 +228,15 @@ async fn without_a_tag_a_wait_begins_with_the_first_answer_it_has_from_memory_or
     // From the gateway, which looked before it was paid and was slow to tell.
     let (code, watch_code) = sidecar.started().await;
     sidecar.faults(&["watch:delay=3s,count=1"]);
-    let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 1.0, || sidecar.pay(&code)).await;
+    let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 1.0, || {
+        sidecar.pay(&code)
+    })
+    .await;
     assert_status(&answer, "completed");
-    assert!(took >= seconds(3.0) && took < seconds(3.0) + POLL + SLACK, "{took:?}");
+    assert!(
+        took >= seconds(3.0) && took < seconds(3.0) + POLL + SLACK,
+        "{took:?}"
+    );
     sidecar.end().await;
 }
 
@@ -180,9 +245,20 @@ async fn at_the_end_of_the_wait_it_is_200_without_and_304_with_the_tag() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;
     let mut tag = String::new();
-    for query in ["wait=1", "wait=25", "wait=60", "wait=007", "other=1&wait=7", "wait=7&other", "wait=7&Wait=x&await="]
-    {
-        let time = if query.contains('7') { 7.0 } else { query[5..].parse().unwrap() };
+    for query in [
+        "wait=1",
+        "wait=25",
+        "wait=60",
+        "wait=007",
+        "other=1&wait=7",
+        "wait=7&other",
+        "wait=7&Wait=x&await=",
+    ] {
+        let time = if query.contains('7') {
+            7.0
+        } else {
+            query[5..].parse().unwrap()
+        };
         let (answer, took) = timed(wait(&sidecar, &code, query)).await;
         assert_status(&answer, "created");
         assert_about(took, time);
@@ -198,7 +274,12 @@ async fn at_the_end_of_the_wait_it_is_200_without_and_304_with_the_tag() {
 async fn no_wait_is_longer_than_max_wait() {
     let sidecar = Sidecar::with(&[("watch.max_wait", "90s")]);
     let (_, code) = sidecar.started().await;
-    for query in ["wait=91", "wait=3600", "wait=18446744073709551615", &format!("wait={}", "9".repeat(400))] {
+    for query in [
+        "wait=91",
+        "wait=3600",
+        "wait=18446744073709551615",
+        &format!("wait={}", "9".repeat(400)),
+    ] {
         let (answer, took) = timed(wait(&sidecar, &code, query)).await;
         assert_status(&answer, "created");
         assert_about(took, 90.0);
@@ -224,7 +305,11 @@ async fn nobody_waits_for_a_payment_that_is_over() {
         assert_eq!((answer.status, &answer.body), (200, &paid.body));
         assert_about(took, 0.0);
         let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=60", &tag)).await;
-        assert_eq!((answer.status, answer.header("etag")), (304, &*tag), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("etag")),
+            (304, &*tag),
+            "{answer:?}"
+        );
         assert_about(took, 0.0);
         let forced = [("if-none-match", &*tag), ("cache-control", "no-cache")];
         let (answer, took) = timed(wait_with(&sidecar, &watch_code, "wait=60", &forced)).await;
@@ -263,7 +348,10 @@ async fn what_is_no_time_to_wait_is_refused_and_asks_the_gateway_nothing() {
         let (answer, took) = timed(wait(&sidecar, &code, query)).await;
         assert_error(&answer, 400, "invalid_wait");
         assert_eq!(
-            (answer.json()["source"].as_str(), answer.json()["retryable"].as_bool()),
+            (
+                answer.json()["source"].as_str(),
+                answer.json()["retryable"].as_bool()
+            ),
             (Some("sidecar"), Some(false))
         );
         assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -273,7 +361,13 @@ async fn what_is_no_time_to_wait_is_refused_and_asks_the_gateway_nothing() {
         assert_error(&answer, 400, "invalid_wait");
     }
     assert_eq!(sidecar.gateway_watches(), 0);
-    assert_eq!(sidecar.metric("tillgate_refused_total{error=\"invalid_wait\"}").await.to_string(), "38");
+    assert_eq!(
+        sidecar
+            .metric("tillgate_refused_total{error=\"invalid_wait\"}")
+            .await
+            .to_string(),
+        "38"
+    );
     sidecar.end().await;
 }
 
@@ -288,10 +382,18 @@ async fn a_wait_of_nothing_waits_for_nothing() {
     assert_eq!(answer.status, 304, "{answer:?}");
     assert_about(took, 0.0);
     assert_eq!(sidecar.gateway_watches(), 1);
-    assert_error(&wait(&sidecar, "unheard-of", "wait=0").await, 404, "unknown_watch_code");
+    assert_error(
+        &wait(&sidecar, "unheard-of", "wait=0").await,
+        404,
+        "unknown_watch_code",
+    );
     sidecar.faults(&["watch:status=500"]);
     let (_, code) = sidecar.started().await;
-    assert_error(&wait(&sidecar, &code, "wait=0").await, 502, "gateway_bad_answer");
+    assert_error(
+        &wait(&sidecar, &code, "wait=0").await,
+        502,
+        "gateway_bad_answer",
+    );
     sidecar.end().await;
 }
 
@@ -315,13 +417,28 @@ async fn what_changes_between_two_waits_is_told_at_once() {
             let first = wait(&sidecar, &watch_code, "wait=30").await;
             sidecar.pay(&code);
             if seen_by_another {
-                assert_status(&sidecar.watch_with(&watch_code, "cache-control", "no-cache").await, "completed");
+                assert_status(
+                    &sidecar
+                        .watch_with(&watch_code, "cache-control", "no-cache")
+                        .await,
+                    "completed",
+                );
             }
             pass(time).await;
-            let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=60", first.header("etag"))).await;
+            let (answer, took) = timed(wait_from(
+                &sidecar,
+                &watch_code,
+                "wait=60",
+                first.header("etag"),
+            ))
+            .await;
             assert_status(&answer, "completed");
             // At once, but where the last answer is fresh enough to be the one from memory.
-            let at_most = if time < 1.0 && !seen_by_another { POLL } else { Duration::ZERO };
+            let at_most = if time < 1.0 && !seen_by_another {
+                POLL
+            } else {
+                Duration::ZERO
+            };
             assert!(took < at_most + SLACK, "{took:?} after {time}");
             sidecar.end().await;
         }
@@ -348,7 +465,10 @@ async fn whenever_the_payer_pays_whoever_waits_again_and_again_is_told() {
             };
             let ((), took) = timed_while(client, paid_at, || sidecar.pay(&code)).await;
             // The call that is under way, and the next one.
-            assert!(took >= seconds(paid_at) && took < seconds(paid_at + 1.0 + 1.5) + SLACK, "{took:?} for {paid_at}");
+            assert!(
+                took >= seconds(paid_at) && took < seconds(paid_at + 1.0 + 1.5) + SLACK,
+                "{took:?} for {paid_at}"
+            );
             assert_eq!(sidecar.followed(), 0);
             sidecar.end().await;
         }
@@ -365,7 +485,12 @@ async fn what_changes_between_the_first_answer_and_the_wait_is_not_missed() {
             let tag = sidecar.watch(&watch_code).await.header("etag").to_owned();
             pass(120.0).await;
             let headers = [("if-none-match", &*tag)];
-            let mut waiting = Box::pin(wait_with(&sidecar, &watch_code, "wait=60", &headers[usize::from(!with_tag)..]));
+            let mut waiting = Box::pin(wait_with(
+                &sidecar,
+                &watch_code,
+                "wait=60",
+                &headers[usize::from(!with_tag)..],
+            ));
             assert!((&mut waiting).now_or_never().is_none());
             // Its first question is answered, and it has not been told of that yet.
             settles(|| sidecar.gateway_watches() == 2).await;
@@ -375,10 +500,16 @@ async fn what_changes_between_the_first_answer_and_the_wait_is_not_missed() {
             } else {
                 sidecar.pay(&code);
             }
-            let news = sidecar.watch_with(&watch_code, "cache-control", "no-cache").await;
+            let news = sidecar
+                .watch_with(&watch_code, "cache-control", "no-cache")
+                .await;
             assert_eq!(sidecar.gateway_watches(), 3);
             let (answer, took) = timed(waiting).await;
-            assert_eq!((answer.status, &answer.body), (200, &news.body), "{answer:?}");
+            assert_eq!(
+                (answer.status, &answer.body),
+                (200, &news.body),
+                "{answer:?}"
+            );
             assert_about(took, 0.0);
             sidecar.end().await;
         }
@@ -420,8 +551,14 @@ async fn what_goes_wrong_at_the_gateway_during_a_wait_may_pass() {
         };
         let ((answer, took), ()) = tokio::join!(timed(waiting), fails);
         assert_status(&answer, "completed");
-        assert!(took >= seconds(11.0) && took < seconds(59.0), "{fault}: {took:?}");
-        assert!(answer.header("cache-status").starts_with("tillgate; hit"), "{fault}: {answer:?}");
+        assert!(
+            took >= seconds(11.0) && took < seconds(59.0),
+            "{fault}: {took:?}"
+        );
+        assert!(
+            answer.header("cache-status").starts_with("tillgate; hit"),
+            "{fault}: {answer:?}"
+        );
         sidecar.end().await;
     }
 }
@@ -433,9 +570,15 @@ async fn a_gateway_that_fails_at_the_beginning_of_a_wait_is_asked_again() {
         let sidecar = Sidecar::new();
         let (code, watch_code) = sidecar.started().await;
         sidecar.faults(&[&format!("watch:{fault},count=1")]);
-        let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 25.0, || sidecar.pay(&code)).await;
+        let (answer, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 25.0, || {
+            sidecar.pay(&code)
+        })
+        .await;
         assert_status(&answer, "completed");
-        assert!(took >= seconds(25.0) && took < seconds(25.0) + POLL + SLACK, "{fault}: {took:?}");
+        assert!(
+            took >= seconds(25.0) && took < seconds(25.0) + POLL + SLACK,
+            "{fault}: {took:?}"
+        );
         sidecar.end().await;
 
         // A caller who has something else is told as soon as there is something to tell.
@@ -460,7 +603,11 @@ async fn when_the_gateway_fails_until_the_end_of_a_wait_the_last_answer_has_to_d
         sidecar.faults(&[&format!("watch:{fault}")]);
         sidecar.pay(&code);
         let (answer, took) = timed(wait(&sidecar, &watch_code, "wait=40")).await;
-        assert_eq!((answer.status, &answer.body, answer.header("etag")), (200, &known.body, tag), "{fault}");
+        assert_eq!(
+            (answer.status, &answer.body, answer.header("etag")),
+            (200, &known.body, tag),
+            "{fault}"
+        );
         assert_about(took, 40.0);
         assert_eq!(answer.header("age"), "70", "{fault}");
         let stale = answer.header("cache-status");
@@ -469,7 +616,11 @@ async fn when_the_gateway_fails_until_the_end_of_a_wait_the_last_answer_has_to_d
             "{fault}: {stale}"
         );
         let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=40", tag)).await;
-        assert_eq!((answer.status, answer.header("etag")), (304, tag), "{fault}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("etag")),
+            (304, tag),
+            "{fault}: {answer:?}"
+        );
         assert_about(took, 40.0);
         sidecar.end().await;
     }
@@ -508,13 +659,22 @@ async fn an_answer_that_gets_too_old_during_a_wait_is_not_given_at_its_end() {
     let (answer, took) = timed(wait(&sidecar, &code, "wait=28")).await;
     assert_status(&answer, "created");
     assert_about(took, 28.0);
-    assert_error(&wait(&sidecar, &code, "wait=40").await, 502, "gateway_bad_answer");
+    assert_error(
+        &wait(&sidecar, &code, "wait=40").await,
+        502,
+        "gateway_bad_answer",
+    );
     sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_too_old_already_is_not_given_either() {
-    for (query, tag) in [("wait=1", "\"other\""), ("wait=60", "\"other\""), ("wait=1", "*"), ("wait=60", "*")] {
+    for (query, tag) in [
+        ("wait=1", "\"other\""),
+        ("wait=60", "\"other\""),
+        ("wait=1", "*"),
+        ("wait=60", "*"),
+    ] {
         let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
         let (_, code) = sidecar.started().await;
         sidecar.watch(&code).await;
@@ -527,15 +687,23 @@ async fn an_answer_that_is_too_old_already_is_not_given_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_something_else_is_told_what_was_known_long_ago_as_soon_as_the_gateway_says_it_again() {
+async fn whoever_waits_for_something_else_is_told_what_was_known_long_ago_as_soon_as_the_gateway_says_it_again()
+ {
     let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
     let (_, code) = sidecar.started().await;
     let known = sidecar.watch(&code).await;
     pass(120.0).await;
     sidecar.faults(&["watch:status=500,count=2"]);
     let (answer, took) = timed(wait_from(&sidecar, &code, "wait=60", "\"other\"")).await;
-    assert_eq!((answer.status, &answer.body), (200, &known.body), "{answer:?}");
-    assert!(answer.header("age").parse::<u64>().unwrap() <= 2, "too old: {answer:?}");
+    assert_eq!(
+        (answer.status, &answer.body),
+        (200, &known.body),
+        "{answer:?}"
+    );
+    assert!(
+        answer.header("age").parse::<u64>().unwrap() <= 2,
+        "too old: {answer:?}"
+    );
     assert!(took > seconds(1.0) && took < seconds(20.0), "{took:?}");
     sidecar.end().await;
 }
@@ -550,9 +718,19 @@ async fn a_gateway_that_hangs_for_longer_than_the_wait_does_not_make_it_longer()
     pass(20.0).await;
     for time in [1.0, 5.0, 60.0] {
         let (answer, took) = timed(wait(&sidecar, &code, &format!("wait={time}"))).await;
-        assert_eq!((answer.status, &answer.body), (200, &known.body), "{answer:?}");
+        assert_eq!(
+            (answer.status, &answer.body),
+            (200, &known.body),
+            "{answer:?}"
+        );
         assert_about(took, time);
-        let (answer, took) = timed(wait_from(&sidecar, &code, &format!("wait={time}"), known.header("etag"))).await;
+        let (answer, took) = timed(wait_from(
+            &sidecar,
+            &code,
+            &format!("wait={time}"),
+            known.header("etag"),
+        ))
+        .await;
         assert_eq!(answer.status, 304, "{answer:?}");
         assert_about(took, time);
     }
@@ -561,11 +739,16 @@ async fn a_gateway_that_hangs_for_longer_than_the_wait_does_not_make_it_longer()
     // From a question on that the wait itself asked.
     let (_, code) = sidecar.started().await;
     sidecar.faults(&[]);
-    let waiting = timed_while(wait(&sidecar, &code, "wait=30"), 5.0, || sidecar.faults(&["watch:hang"]));
+    let waiting = timed_while(wait(&sidecar, &code, "wait=30"), 5.0, || {
+        sidecar.faults(&["watch:hang"])
+    });
     let (answer, took) = waiting.await;
     assert_status(&answer, "created");
     assert_about(took, 30.0);
-    assert!(answer.header("age").parse::<u64>().unwrap() >= 23, "{answer:?}");
+    assert!(
+        answer.header("age").parse::<u64>().unwrap() >= 23,
+        "{answer:?}"
+    );
     sidecar.end().await;
 }
 
@@ -583,7 +766,10 @@ async fn however_many_wait_for_a_payment_it_is_polled_once_and_all_hear_of_the_c
     let (answers, ()) = tokio::join!(waits, look_and_pay);
     for (answer, took) in &answers {
         assert_status(answer, "completed");
-        assert!(*took >= seconds(30.0) && *took < seconds(30.0) + POLL + SLACK, "{took:?}");
+        assert!(
+            *took >= seconds(30.0) && *took < seconds(30.0) + POLL + SLACK,
+            "{took:?}"
+        );
     }
     // One every second, at most.
     let calls = sidecar.gateway_watches();
@@ -601,9 +787,21 @@ async fn nothing_is_polled_for_those_who_have_gone() {
     // In the middle of the wait.
     let mut waiting = Box::pin(wait(&sidecar, &code, "wait=60"));
     assert_waits(&mut waiting, 5.0).await;
-    assert_eq!((sidecar.followed(), waiters(&sidecar).await.to_string().as_str()), (1, "1"));
+    assert_eq!(
+        (
+            sidecar.followed(),
+            waiters(&sidecar).await.to_string().as_str()
+        ),
+        (1, "1")
+    );
     drop(waiting);
-    assert_eq!((sidecar.followed(), waiters(&sidecar).await.to_string().as_str()), (0, "0"));
+    assert_eq!(
+        (
+            sidecar.followed(),
+            waiters(&sidecar).await.to_string().as_str()
+        ),
+        (0, "0")
+    );
     let calls = sidecar.gateway_watches();
     sleep(3 * HOUR).await;
     assert_eq!(sidecar.gateway_watches(), calls);
@@ -613,7 +811,10 @@ async fn nothing_is_polled_for_those_who_have_gone() {
     assert_waits(&mut waiting, 1.0).await;
     drop(waiting);
     sleep(3 * HOUR).await;
-    assert_eq!((sidecar.followed(), sidecar.gateway_watches()), (0, calls + 1));
+    assert_eq!(
+        (sidecar.followed(), sidecar.gateway_watches()),
+        (0, calls + 1)
+    );
     // While it is polled.
     let mut waiting = Box::pin(wait(&sidecar, &code, "wait=60"));
     while sidecar.gateway_watches() < calls + 3 {
@@ -621,7 +822,10 @@ async fn nothing_is_polled_for_those_who_have_gone() {
     }
     drop(waiting);
     sleep(3 * HOUR).await;
-    assert_eq!((sidecar.followed(), sidecar.gateway_watches()), (0, calls + 3));
+    assert_eq!(
+        (sidecar.followed(), sidecar.gateway_watches()),
+        (0, calls + 3)
+    );
     sidecar.end().await;
 }
 
@@ -629,8 +833,12 @@ async fn nothing_is_polled_for_those_who_have_gone() {
 async fn those_who_go_take_nothing_from_those_who_stay() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
-    let mut going: Vec<_> = (0..100).map(|_| Box::pin(wait(&sidecar, &watch_code, "wait=60"))).collect();
-    let mut staying: Vec<_> = (0..100).map(|_| Box::pin(wait(&sidecar, &watch_code, "wait=60"))).collect();
+    let mut going: Vec<_> = (0..100)
+        .map(|_| Box::pin(wait(&sidecar, &watch_code, "wait=60")))
+        .collect();
+    let mut staying: Vec<_> = (0..100)
+        .map(|_| Box::pin(wait(&sidecar, &watch_code, "wait=60")))
+        .collect();
     for one in going.iter_mut().chain(&mut staying) {
         assert!(one.now_or_never().is_none());
     }
@@ -687,7 +895,10 @@ async fn while_somebody_waits_the_gateway_is_asked_at_most_every_second_and_at_l
         let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.len() > 70, "{gaps:?}");
         let (at_least, at_most) = (seconds(1.0) - SLACK, POLL + SLACK);
-        assert!(gaps.iter().all(|gap| (at_least..=at_most).contains(gap)), "{age}: {gaps:?}");
+        assert!(
+            gaps.iter().all(|gap| (at_least..=at_most).contains(gap)),
+            "{age}: {gaps:?}"
+        );
         sidecar.end().await;
     }
 }
@@ -714,16 +925,32 @@ async fn gaps_with(fault: &str, known: bool) -> Vec<Duration> {
 }
 
 /// Those that another payment's question would meet too, and that are not repeated within a call.
-const TROUBLE: [&str; 5] = ["status=500", "status=503,retry-after=3", "status=429", "status=401", "hang"];
+const TROUBLE: [&str; 5] = [
+    "status=500",
+    "status=503,retry-after=3",
+    "status=429",
+    "status=401",
+    "hang",
+];
 /// Those about one payment.
 const OF_ONE_PAYMENT: [&str; 4] = ["status=404", "not-json", "missing-field", "redirect"];
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_the_gateway_will_not_tell_of_is_not_asked_for_twice_in_a_second() {
-    let unknown = TROUBLE.into_iter().chain(OF_ONE_PAYMENT).map(|fault| (fault, false));
-    for (fault, known) in TROUBLE.into_iter().map(|fault| (fault, true)).chain(unknown) {
+    let unknown = TROUBLE
+        .into_iter()
+        .chain(OF_ONE_PAYMENT)
+        .map(|fault| (fault, false));
+    for (fault, known) in TROUBLE
+        .into_iter()
+        .map(|fault| (fault, true))
+        .chain(unknown)
+    {
         let gaps = gaps_with(fault, known).await;
-        assert!(gaps.iter().all(|gap| *gap >= seconds(1.0) - SLACK), "{fault}, {known}: {gaps:?}");
+        assert!(
+            gaps.iter().all(|gap| *gap >= seconds(1.0) - SLACK),
+            "{fault}, {known}: {gaps:?}"
+        );
     }
 }
 
@@ -731,7 +958,10 @@ async fn a_payment_that_the_gateway_will_not_tell_of_is_not_asked_for_twice_in_a
 async fn a_payment_of_which_something_old_is_known_is_not_asked_for_twice_in_a_second_either() {
     for fault in OF_ONE_PAYMENT {
         let gaps = gaps_with(fault, true).await;
-        assert!(gaps.iter().all(|gap| *gap >= seconds(1.0) - SLACK), "{fault}: {gaps:?}");
+        assert!(
+            gaps.iter().all(|gap| *gap >= seconds(1.0) - SLACK),
+            "{fault}: {gaps:?}"
+        );
     }
 }
 
@@ -758,7 +988,10 @@ async fn a_gateway_that_asks_for_patience_is_not_polled_for_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_leave_a_quarter_of_the_connections_to_others() {
     for (connections, seats) in [("8", 6), ("10", 7), ("2", 1), ("1", 1)] {
-        let sidecar = Sidecar::with(&[("listen.max_connections", connections), ("watch.fresh_for", "1h")]);
+        let sidecar = Sidecar::with(&[
+            ("listen.max_connections", connections),
+            ("watch.fresh_for", "1h"),
+        ]);
         let (_, code) = sidecar.started().await;
         let (paid, paid_watch_code) = sidecar.started().await;
         sidecar.pay(&paid);
@@ -767,7 +1000,9 @@ async fn those_who_wait_leave_a_quarter_of_the_connections_to_others() {
         let path = format!("/watch/{code}");
         let streams = join_all((0..seats / 2).map(|_| sidecar.stream(&path, None))).await;
         assert!(streams.iter().all(|stream| stream.status == 200));
-        let mut waits: Vec<_> = (streams.len()..seats).map(|_| Box::pin(wait(&sidecar, &code, "wait=60"))).collect();
+        let mut waits: Vec<_> = (streams.len()..seats)
+            .map(|_| Box::pin(wait(&sidecar, &code, "wait=60")))
+            .collect();
         for waiting in &mut waits {
             assert_waits(waiting, 0.1).await;
         }
@@ -776,18 +1011,40 @@ async fn those_who_wait_leave_a_quarter_of_the_connections_to_others() {
             let (refused, took) = timed(wait_from(&sidecar, &code, "wait=60", tag)).await;
             assert_error(&refused, 503, "overloaded");
             assert_eq!(refused.json()["retryable"], true);
-            assert!(refused.header("retry-after").parse::<u64>().expect("whole seconds") >= 1);
+            assert!(
+                refused
+                    .header("retry-after")
+                    .parse::<u64>()
+                    .expect("whole seconds")
+                    >= 1
+            );
             assert_about(took, 0.0);
         }
         assert_error(&wait(&sidecar, &code, "wait=1").await, 503, "overloaded");
         let refused = sidecar.stream(&path, None).await;
-        assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (503, "1"));
+        assert_eq!(
+            (
+                refused.status,
+                refused.headers["retry-after"].to_str().unwrap()
+            ),
+            (503, "1")
+        );
         drop(refused);
         // What is answered at once needs no seat.
-        assert_status(&wait_from(&sidecar, &code, "wait=60", "\"other\"").await, "created");
-        assert_status(&wait(&sidecar, &paid_watch_code, "wait=60").await, "completed");
+        assert_status(
+            &wait_from(&sidecar, &code, "wait=60", "\"other\"").await,
+            "created",
+        );
+        assert_status(
+            &wait(&sidecar, &paid_watch_code, "wait=60").await,
+            "completed",
+        );
         assert_eq!(wait(&sidecar, &code, "wait=0").await.status, 200);
-        assert_error(&wait(&sidecar, "unheard-of", "wait=60").await, 404, "unknown_watch_code");
+        assert_error(
+            &wait(&sidecar, "unheard-of", "wait=60").await,
+            404,
+            "unknown_watch_code",
+        );
         assert_error(&wait(&sidecar, &code, "wait=x").await, 400, "invalid_wait");
         assert_status(&sidecar.watch(&code).await, "created");
         // Who goes makes room.
@@ -811,14 +1068,25 @@ async fn a_shutdown_answers_all_who_wait_with_what_is_known() {
         pass(5.0).await;
         let mut without = Box::pin(wait(&sidecar, &code, "wait=60"));
         let mut with = Box::pin(wait_from(&sidecar, &code, "wait=60", first.header("etag")));
-        for waiting in [&mut without as &mut (dyn Future<Output = Answer> + Unpin), &mut with] {
+        for waiting in [
+            &mut without as &mut (dyn Future<Output = Answer> + Unpin),
+            &mut with,
+        ] {
             assert!(timeout(seconds(2.0), waiting).await.is_err(), "{fault}");
         }
         sidecar.drain();
         let ((without, with), took) = timed(async { tokio::join!(without, with) }).await;
         assert_about(took, 0.0);
-        assert_eq!((without.status, &without.body), (200, &first.body), "{fault}");
-        assert_eq!((with.status, with.header("etag")), (304, first.header("etag")), "{fault}");
+        assert_eq!(
+            (without.status, &without.body),
+            (200, &first.body),
+            "{fault}"
+        );
+        assert_eq!(
+            (with.status, with.header("etag")),
+            (304, first.header("etag")),
+            "{fault}"
+        );
         assert_eq!(with.header("connection"), "close");
         assert_eq!(sidecar.followed(), 0);
         let calls = sidecar.gateway_watches();
@@ -834,7 +1102,9 @@ async fn a_shutdown_is_what_is_told_where_nothing_is_known() {
     let sidecar = Sidecar::new();
     let (_, code) = sidecar.started().await;
     sidecar.faults(&["watch:hang"]);
-    let mut waits: Vec<_> = (0..10).map(|_| Box::pin(wait(&sidecar, &code, "wait=60"))).collect();
+    let mut waits: Vec<_> = (0..10)
+        .map(|_| Box::pin(wait(&sidecar, &code, "wait=60")))
+        .collect();
     for waiting in &mut waits {
         assert_waits(waiting, 0.1).await;
     }
@@ -843,7 +1113,13 @@ async fn a_shutdown_is_what_is_told_where_nothing_is_known() {
     assert_about(took, 0.0);
     for answer in answers {
         assert_error(&answer, 503, "draining");
-        assert!(answer.header("retry-after").parse::<u64>().expect("whole seconds") >= 1);
+        assert!(
+            answer
+                .header("retry-after")
+                .parse::<u64>()
+                .expect("whole seconds")
+                >= 1
+        );
     }
     sidecar.end().await;
 }
@@ -905,22 +1181,35 @@ async fn a_status_that_the_guide_does_not_know_is_a_change_and_not_the_end() {
     let hold = || sidecar.faults(&["watch:unknown-status"]);
     let (on_hold, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 10.0, hold).await;
     assert_status(&on_hold, "on_hold");
-    assert!(took >= seconds(10.0) && took < seconds(10.0) + POLL + SLACK, "{took:?}");
+    assert!(
+        took >= seconds(10.0) && took < seconds(10.0) + POLL + SLACK,
+        "{took:?}"
+    );
     // It may last.
-    let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=60", on_hold.header("etag"))).await;
+    let (answer, took) = timed(wait_from(
+        &sidecar,
+        &watch_code,
+        "wait=60",
+        on_hold.header("etag"),
+    ))
+    .await;
     assert_eq!(answer.status, 304, "{answer:?}");
     assert_about(took, 60.0);
     // Back to what it was.
     let waiting = wait_from(&sidecar, &watch_code, "wait=60", on_hold.header("etag"));
     let (created, _) = timed_while(waiting, 10.0, || sidecar.faults(&[])).await;
     assert_status(&created, "created");
-    let (paid, _) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 10.0, || sidecar.pay(&code)).await;
+    let (paid, _) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 10.0, || {
+        sidecar.pay(&code)
+    })
+    .await;
     assert_status(&paid, "completed");
     sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tells_them_what_is_new() {
+async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tells_them_what_is_new()
+ {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
     sidecar.faults(&["watch:delay=3s,count=2"]);
@@ -932,7 +1221,11 @@ async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tel
         }
         pass(1.5).await;
         let plain = (0..50).map(|_| sidecar.watch(&watch_code).boxed_local());
-        let forced = (0..50).map(|_| sidecar.watch_with(&watch_code, "cache-control", "no-cache").boxed_local());
+        let forced = (0..50).map(|_| {
+            sidecar
+                .watch_with(&watch_code, "cache-control", "no-cache")
+                .boxed_local()
+        });
         let look = async {
             pass(1.0).await;
             assert_eq!(sidecar.gateway_watches(), 2);
@@ -940,11 +1233,19 @@ async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tel
         let (answers, ()) = tokio::join!(join_all(plain.chain(forced)), look);
         for answer in answers {
             assert_status(&answer, "created");
-            assert_eq!(answer.header("cache-status"), "tillgate; fwd=stale; collapsed");
+            assert_eq!(
+                answer.header("cache-status"),
+                "tillgate; fwd=stale; collapsed"
+            );
         }
         pass(0.5).await;
         sidecar.pay(&code);
-        assert_status(&sidecar.watch_with(&watch_code, "cache-control", "no-cache").await, "completed");
+        assert_status(
+            &sidecar
+                .watch_with(&watch_code, "cache-control", "no-cache")
+                .await,
+            "completed",
+        );
         Instant::now()
     };
     let waits = async {
@@ -960,7 +1261,8 @@ async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tel
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_caller_learns_is_told_to_those_who_wait_even_when_nothing_is_polled_any_more() {
+async fn what_another_caller_learns_is_told_to_those_who_wait_even_when_nothing_is_polled_any_more()
+{
     let sidecar = Sidecar::with(&[("watch.give_up_after", "1m")]);
     let (code, watch_code) = sidecar.started().await;
     pass(120.0).await;
@@ -981,8 +1283,12 @@ async fn what_another_caller_learns_is_told_to_those_who_wait_even_when_nothing_
 
 #[tokio::test(start_paused = true)]
 async fn many_who_wait_for_many_payments_share_the_budget() {
-    let settings =
-        [("watch.poll_rate", "5"), ("start.burst", "100"), ("watch.max_wait", "5m"), ("gateway.timeout", "60s")];
+    let settings = [
+        ("watch.poll_rate", "5"),
+        ("start.burst", "100"),
+        ("watch.max_wait", "5m"),
+        ("gateway.timeout", "60s"),
+    ];
     let sidecar = Sidecar::with(&settings);
     let mut payments = Vec::new();
     for _ in 0..40 {
@@ -990,7 +1296,11 @@ async fn many_who_wait_for_many_payments_share_the_budget() {
     }
     let mut times = Vec::new();
     let all = async {
-        let waits = join_all(payments.iter().map(|(_, watch_code)| timed(wait(&sidecar, watch_code, "wait=300"))));
+        let waits = join_all(
+            payments
+                .iter()
+                .map(|(_, watch_code)| timed(wait(&sidecar, watch_code, "wait=300"))),
+        );
         let pay = async {
             pass(60.0).await;
             assert_eq!(sidecar.followed(), 40);
@@ -1002,7 +1312,10 @@ async fn many_who_wait_for_many_payments_share_the_budget() {
         for (answer, took) in answers {
             assert_status(&answer, "completed");
             // Eight seconds for a round of all of them; nobody is left out for long.
-            assert!(took >= seconds(60.0) && took < seconds(60.0 + 3.0 * 8.0), "{took:?}");
+            assert!(
+                took >= seconds(60.0) && took < seconds(60.0 + 3.0 * 8.0),
+                "{took:?}"
+            );
         }
     };
     tokio::select! {
@@ -1011,7 +1324,10 @@ async fn many_who_wait_for_many_payments_share_the_budget() {
         () = all => {}
     }
     for window in times.windows(6) {
-        assert!(window[5] - window[0] >= seconds(1.0) - SLACK, "six calls in a second");
+        assert!(
+            window[5] - window[0] >= seconds(1.0) - SLACK,
+            "six calls in a second"
+        );
     }
     sidecar.end().await;
 }
@@ -1028,7 +1344,12 @@ async fn a_payment_that_somebody_waits_for_is_not_let_go() {
         }
         // Known still: this is a failure, and no unheard-of code.
         sidecar.faults(&["watch:status=404"]);
-        assert_status(&sidecar.watch_with(&watch_code, "cache-control", "no-cache").await, "created");
+        assert_status(
+            &sidecar
+                .watch_with(&watch_code, "cache-control", "no-cache")
+                .await,
+            "created",
+        );
         pass(10.0).await;
         sidecar.faults(&[]);
         sidecar.pay(&code);
@@ -1047,7 +1368,10 @@ async fn a_code_that_was_heard_of_after_all_is_unheard_of_no_more() {
     sidecar.started().await;
     sidecar.faults(&["watch:status=404,count=1"]);
     assert_error(&sidecar.watch(&code).await, 404, "unknown_watch_code");
-    assert_status(&sidecar.watch_with(&code, "cache-control", "no-cache").await, "created");
+    assert_status(
+        &sidecar.watch_with(&code, "cache-control", "no-cache").await,
+        "created",
+    );
     pass(1.0).await;
     assert_status(&sidecar.watch(&code).await, "created");
     let (answer, took) = timed(wait(&sidecar, &code, "wait=2")).await;
@@ -1065,7 +1389,9 @@ async fn no_more_codes_are_kept_than_there_is_room_for() {
     }
     for code in &codes {
         assert_status(&wait(&sidecar, code, "wait=1").await, "created");
-        let kept = sidecar.metric("tillgate_payments_tracked{status=\"created\"}").await;
+        let kept = sidecar
+            .metric("tillgate_payments_tracked{status=\"created\"}")
+            .await;
         assert_eq!(kept.to_string(), "2");
     }
     sidecar.end().await;

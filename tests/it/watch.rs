@@ -17,13 +17,20 @@ async fn pass(time: &str) {
         _ => panic!("no unit: {time}"),
     };
     // In paused time: nobody waits.
-    sleep(Duration::from_secs_f64(number.parse::<f64>().unwrap() * unit)).await;
+    sleep(Duration::from_secs_f64(
+        number.parse::<f64>().unwrap() * unit,
+    ))
+    .await;
 }
 
 /// Asserts that this is a good answer of that status, come by in that way.
 fn assert_watched(answer: &Answer, status: &str, cache_status: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!((answer.text("status"), answer.header("cache-status")), (status, cache_status), "{answer:?}");
+    assert_eq!(
+        (answer.text("status"), answer.header("cache-status")),
+        (status, cache_status),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -33,7 +40,10 @@ async fn a_watch_answers_the_guides_object_and_may_be_kept_by_the_caller_alone()
     let answer = sidecar.watch(&watch_code).await;
     assert_watched(&answer, "created", "tillgate; fwd=uri-miss");
     let json = answer.json();
-    assert_eq!((&json["amount"], &json["merchant"]), (&1000.into(), &"Sandbox Shop".into()));
+    assert_eq!(
+        (&json["amount"], &json["merchant"]),
+        (&1000.into(), &"Sandbox Shop".into())
+    );
     assert!(json["completed_at"].is_null() && json["created_at"].is_string());
     assert_eq!(json.as_object().unwrap().len(), 5, "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/json");
@@ -42,10 +52,15 @@ async fn a_watch_answers_the_guides_object_and_may_be_kept_by_the_caller_alone()
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert!(!answer.header("x-request-id").is_empty());
     let tag = answer.header("etag");
-    assert!(tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"'), "{tag} is not strong");
+    assert!(
+        tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"'),
+        "{tag} is not strong"
+    );
 
     sidecar.pay(&code);
-    let paid = sidecar.watch_with(&watch_code, "cache-control", "no-cache").await;
+    let paid = sidecar
+        .watch_with(&watch_code, "cache-control", "no-cache")
+        .await;
     assert_watched(&paid, "completed", "tillgate; fwd=stale");
     assert!(paid.json()["completed_at"].is_string());
     assert_ne!(paid.header("etag"), tag);
@@ -58,22 +73,42 @@ async fn a_fresh_answer_comes_from_memory_and_an_older_one_is_asked_for_again() 
     let (_, code) = sidecar.started().await;
     let first = sidecar.watch(&code).await;
     assert_watched(&first, "created", "tillgate; fwd=uri-miss");
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; hit; ttl=10");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; hit; ttl=10",
+    );
     pass("3.5s").await;
     let remembered = sidecar.watch(&code).await;
     assert_watched(&remembered, "created", "tillgate; hit; ttl=6");
     assert_eq!(remembered.header("age"), "3");
-    assert_eq!((&remembered.body, remembered.header("etag")), (&first.body, first.header("etag")));
+    assert_eq!(
+        (&remembered.body, remembered.header("etag")),
+        (&first.body, first.header("etag"))
+    );
     pass("6.4s").await;
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; hit; ttl=0");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; hit; ttl=0",
+    );
     assert_eq!(sidecar.gateway_watches(), 1);
     pass("0.2s").await;
     let refreshed = sidecar.watch(&code).await;
     assert_watched(&refreshed, "created", "tillgate; fwd=stale");
     assert_eq!(refreshed.header("age"), "0");
-    assert_eq!((&refreshed.body, refreshed.header("etag")), (&first.body, first.header("etag")));
+    assert_eq!(
+        (&refreshed.body, refreshed.header("etag")),
+        (&first.body, first.header("etag"))
+    );
     assert_eq!(sidecar.gateway_watches(), 2);
-    assert_eq!(sidecar.metric("tillgate_polls_saved_total").await.to_string(), "3");
+    assert_eq!(
+        sidecar
+            .metric("tillgate_polls_saved_total")
+            .await
+            .to_string(),
+        "3"
+    );
     sidecar.end().await;
 }
 
@@ -90,7 +125,11 @@ async fn an_answer_that_was_long_on_its_way_is_not_fresh() {
     let late = watch.await;
     assert_watched(&late, "created", "tillgate; fwd=uri-miss");
     assert_eq!(late.header("age"), "3");
-    assert_watched(&sidecar.watch(&watch_code).await, "completed", "tillgate; fwd=stale");
+    assert_watched(
+        &sidecar.watch(&watch_code).await,
+        "completed",
+        "tillgate; fwd=stale",
+    );
     sidecar.end().await;
 }
 
@@ -101,14 +140,23 @@ async fn however_many_ask_at_once_the_gateway_is_asked_once() {
     sidecar.faults(&["watch:delay=500ms"]);
     let answers = join_all((0..200).map(|_| sidecar.watch(&code))).await;
     assert_eq!(sidecar.gateway_watches(), 1);
-    let joined = answers.iter().filter(|answer| answer.header("cache-status") == "tillgate; fwd=uri-miss; collapsed");
+    let joined = answers
+        .iter()
+        .filter(|answer| answer.header("cache-status") == "tillgate; fwd=uri-miss; collapsed");
     assert_eq!(joined.count(), 199);
-    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.status == 200 && answer.body == answers[0].body)
+    );
 
     pass("2s").await;
-    let answers = join_all((0..200).map(|_| sidecar.watch_with(&code, "cache-control", "no-cache"))).await;
+    let answers =
+        join_all((0..200).map(|_| sidecar.watch_with(&code, "cache-control", "no-cache"))).await;
     assert_eq!(sidecar.gateway_watches(), 2);
-    let joined = answers.iter().filter(|answer| answer.header("cache-status") == "tillgate; fwd=stale; collapsed");
+    let joined = answers
+        .iter()
+        .filter(|answer| answer.header("cache-status") == "tillgate; fwd=stale; collapsed");
     assert_eq!(joined.count(), 199);
     sidecar.end().await;
 }
@@ -120,10 +168,18 @@ async fn a_failure_is_shared_as_an_answer_is() {
     sidecar.faults(&["watch:status=500,delay=500ms"]);
     let answers = join_all((0..200).map(|_| sidecar.watch(&code))).await;
     assert_eq!(sidecar.gateway_watches(), 1);
-    assert!(answers.iter().all(|answer| answer.text("error") == "gateway_bad_answer"));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.text("error") == "gateway_bad_answer")
+    );
     // It is not remembered: who asks later asks the gateway.
     sidecar.faults(&[]);
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; fwd=uri-miss");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; fwd=uri-miss",
+    );
     sidecar.end().await;
 }
 
@@ -145,7 +201,11 @@ async fn those_who_hang_up_neither_end_the_call_nor_make_another() {
             assert_watched(&watch.await, "created", "tillgate; fwd=uri-miss; collapsed");
         }
         sidecar.idle().await;
-        assert_watched(&sidecar.watch(&code).await, "created", "tillgate; hit; ttl=0");
+        assert_watched(
+            &sidecar.watch(&code).await,
+            "created",
+            "tillgate; hit; ttl=0",
+        );
         assert_eq!(sidecar.gateway_watches(), 1);
         sidecar.end().await;
     }
@@ -153,24 +213,50 @@ async fn those_who_hang_up_neither_end_the_call_nor_make_another() {
 
 #[tokio::test(start_paused = true)]
 async fn completed_is_final_whatever_the_gateway_says_later() {
-    for fault in ["reopen", "status=404", "status=500", "unknown-status", "wrong-amount", "hang"] {
+    for fault in [
+        "reopen",
+        "status=404",
+        "status=500",
+        "unknown-status",
+        "wrong-amount",
+        "hang",
+    ] {
         let sidecar = Sidecar::new();
         let (code, watch_code) = sidecar.started().await;
-        assert_watched(&sidecar.watch(&watch_code).await, "created", "tillgate; fwd=uri-miss");
+        assert_watched(
+            &sidecar.watch(&watch_code).await,
+            "created",
+            "tillgate; fwd=uri-miss",
+        );
         sidecar.pay(&code);
-        let paid = sidecar.watch_with(&watch_code, "cache-control", "no-cache").await;
+        let paid = sidecar
+            .watch_with(&watch_code, "cache-control", "no-cache")
+            .await;
         assert_watched(&paid, "completed", "tillgate; fwd=stale");
         sidecar.faults(&[&format!("watch:{fault}")]);
         for time in ["0.1s", "2s", "11m", "48h"] {
             pass(time).await;
             for answer in [
                 sidecar.watch(&watch_code).await,
-                sidecar.watch_with(&watch_code, "cache-control", "no-cache").await,
-                sidecar.watch_with(&watch_code, "cache-control", "max-age=0, no-cache").await,
+                sidecar
+                    .watch_with(&watch_code, "cache-control", "no-cache")
+                    .await,
+                sidecar
+                    .watch_with(&watch_code, "cache-control", "max-age=0, no-cache")
+                    .await,
             ] {
-                assert_eq!((answer.status, &answer.body), (200, &paid.body), "{fault} after {time}");
+                assert_eq!(
+                    (answer.status, &answer.body),
+                    (200, &paid.body),
+                    "{fault} after {time}"
+                );
                 assert_eq!(answer.header("etag"), paid.header("etag"));
-                assert!(answer.header("cache-status").starts_with("tillgate; hit; ttl="), "{answer:?}");
+                assert!(
+                    answer
+                        .header("cache-status")
+                        .starts_with("tillgate; hit; ttl="),
+                    "{answer:?}"
+                );
             }
         }
         assert_eq!(sidecar.gateway_watches(), 2, "{fault}");
@@ -182,15 +268,34 @@ async fn completed_is_final_whatever_the_gateway_says_later() {
 async fn a_caller_who_will_not_have_it_from_memory_makes_the_call() {
     let sidecar = Sidecar::with(&[("watch.fresh_for", "1h")]);
     let (code, watch_code) = sidecar.started().await;
-    for value in ["no-cache", "No-Cache", "max-age=0, no-cache", "no-store,no-cache"] {
+    for value in [
+        "no-cache",
+        "No-Cache",
+        "max-age=0, no-cache",
+        "no-store,no-cache",
+    ] {
         let before = sidecar.gateway_watches();
-        sidecar.watch_with(&watch_code, "cache-control", value).await;
+        sidecar
+            .watch_with(&watch_code, "cache-control", value)
+            .await;
         assert_eq!(sidecar.gateway_watches(), before + 1, "{value}");
     }
     sidecar.pay(&code);
     assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
-    assert_eq!(sidecar.watch_with(&watch_code, "cache-control", "x-no-cache").await.text("status"), "created");
-    assert_eq!(sidecar.watch_with(&watch_code, "cache-control", "no-cache").await.text("status"), "completed");
+    assert_eq!(
+        sidecar
+            .watch_with(&watch_code, "cache-control", "x-no-cache")
+            .await
+            .text("status"),
+        "created"
+    );
+    assert_eq!(
+        sidecar
+            .watch_with(&watch_code, "cache-control", "no-cache")
+            .await
+            .text("status"),
+        "completed"
+    );
     sidecar.end().await;
 }
 
@@ -208,8 +313,14 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
         format!("\"other\", {tag}"),
         format!("W/\"other\",W/{tag} , \"third\""),
     ] {
-        let answer = sidecar.watch_with(&watch_code, "if-none-match", &condition).await;
-        assert_eq!((answer.status, &*answer.body), (304, ""), "{condition}: {answer:?}");
+        let answer = sidecar
+            .watch_with(&watch_code, "if-none-match", &condition)
+            .await;
+        assert_eq!(
+            (answer.status, &*answer.body),
+            (304, ""),
+            "{condition}: {answer:?}"
+        );
         assert_eq!(answer.header("etag"), tag);
         assert_eq!(answer.header("age"), "2");
         assert_eq!(answer.header("cache-control"), "private, no-cache");
@@ -219,12 +330,20 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
         assert_eq!(answer.header("content-type"), "");
     }
     for condition in ["\"other\"", "", tag.trim_matches('"'), "W/\"other\", \"\""] {
-        let answer = sidecar.watch_with(&watch_code, "if-none-match", condition).await;
-        assert_eq!((answer.status, &answer.body), (200, &first.body), "{condition}");
+        let answer = sidecar
+            .watch_with(&watch_code, "if-none-match", condition)
+            .await;
+        assert_eq!(
+            (answer.status, &answer.body),
+            (200, &first.body),
+            "{condition}"
+        );
     }
     let mut twice = get(&format!("/watch/{watch_code}"));
     for value in ["\"other\"", &tag] {
-        twice.headers_mut().append("if-none-match", value.parse().unwrap());
+        twice
+            .headers_mut()
+            .append("if-none-match", value.parse().unwrap());
     }
     assert_eq!(sidecar.api(twice).await.status, 304);
 
@@ -233,7 +352,13 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
     sidecar.pay(&code);
     let paid = sidecar.watch_with(&watch_code, "if-none-match", &tag).await;
     assert_watched(&paid, "completed", "tillgate; fwd=stale");
-    assert_eq!(sidecar.watch_with(&watch_code, "if-none-match", paid.header("etag")).await.status, 304);
+    assert_eq!(
+        sidecar
+            .watch_with(&watch_code, "if-none-match", paid.header("etag"))
+            .await
+            .status,
+        304
+    );
     sidecar.end().await;
 }
 
@@ -260,8 +385,16 @@ async fn what_the_guide_does_not_know_is_passed_on_and_not_final() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
     sidecar.faults(&["watch:unknown-status"]);
-    assert_watched(&sidecar.watch(&watch_code).await, "on_hold", "tillgate; fwd=uri-miss");
-    assert_watched(&sidecar.watch(&watch_code).await, "on_hold", "tillgate; hit; ttl=1");
+    assert_watched(
+        &sidecar.watch(&watch_code).await,
+        "on_hold",
+        "tillgate; fwd=uri-miss",
+    );
+    assert_watched(
+        &sidecar.watch(&watch_code).await,
+        "on_hold",
+        "tillgate; hit; ttl=1",
+    );
     sidecar.faults(&["watch:echo-secret"]);
     pass("1.1s").await;
     let with_note = sidecar.watch(&watch_code).await;
@@ -275,34 +408,63 @@ async fn what_the_guide_does_not_know_is_passed_on_and_not_final() {
     sidecar.faults(&[]);
     sidecar.pay(&code);
     pass("1.1s").await;
-    assert_watched(&sidecar.watch(&watch_code).await, "completed", "tillgate; fwd=stale");
+    assert_watched(
+        &sidecar.watch(&watch_code).await,
+        "completed",
+        "tillgate; fwd=stale",
+    );
     sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_gateway_fails_the_last_answer_has_to_do_but_not_for_ever() {
-    for fault in ["status=500", "status=404", "status=429", "status=401", "reset", "truncate", "hang", "missing-field"]
-    {
+    for fault in [
+        "status=500",
+        "status=404",
+        "status=429",
+        "status=401",
+        "reset",
+        "truncate",
+        "hang",
+        "missing-field",
+    ] {
         let sidecar = Sidecar::with(&[("watch.stale_for", "1m")]);
         let (_, code) = sidecar.started().await;
         let first = sidecar.watch(&code).await;
         sidecar.faults(&[&format!("watch:{fault}")]);
         pass("20s").await;
         let stale = sidecar.watch(&code).await;
-        assert_watched(&stale, "created", "tillgate; fwd=stale; detail=stale-if-error");
-        assert_eq!((&stale.body, stale.header("etag")), (&first.body, first.header("etag")), "{fault}");
+        assert_watched(
+            &stale,
+            "created",
+            "tillgate; fwd=stale; detail=stale-if-error",
+        );
+        assert_eq!(
+            (&stale.body, stale.header("etag")),
+            (&first.body, first.header("etag")),
+            "{fault}"
+        );
         let age: u64 = stale.header("age").parse().unwrap();
         assert!((20..31).contains(&age), "{fault}: {age}");
-        let unchanged = sidecar.watch_with(&code, "if-none-match", first.header("etag")).await;
+        let unchanged = sidecar
+            .watch_with(&code, "if-none-match", first.header("etag"))
+            .await;
         assert_eq!(unchanged.status, 304, "{fault}");
         let joined = join_all((0..3).map(|_| sidecar.watch(&code))).await;
         let collapsed = "tillgate; fwd=stale; collapsed; detail=stale-if-error";
         assert_watched(&joined[2], "created", collapsed);
         pass("1m").await;
         let failed = sidecar.watch(&code).await;
-        assert!(failed.status >= 500 && failed.text("error").starts_with("gateway_"), "{fault}: {failed:?}");
+        assert!(
+            failed.status >= 500 && failed.text("error").starts_with("gateway_"),
+            "{fault}: {failed:?}"
+        );
         sidecar.faults(&[]);
-        assert_watched(&sidecar.watch(&code).await, "created", "tillgate; fwd=stale");
+        assert_watched(
+            &sidecar.watch(&code).await,
+            "created",
+            "tillgate; fwd=stale",
+        );
         sidecar.end().await;
     }
 }
@@ -313,9 +475,17 @@ async fn a_code_that_was_started_here_exists_even_if_the_gateway_forgets_it() {
     let (_, code) = sidecar.started().await;
     sidecar.faults(&["watch:status=404,count=1"]);
     let answer = sidecar.watch(&code).await;
-    assert_eq!((answer.status, answer.text("error")), (502, "gateway_bad_answer"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (502, "gateway_bad_answer"),
+        "{answer:?}"
+    );
     // And the failure is not remembered as a 404 is.
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; fwd=uri-miss");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; fwd=uri-miss",
+    );
     sidecar.end().await;
 }
 
@@ -325,7 +495,11 @@ async fn a_gateway_that_asks_for_patience_is_still_asked_by_who_has_nothing_else
     let (_, code) = sidecar.started().await;
     sidecar.faults(&["watch:status=429,retry-after=300,count=1"]);
     assert_eq!(sidecar.watch(&code).await.text("error"), "gateway_busy");
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; fwd=uri-miss");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; fwd=uri-miss",
+    );
     sidecar.end().await;
 }
 
@@ -334,7 +508,11 @@ async fn a_code_that_nobody_heard_of_is_remembered_for_five_seconds() {
     let sidecar = Sidecar::new();
     let unknown = async |calls: u64| {
         let answer = sidecar.watch("nobody-has-this-one").await;
-        assert_eq!((answer.status, answer.text("error")), (404, "unknown_watch_code"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("error")),
+            (404, "unknown_watch_code"),
+            "{answer:?}"
+        );
         assert_eq!(sidecar.gateway_watches(), calls);
     };
     unknown(1).await;
@@ -348,7 +526,10 @@ async fn a_code_that_nobody_heard_of_is_remembered_for_five_seconds() {
     // What fails otherwise is no 404.
     pass("6s").await;
     sidecar.faults(&["watch:status=500"]);
-    assert_eq!(sidecar.watch("nobody-has-this-one").await.text("error"), "gateway_bad_answer");
+    assert_eq!(
+        sidecar.watch("nobody-has-this-one").await.text("error"),
+        "gateway_bad_answer"
+    );
     sidecar.end().await;
 }
 
@@ -387,11 +568,19 @@ async fn what_is_no_watch_code_is_never_sent() {
         &format!("/{code}"),
     ] {
         let answer = sidecar.watch(bad).await;
-        assert_eq!((answer.status, answer.text("error")), (400, "invalid_watch_code"), "{bad}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("error")),
+            (400, "invalid_watch_code"),
+            "{bad}: {answer:?}"
+        );
     }
     assert_eq!(sidecar.gateway_watches(), 0);
     for good in ["a", "...", "~", "-._~", &"a".repeat(256)] {
-        assert_eq!(sidecar.watch(good).await.text("error"), "unknown_watch_code", "{good}");
+        assert_eq!(
+            sidecar.watch(good).await.text("error"),
+            "unknown_watch_code",
+            "{good}"
+        );
     }
     sidecar.end().await;
 }
@@ -402,7 +591,11 @@ async fn a_path_that_only_ends_in_a_watch_code_is_none() {
     let (_, code) = sidecar.started().await;
     for bad in [format!("/watch/{code}"), format!("/watch//watch/{code}")] {
         let answer = sidecar.watch(&bad).await;
-        assert_eq!((answer.status, answer.text("error")), (400, "invalid_watch_code"), "{bad}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.text("error")),
+            (400, "invalid_watch_code"),
+            "{bad}: {answer:?}"
+        );
     }
     assert_eq!(sidecar.gateway_watches(), 0);
     sidecar.end().await;
@@ -427,7 +620,11 @@ async fn a_payer_who_returns_right_after_paying_is_soon_seen_however_old_the_pay
         assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
         sidecar.pay(&code);
         pass("1s").await;
-        assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed", "{age}, {asked_every}");
+        assert_eq!(
+            sidecar.watch(&watch_code).await.text("status"),
+            "completed",
+            "{age}, {asked_every}"
+        );
         sidecar.end().await;
     }
 }
@@ -446,8 +643,11 @@ fn most_in_a_second(calls: &[(Instant, u64)]) -> u64 {
     let within = |from: Instant, to: Instant| to - from < Duration::from_secs(1);
     let mut most = 0;
     for (i, (from, before)) in calls.iter().enumerate() {
-        let after =
-            calls[i..].iter().take_while(|(to, _)| within(*from, *to)).last().map_or(*before, |(_, calls)| *calls);
+        let after = calls[i..]
+            .iter()
+            .take_while(|(to, _)| within(*from, *to))
+            .last()
+            .map_or(*before, |(_, calls)| *calls);
         most = most.max(after - before);
     }
     most
@@ -455,8 +655,12 @@ fn most_in_a_second(calls: &[(Instant, u64)]) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn no_second_holds_more_calls_than_the_poll_rate_repeats_included() {
-    let settings =
-        [("watch.poll_rate", "5"), ("gateway.timeout", "30s"), ("start.burst", "100"), ("start.rate", "100")];
+    let settings = [
+        ("watch.poll_rate", "5"),
+        ("gateway.timeout", "30s"),
+        ("start.burst", "100"),
+        ("start.rate", "100"),
+    ];
     let sidecar = Sidecar::with(&settings);
     let mut codes = Vec::new();
     for _ in 0..30 {
@@ -466,15 +670,27 @@ async fn no_second_holds_more_calls_than_the_poll_rate_repeats_included() {
     let ask_all = async {
         // Before the first call, so that the first look sees none.
         sleep(Duration::from_millis(25)).await;
-        for (faults, repeats) in
-            [("watch:reset,count=5", 5), ("watch:delay=700ms,count=10", 0), ("watch:truncate,count=3", 3)]
-        {
+        for (faults, repeats) in [
+            ("watch:reset,count=5", 5),
+            ("watch:delay=700ms,count=10", 0),
+            ("watch:truncate,count=3", 3),
+        ] {
             let before = sidecar.gateway_watches();
             sidecar.faults(&[faults]);
-            let answers =
-                join_all(codes.iter().map(|code| sidecar.watch_with(code, "cache-control", "no-cache"))).await;
-            assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-            let asked = answers.iter().filter(|answer| !answer.header("cache-status").contains("detail=")).count();
+            let answers = join_all(
+                codes
+                    .iter()
+                    .map(|code| sidecar.watch_with(code, "cache-control", "no-cache")),
+            )
+            .await;
+            assert!(
+                answers.iter().all(|answer| answer.status == 200),
+                "{answers:?}"
+            );
+            let asked = answers
+                .iter()
+                .filter(|answer| !answer.header("cache-status").contains("detail="))
+                .count();
             assert_eq!(asked, 30, "{faults}");
             assert_eq!(sidecar.gateway_watches() - before, 30 + repeats, "{faults}");
         }
@@ -501,20 +717,40 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
     pass("10s").await;
     let crowd: Vec<_> = (0..8).map(|i| format!("unheard-of-{i}")).collect();
     let crowded = async || {
-        let all = crowd.iter().map(String::as_str).chain([&*code]).map(|code| sidecar.watch(code));
+        let all = crowd
+            .iter()
+            .map(String::as_str)
+            .chain([&*code])
+            .map(|code| sidecar.watch(code));
         join_all(all).await.pop().expect("the last")
     };
     let last = crowded().await;
     assert_watched(&last, "created", "tillgate; fwd=stale; detail=budget");
-    assert_eq!((&last.body, last.header("etag")), (&first.body, first.header("etag")));
+    assert_eq!(
+        (&last.body, last.header("etag")),
+        (&first.body, first.header("etag"))
+    );
     assert_eq!(last.header("age"), "12");
     // Too old for that.
     pass("2m").await;
     let last = crowded().await;
-    assert_eq!((last.status, last.text("error")), (503, "overloaded"), "{last:?}");
-    assert!(last.header("retry-after").parse::<u64>().expect("whole seconds") >= 1);
+    assert_eq!(
+        (last.status, last.text("error")),
+        (503, "overloaded"),
+        "{last:?}"
+    );
+    assert!(
+        last.header("retry-after")
+            .parse::<u64>()
+            .expect("whole seconds")
+            >= 1
+    );
     // The crowd is gone.
     pass("10s").await;
-    assert_watched(&sidecar.watch(&code).await, "created", "tillgate; fwd=stale");
+    assert_watched(
+        &sidecar.watch(&code).await,
+        "created",
+        "tillgate; fwd=stale",
+    );
     sidecar.end().await;
 }

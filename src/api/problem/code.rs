@@ -49,7 +49,11 @@ impl ErrorCode {
             Self::BadRequest => ("bad_request", 400, "Not a well-formed request"),
             Self::HeadersTooLarge => ("headers_too_large", 431, "Too many or too large headers"),
             Self::UriTooLong => ("uri_too_long", 414, "The target is too long"),
-            Self::ExpectationFailed => ("expectation_failed", 417, "An expectation that cannot be met"),
+            Self::ExpectationFailed => (
+                "expectation_failed",
+                417,
+                "An expectation that cannot be met",
+            ),
             Self::HostNotAllowed => ("host_not_allowed", 421, "Not a name of this listener"),
             Self::BrowserNotAllowed => ("browser_not_allowed", 403, "Not for browsers"),
             Self::ForwardedNotAllowed => ("forwarded_not_allowed", 403, "Not through a proxy"),
@@ -60,12 +64,24 @@ impl ErrorCode {
             Self::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
             Self::RequestTimeout => ("request_timeout", 408, "The request came too slowly"),
             Self::InvalidJson => ("invalid_json", 400, "Not a JSON object"),
-            Self::SecretNotAccepted => ("secret_not_accepted", 400, "The app must not send the secret"),
+            Self::SecretNotAccepted => (
+                "secret_not_accepted",
+                400,
+                "The app must not send the secret",
+            ),
             Self::UnknownField => ("unknown_field", 400, "A field that is not known"),
             Self::InvalidAmount => ("invalid_amount", 422, "Not a valid amount"),
             Self::RedirectNotAllowed => ("redirect_not_allowed", 422, "Not an allowed redirect"),
-            Self::InvalidIdempotencyKey => ("invalid_idempotency_key", 400, "Not a valid idempotency key"),
-            Self::IdempotencyMismatch => ("idempotency_mismatch", 422, "The key was used for another start"),
+            Self::InvalidIdempotencyKey => (
+                "invalid_idempotency_key",
+                400,
+                "Not a valid idempotency key",
+            ),
+            Self::IdempotencyMismatch => (
+                "idempotency_mismatch",
+                422,
+                "The key was used for another start",
+            ),
             Self::InvalidWatchCode => ("invalid_watch_code", 400, "Not a watch code"),
             Self::InvalidWait => ("invalid_wait", 400, "Not a time to wait"),
             Self::InvalidQuery => ("invalid_query", 400, "Not a valid query"),
@@ -75,13 +91,27 @@ impl ErrorCode {
             Self::Draining => ("draining", 503, "Shutting down"),
             Self::SecretUnavailable => ("secret_unavailable", 503, "No merchant secret yet"),
             Self::StoreUnavailable => ("store_unavailable", 503, "Payments cannot be kept"),
-            Self::GatewayUnreachable => ("gateway_unreachable", 503, "The gateway cannot be reached"),
+            Self::GatewayUnreachable => {
+                ("gateway_unreachable", 503, "The gateway cannot be reached")
+            }
             Self::GatewayTimeout => ("gateway_timeout", 504, "The gateway did not answer in time"),
-            Self::GatewayBadAnswer => ("gateway_bad_answer", 502, "The gateway's answer cannot be used"),
+            Self::GatewayBadAnswer => (
+                "gateway_bad_answer",
+                502,
+                "The gateway's answer cannot be used",
+            ),
             Self::GatewayBusy => ("gateway_busy", 503, "The gateway asks for patience"),
             Self::GatewayRejected => ("gateway_rejected", 422, "The gateway refuses the payment"),
-            Self::GatewayRefusedSecret => ("gateway_refused_secret", 502, "The gateway refuses the merchant secret"),
-            Self::UnknownWatchCode => ("unknown_watch_code", 404, "The gateway does not know this watch code"),
+            Self::GatewayRefusedSecret => (
+                "gateway_refused_secret",
+                502,
+                "The gateway refuses the merchant secret",
+            ),
+            Self::UnknownWatchCode => (
+                "unknown_watch_code",
+                404,
+                "The gateway does not know this watch code",
+            ),
             Self::Internal => ("internal", 500, "A bug in tillgate"),
         }
     }

@@ -10,7 +10,11 @@ use crate::gateway::{self, BaseUrl};
 impl Reading {
     pub(super) fn check_gateway(&mut self, config: &Config) -> Option<BaseUrl> {
         const KEY: &str = "gateway.url";
-        if self.diagnostics.iter().any(|diagnostic| diagnostic.key == KEY) {
+        if self
+            .diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.key == KEY)
+        {
             return None;
         }
         let Some(url) = &config.gateway.url else {
@@ -27,7 +31,11 @@ impl Reading {
         Some(url.clone())
     }
 
-    pub(super) fn check_network(&mut self, config: &gateway::Config, url: Option<&BaseUrl>) -> Option<Arc<Network>> {
+    pub(super) fn check_network(
+        &mut self,
+        config: &gateway::Config,
+        url: Option<&BaseUrl>,
+    ) -> Option<Arc<Network>> {
         const ROOTS: &str = "gateway.ca_file";
         let help = "give a file with the gateway's root certificate as PEM";
         let roots = self.open_file(ROOTS, config.ca_file.as_ref(), client::roots, help);
@@ -41,7 +49,14 @@ impl Reading {
                 return None;
             }
         };
-        match Network::new(Side::Gateway, target, proxy?, roots?, identity?, config.connect_timeout) {
+        match Network::new(
+            Side::Gateway,
+            target,
+            proxy?,
+            roots?,
+            identity?,
+            config.connect_timeout,
+        ) {
             Ok(network) => Some(Arc::new(network)),
             Err(what) => {
                 let place = self.place(ROOTS);
@@ -53,10 +68,22 @@ impl Reading {
 
     fn check_identity(&mut self, config: &gateway::Config) -> Option<Option<Identity>> {
         let [of_chain, of_key] = ["gateway.client_cert_file", "gateway.client_key_file"];
-        let gateway::Config { client_cert_file, client_key_file, .. } = config;
+        let gateway::Config {
+            client_cert_file,
+            client_key_file,
+            ..
+        } = config;
         for (one, other, is_alone) in [
-            (of_chain, of_key, client_cert_file.is_some() && client_key_file.is_none()),
-            (of_key, of_chain, client_key_file.is_some() && client_cert_file.is_none()),
+            (
+                of_chain,
+                of_key,
+                client_cert_file.is_some() && client_key_file.is_none(),
+            ),
+            (
+                of_key,
+                of_chain,
+                client_key_file.is_some() && client_cert_file.is_none(),
+            ),
         ] {
             if is_alone {
                 self.is_alone(one, other, "set both, or neither");
@@ -66,7 +93,9 @@ impl Reading {
         let chain = self.open_file(of_chain, client_cert_file.as_ref(), client::chain, help);
         let help = "give a file with the private key of gateway.client_cert_file, as PEM without a passphrase";
         let key = self.open_file(of_key, client_key_file.as_ref(), client::key, help);
-        let (Some(chain), Some(key)) = (chain?, key?) else { return Some(None) };
+        let (Some(chain), Some(key)) = (chain?, key?) else {
+            return Some(None);
+        };
         match Identity::new(chain, key) {
             Ok(identity) => Some(Some(identity)),
             Err(what) => {
@@ -86,7 +115,9 @@ impl Reading {
         let help = "write one line into that file, the value of a Proxy-Authorization field: Basic, a space, and USER:PASSWORD in base64";
         let path = config.proxy_authorization_file.as_ref();
         let authorization = self.open_file(FILE, path, ProxyAuthorization::parse, help)?;
-        let Some(url) = &config.proxy else { return Some(None) };
+        let Some(url) = &config.proxy else {
+            return Some(None);
+        };
         match Proxy::new(url, authorization) {
             Ok(proxy) => Some(Some(proxy)),
             Err(what) => {
@@ -99,7 +130,11 @@ impl Reading {
 
     /// A key is set that needs another, which is not.
     fn is_alone(&mut self, key: &str, other: &str, help: &str) {
-        if !self.diagnostics.iter().any(|diagnostic| diagnostic.key == other) {
+        if !self
+            .diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.key == other)
+        {
             let place = self.unset(other);
             self.report(other, place, format!("{key} is set, and this is not"), help);
         }

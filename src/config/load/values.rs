@@ -19,14 +19,20 @@ pub(super) fn what_of(kind: &Kind) -> String {
             };
             format!("found {found}, expected {expected}")
         }
-        Kind::UnknownVariant(found, expected) => format!("found {found:?}, expected one of {}", expected.join(", ")),
+        Kind::UnknownVariant(found, expected) => {
+            format!("found {found:?}, expected one of {}", expected.join(", "))
+        }
         other => other.to_string(),
     }
 }
 
 /// The defaults as figment has them.
 pub(super) fn figment(defaults: &BTreeMap<String, Value>) -> Figment {
-    defaults.iter().fold(Figment::new(), |figment, (key, value)| figment.merge(One(key, value)))
+    defaults
+        .iter()
+        .fold(Figment::new(), |figment, (key, value)| {
+            figment.merge(One(key, value))
+        })
 }
 
 /// One value under its key.
@@ -52,7 +58,9 @@ pub(super) fn value_of(item: &toml_edit::Item) -> Option<Value> {
             toml_edit::Value::Integer(number) => Value::from(*number.value()),
             toml_edit::Value::Float(number) => Value::from(*number.value()),
             toml_edit::Value::Boolean(yes) => Value::from(*yes.value()),
-            toml_edit::Value::Array(items) => Value::from(items.iter().map(convert).collect::<Option<Vec<_>>>()?),
+            toml_edit::Value::Array(items) => {
+                Value::from(items.iter().map(convert).collect::<Option<Vec<_>>>()?)
+            }
             toml_edit::Value::Datetime(_) | toml_edit::Value::InlineTable(_) => return None,
         })
     }
@@ -60,6 +68,8 @@ pub(super) fn value_of(item: &toml_edit::Item) -> Option<Value> {
 }
 
 pub(super) fn toml_value(text: &str) -> Option<Value> {
-    let document = format!("value = {text}").parse::<ImDocument<String>>().ok()?;
+    let document = format!("value = {text}")
+        .parse::<ImDocument<String>>()
+        .ok()?;
     value_of(document.get("value")?).filter(|_| document.len() == 1)
 }

@@ -10,7 +10,10 @@ use crate::server::Body;
 /// What goes wrong otherwise than by one word: examples, to be written out with other numbers.
 const OTHERS: [(&str, &str); 4] = [
     ("status=500", "this status in place of an answer"),
-    ("status=503,retry-after=5", "the same with a Retry-After, as 429 may have too"),
+    (
+        "status=503,retry-after=5",
+        "the same with a Retry-After, as 429 may have too",
+    ),
     ("delay=3s", "the right answer, late"),
     ("reset,rate=0.3", "any of these for a share of the calls"),
 ];
@@ -21,7 +24,12 @@ pub(in super::super) fn faults(faults: &[Fault], host: &str) -> Response<Body> {
 }
 
 /// The same to somebody who has written what is no fault: it can be mended there.
-pub(in super::super) fn bad_fault(faults: &[Fault], host: &str, written: &str, why: &str) -> Response<Body> {
+pub(in super::super) fn bad_fault(
+    faults: &[Fault],
+    host: &str,
+    written: &str,
+    why: &str,
+) -> Response<Body> {
     let mut page = page("Faults", &main(faults, host, Some((written, why))));
     *page.status_mut() = StatusCode::BAD_REQUEST;
     page
@@ -29,16 +37,24 @@ pub(in super::super) fn bad_fault(faults: &[Fault], host: &str, written: &str, w
 
 fn main(faults: &[Fault], host: &str, bad: Option<(&str, &str)>) -> String {
     let (written, problem) = match bad {
-        Some((written, why)) => {
-            (written, format!(r#"<p class="note" role="alert" id="problem">This is not set: {}.</p>"#, text(why)))
-        }
+        Some((written, why)) => (
+            written,
+            format!(
+                r#"<p class="note" role="alert" id="problem">This is not set: {}.</p>"#,
+                text(why)
+            ),
+        ),
         None => ("", String::new()),
     };
     format!(
         include_str!("faults.html"),
         set = set(faults),
         problem = problem,
-        describedby = if bad.is_some() { r#" aria-invalid="true" aria-describedby="problem""# } else { "" },
+        describedby = if bad.is_some() {
+            r#" aria-invalid="true" aria-describedby="problem""#
+        } else {
+            ""
+        },
         written = text(written),
         rows = rows(),
         base = text(&format!("http://{host}")),
@@ -71,7 +87,11 @@ fn set(faults: &[Fault]) -> String {
 fn rows() -> String {
     let both = [Operation::Start, Operation::Watch];
     let words = WORDS.iter().map(|(word, _, by, what)| row(word, what, by));
-    OTHERS.iter().map(|(items, what)| row(items, what, &both)).chain(words).collect()
+    OTHERS
+        .iter()
+        .map(|(items, what)| row(items, what, &both))
+        .chain(words)
+        .collect()
 }
 
 fn row(items: &str, what: &str, operations: &[Operation]) -> String {
@@ -95,12 +115,21 @@ mod tests {
     #[test]
     fn every_button_adds_what_it_says() {
         let html = main(&[], "localhost", None);
-        let values: Vec<_> =
-            html.split("name=\"add\" value=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let values: Vec<_> = html
+            .split("name=\"add\" value=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
         let added: Vec<_> = values.iter().filter(|value| value.contains(':')).collect();
         assert!(added.len() > 25, "{values:?}");
         for value in added {
-            assert_eq!(value.parse::<Fault>().map(|fault| fault.to_string()).as_deref(), Ok(*value));
+            assert_eq!(
+                value
+                    .parse::<Fault>()
+                    .map(|fault| fault.to_string())
+                    .as_deref(),
+                Ok(*value)
+            );
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::clock::Instant;
 impl State {
     /// What was written down before this process began: a payment, and since when it is final, if it is.
     pub(in crate::store) fn restore(&mut self, record: Record, finished: Instant) {
-        let Some(stored) = record.stored.clone() else { return };
+        let Some(stored) = record.stored.clone() else {
+            return;
+        };
         self.numbers.payment = self.numbers.payment.max(stored.number);
         self.count(&record, 1);
         match &record.observation {
@@ -23,7 +25,10 @@ impl State {
             }
         }
         // The row of a payment the watch code of which is another's by now may still have been there.
-        if let Some(older) = self.records.insert(stored.payment.watch_code.clone(), record) {
+        if let Some(older) = self
+            .records
+            .insert(stored.payment.watch_code.clone(), record)
+        {
             self.displaced(&older);
         }
     }
@@ -44,6 +49,9 @@ impl State {
 
     /// The payment of that number.
     pub(in crate::store) fn by_number(&self, number: u64) -> Option<Arc<StoredPayment>> {
-        self.open.get(&number).or_else(|| self.closed.get(&number)).cloned()
+        self.open
+            .get(&number)
+            .or_else(|| self.closed.get(&number))
+            .cloned()
     }
 }

@@ -9,16 +9,26 @@ use tillgate::fuzz::gateway;
 const SECRET: &str = "s3cret\"of\\the/merchant";
 
 fuzz_target!(|data: &[u8]| {
-    let Some(([kind], body)) = data.split_first_chunk() else { return };
+    let Some(([kind], body)) = data.split_first_chunk() else {
+        return;
+    };
     let body = with_secret(body);
-    let status = [200, 201, 204, 302, 400, 401, 404, 422, 429, 500, 203, 403, 503][usize::from(kind / 2) % 13];
+    let status = [
+        200, 201, 204, 302, 400, 401, 404, 422, 429, 500, 203, 403, 503,
+    ][usize::from(kind / 2) % 13];
     if kind % 2 == 0 {
         match gateway::started(status, &body, SECRET) {
             Ok((code, watch_code, answer)) => {
                 assert!([200, 201, 203].contains(&status));
                 let Some(value) = read(&answer) else { return };
-                assert_eq!((value["code"].as_str(), value["watch_code"].as_str()), (Some(&*code), Some(&*watch_code)));
-                assert!(is_code(&code) && is_code(&watch_code), "{code:?} {watch_code:?}");
+                assert_eq!(
+                    (value["code"].as_str(), value["watch_code"].as_str()),
+                    (Some(&*code), Some(&*watch_code))
+                );
+                assert!(
+                    is_code(&code) && is_code(&watch_code),
+                    "{code:?} {watch_code:?}"
+                );
             }
             Err(told) => no_secret(&told),
         }
@@ -31,7 +41,11 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(value["status"].as_str(), Some(&*status));
                 assert!(is_amount(&value["amount"]), "{}", value["amount"]);
                 let again = gateway::watched(200, answer.as_bytes(), SECRET);
-                assert_eq!(again, Ok((status, answer, tag)), "the same meaning has other bytes");
+                assert_eq!(
+                    again,
+                    Ok((status, answer, tag)),
+                    "the same meaning has other bytes"
+                );
             }
             Err(told) => no_secret(&told),
         }
@@ -97,5 +111,7 @@ fn is_code(code: &str) -> bool {
     (1..=256).contains(&code.len())
         && code != "."
         && code != ".."
-        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }

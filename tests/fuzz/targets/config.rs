@@ -10,8 +10,9 @@ use tillgate::fuzz::config;
 
 const SECRET: &str = "canary-of-the-merchant";
 
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("tillgate-fuzz-{}.toml", std::process::id())));
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    std::env::temp_dir().join(format!("tillgate-fuzz-{}.toml", std::process::id()))
+});
 
 fuzz_target!(|text: &[u8]| {
     // Files that it names are read: no devices. And the fuzzer learns the secret from our own comparisons.
@@ -23,7 +24,10 @@ fuzz_target!(|text: &[u8]| {
     file.extend_from_slice(format!("\n[merchant]\nsecret = \"{SECRET}\"\n").as_bytes());
     std::fs::write(&*FILE, file).expect("a place for it");
     match config::file(&FILE) {
-        Ok(explained) => assert!(!explained.contains(SECRET) && explained.contains("[redacted]"), "{explained}"),
+        Ok(explained) => assert!(
+            !explained.contains(SECRET) && explained.contains("[redacted]"),
+            "{explained}"
+        ),
         Err(faults) => {
             assert!(!faults.is_empty());
             for fault in faults {

@@ -6,12 +6,18 @@ use libfuzzer_sys::fuzz_target;
 use tillgate::fuzz::server::{self, LetThrough};
 
 fuzz_target!(|data: &[u8]| {
-    let Some((seed, bytes)) = data.split_first_chunk::<2>() else { return };
+    let Some((seed, bytes)) = data.split_first_chunk::<2>() else {
+        return;
+    };
     let whole = server::gate([bytes]);
     let pieces = cut(bytes, u16::from_le_bytes(*seed));
     let cut = server::gate(pieces);
     assert_eq!(whole, cut, "it matters how the bytes were cut");
-    assert_eq!(server::gate(bytes.chunks(1)), cut, "it matters that they came one by one");
+    assert_eq!(
+        server::gate(bytes.chunks(1)),
+        cut,
+        "it matters that they came one by one"
+    );
     read_again(bytes, &whole);
 });
 
@@ -21,7 +27,11 @@ fn cut(mut bytes: &[u8], seed: u16) -> Vec<&[u8]> {
     while !bytes.is_empty() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Mostly short pieces, now and then a long one.
-        let length = if state >> 28 == 0 { 4096 } else { 1 + (state >> 24) as usize % 64 };
+        let length = if state >> 28 == 0 {
+            4096
+        } else {
+            1 + (state >> 24) as usize % 64
+        };
         let (piece, rest) = bytes.split_at(length.min(bytes.len()));
         pieces.push(piece);
         bytes = rest;
@@ -35,25 +45,40 @@ fn read_again(mut came: &[u8], let_through: &LetThrough) {
     for (i, verdict) in let_through.verdicts.iter().enumerate() {
         assert!(!rest.is_empty(), "a verdict about nothing");
         if verdict.is_some() {
-            assert_eq!(i + 1, let_through.verdicts.len(), "something was let through after a refusal");
+            assert_eq!(
+                i + 1,
+                let_through.verdicts.len(),
+                "something was let through after a refusal"
+            );
             assert!(!let_through.broken);
             let stand_in = std::str::from_utf8(rest).expect("a stand-in is ASCII");
-            assert!(stand_in.ends_with(" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), "{stand_in:?}");
+            assert!(
+                stand_in.ends_with(" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+                "{stand_in:?}"
+            );
             read_head(rest);
             return;
         }
         came = came.strip_prefix(b"\r\n").unwrap_or(came);
         let (head, body) = read_head(rest);
         let body = match body {
-            Body::Length(length) => usize::try_from(length).unwrap_or(usize::MAX).min(rest.len() - head),
+            Body::Length(length) => usize::try_from(length)
+                .unwrap_or(usize::MAX)
+                .min(rest.len() - head),
             Body::Chunked => read_chunks(&rest[head..]),
         };
         let (request, later) = rest.split_at(head + body);
-        assert!(came.starts_with(request), "what was let through is not what came");
+        assert!(
+            came.starts_with(request),
+            "what was let through is not what came"
+        );
         came = &came[request.len()..];
         rest = later;
     }
-    assert!(rest.is_empty(), "bytes were let through that nobody decided about: {rest:?}");
+    assert!(
+        rest.is_empty(),
+        "bytes were let through that nobody decided about: {rest:?}"
+    );
 }
 
 enum Body {
@@ -67,28 +92,62 @@ fn is_token(byte: u8) -> bool {
 
 /// How long the head is, and what body it announces (RFC 9112, without anything that a reader may forgive).
 fn read_head(bytes: &[u8]) -> (usize, Body) {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a whole head")
+        + 4;
     assert!(end <= 16 * 1024, "a head of {end} bytes");
     let head = &bytes[..end - 4];
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     assert!(
-        head.iter().enumerate().all(|(i, byte)| (*byte != b'\n' || i > 0 && head[i - 1] == b'\r')
-            && (*byte != b'\r' || head.get(i + 1) == Some(&b'\n'))),
+        head.iter().enumerate().all(
+            |(i, byte)| (*byte != b'\n' || i > 0 && head[i - 1] == b'\r')
+                && (*byte != b'\r' || head.get(i + 1) == Some(&b'\n'))
+        ),
         "a bare line end"
     );
-    let words: Vec<_> = lines.next().expect("a request line").split(|byte| *byte == b' ').collect();
-    let [method, target, version] = words[..] else { panic!("not three words: {words:?}") };
-    assert!(!method.is_empty() && method.iter().all(|byte| is_token(*byte)) && method != b"CONNECT", "{method:?}");
-    assert!(target.starts_with(b"/") && target.iter().all(u8::is_ascii_graphic) && target.len() <= 8192, "{target:?}");
+    let words: Vec<_> = lines
+        .next()
+        .expect("a request line")
+        .split(|byte| *byte == b' ')
+        .collect();
+    let [method, target, version] = words[..] else {
+        panic!("not three words: {words:?}")
+    };
+    assert!(
+        !method.is_empty() && method.iter().all(|byte| is_token(*byte)) && method != b"CONNECT",
+        "{method:?}"
+    );
+    assert!(
+        target.starts_with(b"/") && target.iter().all(u8::is_ascii_graphic) && target.len() <= 8192,
+        "{target:?}"
+    );
     assert!(!target.contains(&b'#'), "a fragment");
-    assert!(version == b"HTTP/1.1" || version == b"HTTP/1.0", "{version:?}");
+    assert!(
+        version == b"HTTP/1.1" || version == b"HTTP/1.0",
+        "{version:?}"
+    );
     let (mut hosts, mut lengths, mut codings, mut count) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for line in lines {
         count += 1;
         let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
-        let (name, value) = (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii());
-        assert!(!name.is_empty() && name.iter().all(|byte| is_token(*byte) && *byte != b'_'), "{name:?}");
-        assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f), "{name:?}: {value:?}");
+        let (name, value) = (
+            line[..colon].to_ascii_lowercase(),
+            line[colon + 1..].trim_ascii(),
+        );
+        assert!(
+            !name.is_empty() && name.iter().all(|byte| is_token(*byte) && *byte != b'_'),
+            "{name:?}"
+        );
+        assert!(
+            value
+                .iter()
+                .all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f),
+            "{name:?}: {value:?}"
+        );
         match &name[..] {
             b"host" => hosts.push(value),
             b"content-length" => lengths.push(value),
@@ -99,16 +158,34 @@ fn read_head(bytes: &[u8]) -> (usize, Body) {
         }
     }
     assert!(count <= 100, "{count} fields");
-    let [host] = hosts[..] else { panic!("not one Host: {hosts:?}") };
-    assert!(!host.is_empty() && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte)));
+    let [host] = hosts[..] else {
+        panic!("not one Host: {hosts:?}")
+    };
+    assert!(
+        !host.is_empty()
+            && host
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte))
+    );
     let body = match (&lengths[..], &codings[..]) {
         ([], []) => Body::Length(0),
         ([length], []) => {
-            assert!(!length.is_empty() && length.iter().all(u8::is_ascii_digit), "{length:?}");
-            Body::Length(std::str::from_utf8(length).expect("digits").parse().expect("a number of 64 bits"))
+            assert!(
+                !length.is_empty() && length.iter().all(u8::is_ascii_digit),
+                "{length:?}"
+            );
+            Body::Length(
+                std::str::from_utf8(length)
+                    .expect("digits")
+                    .parse()
+                    .expect("a number of 64 bits"),
+            )
         }
         ([], [coding]) => {
-            assert!(coding.eq_ignore_ascii_case(b"chunked") && version == b"HTTP/1.1", "{coding:?}");
+            assert!(
+                coding.eq_ignore_ascii_case(b"chunked") && version == b"HTTP/1.1",
+                "{coding:?}"
+            );
             Body::Chunked
         }
         _ => panic!("two framings"),
@@ -126,17 +203,30 @@ fn read_chunks(bytes: &[u8]) -> usize {
         };
         let text = std::str::from_utf8(&bytes[at..at + line]).expect("ASCII");
         let (size, extension) = text.split_once(';').unwrap_or((text, "x"));
-        assert!(!size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text:?}");
-        assert!(!extension.is_empty() && extension.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
+        assert!(
+            !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{text:?}"
+        );
+        assert!(
+            !extension.is_empty()
+                && extension
+                    .bytes()
+                    .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        );
         assert!(text.len() <= 256, "a line of {} bytes", text.len());
         let size = u64::from_str_radix(size, 16).expect("a size of 64 bits");
         at += line + 2;
-        let there = usize::try_from(size).unwrap_or(usize::MAX).min(bytes.len() - at);
+        let there = usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len() - at);
         at += there;
         if at == bytes.len() {
             return at;
         }
-        assert!(bytes[at..].starts_with(b"\r\n"), "a chunk is longer than it says, or there is a trailer");
+        assert!(
+            bytes[at..].starts_with(b"\r\n"),
+            "a chunk is longer than it says, or there is a trailer"
+        );
         at += 2;
         if size == 0 {
             return at;

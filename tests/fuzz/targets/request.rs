@@ -13,24 +13,41 @@ const MOST: u64 = 1_000_000;
 const ALLOWED: &[&str] = &["https://shop.example/back"];
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(read) = start::request(body, MOST, "order", ALLOWED) else { return };
+    let Ok(read) = start::request(body, MOST, "order", ALLOWED) else {
+        return;
+    };
     let text = std::str::from_utf8(body).expect("only UTF-8 is read");
     let other = serde_json::from_str(text);
     // A number that no float can hold is JSON all the same, and passed on as the text it is: this reader gives up there.
-    if other.as_ref().is_err_and(|error: &serde_json::Error| error.to_string().starts_with("number out of range")) {
+    if other.as_ref().is_err_and(|error: &serde_json::Error| {
+        error.to_string().starts_with("number out of range")
+    }) {
         return;
     }
     serde_json::from_str::<NoNameTwice>(text).expect("no name stands there twice");
-    let Ok(Value::Object(other)) = other else { panic!("another reader does not read it") };
+    let Ok(Value::Object(other)) = other else {
+        panic!("another reader does not read it")
+    };
     assert_eq!(other["amount"].as_u64(), Some(read.amount));
     assert!((1..=MOST).contains(&read.amount));
-    assert!(other.keys().all(|name| ["amount", "redirect", "order"].contains(&name.as_str())), "{other:?}");
-    assert_eq!(other.get("redirect").is_some_and(Value::is_string), read.redirect.is_some());
+    assert!(
+        other
+            .keys()
+            .all(|name| ["amount", "redirect", "order"].contains(&name.as_str())),
+        "{other:?}"
+    );
+    assert_eq!(
+        other.get("redirect").is_some_and(Value::is_string),
+        read.redirect.is_some()
+    );
     match &read.extra[..] {
         [] => assert!(!other.contains_key("order")),
         [(name, json)] => {
             assert_eq!(name, "order");
-            assert_eq!(serde_json::from_str::<Value>(json).ok().as_ref(), other.get("order"));
+            assert_eq!(
+                serde_json::from_str::<Value>(json).ok().as_ref(),
+                other.get("order")
+            );
         }
         more => panic!("{more:?}"),
     }
@@ -43,7 +60,10 @@ fuzz_target!(|body: &[u8]| {
         again.push_str(&format!(",{}:{json}", Value::from(name.as_str())));
     }
     again.push('}');
-    assert_eq!(start::request(again.as_bytes(), MOST, "order", ALLOWED).as_ref(), Ok(&read));
+    assert_eq!(
+        start::request(again.as_bytes(), MOST, "order", ALLOWED).as_ref(),
+        Ok(&read)
+    );
 });
 
 /// Any JSON in which no object has a name twice.

@@ -4,32 +4,59 @@
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{
+    GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD, URL_SAFE_NO_PAD,
+};
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 use tillgate::fuzz::gateway;
 
-const SECRETS: [&str; 4] =
-    ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "a\"b\\c/d%41+e=", "gr\u{fc}\u{df}e-\u{1f511}-key", "aaaaaaaa"];
+const SECRETS: [&str; 4] = [
+    "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+    "a\"b\\c/d%41+e=",
+    "gr\u{fc}\u{df}e-\u{1f511}-key",
+    "aaaaaaaa",
+];
 
 fuzz_target!(|data: &[u8]| {
-    let Some(([secret, coding, at], around)) = data.split_first_chunk() else { return };
-    let Ok(around) = std::str::from_utf8(around) else { return };
+    let Some(([secret, coding, at], around)) = data.split_first_chunk() else {
+        return;
+    };
+    let Ok(around) = std::str::from_utf8(around) else {
+        return;
+    };
     let secret = SECRETS[usize::from(*secret) % SECRETS.len()];
-    let at = (0..=around.len()).filter(|i| around.is_char_boundary(*i)).nth(usize::from(*at)).unwrap_or(around.len());
+    let at = (0..=around.len())
+        .filter(|i| around.is_char_boundary(*i))
+        .nth(usize::from(*at))
+        .unwrap_or(around.len());
     let (before, after) = around.split_at(at);
     let text = match coding % 6 {
         0 => format!("{before}{secret}{after}"),
         1 => format!("{before}{}{after}", quoted(secret)),
-        2 => format!("{before}{}{after}", utf8_percent_encode(secret, NON_ALPHANUMERIC)),
-        3 => format!(" {} ", STANDARD_NO_PAD.encode(format!("{before}{secret}{after}"))),
-        4 => format!(" {} ", URL_SAFE_NO_PAD.encode(format!("{before}{}{after}", quoted(secret)))),
+        2 => format!(
+            "{before}{}{after}",
+            utf8_percent_encode(secret, NON_ALPHANUMERIC)
+        ),
+        3 => format!(
+            " {} ",
+            STANDARD_NO_PAD.encode(format!("{before}{secret}{after}"))
+        ),
+        4 => format!(
+            " {} ",
+            URL_SAFE_NO_PAD.encode(format!("{before}{}{after}", quoted(secret)))
+        ),
         // Without any help of ours.
         _ => around.to_owned(),
     };
-    let body = format!("{{\"status\":\"created\",\"amount\":1,\"echo\":{}}}", Value::from(text.as_str()));
-    let Ok((_, answer, _)) = gateway::watched(200, body.as_bytes(), secret) else { return };
+    let body = format!(
+        "{{\"status\":\"created\",\"amount\":1,\"echo\":{}}}",
+        Value::from(text.as_str())
+    );
+    let Ok((_, answer, _)) = gateway::watched(200, body.as_bytes(), secret) else {
+        return;
+    };
     let value: Value = serde_json::from_str(&answer).expect("JSON");
     let echo = value["echo"].as_str().expect("a text");
     if coding % 6 < 5 {
@@ -47,7 +74,9 @@ fn quoted(text: &str) -> String {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 /// What readers may make of a text.
@@ -63,12 +92,19 @@ fn decodings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     for (way, alphabet) in [("base64", &STANDARD), ("base64 for URLs", &URL_SAFE)] {
         let engine = GeneralPurpose::new(alphabet, lax);
         let may_stand = |c: char| alphabet.as_str().contains(c);
-        for run in text.split(|c: char| !may_stand(c)).filter(|run| run.len() >= 10) {
+        for run in text
+            .split(|c: char| !may_stand(c))
+            .filter(|run| run.len() >= 10)
+        {
             // It may begin anywhere in a run of such characters.
             for start in 0..4 {
                 let run = &run[start..];
                 // One character too many is no base64.
-                let run = if run.len() % 4 == 1 { &run[..run.len() - 1] } else { run };
+                let run = if run.len() % 4 == 1 {
+                    &run[..run.len() - 1]
+                } else {
+                    run
+                };
                 if let Ok(decoded) = engine.decode(run) {
                     all.push((way, decoded));
                 }
@@ -87,7 +123,11 @@ fn unescaped(text: &str) -> String {
             let kind = escape.chars().next()?;
             match kind {
                 '"' | '\\' | '/' => Some((u16::try_from(u32::from(kind)).ok()?, 2)),
-                'u' => Some((u16::from_str_radix(escape.get(1..5).filter(|hex| !hex.starts_with('+'))?, 16).ok()?, 6)),
+                'u' => Some((
+                    u16::from_str_radix(escape.get(1..5).filter(|hex| !hex.starts_with('+'))?, 16)
+                        .ok()?,
+                    6,
+                )),
                 _ => None,
             }
         });
