@@ -16,12 +16,13 @@ mod table;
 mod tracked;
 mod waiting;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
 use self::load::{CONNECTIONS, Load};
-use self::process::Sidecar;
+use self::process::Process;
 use self::table::mebibytes;
 
 const STARTS: usize = 10;
@@ -114,43 +115,45 @@ fn under_load(runtime: &Runtime, pinned: bool) {
         // A new pair each: what the last one kept costs this one nothing.
         let (_sandbox, gateway) = process::sandbox();
         let sidecar = process::sidecar(gateway, &[("LOG__LEVEL", log_level)], pinned);
-        let (rate, cpu, memory) = runtime.block_on(measure(&sidecar, what));
-        let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
-        println!(
-            "{:<28}{rate:>12.0}{cpu:>18}{:>14}",
-            format!("{what}, log {log_level}"),
-            mebibytes(memory)
-        );
+        let measured = runtime.block_on(measure(&sidecar.process, sidecar.api, what));
+        print_load(&format!("{what}, log {log_level}"), measured);
+    }
+    let (_sandbox, gateway) = process::sandbox();
+    match process::nginx(gateway, pinned) {
+        Some((nginx, address)) => {
+            let measured = runtime.block_on(measure(&nginx, address, "start"));
+            print_load("start, nginx, passed through", measured);
+        }
+        None => println!("(nginx is not installed: nothing to compare a start with)"),
     }
 }
 
-/// Requests per second, the sidecar's time on a core for each, and its memory when the load is over.
-async fn measure(sidecar: &Sidecar, what: &str) -> (f64, Duration, u64) {
+fn print_load(what: &str, (rate, cpu, memory): (f64, Duration, u64)) {
+    let cpu = format!("{:.1} us", cpu.as_secs_f64() * 1e6);
+    println!("{what:<28}{rate:>12.0}{cpu:>18}{:>14}", mebibytes(memory));
+}
+
+/// Requests per second, that process's time on a core for each, and its memory when the load is over.
+async fn measure(process: &Process, api: SocketAddr, what: &str) -> (f64, Duration, u64) {
     let request = match what {
+        // Over a connection to the gateway of its own, each.
         "start" => load::start(),
-        _ => load::get(&format!(
-            "/watch/{}",
-            load::started(sidecar.api).await.watch_code
-        )),
+        _ => load::get(&format!("/watch/{}", load::started(api).await.watch_code)),
     };
-    let load = Load::begin(sidecar.api, request).await;
+    let load = Load::begin(api, request).await;
     tokio::time::sleep(SETTLE).await;
-    let (began, cpu_before, answers_before) =
-        (Instant::now(), sidecar.process.cpu_time(), load.answers());
+    let (began, cpu_before, answers_before) = (Instant::now(), process.cpu_time(), load.answers());
     tokio::time::sleep(MEASURE).await;
     let (took, cpu, answers) = (
         began.elapsed(),
-        sidecar.process.cpu_time().saturating_sub(cpu_before),
+        process.cpu_time().saturating_sub(cpu_before),
         load.answers() - answers_before,
     );
     load.end();
     tokio::time::sleep(SETTLE).await;
     let answers = u32::try_from(answers).expect("seconds are few").max(1);
-    (
-        f64::from(answers) / took.as_secs_f64(),
-        cpu / answers,
-        sidecar.process.memory(),
-    )
+    let rate = f64::from(answers) / took.as_secs_f64();
+    (rate, cpu / answers, process.memory())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -145,6 +145,46 @@ pub(crate) fn sidecar_under(
     }
 }
 
+/// nginx as a proxy before that gateway, a new connection to it for each request; on a core of its own if `pinned`. `None`
+/// where it is not installed.
+pub(crate) fn nginx(gateway: SocketAddr, pinned: bool) -> Option<(Process, SocketAddr)> {
+    let version = Command::new("nginx")
+        .arg("-v")
+        .stderr(Stdio::null())
+        .status();
+    if !version.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let [address, _] = free_addresses();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("nginx");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {};", path(name)));
+    // One process, whose time on a core is all that there is.
+    let config = format!(
+        "daemon off; master_process off; pid {}; error_log /dev/null; events {{ worker_connections 4096; }}
+         http {{ access_log off; keepalive_requests 1000000000; {}
+         server {{ listen {address}; location / {{ proxy_pass http://{gateway}; }} }} }}",
+        path("pid"),
+        temporary.concat()
+    );
+    std::fs::write(folder.join("nginx.conf"), config).expect("a file");
+    let pin = if pinned {
+        &["taskset", "-c", "0"][..]
+    } else {
+        &[]
+    };
+    let (file, log) = (path("nginx.conf"), path("error.log"));
+    let words = [pin, &["nginx", "-c", &file, "-e", &log]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    Some((
+        Process::start(command, || TcpStream::connect(address).is_ok()).0,
+        address,
+    ))
+}
+
 /// Addresses that nobody has at this moment: at `log.level = "warn"` the program tells nobody which it took.
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
