@@ -7,6 +7,7 @@ mod pool;
 mod proxy;
 mod race;
 mod resolve;
+mod step;
 mod target;
 mod tls;
 mod why;
@@ -22,7 +23,7 @@ use http_body_util::Full;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt;
 use tokio_util::either::Either;
 
@@ -239,13 +240,7 @@ impl Network {
             let help = "Looks at the proxy's authorization file that found nothing usable";
             registry.register("proxy_authorization_reload_failures", help, failures);
         }
-        let durations = self.connector.durations.clone();
-        registry.register_with_unit(
-            connect,
-            "How long the steps to a connection took",
-            Unit::Seconds,
-            durations,
-        );
+        self.connector.durations.register(connect, registry);
     }
 
     /// Sends a request over a connection of its own, or over one that was used before if there is a clean one, and waits

@@ -7,9 +7,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,6 +17,7 @@ use super::Side;
 use super::proxy::Proxy;
 use super::race::race;
 use super::resolve::Resolver;
+use super::step::{Durations, Failure, Step};
 use super::target::Target;
 use super::why;
 use crate::clock::{self, Instant};
@@ -30,72 +28,12 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// How long a name whose firewall wants a small ClientHello is given one at once.
 const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
 
-/// In seconds: from a hosts file to a name server that times out.
-const STEP_BUCKETS: [f64; 11] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0,
-];
-
 /// Two ways to say hello, for the same roots and the same certificate of ours.
 pub(super) struct Tls {
     /// With a key share that is safe from quantum computers. It does not fit into one packet.
     pub(super) full: Arc<ClientConfig>,
     /// Fits into one packet: some firewalls drop what does not.
     pub(super) small: Arc<ClientConfig>,
-}
-
-/// What a connection is made of, in the order of coming.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
-    Dns,
-    Tcp,
-    Proxy,
-    Tls,
-}
-
-impl Step {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Tcp => "tcp",
-            Self::Proxy => "proxy",
-            Self::Tls => "tls",
-        }
-    }
-
-    /// As an operator reads it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "DNS",
-            Self::Tcp => "TCP",
-            Self::Proxy => "proxy",
-            Self::Tls => "TLS",
-        }
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) struct Failure {
-    step: Step,
-    why: String,
-    /// The other side said nothing to our hello: a smaller one may get through.
-    is_unheard: bool,
-}
-
-impl Failure {
-    fn new(step: Step, why: impl Into<String>) -> Self {
-        Self {
-            step,
-            why: why.into(),
-            is_unheard: false,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.step.name(), self.why)
-    }
 }
 
 /// A connection, and how it came about.
@@ -109,11 +47,6 @@ pub(super) struct Connected {
     pub(super) has_small_hello: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct StepLabel {
-    step: &'static str,
-}
-
 /// Makes connections to one target.
 pub(super) struct Connector {
     side: Side,
@@ -125,7 +58,7 @@ pub(super) struct Connector {
     /// For one address, TLS included.
     timeout: Duration,
     memory: Mutex<Memory>,
-    pub(super) durations: Family<StepLabel, Histogram, fn() -> Histogram>,
+    pub(super) durations: Durations,
 }
 
 /// What the last connections taught.
@@ -146,11 +79,6 @@ impl Connector {
         timeout: Duration,
     ) -> Self {
         let resolver = Resolver::new(proxy.as_ref().map_or(&target, Proxy::target).host());
-        let durations =
-            Family::new_with_constructor((|| Histogram::new(STEP_BUCKETS)) as fn() -> _);
-        for step in [Step::Dns, Step::Proxy, Step::Tcp, Step::Tls] {
-            drop(durations.get_or_create(&StepLabel { step: step.label() }));
-        }
         let memory = Mutex::default();
         Self {
             side,
@@ -160,7 +88,7 @@ impl Connector {
             tls: ArcSwap::from_pointee(tls),
             timeout,
             memory,
-            durations,
+            durations: Durations::new(),
         }
     }
 
@@ -182,40 +110,52 @@ impl Connector {
     /// # Errors
     /// Fails if no address gives one by the deadline. Nothing of a request has left then.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Connected, Failure> {
+        let connected = match self.look_up(deadline).await {
+            Ok((addresses, took)) => self.connect_to(addresses, took, deadline).await,
+            Err(failure) => Err(failure),
+        };
+        connected.map_err(|failure| match &self.proxy {
+            // The name and the addresses are the proxy's.
+            Some(_) if failure.step < Step::Proxy => Failure {
+                why: format!("{} (gateway.proxy)", failure.why),
+                ..failure
+            },
+            _ => failure,
+        })
+    }
+
+    /// The addresses of the name, and how long they took.
+    async fn look_up(&self, deadline: Instant) -> Result<(Vec<IpAddr>, Duration), Failure> {
         let began = clock::now();
-        let none_in_time = || {
-            Failure::new(
-                Step::Dns,
-                format!("no answer within {}", self.side.key("timeout")),
-            )
-        };
-        let addresses = match clock::timeout_at(deadline, self.resolver.addresses()).await {
-            Ok(found) => found.map_err(|why| Failure::new(Step::Dns, why)),
-            Err(_) => Err(none_in_time()),
-        };
+        let found = clock::timeout_at(deadline, self.resolver.addresses()).await;
         let took = clock::now() - began;
-        let has_looked_up = !matches!(addresses, Ok((_, false)));
-        if has_looked_up {
-            self.observe(Step::Dns, took);
+        if !matches!(found, Ok(Ok((_, false)))) {
+            self.durations.observe(Step::Dns, took);
         }
-        let (mut addresses, _) = addresses?;
-        if let Some(i) = self
-            .memory()
-            .address
-            .and_then(|last| addresses.iter().position(|ip| *ip == last))
-        {
+        let late = |_| format!("no answer within {}", self.side.key("timeout"));
+        let (addresses, _) = found
+            .map_err(late)
+            .flatten()
+            .map_err(|why| Failure::new(Step::Dns, why))?;
+        Ok((addresses, took))
+    }
+
+    async fn connect_to(
+        &self,
+        mut addresses: Vec<IpAddr>,
+        looked_up_in: Duration,
+        deadline: Instant,
+    ) -> Result<Connected, Failure> {
+        let last = self.memory().address;
+        if let Some(i) = last.and_then(|last| addresses.iter().position(|ip| *ip == last)) {
             addresses[..=i].rotate_right(1);
         }
-        let port = self
-            .proxy
-            .as_ref()
-            .map_or(&self.target, Proxy::target)
-            .port();
-        let attempt = |ip| self.attempt(SocketAddr::new(ip, port), deadline);
+        let leads_to = self.proxy.as_ref().map_or(&self.target, Proxy::target);
+        let attempt = |ip| self.attempt(SocketAddr::new(ip, leads_to.port()), deadline);
         match race(addresses, attempt).await {
             Ok(mut connected) => {
                 self.memory().address = Some(connected.address.ip());
-                connected.steps.insert(0, (Step::Dns, took));
+                connected.steps.insert(0, (Step::Dns, looked_up_in));
                 Ok(connected)
             }
             Err(failures) => {
@@ -352,15 +292,9 @@ impl Connector {
         let began = clock::now();
         let done = clock::timeout_at(deadline, work).await.ok();
         let took = clock::now() - began;
-        self.observe(step, took);
+        self.durations.observe(step, took);
         steps.push((step, took));
         done
-    }
-
-    fn observe(&self, step: Step, took: Duration) {
-        self.durations
-            .get_or_create(&StepLabel { step: step.label() })
-            .observe(took.as_secs_f64());
     }
 
     fn is_small_hello_known(&self) -> bool {

@@ -900,6 +900,23 @@ async fn the_proxys_no_is_told_and_nothing_was_sent() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_not_there_is_named() {
+    let behind = BehindProxy::new().await;
+    let proxy = format!("http://127.0.0.1:{}", free_port());
+    let (_sidecar, api, _) = behind.sidecar(&proxy, &[]).await;
+    let refused = start_at(api, ORDER).await;
+    assert_eq!(
+        told(&refused),
+        as_told(503, "gateway_unreachable", "not_sent")
+    );
+    let detail = refused.text("detail");
+    assert!(
+        detail.contains("TCP: ") && detail.contains("(gateway.proxy)"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
