@@ -31,19 +31,22 @@ use crate::store::Store;
 use crate::telemetry::{self, Samples};
 use crate::text;
 
+/// Where `dev` listens for probes, and `run` if it is told nothing else.
+pub(crate) const DEFAULT_ADDRESS: Address = Address::Localhost(8701);
+
 /// `[admin]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
     /// Where probes and scrapers find us.
-    #[serde(with = "text")]
-    pub(crate) address: Option<Address>,
+    #[serde(with = "text::required")]
+    pub(crate) address: Address,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: Some(Address::Localhost(8701)),
+            address: DEFAULT_ADDRESS,
         }
     }
 }

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub(crate) use self::auth::Tokens;
-pub(crate) use self::config::Config;
+pub(crate) use self::config::{Config, DEFAULT_ADDRESS};
 use self::document::Document;
 use self::events::Events;
 use self::page::Pages;

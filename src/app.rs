@@ -21,10 +21,10 @@ use crate::push::{self, Pusher};
 use crate::readiness::{Latch, Readiness};
 use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
-use crate::server::{self, Address, Limits, Server};
+use crate::server::{self, Limits, Server};
 use crate::signals::{Signal, Signals};
 use crate::start::{Allowed, Starter};
-use crate::store::{CannotOpen, Compose, Place, Store};
+use crate::store::{CannotOpen, Compose, Store};
 use crate::tasks::SharedTasks;
 use crate::telemetry;
 use crate::watch::StatusPoller;
@@ -102,12 +102,11 @@ impl App {
             transport,
         ));
         let compose = courier.is_some().then_some(push::compose as Compose);
-        let place = config.store.url.clone().unwrap_or(Place::Memory);
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
         let readiness = Readiness::default();
         drop(readiness.latch("draining"));
         let store = Arc::new(Store::open(
-            &place,
+            &config.store.url,
             room,
             config.start.idempotency_ttl,
             compose,
@@ -170,7 +169,7 @@ impl App {
             missing_for: Duration::ZERO,
         };
         files.release();
-        let loopback = config.admin.address.is_none_or(Address::is_loopback);
+        let loopback = config.admin.address.is_loopback();
         let admin = Admin::new(
             readiness.clone(),
             registry,

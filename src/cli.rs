@@ -23,7 +23,7 @@ use crate::config::{self, Diagnostic, Environment, Source};
 use crate::hardening::{self, Hardening};
 use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
 use crate::sd_notify::SdNotify;
-use crate::server::{Address, ListenAddr};
+use crate::server::Address;
 use crate::signals::{Signal, Signals};
 use crate::{app, clock, telemetry};
 
@@ -233,20 +233,8 @@ async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
         tracing::warn!(warning, "configuration");
     }
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
-    // Each has a default, and the empty text means that.
-    let listen_addr = listen
-        .address
-        .clone()
-        .unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
-    let bound = Opened::new(&listen_addr, loaded.inherited.as_ref()).and_then(|api| {
-        Ok((
-            api,
-            Bound::new(
-                "admin.address",
-                admin.address.unwrap_or(Address::Localhost(8701)),
-            )?,
-        ))
-    });
+    let bound = Opened::new(&listen.address, loaded.inherited.as_ref())
+        .and_then(|api| Ok((api, Bound::new("admin.address", admin.address)?)));
     let (api, admin) = match bound {
         Ok(bound) => bound,
         Err(error) => return cannot_bind(&error),

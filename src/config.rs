@@ -60,12 +60,12 @@ impl Loaded {
     /// Only who may open the API's socket file reaches it.
     pub(crate) fn is_unix(&self) -> bool {
         match &self.config.listen.address {
-            Some(ListenAddr::Unix(_)) => true,
-            Some(ListenAddr::Inherited(_)) => self
+            ListenAddr::Unix(_) => true,
+            ListenAddr::Inherited(_) => self
                 .inherited
                 .as_ref()
                 .is_some_and(InheritedSocket::is_unix),
-            Some(ListenAddr::Tcp(_)) | None => false,
+            ListenAddr::Tcp(_) => false,
         }
     }
 }

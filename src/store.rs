@@ -58,15 +58,13 @@ use crate::{random, text};
 #[serde(default)]
 pub(crate) struct Config {
     /// Where it is kept.
-    #[serde(with = "text")]
-    pub(crate) url: Option<Place>,
+    #[serde(with = "text::required")]
+    pub(crate) url: Place,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            url: Some(Place::Memory),
-        }
+        Self { url: Place::Memory }
     }
 }
 

@@ -29,6 +29,29 @@ where
     text.parse().map(Some).map_err(de::Error::custom)
 }
 
+/// For `#[serde(with = "text::required")]`: a value that is never unset. Where the text is empty the default counts, by
+/// the loading of the configuration.
+pub(crate) mod required {
+    use super::{Deserialize, Deserializer, Display, FromStr, Serializer, de};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
 /// What others wrote, as a line of the log or a terminal bears it: without control characters, and without those that
 /// change the direction or the lines of the text around them.
 pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {

@@ -9,13 +9,16 @@ use crate::clock;
 use crate::server::{Address, Limits, ListenAddr};
 use crate::text::{self, FilePath};
 
+/// Where `dev` listens, and `run` if it is told nothing else.
+pub(crate) const DEFAULT_ADDRESS: Address = Address::Localhost(8700);
+
 /// `[listen]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
     /// Where the app finds us.
-    #[serde(with = "text")]
-    pub(crate) address: Option<ListenAddr>,
+    #[serde(with = "text::required")]
+    pub(crate) address: ListenAddr,
     /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
     #[serde(with = "text")]
     pub(crate) token_file: Option<FilePath>,
@@ -40,7 +43,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: Some(ListenAddr::Tcp(Address::Localhost(8700))),
+            address: ListenAddr::Tcp(DEFAULT_ADDRESS),
             token_file: None,
             #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
             max_connections: NonZeroU32::new(4096).unwrap(),

@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use super::banner::banner;
 use super::child::Child;
 use super::{Exit, answer, begin, cannot_bind, complain, failed, tell, tour};
+use crate::admin;
+use crate::api;
 use crate::app::{App, Behind, Bound, CannotBind, End, serve_sandbox};
 use crate::config::{self, Environment, Source};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
@@ -31,14 +33,14 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         .and_then(|sandbox| {
             Ok((
                 sandbox,
-                bind_or_next("listen.address", Address::Localhost(8700))?,
+                bind_or_next("listen.address", api::DEFAULT_ADDRESS)?,
             ))
         })
         .and_then(|(sandbox, api)| {
             Ok((
                 sandbox,
                 api,
-                bind_or_next("admin.address", Address::Localhost(8701))?,
+                bind_or_next("admin.address", admin::DEFAULT_ADDRESS)?,
             ))
         });
     let (sandbox, api, admin) = match bound {

@@ -59,10 +59,9 @@ impl Reading {
                 help_of("watch.poll_rate"),
             );
         }
-        if let (Some(ListenAddr::Tcp(api)), Some(admin)) =
-            (&config.listen.address, config.admin.address)
-            && *api == admin
-            && admin.port() > 0
+        if let ListenAddr::Tcp(api) = config.listen.address
+            && api == config.admin.address
+            && api.port() > 0
         {
             let place = self.place("admin.address");
             self.report(
@@ -296,7 +295,7 @@ impl Reading {
     ) -> Option<InheritedSocket> {
         const KEY: &str = "listen.address";
         match &config.listen.address {
-            Some(ListenAddr::Inherited(number)) => {
+            ListenAddr::Inherited(number) => {
                 environment.inherited(*number).unwrap_or_else(|what| {
                     let place = self.place(KEY);
                     self.report(
@@ -308,14 +307,14 @@ impl Reading {
                     None
                 })
             }
-            Some(ListenAddr::Unix(path)) => {
+            ListenAddr::Unix(path) => {
                 if let Some(what) = SocketFile::in_the_way(path) {
                     let place = self.place(KEY);
                     self.report(KEY, place, what, "remove it, or name another path");
                 }
                 None
             }
-            Some(ListenAddr::Tcp(_)) | None => None,
+            ListenAddr::Tcp(_) => None,
         }
     }
 
@@ -327,11 +326,9 @@ impl Reading {
         const FILE: &str = "listen.token_file";
         let Some(path) = &config.listen.token_file else {
             let exposed = match &config.listen.address {
-                Some(ListenAddr::Tcp(address)) => !address.is_loopback(),
-                Some(ListenAddr::Inherited(_)) => {
-                    inherited.is_some_and(InheritedSocket::is_exposed)
-                }
-                Some(ListenAddr::Unix(_)) | None => false,
+                ListenAddr::Tcp(address) => !address.is_loopback(),
+                ListenAddr::Inherited(_) => inherited.is_some_and(InheritedSocket::is_exposed),
+                ListenAddr::Unix(_) => false,
             };
             if exposed {
                 let place = self.place("listen.address");

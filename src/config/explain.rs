@@ -87,7 +87,7 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     let own = file.filter(|_| config.merchant.is_inline);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
-    if let Some(ListenAddr::Unix(path)) = &config.listen.address {
+    if let ListenAddr::Unix(path) = &config.listen.address {
         warnings.extend(SocketFile::too_open(path));
     }
     if config.gateway.is_exposed() {
@@ -125,13 +125,13 @@ fn notes(
         notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
     }
     match &config.listen.address {
-        Some(ListenAddr::Unix(path)) => notes.push(SocketFile::who_may_come_in(path)),
-        Some(ListenAddr::Inherited(_)) if inherited.is_none() => notes.push(
+        ListenAddr::Unix(path) => notes.push(SocketFile::who_may_come_in(path)),
+        ListenAddr::Inherited(_) if inherited.is_none() => notes.push(
             "listen.address is a socket that tillgate is started with (socket activation), and none was passed here: \
              where it is, and who reaches it, is said by who passes it"
                 .to_owned(),
         ),
-        Some(ListenAddr::Inherited(_)) if inherited.is_some_and(InheritedSocket::is_unix) => notes.push(
+        ListenAddr::Inherited(_) if inherited.is_some_and(InheritedSocket::is_unix) => notes.push(
             "listen.address is a Unix socket: who may open its file can start payments, and see every code".to_owned(),
         ),
         _ if config.listen.token_file.is_none() => notes.push(
@@ -139,7 +139,7 @@ fn notes(
         ),
         _ => {}
     }
-    if matches!(config.store.url, None | Some(Place::Memory)) {
+    if matches!(config.store.url, Place::Memory) {
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
         if config.webhook.url.is_some() {
             notes.push("webhooks without a durable store: what the app was not told when tillgate ends, it is never told; set store.url = \"file:/var/lib/tillgate\"".to_owned());

@@ -15,7 +15,7 @@ pub(crate) fn admin_address(
     environment: &Environment,
 ) -> Result<Address, Vec<Diagnostic>> {
     let config = part(path, environment, "admin.")?;
-    Ok(config.admin.address.unwrap_or(Address::Localhost(8701)))
+    Ok(config.admin.address)
 }
 
 /// How the running sidecar's API is reached.
@@ -34,9 +34,7 @@ pub(crate) fn reach(
     environment: &Environment,
 ) -> Result<Reach, Vec<Diagnostic>> {
     let listen = part(path, environment, "listen.")?.listen;
-    let listen_addr = listen
-        .address
-        .unwrap_or(ListenAddr::Tcp(Address::Localhost(8700)));
+    let listen_addr = listen.address;
     if let ListenAddr::Inherited(_) = listen_addr {
         let what = "only the running sidecar knows which socket that is".to_owned();
         let help =
