@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,6 +26,8 @@ use crate::clock::{self, Instant};
 /// A connection to the other side.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
+/// The setting that bounds the way to one address, of webhooks too.
+const CONNECT_TIMEOUT: &str = "gateway.connect_timeout";
 /// How long a name whose firewall wants a small ClientHello is given one at once.
 const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
 
@@ -203,98 +206,33 @@ impl Connector {
         deadline: Instant,
         own: Instant,
     ) -> Result<Connected, Failure> {
-        let mut steps = Vec::with_capacity(4);
         let key = if deadline < own {
             self.side.key("timeout")
         } else {
-            "gateway.connect_timeout".to_owned()
+            CONNECT_TIMEOUT.to_owned()
         };
-        let late = |step| Failure::new(step, format!("no answer from {address} within {key}"));
-        let tcp = self
-            .timed(&mut steps, Step::Tcp, deadline, TcpStream::connect(address))
-            .await;
-        let mut tcp = match tcp {
-            Some(Ok(tcp)) => tcp,
-            Some(Err(error)) => {
-                return Err(Failure::new(
-                    Step::Tcp,
-                    format!("{address}: {}", why::causes(self.side, &error)),
-                ));
-            }
-            None => return Err(late(Step::Tcp)),
+        let mut path = Path {
+            connector: self,
+            address,
+            deadline,
+            key,
+            steps: Vec::with_capacity(4),
         };
-        // Without it small writes wait for acknowledgements; a connection without the option works all the same.
-        let _ = tcp.set_nodelay(true);
+        let mut tcp = path.tcp().await?;
         if let Some(proxy) = &self.proxy {
-            let to = self.target.host_and_port();
-            match self
-                .timed(
-                    &mut steps,
-                    Step::Proxy,
-                    deadline,
-                    proxy.connect(&mut tcp, &to),
-                )
-                .await
-            {
-                Some(Ok(())) => {}
-                Some(Err(why)) => {
-                    return Err(Failure::new(Step::Proxy, format!("{address}: {why}")));
-                }
-                None => return Err(late(Step::Proxy)),
-            }
+            path.tunnel(proxy, &mut tcp).await?;
         }
-        let Some(name) = self.target.server_name() else {
-            return Ok(Connected {
-                stream: Either::Left(tcp),
-                address,
-                steps,
-                has_small_hello: false,
-            });
+        let stream = match self.target.server_name() {
+            Some(name) => Either::Right(Box::new(path.tls(name, small, tcp).await?)),
+            None => Either::Left(tcp),
         };
-        let config = {
-            let tls = self.tls.load();
-            if small {
-                tls.small.clone()
-            } else {
-                tls.full.clone()
-            }
-        };
-        let handshake = TlsConnector::from(config).connect(name.clone(), tcp);
-        match self.timed(&mut steps, Step::Tls, deadline, handshake).await {
-            Some(Ok(tls)) => Ok(Connected {
-                stream: Either::Right(Box::new(tls)),
-                address,
-                steps,
-                has_small_hello: small,
-            }),
-            Some(Err(error)) => {
-                let is_unheard = !why::is_of_tls(&error);
-                Err(Failure {
-                    is_unheard,
-                    ..Failure::new(Step::Tls, why::causes(self.side, &error))
-                })
-            }
-            None => Err(Failure {
-                is_unheard: true,
-                ..late(Step::Tls)
-            }),
-        }
-    }
-
-    /// Takes the time of a step, however it ends. `None`: the deadline passed.
-    async fn timed<T>(
-        &self,
-        steps: &mut Vec<(Step, Duration)>,
-        step: Step,
-        deadline: Instant,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let began = clock::now();
-        let done = clock::timeout_at(deadline, work).await.ok();
-        let took = clock::now() - began;
-        self.durations.observe(step, took);
-        steps.push((step, took));
-        done
+        let has_small_hello = small && matches!(stream, Either::Right(_));
+        Ok(Connected {
+            stream,
+            address,
+            steps: path.steps,
+            has_small_hello,
+        })
     }
 
     fn is_small_hello_known(&self) -> bool {
@@ -305,5 +243,80 @@ impl Connector {
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The steps to one address, within one deadline.
+struct Path<'a> {
+    connector: &'a Connector,
+    address: SocketAddr,
+    deadline: Instant,
+    /// The setting that the deadline comes from.
+    key: String,
+    steps: Vec<(Step, Duration)>,
+}
+
+impl Path<'_> {
+    async fn tcp(&mut self) -> Result<TcpStream, Failure> {
+        let (side, address) = (self.connector.side, self.address);
+        let tcp = self.step(Step::Tcp, TcpStream::connect(address)).await?;
+        let tcp = tcp.map_err(|error| {
+            Failure::new(
+                Step::Tcp,
+                format!("{address}: {}", why::causes(side, &error)),
+            )
+        })?;
+        // Without it small writes wait for acknowledgements; a connection that refuses it works all the same.
+        let _ = tcp.set_nodelay(true);
+        Ok(tcp)
+    }
+
+    async fn tunnel(&mut self, proxy: &Proxy, tcp: &mut TcpStream) -> Result<(), Failure> {
+        let (address, to) = (self.address, self.connector.target.host_and_port());
+        let tunnel = self.step(Step::Proxy, proxy.connect(tcp, &to)).await?;
+        tunnel.map_err(|why| Failure::new(Step::Proxy, format!("{address}: {why}")))
+    }
+
+    async fn tls(
+        &mut self,
+        name: &ServerName<'static>,
+        small: bool,
+        tcp: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let side = self.connector.side;
+        let config = {
+            let tls = self.connector.tls.load();
+            if small {
+                tls.small.clone()
+            } else {
+                tls.full.clone()
+            }
+        };
+        let handshake = TlsConnector::from(config).connect(name.clone(), tcp);
+        self.step(Step::Tls, handshake)
+            .await?
+            .map_err(|error| Failure {
+                is_unheard: !why::is_of_tls(&error),
+                ..Failure::new(Step::Tls, why::causes(side, &error))
+            })
+    }
+
+    /// Takes the time of a step, however it ends.
+    ///
+    /// # Errors
+    /// Fails if the deadline passes.
+    async fn step<T>(&mut self, step: Step, work: impl Future<Output = T>) -> Result<T, Failure> {
+        let began = clock::now();
+        let done = clock::timeout_at(self.deadline, work).await;
+        let took = clock::now() - began;
+        self.connector.durations.observe(step, took);
+        self.steps.push((step, took));
+        done.map_err(|_| Failure {
+            is_unheard: step == Step::Tls,
+            ..Failure::new(
+                step,
+                format!("no answer from {} within {}", self.address, self.key),
+            )
+        })
     }
 }
