@@ -1,5 +1,5 @@
 //! tillgate keeps a payment secret out of merchant apps: a reverse-proxy sidecar between an app and its payment
-//! gateway. See the README for what it does; this is how it is built.
+//! gateway. See the README for what it does, and `docs/architecture.md` for how it is built.
 //!
 //! The crate is a house with floors. A file names only files of lower floors, and the rooms of one floor do not see
 //! each other; `tests/it/layers.rs` keeps it so.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::clients::{JS, blocks};
+use crate::clients::{API_PAGE, JS, blocks};
 use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, set_faults, start_at};
 
 /// A headless chromium, driven over WebDriver.
@@ -316,7 +316,7 @@ async fn a_payer_pays_and_comes_back() {
 }
 
 #[tokio::test]
-async fn the_readmes_relay_turns_a_page_to_paid_by_itself() {
+async fn the_pages_relay_turns_a_page_to_paid_by_itself() {
     if !JS.is_here() {
         return;
     }
@@ -348,7 +348,7 @@ async fn the_readmes_relay_turns_a_page_to_paid_by_itself() {
 }
 
 #[tokio::test]
-async fn a_payer_who_leaves_the_readmes_relay_is_waited_for_no_more() {
+async fn a_payer_who_leaves_the_pages_relay_is_waited_for_no_more() {
     if !JS.is_here() {
         return;
     }
@@ -366,10 +366,10 @@ async fn a_payer_who_leaves_the_readmes_relay_is_waited_for_no_more() {
     .await;
 }
 
-/// The README's relay, run as it stands before a sidecar at this address, with this payment as its order 7; and its URL.
+/// The relay of the API's page, run as it stands before a sidecar at this address, with this payment as its order 7; and its URL.
 async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
-    let [text] = &blocks("When it changes", JS)[..] else {
-        panic!("not one relay in README.md")
+    let [text] = &blocks(API_PAGE, "When it changes", JS)[..] else {
+        panic!("not one relay in {API_PAGE}")
     };
     let port = free_port();
     let moved = text.replace("http://localhost:8700", &format!("http://{api}"));

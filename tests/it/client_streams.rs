@@ -1,4 +1,4 @@
-//! The clients in `tests/clients` that stream, and the README's lines about waiting: they come back by themselves.
+//! The clients in `tests/clients` that stream, and the lines of the API's page about waiting: they come back by themselves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::clients::{JS, Language, PYTHON, SH, blocks, file};
+use crate::clients::{API_PAGE, JS, Language, PYTHON, SH, START, blocks, file};
 use crate::harness::{
     Client, Program, call, free_port, get_at, has, pay_at, skip, start_at, until,
 };
@@ -235,7 +235,7 @@ impl Wire {
 }
 
 #[tokio::test]
-async fn the_readmes_lines_about_waiting_work_when_pasted() {
+async fn the_pages_lines_about_waiting_work_when_pasted() {
     if !has("curl") || !has("sh") {
         return;
     }
@@ -249,8 +249,8 @@ async fn the_readmes_lines_about_waiting_work_when_pasted() {
     };
     let (api, gateway) = (url_after("API").await, url_after("Gateway").await);
     let sandbox = gateway.replace("localhost", "127.0.0.1");
-    let before = blocks("From your app", SH).swap_remove(0);
-    let block = blocks("When it changes", SH).swap_remove(0);
+    let before = blocks(API_PAGE, START, SH).swap_remove(0);
+    let block = blocks(API_PAGE, "When it changes", SH).swap_remove(0);
     let (watch, lines) = block.split_once('\n').unwrap();
     let lines: Vec<_> = lines.lines().collect();
     let [wait, stream, payments, events] = lines[..] else {

@@ -1,4 +1,4 @@
-//! What merchants copy: the programs in `tests/clients` and the snippets of the README, run as they stand.
+//! What merchants copy: the programs in `tests/clients` and the snippets of the pages, run as they stand.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::harness::{Program, get_at, has, skip, start_at};
 
-/// Where the clients' payers, and the README's, come back to.
+/// Where the clients' payers, and the pages', come back to.
 const ALLOWED: (&str, &str) = (
     "REDIRECT__ALLOWED",
     r#"["https://shop.example", "http://localhost:3000"]"#,
@@ -27,7 +27,7 @@ const ONE_START: [(&str, &str); 4] = [
 pub struct Language {
     /// How a file's name ends.
     extension: &'static str,
-    /// How the README marks a block of it.
+    /// How a page marks a block of it.
     mark: &'static str,
     /// What runs a file of it.
     pub program: &'static str,
@@ -197,11 +197,11 @@ fn the_clients_are_short() {
     }
 }
 
-/// The README's blocks of that language under that heading.
-pub fn blocks(heading: &str, language: Language) -> Vec<String> {
-    let readme = std::fs::read_to_string(file("README.md")).expect("README.md");
-    let section = readme.split_once(&format!("\n## {heading}\n"));
-    let (_, section) = section.unwrap_or_else(|| panic!("README.md has no `## {heading}`"));
+/// The blocks of that language in a page, under that heading.
+pub fn blocks(page: &str, heading: &str, language: Language) -> Vec<String> {
+    let text = std::fs::read_to_string(file(page)).expect(page);
+    let section = text.split_once(&format!("\n## {heading}\n"));
+    let (_, section) = section.unwrap_or_else(|| panic!("{page} has no `## {heading}`"));
     let section = section.split("\n## ").next().unwrap();
     let start = format!("```{}\n", language.mark);
     let blocks = section
@@ -211,16 +211,21 @@ pub fn blocks(heading: &str, language: Language) -> Vec<String> {
     let blocks: Vec<_> = blocks.collect();
     assert!(
         !blocks.is_empty(),
-        "README.md has no ```{} block under `## {heading}`",
+        "{page} has no ```{} block under `## {heading}`",
         language.mark
     );
     blocks
 }
 
-/// The blocks under `## From your app`, by language.
+/// The page of the API.
+pub const API_PAGE: &str = "docs/api.md";
+/// Where it starts a payment and watches it.
+pub const START: &str = "Start a payment and watch it";
+
+/// The blocks that start a payment and watch it, by language.
 fn snippets() -> impl Iterator<Item = (Language, String)> {
     let of = |language| {
-        blocks("From your app", language)
+        blocks(API_PAGE, START, language)
             .into_iter()
             .map(move |block| (language, block))
     };
@@ -228,13 +233,13 @@ fn snippets() -> impl Iterator<Item = (Language, String)> {
 }
 
 #[tokio::test]
-async fn the_readmes_snippets_run() {
+async fn the_snippets_of_the_api_page_run() {
     for (language, snippet) in snippets() {
         let client = std::fs::read_to_string(language.client()).unwrap();
         let (length, most) = (snippet.lines().count(), client.lines().count());
         assert!(
             length <= most,
-            "README.md's {} block has {length} lines, its client {most}",
+            "{API_PAGE}'s {} block has {length} lines, its client {most}",
             language.mark
         );
         if language.mark == "sh" || !language.is_here() {
@@ -252,14 +257,14 @@ async fn the_readmes_snippets_run() {
             .join(format!("snippet.{}", language.extension));
         std::fs::write(&script, text).unwrap();
         let (code, out, err) = language.run(&script, api).await;
-        assert_eq!(code, 0, "README.md's {} block: {out}{err}", language.mark);
+        assert_eq!(code, 0, "{API_PAGE}'s {} block: {out}{err}", language.mark);
         let metrics = get_at(admin, "/metrics").await.body;
         let started = metrics
             .lines()
             .any(|line| line == r#"tillgate_starts_total{outcome="accepted"} 1"#);
         assert!(
             started,
-            "README.md's {} block starts no payment: {metrics}",
+            "{API_PAGE}'s {} block starts no payment: {metrics}",
             language.mark
         );
     }

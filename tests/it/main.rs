@@ -37,6 +37,7 @@ mod merchants;
 mod network;
 mod openapi;
 mod openapi_tools;
+mod pages;
 mod paused;
 mod payments;
 mod problems;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
-use crate::clients::{SH, blocks, file};
+use crate::clients::{API_PAGE, SH, START, blocks, file};
 use crate::harness::{
     Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip,
     until,
@@ -1011,7 +1011,7 @@ async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
 }
 
 #[tokio::test]
-async fn the_readmes_line_with_a_key_starts_one_payment() {
+async fn the_line_with_a_key_starts_one_payment() {
     if !SH.is_here() {
         return;
     }
@@ -1022,7 +1022,7 @@ async fn the_readmes_line_with_a_key_starts_one_payment() {
             break url.split_whitespace().next().unwrap().to_owned();
         }
     };
-    let block = blocks("From your app", SH).swap_remove(1);
+    let block = blocks(API_PAGE, START, SH).swap_remove(1);
     assert_eq!(block.lines().count(), 1, "{block}");
     let line = block.trim_end().replace("http://localhost:8700", &api);
     let unused = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -1039,11 +1039,11 @@ async fn the_readmes_line_with_a_key_starts_one_payment() {
     );
 }
 
-/// What the README says to write into the file is taken, and warned about where it has to be.
+/// What the page says to write into the file is taken, and warned about where it has to be.
 #[tokio::test]
-async fn the_readmes_configuration_of_webhooks_is_good() {
-    let readme = std::fs::read_to_string(file("README.md")).unwrap();
-    let (_, section) = readme.split_once("\n## Webhooks\n").expect("a section");
+async fn the_pages_configuration_of_webhooks_is_good() {
+    let page = std::fs::read_to_string(file("docs/webhooks.md")).unwrap();
+    let (_, section) = page.split_once("\n## Configuration\n").expect("a section");
     let toml = section
         .split_once("```toml\n")
         .expect("a block")
