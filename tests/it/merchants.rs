@@ -42,7 +42,7 @@ struct Kind {
     needs: &'static [&'static str],
     /// How to get it.
     help: &'static str,
-    /// It makes its pass over open orders by itself: there is no command for it.
+    /// It polls the open orders by itself: there is no command for it.
     passes_by_itself: bool,
     /// How long it may be: some languages need more words.
     most_lines: usize,
@@ -154,7 +154,7 @@ macro_rules! in_each_language {
 in_each_language! {
     an_order_is_paid_once_by_webhook
     a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar
-    without_a_webhook_the_pass_over_open_orders_finds_it
+    without_a_webhook_polling_the_open_orders_finds_it
     a_wrong_amount_does_not_pay_an_order
     forged_webhooks_are_refused
     either_of_two_keys_will_do
@@ -281,7 +281,7 @@ impl Town {
         }
     }
 
-    /// The pass over open orders, as cron makes it; others have no other way than their own clock.
+    /// A poll of the open orders, as cron makes it; others have no other way than their own clock.
     async fn check(&self, shop: Shop) -> Shop {
         if self.kind.passes_by_itself {
             shop.close().await;
@@ -704,7 +704,7 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar(kind: Kind) {
     town.has_paid(2).await;
 }
 
-async fn without_a_webhook_the_pass_over_open_orders_finds_it(kind: Kind) {
+async fn without_a_webhook_polling_the_open_orders_finds_it(kind: Kind) {
     let town = Town::new(kind).await;
     // Nobody is there.
     let mut sidecar = town
@@ -925,7 +925,7 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
 }
 
 #[tokio::test]
-async fn the_shop_in_a_shell_starts_waits_and_passes_over_open_orders() {
+async fn the_shop_in_a_shell_starts_waits_and_polls_open_orders() {
     if !SHELL.is_here() {
         return;
     }
