@@ -223,7 +223,7 @@ impl Network {
         }
     }
 
-    /// Adds this room's metrics. Those of a side are called after it.
+    /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let failures = self.files.failures.clone();
         let (connect, tls) = match self.side {

@@ -34,19 +34,19 @@ pub(super) struct Exchange {
     side: Side,
 }
 
-/// hyper's own end of a connection, on which nothing happens while nobody drives it. It is dropped as soon as it is over:
-/// whoever still waits for something on it hears of that by the drop.
+/// hyper's own end of a connection: nothing happens on it while it is not polled. It is dropped as soon as it is over, since
+/// a request or a body that still waits for it fails only when it is dropped.
 struct Driver(Option<Connection<TokioIo<Stream>, Full<Bytes>>>);
 
 impl Driver {
-    /// Lets the connection work for as long as this takes.
+    /// Polls the connection until `work` is done.
     async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if let Some(connection) = &mut self.0 {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                // Its errors reach whoever waits for the answer.
+                // `work` gets its errors.
                 _ = connection => self.0 = None,
             }
         }

@@ -1007,6 +1007,22 @@ async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
     }
 }
 
+/// A gateway whose payments are all completed.
+async fn paid_gateway() -> Gateway {
+    let completed = WATCHED.replace("created\"", "completed\"");
+    Gateway::new(move |_, request| {
+        Act::Say(answer(
+            200,
+            if request.starts_with("POST") {
+                STARTED
+            } else {
+                &completed
+            },
+        ))
+    })
+    .await
+}
+
 /// What a certificate is for is written by others: a name in it may be anything.
 #[tokio::test]
 async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_commands_to_a_terminal()
@@ -1032,18 +1048,7 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
         "{refused:?}"
     );
 
-    let completed = WATCHED.replace("created\"", "completed\"");
-    let gateway = Gateway::new(move |_, request| {
-        Act::Say(answer(
-            200,
-            if request.starts_with("POST") {
-                STARTED
-            } else {
-                &completed
-            },
-        ))
-    })
-    .await;
+    let gateway = paid_gateway().await;
     let settings = [
         ("MERCHANT__SECRET", SECRET),
         ("WEBHOOK__URL", &*url),
@@ -1080,18 +1085,7 @@ async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
     std::fs::write(file("ca.pem"), ca).unwrap();
     std::fs::write(file("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     let app = Gateway::with_tls(Some(acceptor), |_, _| Act::Say(answer(200, "{}"))).await;
-    let completed = WATCHED.replace("created\"", "completed\"");
-    let gateway = Gateway::new(move |_, request| {
-        Act::Say(answer(
-            200,
-            if request.starts_with("POST") {
-                STARTED
-            } else {
-                &completed
-            },
-        ))
-    })
-    .await;
+    let gateway = paid_gateway().await;
     let url = format!("https://localhost:{}/events", app.address.port());
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
     let (keys, ca_file) = (path("keys"), path("ca.pem"));
