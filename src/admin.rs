@@ -31,7 +31,7 @@ use crate::store::Store;
 use crate::telemetry::{self, Samples};
 use crate::text;
 
-/// Where `dev` listens for probes, and `run` if it is told nothing else.
+/// The default of `admin.address`, which `dev` uses too.
 pub(crate) const DEFAULT_ADDRESS: Address = Address::Localhost(8701);
 
 /// `[admin]`

@@ -16,7 +16,7 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// What holds of this process, by the kernel; whoever started it may have seen to it already.
+/// What the kernel says of this process. The program that started it may have set some of it already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Hardening {
     /// Only root can read its memory and its environment, or attach a debugger.

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::server::{Address, Limits, ListenAddr};
 use crate::text::{self, FilePath};
 
-/// Where `dev` listens, and `run` if it is told nothing else.
+/// The default of `listen.address`, which `dev` uses too.
 pub(crate) const DEFAULT_ADDRESS: Address = Address::Localhost(8700);
 
 /// `[listen]`
