@@ -29,7 +29,18 @@ pub(crate) fn get_with(path: &str, headers: &str) -> Vec<u8> {
 }
 
 pub(crate) fn start() -> Vec<u8> {
-    let body = r#"{"amount": 1000}"#;
+    start_of(r#"{"amount": 1000}"#)
+}
+
+/// A start as the gateway itself takes it.
+pub(crate) fn start_with_secret() -> Vec<u8> {
+    let secret = tillgate::sandbox::DEFAULT_SECRET;
+    start_of(&format!(
+        r#"{{"merchant_secret":"{secret}","amount":1000}}"#
+    ))
+}
+
+fn start_of(body: &str) -> Vec<u8> {
     let head =
         "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
     format!(
@@ -115,7 +126,11 @@ fn whole_length(answer: &[u8]) -> Option<usize> {
         "{}",
         String::from_utf8_lossy(answer)
     );
-    let (_, rest) = text.split_once("\r\ncontent-length: ").expect("a length");
+    // hyper writes names in small letters, nginx does not.
+    let (_, rest) = text
+        .split_once("\r\ncontent-length: ")
+        .or_else(|| text.split_once("\r\nContent-Length: "))
+        .expect("a length");
     Some(
         head + 4
             + rest

@@ -121,7 +121,7 @@ fn under_load(runtime: &Runtime, pinned: bool) {
     let (_sandbox, gateway) = process::sandbox();
     match process::nginx(gateway, pinned) {
         Some((nginx, address)) => {
-            let measured = runtime.block_on(measure(&nginx, address, "start"));
+            let measured = runtime.block_on(measure(&nginx, address, "start, passed through"));
             print_load("start, nginx, passed through", measured);
         }
         None => println!("(nginx is not installed: nothing to compare a start with)"),
@@ -138,6 +138,7 @@ async fn measure(process: &Process, api: SocketAddr, what: &str) -> (f64, Durati
     let request = match what {
         // Over a connection to the gateway of its own, each.
         "start" => load::start(),
+        "start, passed through" => load::start_with_secret(),
         _ => load::get(&format!("/watch/{}", load::started(api).await.watch_code)),
     };
     let load = Load::begin(api, request).await;

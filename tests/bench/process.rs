@@ -165,7 +165,7 @@ pub(crate) fn nginx(gateway: SocketAddr, pinned: bool) -> Option<(Process, Socke
     let config = format!(
         "daemon off; master_process off; pid {}; error_log /dev/null; events {{ worker_connections 4096; }}
          http {{ access_log off; keepalive_requests 1000000000; {}
-         server {{ listen {address}; location / {{ proxy_pass http://{gateway}; }} }} }}",
+         server {{ listen {address}; location / {{ proxy_pass http://{gateway}; proxy_http_version 1.1; proxy_set_header Connection close; }} }} }}",
         path("pid"),
         temporary.concat()
     );
