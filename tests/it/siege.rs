@@ -101,8 +101,9 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
     let gateway = wordy_gateway().await;
     let settings = [
         ("LISTEN__MAX_CONNECTIONS", "1200"),
-        ("LISTEN__HEADER_TIMEOUT", "2s"),
-        ("LISTEN__BODY_TIMEOUT", "3s"),
+        // As those who do not read have, and longer than it takes to open all of them on a busy machine.
+        ("LISTEN__HEADER_TIMEOUT", "10s"),
+        ("LISTEN__BODY_TIMEOUT", "10s"),
         ("LISTEN__IDLE_TIMEOUT", "600s"),
         ("START__BURST", "10000"),
     ];
@@ -139,6 +140,7 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
             .unwrap();
         dripping.push((stream, drip));
     }
+    let slow_senders = sidecar.open_files();
     // A few answers that no buffer can hold, and many that are in the system's buffers before anybody notices.
     let small = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut deaf = Vec::new();
@@ -150,7 +152,9 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
             .unwrap();
         deaf.push(stream);
     }
-    assert!(sidecar.open_files() > quiet + READERS, "they are in");
+    // The first may be gone again before the last are accepted, where the machine is slow.
+    let most = slow_senders.max(sidecar.open_files());
+    assert!(most > quiet + READERS, "only {most} files were open");
 
     let began = Instant::now();
     let drip = async {
