@@ -27,7 +27,7 @@ use crate::clock::{self, Instant};
 use crate::gateway::Gateway;
 use crate::readiness::Readiness;
 use crate::server::{self, Address, Body, Rejection};
-use crate::store::Store;
+use crate::store::Payments;
 use crate::telemetry::{self, Samples};
 use crate::text;
 
@@ -59,7 +59,7 @@ struct Inner {
     readiness: Readiness,
     registry: Registry,
     gateway: Arc<Gateway>,
-    store: Arc<Store>,
+    payments: Payments,
     history: History,
     /// Only programs of this machine reach it: then a foreign name is a trick (DNS rebinding).
     loopback: bool,
@@ -73,7 +73,7 @@ impl Admin {
         readiness: Readiness,
         registry: Registry,
         gateway: Arc<Gateway>,
-        store: Arc<Store>,
+        payments: Payments,
         loopback: bool,
     ) -> Self {
         let since = clock::now();
@@ -82,7 +82,7 @@ impl Admin {
             readiness,
             registry,
             gateway,
-            store,
+            payments,
             history,
             loopback,
             since,

@@ -47,7 +47,7 @@ use crate::file::ReloadableFile;
 use crate::payment::WatchCode;
 use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
-use crate::store::Store;
+use crate::store::{Outbox, Payments, Store};
 use crate::watch::StatusPoller;
 use crate::{clock, random};
 
@@ -58,7 +58,8 @@ pub(crate) struct Api(Arc<Inner>);
 struct Inner {
     starter: Starter,
     poller: StatusPoller,
-    store: Arc<Store>,
+    payments: Payments,
+    outbox: Outbox,
     tokens: Option<Arc<ReloadableFile<Tokens>>>,
     /// Who gets in may see every code.
     lists: bool,
@@ -86,14 +87,15 @@ impl Api {
         max_wait: Duration,
         starter: Starter,
         poller: StatusPoller,
-        store: Arc<Store>,
+        store: &Store,
         tokens: Option<Arc<ReloadableFile<Tokens>>>,
         lists: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             starter,
             poller,
-            store,
+            payments: store.payments(),
+            outbox: store.outbox(),
             lists: lists || tokens.is_some(),
             tokens,
             waiters: WaiterLimit::new(config.limits().max_connections),
@@ -257,14 +259,16 @@ impl Inner {
                 Err(refuse(Problem::token_required()))
             }
             (Route::Deliveries, &Method::GET) => deliveries::deliveries(
-                &self.store,
+                &self.outbox,
                 &self.pages,
                 request.uri().query().unwrap_or_default(),
             )
             .map_err(refuse),
             (Route::Redeliver, &Method::POST) => {
                 let id = redelivered(request.uri().path()).unwrap_or_default();
-                deliveries::redeliver(&self.store, id).await.map_err(refuse)
+                deliveries::redeliver(&self.outbox, id)
+                    .await
+                    .map_err(refuse)
             }
             (Route::Events, &Method::GET) => {
                 let slot = self.waiters.take(&Kind::EVENTS).map_err(refuse)?;
@@ -276,7 +280,7 @@ impl Inner {
                 ))
             }
             (Route::Payments, &Method::GET) => payments::payments(
-                &self.store,
+                &self.payments,
                 &self.pages,
                 request.uri().query().unwrap_or_default(),
             )

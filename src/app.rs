@@ -42,7 +42,7 @@ pub(crate) struct App {
     pub(crate) api: Api,
     admin: Admin,
     poller: StatusPoller,
-    store: Arc<Store>,
+    store: Store,
     /// Posts the messages to the app.
     pusher: Option<Pusher>,
     /// The starts and webhooks that are under way, whether somebody still waits for them or not.
@@ -105,27 +105,22 @@ impl App {
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
         let readiness = Readiness::default();
         drop(readiness.latch("draining"));
-        let store = Arc::new(Store::open(
+        let store = Store::open(
             &config.store.url,
             room,
             config.start.idempotency_ttl,
             compose,
             &readiness,
-        )?);
+        )?;
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(
             &config.start,
             allowed,
             gateway.clone(),
-            store.clone(),
+            &store,
             tasks.clone(),
         );
-        let poller = StatusPoller::new(
-            &config.watch,
-            gateway.clone(),
-            store.clone(),
-            courier.is_some(),
-        );
+        let poller = StatusPoller::new(&config.watch, gateway.clone(), &store, courier.is_some());
         network.register(&mut registry);
         gateway.register(&mut registry);
         store.register(&mut registry);
@@ -137,7 +132,7 @@ impl App {
             max_wait,
             starter,
             poller.clone(),
-            store.clone(),
+            &store,
             tokens.clone(),
             lists,
         );
@@ -158,7 +153,7 @@ impl App {
             others.extend([courier.keys(), courier.network().clone() as Arc<dyn Reload>]);
         }
         let pusher = courier
-            .map(|courier| Pusher::new(store.clone(), courier, gateway.clone(), tasks.clone()));
+            .map(|courier| Pusher::new(store.outbox(), courier, gateway.clone(), tasks.clone()));
         if let Some(pusher) = &pusher {
             pusher.register(&mut registry);
         }
@@ -174,7 +169,7 @@ impl App {
             readiness.clone(),
             registry,
             gateway,
-            store.clone(),
+            store.payments(),
             loopback,
         );
         Ok(Self {

@@ -20,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::json::Json;
 use crate::payment::Report;
 use crate::random;
-use crate::store::{self, Delivery, DeliveryState, Kind, Store, StoredPayment};
+use crate::store::{self, Delivery, DeliveryState, Kind, Outbox, StoredPayment};
 use crate::tasks::SharedTasks;
 
 /// From one try to the next, and then the last of these again and again.
@@ -57,7 +57,7 @@ struct Ended {
 impl Pusher {
     /// Starts posting.
     pub(crate) fn new(
-        store: Arc<Store>,
+        store: Outbox,
         courier: Courier,
         gateway: Arc<Gateway>,
         tasks: SharedTasks,
@@ -94,7 +94,7 @@ impl Pusher {
 }
 
 struct Post {
-    store: Arc<Store>,
+    store: Outbox,
     courier: Courier,
     /// Knows the secret that an app may not show in a reason.
     gateway: Arc<Gateway>,

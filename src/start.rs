@@ -5,11 +5,12 @@ pub mod fuzz;
 mod redirect;
 mod request;
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,12 +20,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
-use crate::gateway::{self, Gateway, Order, Outcome, Started};
+use crate::gateway::{self, Gateway, Order, Outcome};
 use crate::json::{Json, Object};
 use crate::limit::{Limiter, Rate, Refused};
-use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment};
-use crate::store::{Store, WriteFailed};
-use crate::tasks::{SharedTask, SharedTasks};
+use crate::payment::{Amount, IdempotencyKey, Payment};
+use crate::store::{Claim, Claimed, Keys, Payments, Store, WriteFailed};
+use crate::tasks::SharedTasks;
 use crate::{clock, telemetry};
 
 /// `[start]`
@@ -94,7 +95,8 @@ pub(crate) enum Error {
     Crashed,
 }
 
-type Running = HashMap<IdempotencyKey, (Fingerprint, SharedTask<Result<Arc<str>, Error>>)>;
+/// The body of an answer.
+type Started = Result<Arc<str>, Error>;
 
 /// What a caller gets of a payment that was started.
 #[derive(Clone, Debug)]
@@ -113,10 +115,9 @@ struct Inner {
     bounds: Bounds,
     limiter: Limiter,
     gateway: Arc<Gateway>,
-    store: Arc<Store>,
+    keys: Keys<Started>,
+    payments: Payments,
     tasks: SharedTasks,
-    /// By key: what is asked for, and the start that is under way.
-    running: Mutex<Running>,
     metrics: Metrics,
 }
 
@@ -126,16 +127,16 @@ impl Starter {
         config: &Config,
         allowed: Allowed,
         gateway: Arc<Gateway>,
-        store: Arc<Store>,
+        store: &Store,
         tasks: SharedTasks,
     ) -> Self {
         Self(Arc::new(Inner {
             bounds: Bounds::new(config, allowed),
             limiter: Limiter::new(config.rate, config.burst, config.queue_for),
             gateway,
-            store,
+            keys: store.keys(),
+            payments: store.payments(),
             tasks,
-            running: Mutex::default(),
             metrics: Metrics::default(),
         }))
     }
@@ -163,62 +164,38 @@ impl Starter {
         request: Request,
         key: Option<IdempotencyKey>,
     ) -> Result<Reply, Error> {
-        let (task, is_replayed) = match key {
-            None => (self.launch(request, None), false),
-            Some(key) => {
-                let meaning = request.fingerprint();
-                let same = |other: Fingerprint| {
-                    if other == meaning {
-                        Ok(())
-                    } else {
-                        Err(Error::Mismatch)
-                    }
-                };
-                let mut running = self.0.running();
-                // In this order: a start that ends in this moment is answered first, and then no longer running.
-                if let Some((other, task)) = running.get(&key) {
-                    same(*other)?;
-                    (task.clone(), true)
-                } else if let Some(answer) = self.0.store.answer(&key) {
-                    same(answer.request)?;
-                    return Ok(Reply {
-                        body: answer.body.clone(),
-                        is_replayed: true,
-                    });
-                } else if !self.0.store.has_keys(running.len() + 1) {
-                    return Err(Error::NoRoomForKey);
-                } else {
-                    let task = self.launch(request, Some((key.clone(), meaning)));
-                    running.insert(key, (meaning, task.clone()));
-                    (task, false)
-                }
+        let key = key.map(|key| (key, request.fingerprint()));
+        let (task, is_replayed) = match self.0.keys.claim(key) {
+            Claim::Fresh(claimed, task) => {
+                self.launch(request, claimed);
+                (task, false)
             }
+            Claim::InFlight(task) => (task, true),
+            Claim::Answered(body) => {
+                return Ok(Reply {
+                    body,
+                    is_replayed: true,
+                });
+            }
+            Claim::Mismatch => return Err(Error::Mismatch),
+            Claim::Full => return Err(Error::NoRoomForKey),
         };
         let body = task.result().await.unwrap_or(Err(Error::Crashed))?;
         Ok(Reply { body, is_replayed })
     }
 
-    fn launch(
-        &self,
-        request: Request,
-        key: Option<(IdempotencyKey, Fingerprint)>,
-    ) -> SharedTask<Result<Arc<str>, Error>> {
-        let this = self.clone();
-        self.0.tasks.launch(async move {
+    fn launch(&self, request: Request, claimed: Claimed<Started>) {
+        let inner = self.0.clone();
+        self.0.tasks.detach(async move {
             let began = clock::now();
-            // A task of its own, so that a crash is counted too, and frees the key.
-            let (inner, named) = (this.0.clone(), key.clone());
-            let start = this
-                .0
-                .tasks
-                .launch(async move { inner.start(request, named).await });
-            let result = start.result().await.unwrap_or(Err(Error::Crashed));
-            this.0.metrics.observe(clock::now() - began, &result);
-            if let Some((key, _)) = key {
-                this.0.running().remove(&key);
-            }
-            result
-        })
+            // A crash is an end too: it is counted, and frees the key.
+            let result = AssertUnwindSafe(inner.start(request, &claimed))
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(Error::Crashed));
+            inner.metrics.observe(clock::now() - began, &result);
+            claimed.finish(result);
+        });
     }
 
     /// Adds this room's metrics.
@@ -244,11 +221,7 @@ impl Starter {
 }
 
 impl Inner {
-    async fn start(
-        &self,
-        request: Request,
-        key: Option<(IdempotencyKey, Fingerprint)>,
-    ) -> Result<Arc<str>, Error> {
+    async fn start(&self, request: Request, claimed: &Claimed<Started>) -> Started {
         let Request {
             amount,
             redirect,
@@ -258,11 +231,11 @@ impl Inner {
             .admit()
             .await
             .map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
-        self.store
+        self.payments
             .has_room()
             .map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
-        let _starting = self.store.starting();
-        let Started {
+        let _starting = self.payments.starting();
+        let gateway::Started {
             code,
             watch_code,
             answer,
@@ -277,17 +250,12 @@ impl Inner {
             watch_code,
             amount,
         };
-        let answer = key.map(|(key, request)| (key, request, body.clone()));
-        self.store
-            .started(payment, answer)
+        self.payments
+            .started(payment, claimed.answer(&body))
             .await
             .map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
         tracing::info!(%code, %amount, "payment started");
         Ok(body)
-    }
-
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -351,7 +319,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn observe(&self, took: Duration, result: &Result<Arc<str>, Error>) {
+    fn observe(&self, took: Duration, result: &Started) {
         let outcome = match result {
             Ok(_) => ACCEPTED,
             Err(error) => error.outcome().label(),

@@ -13,6 +13,16 @@ pub(crate) struct SharedTasks(TaskTracker);
 #[derive(Clone, Debug)]
 pub(crate) struct SharedTask<T>(watch::Receiver<Option<T>>);
 
+/// The other end of a [`SharedTask`]: whoever does the work holds it.
+#[derive(Debug)]
+pub(crate) struct Promise<T>(watch::Sender<Option<T>>);
+
+/// A result to come, and the promise of it. A promise that is dropped counts as a crash of the work.
+pub(crate) fn promise<T>() -> (Promise<T>, SharedTask<T>) {
+    let (promise, task) = watch::channel(None);
+    (Promise(promise), SharedTask(task))
+}
+
 /// The work panicked: there is no result, and never will be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crashed;
@@ -23,19 +33,29 @@ impl SharedTasks {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> SharedTask<T> {
-        let (done, task) = watch::channel(None);
-        // Spawned, because work that costs money is not to be cancelled with the wish for its answer. The task owns
-        // the sender: those who wait notice its end, in whatever way it comes.
-        self.0.spawn(async move {
-            done.send_replace(Some(work.await));
-        });
-        SharedTask(task)
+        let (promise, task) = promise();
+        // The task owns the promise: those who wait notice its end, in whatever way it comes.
+        self.detach(async move { promise.keep(work.await) });
+        task
+    }
+
+    /// Starts work now that keeps a promise by itself.
+    pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Spawned, because work that costs money is not to be cancelled with the wish for its answer.
+        self.0.spawn(work);
     }
 
     /// Returns when no task runs any more.
     pub(crate) async fn idle(&self) {
         self.0.close();
         self.0.wait().await;
+    }
+}
+
+impl<T> Promise<T> {
+    /// Gives the result to all who wait for it.
+    pub(crate) fn keep(self, result: T) {
+        self.0.send_replace(Some(result));
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) use self::subscription::Subscription;
 use crate::clock::{self, Instant};
 use crate::gateway::{self, Gateway};
 use crate::payment::WatchCode;
-use crate::store::{Observation, Settled, Store};
+use crate::store::{Changes, Observation, Payments, Settled, Store};
 use crate::tasks::{SharedTask, SharedTasks};
 
 /// How long a code that the gateway does not know is not asked for again.
@@ -51,7 +51,8 @@ struct Inner {
     max_poll_interval: Duration,
     give_up_after: Duration,
     gateway: Arc<Gateway>,
-    store: Arc<Store>,
+    store: Payments,
+    changes: Changes,
     rate_window: RateWindow,
     tasks: SharedTasks,
     state: Mutex<PollState>,
@@ -69,19 +70,15 @@ struct Inner {
 impl StatusPoller {
     /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for
     /// it: there are messages to the app to be made.
-    pub(crate) fn new(
-        config: &Config,
-        gateway: Arc<Gateway>,
-        store: Arc<Store>,
-        owes: bool,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: &Store, owes: bool) -> Self {
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
             max_poll_interval: config.max_poll_interval,
             give_up_after: config.give_up_after,
             gateway,
-            store,
+            store: store.payments(),
+            changes: store.changes(),
             rate_window: RateWindow::new(config.poll_rate),
             tasks: SharedTasks::default(),
             state: Mutex::new(PollState {

@@ -168,7 +168,7 @@ impl Status {
 
 impl Payments {
     fn new(admin: &Inner, samples: &Samples) -> Self {
-        let (groups, older) = admin.store.open_by_age(AGES.map(Duration::from_secs));
+        let (groups, older) = admin.payments.open_by_age(AGES.map(Duration::from_secs));
         let limits = AGES.into_iter().map(Some).chain([None]);
         let open_by_age: Vec<_> = limits
             .zip(groups.into_iter().chain([older]))

@@ -10,7 +10,7 @@ use super::problem::{ErrorCode, Problem};
 use crate::clock;
 use crate::json::{Json, Object};
 use crate::server::Body;
-use crate::store::{Delivery, DeliveryState, Store};
+use crate::store::{Delivery, DeliveryState, Outbox};
 
 /// Of a message to the app: which payment it is about.
 #[derive(Default, Deserialize)]
@@ -26,19 +26,19 @@ struct Subject {
 
 /// One page of the messages to the app, the newest first.
 pub(super) fn deliveries(
-    store: &Store,
+    outbox: &Outbox,
     pages: &Pages,
     query: &str,
 ) -> Result<Response<Body>, Problem> {
     let Query { limit, after, .. } = Query::parse(query, &["limit", "after"])?;
-    let find = |most| store.deliveries_before(after, most);
+    let find = |most| outbox.deliveries_before(after, most);
     let show = |delivery: &Arc<Delivery>| Json::Object(shown(delivery));
     pages.page("deliveries", limit, find, |delivery| delivery.number, show)
 }
 
 /// Posts it again, whatever came of it before.
-pub(super) async fn redeliver(store: &Store, id: &str) -> Result<Response<Body>, Problem> {
-    let delivery = store.redeliver(id).await;
+pub(super) async fn redeliver(outbox: &Outbox, id: &str) -> Result<Response<Body>, Problem> {
+    let delivery = outbox.redeliver(id).await;
     let unknown = || {
         Problem::new(
             ErrorCode::NotFound,

@@ -7,11 +7,11 @@ use super::problem::Problem;
 use crate::clock;
 use crate::json::{self, Json};
 use crate::server::Body;
-use crate::store::{self, Known, Store};
+use crate::store::{self, Known, Payments};
 
 /// One page of what was started here, the newest first.
 pub(super) fn payments(
-    store: &Store,
+    payments: &Payments,
     pages: &Pages,
     query: &str,
 ) -> Result<Response<Body>, Problem> {
@@ -20,7 +20,7 @@ pub(super) fn payments(
         limit,
         after,
     } = Query::parse(query, &["status", "limit", "after"])?;
-    let find = |most| store.before(after, status.as_ref(), most);
+    let find = |most| payments.before(after, status.as_ref(), most);
     pages.page("payments", limit, find, |(stored, _)| stored.number, shown)
 }
 

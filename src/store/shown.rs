@@ -1,6 +1,6 @@
 //! A payment as lists, events and webhooks show it.
 
-use super::StoredPayment;
+use super::model::StoredPayment;
 use crate::json::{self, Json, Object};
 use crate::payment::{Report, Status};
 

@@ -40,20 +40,20 @@ impl ChangeFeed {
             state.feeds += 1;
             inner.bell.notify_one();
         }
-        let changed = inner.store.changed();
+        let changed = inner.changes.changed();
         let resumed = after.and_then(|id| {
-            let id = id.strip_prefix(inner.store.run())?.strip_prefix('-')?;
+            let id = id.strip_prefix(inner.changes.run())?.strip_prefix('-')?;
             let (position, within) = id
                 .split_once('.')
                 .map_or((id, false), |(position, _)| (position, true));
             Some((position.parse().ok()?, within))
         });
         let (position, present) = match resumed {
-            Some((position, within)) if inner.store.changes_after(position, 0).is_ok() => {
+            Some((position, within)) if inner.changes.changes_after(position, 0).is_ok() => {
                 // Cut off within the present state: once more, and then what has happened since it was sent.
                 (position, within.then_some((0, 0)))
             }
-            _ => (inner.store.position(), Some((0, 0))),
+            _ => (inner.changes.position(), Some((0, 0))),
         };
         Self {
             inner,
@@ -86,13 +86,13 @@ impl ChangeFeed {
     }
 
     fn fetch(&mut self) -> Result<(), OutOfReach> {
-        let (run, position) = (self.inner.store.run(), self.position);
+        let (run, position) = (self.inner.changes.run(), self.position);
         let Some((mut last, mut count)) = self.present else {
             for Change {
                 position,
                 stored,
                 report,
-            } in self.inner.store.changes_after(position, PAGE)?
+            } in self.inner.changes.changes_after(position, PAGE)?
             {
                 self.position = position;
                 let id = format!("{run}-{position}");

@@ -73,7 +73,7 @@ impl CircuitBreaker {
 
 /// Runs for as long as the poller lives.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let mut starts = inner.store.changed();
+    let mut starts = inner.changes.changed();
     while let Some(mut permit) = inner.rate_window.permit().await {
         loop {
             let wake_up = match inner.hand_out(permit) {

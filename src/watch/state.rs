@@ -9,7 +9,7 @@ use super::subscription::Followed;
 use crate::clock::Instant;
 use crate::gateway;
 use crate::payment::WatchCode;
-use crate::store::{Observation, Record, Store};
+use crate::store::{Observation, Payments, Record};
 use crate::tasks::SharedTask;
 
 /// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
@@ -36,7 +36,7 @@ pub(super) struct PollState {
 
 impl PollState {
     /// Nobody waits for this payment any more.
-    pub(super) fn let_go_of(&mut self, code: &WatchCode, store: &Store) {
+    pub(super) fn let_go_of(&mut self, code: &WatchCode, store: &Payments) {
         let is_open = |record: Record| {
             record.stored.is_some()
                 && !record

@@ -65,7 +65,7 @@ const WORDS: [(&str, &[&str]); 11] = [
     // The child is a process.
     (".spawn(", &["server.rs", "tasks.rs", "cli/child.rs"]),
     // The writer of the store blocks.
-    ("thread::spawn", &["store/file.rs"]),
+    ("thread::spawn", &["store/log/file.rs"]),
     ("tokio::spawn", &["server.rs", "watch.rs", "push.rs"]),
     (
         "spawn_blocking",
@@ -98,6 +98,7 @@ fn sources() -> Vec<Source> {
                 collect(&path, files);
             } else if path.extension().is_some_and(|extension| extension == "rs")
                 && !path.ends_with("fuzz.rs")
+                && !path.ends_with("tests.rs")
             {
                 files.push(path);
             }

@@ -1,16 +1,16 @@
 //! What stands in a store's file: the tables, how they are read when it is opened, and how events are written into them.
 
-use std::sync::Arc;
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-
-use super::event::{Noted, Removal};
-use super::journal::{self, Change};
+use super::batch::Noted;
 use super::lived::Lived;
 use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow};
-use super::state::State;
 use crate::clock::{self, Reading};
 use crate::random;
+use crate::store::model::{Change, Removal};
+use crate::store::state::{State, changes};
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
 type Table<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
@@ -42,8 +42,18 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Puts everything into the state; gives the name of the journal, and the time by which the store lives from here on.
-pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Lived), BoxError> {
+/// What a file says beside the state.
+pub(super) struct Loaded {
+    /// The name of the journal.
+    pub(super) run: String,
+    /// The time by which the store lives from here on.
+    pub(super) lived: Lived,
+    /// Rows that have to be deleted.
+    pub(super) removals: Vec<Removal>,
+}
+
+/// Puts everything into the state. What has had its time is not in it.
+pub(super) fn load(database: &Database, state: &mut State) -> Result<Loaded, BoxError> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let run = row::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
@@ -51,53 +61,61 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<(String, Li
         .get(LIVED)?
         .map(|before| row::read(before.value()))
         .transpose()?;
-    let lived = Lived::new(Reading::take(), before.unwrap_or_default());
+    let opened = Reading::take();
+    let lived = Lived::new(opened, before.unwrap_or_default());
+    let mut removals = Vec::new();
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
         let (record, finished) =
             row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
-        state.restore(record, finished);
+        removals.extend(state.restore_payment(record, finished));
     }
-    let changes = transaction.open_table(CHANGES)?;
-    if let Some((first, _)) = changes.first()? {
-        state.journal.begin_after(number(first.value())? - 1);
-    }
-    for entry in changes.iter()? {
-        let (key, value) = entry?;
-        let position = number(key.value())?;
-        let change = row::read::<ChangeRow>(value.value())?;
-        // Its number is not given to another one while something speaks of it.
-        state.numbers.payment = state.numbers.payment.max(change.payment);
-        match state.by_number(change.payment) {
-            Some(stored) => state.change(Change {
-                position,
-                stored,
-                report: change.report()?,
-            }),
-            // That payment is not kept any more: nothing before this can be read without a gap.
-            None => state.journal.begin_after(position),
-        }
-    }
-    let mut answers = Vec::new();
-    for entry in transaction.open_table(ANSWERS)?.iter()? {
-        let (key, value) = entry?;
-        let key = std::str::from_utf8(key.value())?;
-        answers.push(Arc::new(
-            row::read::<AnswerRow>(value.value())?.read(key, lived)?,
-        ));
-    }
-    answers.sort_by_key(|answer| answer.since);
-    answers
-        .into_iter()
-        .for_each(|answer| state.answers.add(answer));
+    load_changes(&transaction, state)?;
+    load_answers(&transaction, state, lived)?;
     for entry in transaction.open_table(DELIVERIES)?.iter()? {
         let (key, value) = entry?;
         state.restore_delivery(
             row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?,
         );
     }
-    state.restored();
-    Ok((run, lived))
+    removals.extend(state.sweep(opened.now));
+    Ok(Loaded {
+        run,
+        lived,
+        removals,
+    })
+}
+
+fn load_changes(transaction: &ReadTransaction, state: &mut State) -> Result<(), BoxError> {
+    let changes = transaction.open_table(CHANGES)?;
+    if let Some((first, _)) = changes.first()? {
+        state.changes.begin_after(number(first.value())? - 1);
+    }
+    for entry in changes.iter()? {
+        let (key, value) = entry?;
+        let change = row::read::<ChangeRow>(value.value())?;
+        let payment = change.payment;
+        state.restore_change(number(key.value())?, payment, change.report()?);
+    }
+    Ok(())
+}
+
+fn load_answers(
+    transaction: &ReadTransaction,
+    state: &mut State,
+    lived: Lived,
+) -> Result<(), BoxError> {
+    let mut answers = Vec::new();
+    for entry in transaction.open_table(ANSWERS)?.iter()? {
+        let (key, value) = entry?;
+        let key = std::str::from_utf8(key.value())?;
+        answers.push(row::read::<AnswerRow>(value.value())?.read(key, lived)?);
+    }
+    answers.sort_by_key(|answer| answer.since);
+    answers
+        .into_iter()
+        .for_each(|answer| state.restore_answer(answer));
+    Ok(())
 }
 
 fn number(key: &[u8]) -> Result<u64, BoxError> {
@@ -149,7 +167,7 @@ pub(super) fn write<'a>(
         {
             let row = row::bytes(&ChangeRow::new(&stored, report.as_deref()));
             changes.insert(&position.to_be_bytes()[..], &*row)?;
-            let old = position.saturating_sub(journal::ROOM as u64).to_be_bytes();
+            let old = position.saturating_sub(changes::ROOM as u64).to_be_bytes();
             // All of them: a position that was never written would leave its predecessor behind.
             changes.retain_in::<&[u8], _>(..=&old[..], |_, _| false)?;
         }

@@ -6,9 +6,9 @@ use std::mem;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redb::Database;
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::WriteFailed;
 use super::backend::Backend;
-use super::batch::{Batch, Message, Starting, Starts};
-use super::event::{Event, Noted, Removal};
+use super::batch::{Batch, Message, Noted, Reply, Starting, Starts};
 use super::lived::Lived;
-use super::state::State;
-use super::tables;
+use super::tables::{self, Loaded};
 use crate::clock::Reading;
-use crate::readiness::Readiness;
+use crate::readiness::{Latch, Readiness};
+use crate::store::model::{Event, Removal};
+use crate::store::shared::Shared;
+use crate::store::state::State;
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
@@ -67,9 +68,12 @@ pub(super) struct Opened {
     broken: CancellationToken,
 }
 
-/// Opens the store in this directory, a new one if there is none; puts what it holds into the state, and gives the name
-/// of its journal.
-pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, String), CannotOpen> {
+/// Opens the store in this directory, a new one if there is none, and puts what it holds into the state. Also returns the
+/// name of its journal, and the rows that have to be deleted.
+pub(super) fn open(
+    directory: &Path,
+    state: &mut State,
+) -> Result<(Opened, String, Vec<Removal>), CannotOpen> {
     let system = |error| CannotOpen::System(directory.to_owned(), error);
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => sync_parent(directory),
@@ -101,23 +105,26 @@ pub(super) fn open(directory: &Path, state: &mut State) -> Result<(Opened, Strin
             redb::Error::Io(error) if !is_damage(&error) => CannotOpen::System(path.clone(), error),
             error => damaged(&error),
         })?;
-        let (run, lived) = tables::load(&database, state).map_err(|error| damaged(&error))?;
-        Ok((database, run, lived))
+        let loaded = tables::load(&database, state).map_err(|error| damaged(&error))?;
+        Ok((database, loaded))
     };
     // redb panics at some kinds of damage.
     let read = catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(damaged(&"its pages make no sense")));
-    let (database, run, lived) = read?;
-    Ok((
-        Opened {
-            path,
-            _claim: claim,
-            database: Some(database),
-            lived,
-            broken,
-        },
+    let (database, loaded) = read?;
+    let Loaded {
         run,
-    ))
+        lived,
+        removals,
+    } = loaded;
+    let opened = Opened {
+        path,
+        _claim: claim,
+        database: Some(database),
+        lived,
+        broken,
+    };
+    Ok((opened, run, removals))
 }
 
 /// redb reports a file that is not its own, or that was cut short, as an error of the system.
@@ -182,8 +189,8 @@ impl File {
         self.starts.one_more()
     }
 
-    /// Writes this down after everything before it.
-    pub(super) fn keep(&self, event: Event) -> oneshot::Receiver<Result<(), WriteFailed>> {
+    /// Writes an event after all before it.
+    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), WriteFailed>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
         let _ = self.writer.send(Message::Keep(
@@ -210,20 +217,23 @@ impl File {
 
 impl Opened {
     /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
-    pub(super) fn serve(self, state: Arc<Mutex<State>>, readiness: Readiness) -> File {
+    pub(super) fn serve(self, shared: Arc<Shared>, readiness: Readiness) -> File {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
-        let room = has_room.clone();
         let starts = Starts::default();
+        let mut running = Writer {
+            file: self,
+            shared,
+            readiness,
+            has_room: has_room.clone(),
+            unwritable: None,
+            deferred: Vec::new(),
+        };
         let under_way = starts.clone();
         std::thread::spawn(move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
-            let end = self.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || {
-                self.run(&messages, &state, &room, &under_way, &readiness)
-            }))
-            .is_err()
-            {
+            let end = running.file.broken.clone();
+            if catch_unwind(AssertUnwindSafe(move || running.run(&messages, &under_way))).is_err() {
                 end.cancel();
             }
         });
@@ -232,87 +242,6 @@ impl Opened {
             has_room,
             broken,
             starts,
-        }
-    }
-
-    fn run(
-        mut self,
-        messages: &Receiver<Message>,
-        state: &Mutex<State>,
-        has_room: &AtomicBool,
-        under_way: &Starts,
-        readiness: &Readiness,
-    ) {
-        // True, and not written down yet.
-        let mut deferred = Vec::new();
-        let mut latch = None;
-        loop {
-            let wait = if deferred.is_empty() && self.database.is_some() {
-                Duration::MAX
-            } else {
-                TRY_AGAIN
-            };
-            let Some(Batch {
-                mut events,
-                closing,
-            }) = Batch::next(messages, wait, under_way)
-            else {
-                return;
-            };
-            let removals = {
-                let mut state = lock(state);
-                state.deduplicate_starts(events.iter_mut().map(|(noted, _)| &mut noted.event));
-                mem::take(&mut state.removals)
-            };
-            let all = deferred.iter().chain(events.iter().map(|(noted, _)| noted));
-            match self.write(all, &removals) {
-                Ok(()) => {
-                    if latch.take().is_some() {
-                        has_room.store(true, Ordering::Relaxed);
-                        tracing::info!("the store can be written again");
-                    }
-                    let mut state = lock(state);
-                    deferred
-                        .drain(..)
-                        .for_each(|noted: Noted| state.apply_deferred(noted.event));
-                    for (noted, done) in events {
-                        state.apply(noted.event);
-                        // Nobody may be waiting any more.
-                        let _ = done.send(Ok(()));
-                    }
-                }
-                Err(error) => {
-                    if self.broken.is_cancelled() {
-                        tracing::error!(%error, "the store could not be made durable (fsync): what it holds is not known any more");
-                        // Closing it would write again.
-                        mem::forget(self.database.take());
-                        return;
-                    }
-                    if latch.is_none() {
-                        has_room.store(false, Ordering::Relaxed);
-                        tracing::error!(%error, "the store cannot be written: starts are refused until it can");
-                        latch = Some(readiness.latch("store"));
-                    }
-                    self.database = None;
-                    let mut state = lock(state);
-                    state.removals.extend(removals);
-                    for (noted, done) in events {
-                        let kept = if noted.event.is_refusable() {
-                            Err(WriteFailed)
-                        } else {
-                            state.apply_unwritten(&noted.event);
-                            deferred.push(noted);
-                            Ok(())
-                        };
-                        let _ = done.send(kept);
-                    }
-                }
-            }
-            if let Some(done) = closing {
-                drop(self.database.take());
-                let _ = done.send(());
-                return;
-            }
         }
     }
 
@@ -337,6 +266,108 @@ impl Opened {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+/// The one that writes.
+struct Writer {
+    file: Opened,
+    shared: Arc<Shared>,
+    readiness: Readiness,
+    has_room: Arc<AtomicBool>,
+    /// Held while the file cannot be written.
+    unwritable: Option<Latch>,
+    /// True, and not written yet.
+    deferred: Vec<Noted>,
+}
+
+/// Whether there is more to write.
+enum Next {
+    Go,
+    End,
+}
+
+impl Writer {
+    fn run(&mut self, messages: &Receiver<Message>, under_way: &Starts) {
+        loop {
+            let is_settled = self.deferred.is_empty() && self.file.database.is_some();
+            let wait = if is_settled { Duration::MAX } else { TRY_AGAIN };
+            let Some(batch) = Batch::next(messages, wait, under_way) else {
+                return;
+            };
+            if let Next::End = self.write(batch.events) {
+                return;
+            }
+            if let Some(done) = batch.closing {
+                drop(self.file.database.take());
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, mut events: Vec<(Noted, Reply)>) -> Next {
+        let removals = {
+            let mut guarded = self.shared.lock();
+            let new = events.iter_mut().map(|(noted, _)| &mut noted.event);
+            guarded.state.deduplicate_starts(new);
+            guarded.take_removals()
+        };
+        let new = events.iter().map(|(noted, _)| noted);
+        match self.file.write(self.deferred.iter().chain(new), &removals) {
+            Ok(()) => self.written(events),
+            Err(error) if self.file.broken.is_cancelled() => {
+                tracing::error!(%error, "the store could not be made durable (fsync): what it holds is not known any more");
+                // Closing it would write again.
+                mem::forget(self.file.database.take());
+                return Next::End;
+            }
+            Err(error) => self.failed(&error, events, removals),
+        }
+        Next::Go
+    }
+
+    /// All of it is durable.
+    fn written(&mut self, events: Vec<(Noted, Reply)>) {
+        if self.unwritable.take().is_some() {
+            self.has_room.store(true, Ordering::Relaxed);
+            tracing::info!("the store can be written again");
+        }
+        let mut guarded = self.shared.lock();
+        for Noted { event, .. } in self.deferred.drain(..) {
+            guarded.wrote(&event);
+            let removals = guarded.state.apply_deferred(&event);
+            guarded.remove(removals);
+            self.shared.wake(&event);
+        }
+        for (Noted { event, .. }, reply) in events {
+            guarded.wrote(&event);
+            let removals = guarded.state.apply(&event);
+            guarded.remove(removals);
+            self.shared.wake(&event);
+            // Nobody may be waiting any more.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// None of it is. What may be true without stays true, and is written later.
+    fn failed(&mut self, error: &redb::Error, events: Vec<(Noted, Reply)>, removals: Vec<Removal>) {
+        if self.unwritable.is_none() {
+            self.has_room.store(false, Ordering::Relaxed);
+            tracing::error!(%error, "the store cannot be written: starts are refused until it can");
+            self.unwritable = Some(self.readiness.latch("store"));
+        }
+        self.file.database = None;
+        let mut guarded = self.shared.lock();
+        guarded.remove(removals);
+        for (noted, reply) in events {
+            let kept = if noted.event.is_refusable() {
+                Err(WriteFailed)
+            } else {
+                let removals = guarded.state.apply_unwritten(&noted.event);
+                guarded.remove(removals);
+                self.shared.wake(&noted.event);
+                self.deferred.push(noted);
+                Ok(())
+            };
+            let _ = reply.send(kept);
+        }
+    }
 }

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::answers::Answer;
 use super::lived::Lived;
-use super::outbox::{Delivery, DeliveryState, Kind};
-use super::{Observation, Record, StoredPayment};
 use crate::clock::{Instant, Reading};
 use crate::json::{self, Json};
 use crate::payment::{Amount, Fingerprint, Payment, Report, Status};
+use crate::store::model::{
+    Answer, Delivery, DeliveryState, Kind, Observation, Record, StoredPayment,
+};
 
 /// The longest step from one try of a message to the next, with jitter: how long a row that an older version wrote, which
 /// says it by the wall clock alone, may be believed.

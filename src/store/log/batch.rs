@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::WriteFailed;
-use super::event::{Event, Noted};
-use crate::clock;
+use crate::clock::{self, Reading};
+use crate::store::model::Event;
 
 /// Events that are written at once.
 const MOST: usize = 256;
@@ -16,10 +16,19 @@ const MOST: usize = 256;
 /// each otherwise.
 const WINDOW: Duration = Duration::from_millis(3);
 
+/// An event that is to be written, and what the clocks showed when it was handed over for that.
+pub(super) struct Noted {
+    pub(super) event: Event,
+    pub(super) reading: Reading,
+}
+
+/// To the one who waits for an event.
+pub(super) type Reply = oneshot::Sender<Result<(), WriteFailed>>;
+
 /// What is sent to the writer.
 pub(super) enum Message {
     /// To write this down, and who waits for it.
-    Keep(Noted, oneshot::Sender<Result<(), WriteFailed>>),
+    Keep(Noted, Reply),
     /// To end, and who waits for that.
     Close(oneshot::Sender<()>),
 }
@@ -45,7 +54,7 @@ impl Starts {
 /// What is written at once.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) events: Vec<(Noted, oneshot::Sender<Result<(), WriteFailed>>)>,
+    pub(super) events: Vec<(Noted, Reply)>,
     /// Who waits for the end, if this is all.
     pub(super) closing: Option<oneshot::Sender<()>>,
 }

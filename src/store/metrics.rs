@@ -1,0 +1,77 @@
+//! Metrics that are counted when somebody asks for them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::log::Log;
+use crate::clock;
+
+/// Reads the state of the store for each scrape.
+pub(super) struct StoreMetrics {
+    pub(super) log: Arc<Log>,
+    pub(super) has_webhook: bool,
+}
+
+impl fmt::Debug for StoreMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreMetrics")
+    }
+}
+
+impl Collector for StoreMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (by_status, let_go, open, since, pending) = {
+            let state = &self.log.lock().state;
+            let payments = &state.payments;
+            (
+                payments.by_status().clone(),
+                payments.let_go(),
+                payments.count_open(),
+                payments.open(..).next().map(|stored| stored.since),
+                state.outbox.pending(),
+            )
+        };
+        let help = "Watch codes in memory, by their last known status.";
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let mut tracked = encoder.encode_descriptor("payments_tracked", help, None, kind)?;
+        for (status, count) in by_status {
+            let gauge = ConstGauge::new(count);
+            gauge.encode(tracked.encode_family(&[("status", status)])?)?;
+        }
+        let let_go = ConstCounter::new(let_go);
+        let help = "Watch codes forgotten because of watch.max_tracked.";
+        let_go.encode(encoder.encode_descriptor(
+            "payments_let_go",
+            help,
+            None,
+            let_go.metric_type(),
+        )?)?;
+        let help = "Payments started here that are neither completed nor let go.";
+        gauge(&mut encoder, "payments_open", help, open)?;
+        let age = ConstGauge::new(since.map_or(0.0, |since| (clock::now() - since).as_secs_f64()));
+        let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
+        let unit = Some(&Unit::Seconds);
+        age.encode(encoder.encode_descriptor(
+            "oldest_open_payment",
+            help,
+            unit,
+            age.metric_type(),
+        )?)?;
+        if self.has_webhook {
+            let help = "Messages that the app has not taken yet.";
+            gauge(&mut encoder, "webhooks_pending", help, pending)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> fmt::Result {
+    let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
+}

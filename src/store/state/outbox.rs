@@ -1,0 +1,187 @@
+//! The messages to the app: which are due, which are being posted, which wait for another of the same payment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::store::model::{Delivery, DeliveryState, LastTries};
+
+/// Finished messages that can still be looked at, and posted again.
+const FINISHED_AT_MOST: usize = 10_000;
+
+/// The messages, by number.
+#[derive(Default)]
+pub(in crate::store) struct Deliveries {
+    all: BTreeMap<u64, Arc<Delivery>>,
+    /// Those that may be posted, by the moment from which on.
+    due: BTreeSet<(Instant, u64)>,
+    /// Those that may not be posted yet, and the last one too: one after the other for each payment.
+    in_line: HashMap<u64, BTreeSet<u64>>,
+    /// Taken out, and not put back yet.
+    out: HashSet<u64>,
+    /// When the app was away last: what failed then is due again, also if it is put back only now.
+    away: Option<RangeInclusive<Instant>>,
+}
+
+impl Deliveries {
+    /// It is being posted.
+    pub(in crate::store) fn is_out(&self, number: u64) -> bool {
+        self.out.contains(&number)
+    }
+
+    /// Nobody takes it out before it is put back.
+    pub(in crate::store) fn hold(&mut self, delivery: &Delivery) {
+        if let DeliveryState::Due(at) = delivery.state {
+            self.due.remove(&(at, delivery.number));
+        }
+        self.out.insert(delivery.number);
+    }
+
+    pub(in crate::store) fn by_id(&self, id: &str) -> Option<&Arc<Delivery>> {
+        self.all.values().rev().find(|delivery| delivery.id == id)
+    }
+
+    /// Puts it where its state says, in the place of what it was before.
+    pub(in crate::store) fn put(&mut self, delivery: Arc<Delivery>) {
+        let hastened = self.away.as_ref().and_then(|away| delivery.hastened(away));
+        let delivery = hastened.map_or(delivery, Arc::new);
+        let (number, payment) = (delivery.number, delivery.payment);
+        if let Some(before) = self.all.insert(number, delivery.clone())
+            && let DeliveryState::Due(at) = before.state
+        {
+            self.due.remove(&(at, number));
+        }
+        self.out.remove(&number);
+        let line = self.in_line.entry(payment).or_default();
+        match delivery.state {
+            DeliveryState::Due(_) => line.insert(number),
+            DeliveryState::Delivered(_) | DeliveryState::Failed(_) => line.remove(&number),
+        };
+        let first = line.first().copied();
+        if line.is_empty() {
+            self.in_line.remove(&payment);
+        }
+        let first = first
+            .filter(|first| !self.out.contains(first))
+            .and_then(|first| self.all.get(&first));
+        if let Some(Delivery {
+            number,
+            state: DeliveryState::Due(at),
+            ..
+        }) = first.map(|first| &**first)
+        {
+            self.due.insert((*at, *number));
+        }
+    }
+
+    /// Takes out what may be posted at this moment; it is put back when it was.
+    pub(in crate::store) fn take_due(&mut self, now: Instant) -> Option<Arc<Delivery>> {
+        let (at, number) = *self.due.first()?;
+        if at > now {
+            return None;
+        }
+        self.due.remove(&(at, number));
+        self.out.insert(number);
+        self.all.get(&number).cloned()
+    }
+
+    /// When the next one may be posted.
+    pub(in crate::store) fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The app is back, and was away for this time.
+    pub(in crate::store) fn came_back(&mut self, away: RangeInclusive<Instant>) {
+        self.away = Some(away);
+    }
+
+    /// Of at most `limit` messages after that one, those which are due again sooner because the app is back, as they
+    /// were and as they are to be; and the last that was looked at, if there may be more.
+    pub(in crate::store) fn hastened(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> (Vec<(Arc<Delivery>, Delivery)>, Option<u64>) {
+        let (mut found, mut last) = (Vec::new(), None);
+        let Some(away) = &self.away else {
+            return (found, last);
+        };
+        for (looked_at, (number, delivery)) in self.all.range(after.saturating_add(1)..).enumerate()
+        {
+            if looked_at == limit {
+                return (found, last);
+            }
+            last = Some(*number);
+            let hastened = (!self.out.contains(number))
+                .then(|| delivery.hastened(away))
+                .flatten();
+            found.extend(hastened.map(|hastened| (delivery.clone(), hastened)));
+        }
+        (found, None)
+    }
+
+    pub(in crate::store) fn last_tries(&self) -> LastTries {
+        let taken = self
+            .all
+            .values()
+            .filter_map(|delivery| match delivery.state {
+                DeliveryState::Delivered(at) => Some(at),
+                DeliveryState::Due(_) | DeliveryState::Failed(_) => None,
+            });
+        let taken = taken.max();
+        let failing = self.all.values().filter(|delivery| {
+            matches!(delivery.state, DeliveryState::Due(_))
+                && delivery.failed.is_some_and(|failed| Some(failed) > taken)
+        });
+        LastTries {
+            taken,
+            failing: failing.map(|delivery| delivery.since).min(),
+        }
+    }
+
+    /// How many are still to be posted.
+    pub(in crate::store) fn pending(&self) -> usize {
+        self.in_line.values().map(BTreeSet::len).sum()
+    }
+
+    /// Whether something is still to be posted about this payment.
+    pub(in crate::store) fn owes(&self, payment: u64) -> bool {
+        self.in_line.contains_key(&payment)
+    }
+
+    /// Those before that one, the newest first.
+    pub(in crate::store) fn before(&self, number: u64) -> impl Iterator<Item = &Arc<Delivery>> {
+        self.all.range(..number).rev().map(|(_, delivery)| delivery)
+    }
+
+    /// Forgets finished messages that are older than `ttl`, or that are too many; returns their numbers.
+    pub(in crate::store) fn sweep(&mut self, ttl: Duration, now: Instant) -> Vec<u64> {
+        let finished = self
+            .all
+            .values()
+            .filter_map(|delivery| match delivery.state {
+                DeliveryState::Delivered(at) | DeliveryState::Failed(at) => {
+                    Some((delivery.number, at))
+                }
+                DeliveryState::Due(_) => None,
+            });
+        let finished: Vec<_> = finished.collect();
+        let too_many = finished.len().saturating_sub(FINISHED_AT_MOST);
+        let old = |(i, (_, at)): &(usize, (u64, Instant))| *i < too_many || now - *at >= ttl;
+        let gone: Vec<_> = finished
+            .into_iter()
+            .enumerate()
+            .filter(old)
+            .map(|(_, (number, _))| number)
+            .collect();
+        for number in &gone {
+            self.all.remove(number);
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests;
