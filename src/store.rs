@@ -16,6 +16,8 @@ mod place;
 mod shared;
 mod shown;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

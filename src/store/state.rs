@@ -4,6 +4,8 @@ pub(super) mod changes;
 pub(super) mod keys;
 pub(super) mod outbox;
 pub(super) mod payments;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -55,24 +55,28 @@ impl Deliveries {
         }
         self.out.remove(&number);
         let line = self.in_line.entry(payment).or_default();
+        let first_before = line.first().copied();
         match delivery.state {
             DeliveryState::Due(_) => line.insert(number),
             DeliveryState::Delivered(_) | DeliveryState::Failed(_) => line.remove(&number),
         };
-        let first = line.first().copied();
+        let is_free = !line.iter().any(|number| self.out.contains(number));
+        let first = line.first().copied().filter(|_| is_free);
         if line.is_empty() {
             self.in_line.remove(&payment);
         }
-        let first = first
-            .filter(|first| !self.out.contains(first))
-            .and_then(|first| self.all.get(&first));
-        if let Some(Delivery {
-            number,
-            state: DeliveryState::Due(at),
-            ..
-        }) = first.map(|first| &**first)
-        {
-            self.due.insert((*at, *number));
+        // An older message that is due again goes first.
+        if let Some(at) = first_before.and_then(|before| self.due_at(before)) {
+            self.due.remove(&at);
+        }
+        self.due.extend(first.and_then(|first| self.due_at(first)));
+    }
+
+    /// Returns where a message stands among those that are due.
+    fn due_at(&self, number: u64) -> Option<(Instant, u64)> {
+        match self.all.get(&number)?.state {
+            DeliveryState::Due(at) => Some((at, number)),
+            DeliveryState::Delivered(_) | DeliveryState::Failed(_) => None,
         }
     }
 

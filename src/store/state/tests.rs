@@ -1,0 +1,360 @@
+//! Properties of the state, over random histories.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock;
+use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment, Status};
+use crate::store::model::{DeliveryState, Kind, StoredPayment};
+
+/// What happens next. The small numbers make that the same codes, keys and messages come again.
+#[derive(Clone, Debug)]
+enum Step {
+    Start { code: u8, pay: u8, key: Option<u8> },
+    Report { code: u8, status: u8 },
+    EndPolling { code: u8 },
+    Post { pick: u8, delivered: bool },
+    Hear { code: u8 },
+    Pin { code: u8, on: bool },
+    Sweep { seconds: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..6_u8, 0..2_u8, prop::option::of(0..4_u8))
+            .prop_map(|(code, pay, key)| Step::Start { code, pay, key }),
+        4 => (0..6_u8, 0..4_u8).prop_map(|(code, status)| Step::Report { code, status }),
+        1 => (0..6_u8).prop_map(|code| Step::EndPolling { code }),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(pick, delivered)| Step::Post { pick, delivered }),
+        1 => (6..12_u8).prop_map(|code| Step::Hear { code }),
+        1 => (0..12_u8, any::<bool>()).prop_map(|(code, on)| Step::Pin { code, on }),
+        1 => (0..30_u64).prop_map(|seconds| Step::Sweep { seconds }),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+const TTL: Duration = Duration::from_secs(100);
+
+/// A state, and the clock by which its history goes.
+struct History {
+    state: State,
+    now: Instant,
+}
+
+impl History {
+    fn new(room: usize) -> Self {
+        Self {
+            state: State::new(room, TTL, true),
+            now: clock::now(),
+        }
+    }
+
+    /// Returns the event that the faces of the store would make of this step, if it is one.
+    fn event(&mut self, step: &Step) -> Option<Event> {
+        self.now += Duration::from_secs(1);
+        match *step {
+            Step::Start { code, pay, key } => Some(self.start(code, pay, key)),
+            Step::Report { code, status } => self.report(&watch_code(code), status),
+            Step::EndPolling { code } => {
+                let record = self.state.payments.get(&watch_code(code))?.clone();
+                let stored = record
+                    .stored
+                    .clone()
+                    .filter(|_| !record.is_final() && !record.polling_ended)?;
+                let delivery = Some(self.message(&stored, Kind::PollingEnded));
+                self.state.payments.end_polling(&stored);
+                let observation = record.observation;
+                Some(Event::PollingEnded {
+                    stored,
+                    observation,
+                    delivery,
+                })
+            }
+            Step::Post { pick, delivered } => {
+                let all: Vec<_> = self.state.outbox.before(u64::MAX).cloned().collect();
+                let delivery = all.get(usize::from(pick) % all.len().max(1))?;
+                let state = if delivered {
+                    DeliveryState::Delivered(self.now)
+                } else {
+                    DeliveryState::Due(self.now + Duration::from_secs(5))
+                };
+                let tries = delivery.tries + 1;
+                Some(Event::Delivery(Arc::new(Delivery {
+                    state,
+                    tries,
+                    ..(**delivery).clone()
+                })))
+            }
+            Step::Hear { .. } | Step::Pin { .. } | Step::Sweep { .. } => None,
+        }
+    }
+
+    fn start(&mut self, code: u8, pay: u8, key: Option<u8>) -> Event {
+        let stored = Arc::new(StoredPayment {
+            number: self.state.next_payment(),
+            payment: Payment {
+                code: format!("pay-{code}-{pay}").parse().unwrap(),
+                watch_code: watch_code(code),
+                amount: Amount::new(1000),
+            },
+            since: self.now,
+            started_at: Timestamp::UNIX_EPOCH,
+        });
+        let answer = key.map(|key| {
+            Arc::new(Answer {
+                key: IdempotencyKey::stored(&format!("key-{key}")).unwrap(),
+                request: Fingerprint([key; 16]),
+                body: format!("pay-{code}-{pay}").into(),
+                since: self.now,
+            })
+        });
+        let mut event = Event::Started {
+            stored,
+            position: self.state.next_position(),
+            answer,
+        };
+        self.state.deduplicate_starts(std::iter::once(&mut event));
+        event
+    }
+
+    fn report(&mut self, code: &WatchCode, status: u8) -> Option<Event> {
+        let before = self.state.payments.get(code)?.clone();
+        let stored = before.stored.clone()?;
+        let report = before.newer(report(status));
+        if before
+            .observation
+            .is_some_and(|before| Arc::ptr_eq(&before.report, &report))
+        {
+            return None;
+        }
+        let delivery = report
+            .status
+            .is_final()
+            .then(|| self.message(&stored, Kind::Completed));
+        Some(Event::Observed {
+            stored,
+            observation: Observation {
+                report,
+                asked: self.now,
+            },
+            polling_ended: before.polling_ended,
+            position: self.state.next_position(),
+            delivery,
+        })
+    }
+
+    fn message(&mut self, stored: &StoredPayment, kind: Kind) -> Arc<Delivery> {
+        let number = self.state.next_delivery();
+        Arc::new(Delivery {
+            number,
+            id: format!("msg_{number}"),
+            payment: stored.number,
+            kind,
+            body: "{}".into(),
+            created_at: Timestamp::UNIX_EPOCH,
+            since: self.now,
+            tries: 0,
+            failed: None,
+            not_before: None,
+            last_error: None,
+            state: DeliveryState::Due(self.now),
+        })
+    }
+
+    /// Does what is no event.
+    fn do_quietly(state: &mut State, step: &Step, now: Instant) {
+        match *step {
+            Step::Hear { code } => drop(state.settle(&watch_code(code), report(0), now)),
+            Step::Pin { code, on: true } => state.payments.pin(&watch_code(code)),
+            Step::Pin { code, on: false } => state.payments.unpin(&watch_code(code)),
+            Step::Sweep { seconds } => drop(state.sweep(now + Duration::from_secs(seconds))),
+            _ => {}
+        }
+    }
+}
+
+fn watch_code(code: u8) -> WatchCode {
+    format!("watch-{code}").parse().unwrap()
+}
+
+fn report(status: u8) -> Arc<Report> {
+    let status = ["created", "completed", "pending", "odd"][usize::from(status)];
+    Arc::new(Report {
+        status: Status::from(status),
+        body: status.into(),
+        fingerprint: Fingerprint([0; 16]),
+    })
+}
+
+/// Everything that anybody can see of a state.
+fn seen(state: &State) -> String {
+    let mut lines = Vec::new();
+    for code in 0..12 {
+        if let Some(record) = state.payments.get(&watch_code(code)) {
+            let number = record.stored.as_ref().map(|stored| stored.number);
+            let report = record
+                .observation
+                .as_ref()
+                .map(|observation| &observation.report.body);
+            lines.push(format!(
+                "{code}: {number:?} {report:?} {}",
+                record.polling_ended
+            ));
+        }
+    }
+    let numbers = |stored: &Arc<StoredPayment>| stored.number;
+    lines.push(format!(
+        "open {:?}",
+        state.payments.open(..).map(numbers).collect::<Vec<_>>()
+    ));
+    lines.push(format!(
+        "closed {:?}",
+        state.payments.closed(..).map(numbers).collect::<Vec<_>>()
+    ));
+    for (label, count) in state.payments.by_status() {
+        lines.push(format!("{label} {count}"));
+    }
+    let changes = state.changes.after(0, usize::MAX).unwrap();
+    lines.extend(changes.iter().map(|change| {
+        let report = change.report.as_ref().map(|report| &report.body);
+        format!(
+            "change {} {} {report:?}",
+            change.position, change.stored.number
+        )
+    }));
+    for key in 0..4 {
+        let key = IdempotencyKey::stored(&format!("key-{key}")).unwrap();
+        let answer = state.answers.get(&key, Duration::MAX, clock::now());
+        lines.push(format!("{key} {:?}", answer.map(|answer| &answer.body)));
+    }
+    lines.extend(
+        state
+            .outbox
+            .before(u64::MAX)
+            .map(|delivery| format!("{delivery:?}")),
+    );
+    lines.push(format!(
+        "due {:?}, {} pending",
+        state.outbox.next_due(),
+        state.outbox.pending()
+    ));
+    lines.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_event_that_is_applied_twice_is_applied_once(steps in steps(), room in 1_usize..20) {
+        let mut once = History::new(room);
+        let mut twice = State::new(room, TTL, true);
+        for step in &steps {
+            let event = once.event(step);
+            History::do_quietly(&mut once.state, step, once.now);
+            History::do_quietly(&mut twice, step, once.now);
+            if let Some(Event::PollingEnded { stored, .. }) = &event {
+                twice.payments.end_polling(stored);
+            }
+            if let Some(event) = event {
+                once.state.apply(&event);
+                twice.apply(&event);
+                twice.apply(&event);
+            }
+            prop_assert_eq!(seen(&once.state), seen(&twice));
+        }
+    }
+
+    /// A file that cannot be written for a while: what is refused was never there, all else comes out as if it had been
+    /// written at once.
+    #[test]
+    fn what_is_written_later_ends_as_what_is_written_at_once(
+        steps in steps(), from in 0_usize..60, length in 0_usize..60
+    ) {
+        // Room for all: what goes for want of it depends on what was known at that moment.
+        let mut late = History::new(100);
+        let mut direct = State::new(100, TTL, true);
+        let mut deferred = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            if matches!(step, Step::Sweep { .. }) {
+                continue;
+            }
+            let Some(event) = late.event(step) else {
+                History::do_quietly(&mut late.state, step, late.now);
+                History::do_quietly(&mut direct, step, late.now);
+                continue;
+            };
+            if (from..from + length).contains(&i) {
+                if !event.is_refusable() {
+                    late.state.apply_unwritten(&event);
+                    // Nobody is sent a message before it is written.
+                    let made = event.delivery().filter(|_| !matches!(event, Event::Delivery(_)));
+                    prop_assert!(made.is_none_or(|made| late.state.outbox.by_id(&made.id).is_none()));
+                    direct.apply(&event);
+                    deferred.push(event);
+                }
+                continue;
+            }
+            deferred.drain(..).for_each(|event| drop(late.state.apply_deferred(&event)));
+            late.state.apply(&event);
+            direct.apply(&event);
+        }
+        deferred.drain(..).for_each(|event| drop(late.state.apply_deferred(&event)));
+        prop_assert_eq!(seen(&late.state), seen(&direct));
+    }
+
+    #[test]
+    fn a_completed_is_never_taken_back_and_what_is_owed_never_let_go(steps in steps(), room in 1_usize..8) {
+        let mut history = History::new(room);
+        let mut completed = BTreeSet::new();
+        for step in &steps {
+            let event = history.event(step);
+            let before: Vec<_> = history.state.outbox.before(u64::MAX).cloned().collect();
+            History::do_quietly(&mut history.state, step, history.now);
+            let mut removals = Vec::new();
+            if let Some(event) = &event {
+                removals = history.state.apply(event);
+            }
+            for code in 0..6 {
+                let Some(record) = history.state.payments.get(&watch_code(code)) else { continue };
+                let Some(stored) = &record.stored else { continue };
+                prop_assert!(record.is_final() || !completed.contains(&stored.number));
+                if record.is_final() {
+                    completed.insert(stored.number);
+                }
+            }
+            // A message that is due is there until it was posted, and so is its payment, if its code is not another's.
+            for owed in before.iter().filter(|owed| matches!(owed.state, DeliveryState::Due(_))) {
+                prop_assert!(history.state.outbox.by_id(&owed.id).is_some());
+                let displaced = matches!(&event, Some(Event::Started { .. }));
+                prop_assert!(displaced || !removals.contains(&Removal::Payment(owed.payment)));
+            }
+        }
+    }
+
+    /// Messages of one payment are posted one after the other; each comes, whatever the order in which they are due.
+    #[test]
+    fn every_message_comes_in_its_turn(steps in steps()) {
+        let mut history = History::new(100);
+        for step in &steps {
+            if let Some(event) = history.event(step) {
+                history.state.apply(&event);
+            }
+        }
+        let pending = history.state.outbox.pending();
+        let (mut taken, mut last) = (0, std::collections::HashMap::new());
+        let end = history.now + Duration::from_secs(3600);
+        while let Some(delivery) = history.state.outbox.take_due(end) {
+            taken += 1;
+            let before = last.insert(delivery.payment, delivery.number);
+            prop_assert!(before < Some(delivery.number));
+            let state = DeliveryState::Delivered(end);
+            let posted = Delivery { state, ..(*delivery).clone() };
+            history.state.apply(&Event::Delivery(Arc::new(posted)));
+        }
+        prop_assert_eq!(taken, pending);
+        prop_assert_eq!(history.state.outbox.pending(), 0);
+    }
+}
