@@ -17,7 +17,6 @@ use crate::clock;
 use crate::config::{Config, Loaded};
 use crate::file::{Reload, Settle};
 use crate::gateway::Gateway;
-use crate::push::{self, Pusher};
 use crate::readiness::{Latch, Readiness};
 use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
@@ -28,6 +27,7 @@ use crate::store::{CannotOpen, Compose, Store};
 use crate::tasks::SharedTasks;
 use crate::telemetry;
 use crate::watch::StatusPoller;
+use crate::webhook::{self, Dispatcher};
 
 /// How often the files are looked at; what is new is taken at the second look.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(crate) struct App {
     poller: StatusPoller,
     store: Store,
     /// Posts the messages to the app.
-    pusher: Option<Pusher>,
+    dispatcher: Option<Dispatcher>,
     /// The starts and webhooks that are under way, whether somebody still waits for them or not.
     tasks: SharedTasks,
     files: Files,
@@ -84,7 +84,7 @@ impl App {
             secret,
             tokens,
             network,
-            courier,
+            webhook: sender,
             inherited: _,
             explained: _,
         } = loaded;
@@ -101,7 +101,7 @@ impl App {
             secret.clone(),
             transport,
         ));
-        let compose = courier.is_some().then_some(push::compose as Compose);
+        let compose = sender.is_some().then_some(webhook::compose as Compose);
         let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
         let readiness = Readiness::default();
         drop(readiness.latch("draining"));
@@ -120,7 +120,7 @@ impl App {
             &store,
             tasks.clone(),
         );
-        let poller = StatusPoller::new(&config.watch, gateway.clone(), &store, courier.is_some());
+        let poller = StatusPoller::new(&config.watch, gateway.clone(), &store, sender.is_some());
         network.register(&mut registry);
         gateway.register(&mut registry);
         store.register(&mut registry);
@@ -148,14 +148,14 @@ impl App {
             );
         }
         others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
-        if let Some(courier) = &courier {
-            courier.register(&mut registry);
-            others.extend([courier.keys(), courier.network().clone() as Arc<dyn Reload>]);
+        if let Some(sender) = &sender {
+            sender.register(&mut registry);
+            others.extend([sender.keys(), sender.network().clone() as Arc<dyn Reload>]);
         }
-        let pusher = courier
-            .map(|courier| Pusher::new(store.outbox(), courier, gateway.clone(), tasks.clone()));
-        if let Some(pusher) = &pusher {
-            pusher.register(&mut registry);
+        let dispatcher = sender
+            .map(|sender| Dispatcher::new(store.outbox(), sender, gateway.clone(), tasks.clone()));
+        if let Some(dispatcher) = &dispatcher {
+            dispatcher.register(&mut registry);
         }
         let mut files = Files {
             secret: Arc::new(secret),
@@ -177,7 +177,7 @@ impl App {
             api,
             poller,
             store,
-            pusher,
+            dispatcher,
             admin,
             tasks,
             files,
@@ -198,7 +198,7 @@ impl App {
             api: api_service,
             poller: _poller,
             store,
-            pusher,
+            dispatcher,
             admin: admin_service,
             tasks,
             mut files,
@@ -246,7 +246,7 @@ impl App {
         service_manager.tell(ServiceState::Stopping);
         tracing::info!("shutting down: finishing what is under way");
         api_service.drain();
-        drop(pusher);
+        drop(dispatcher);
         api_server.stop_accepting();
         let drained = async {
             api_server.idle().await;

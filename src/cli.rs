@@ -197,7 +197,7 @@ async fn command(command: Command, environment: Environment) -> Exit {
             deliveries::deliveries(config.path.as_deref(), &environment, redeliver).await
         }
         Command::WebhookSecret => {
-            answer(&crate::courier::fresh_key());
+            answer(&crate::webhook::fresh_key());
             Exit::Fine
         }
         Command::Health { config, wait } => {

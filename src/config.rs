@@ -19,12 +19,11 @@ pub(crate) use self::load::{Source, load};
 pub(crate) use self::reach::{Reach, admin_address, authorization, reach};
 use crate::api::Tokens;
 use crate::client::Network;
-use crate::courier::Courier;
 use crate::file::ReloadableFile;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr};
-use crate::{admin, api, courier, gateway, secret, start, store, telemetry, watch};
+use crate::{admin, api, gateway, secret, start, store, telemetry, watch, webhook};
 
 /// Every key there is. What a key means is said where its section is defined.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -37,7 +36,7 @@ pub(crate) struct Config {
     pub(crate) start: start::Config,
     pub(crate) redirect: start::RedirectConfig,
     pub(crate) watch: watch::Config,
-    pub(crate) webhook: courier::Config,
+    pub(crate) webhook: webhook::Config,
     pub(crate) store: store::Config,
     pub(crate) log: telemetry::Config,
 }
@@ -50,7 +49,7 @@ pub(crate) struct Loaded {
     pub(crate) tokens: Option<Arc<ReloadableFile<Tokens>>>,
     pub(crate) network: Arc<Network>,
     /// Where messages to the app are posted.
-    pub(crate) courier: Option<Courier>,
+    pub(crate) webhook: Option<webhook::Sender>,
     /// The socket that `listen.address` names, where it names one that was passed.
     pub(crate) inherited: Option<InheritedSocket>,
     pub(crate) explained: Explained,

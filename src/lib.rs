@@ -10,8 +10,8 @@
 //! | 7 | `app` | builds from the ground up, binds, runs, drains: the only file that knows everything |
 //! | 6 | `config` | puts the sections together that the rooms below define; loads, explains |
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
-//! | 4 | `start`, `watch`, `push` | the stories; no HTTP word in them |
-//! | 3 | `gateway`, `courier`, `store` | the way to the gateway; posts a webhook; what must not be forgotten |
+//! | 4 | `start`, `watch`, `webhook` | the stories; no HTTP word in them but in `webhook/send.rs` |
+//! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
 //! | 2 | `client`, `limit`, `tasks`, `secret`, `server`, `readiness`, `signals`, `sd_notify`, `telemetry`, `hardening`, `html` | mechanisms; no payment word in them |
 //! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
 
@@ -22,7 +22,6 @@ pub mod cli;
 mod client;
 mod clock;
 mod config;
-mod courier;
 mod file;
 mod gateway;
 mod hardening;
@@ -30,7 +29,6 @@ mod html;
 mod json;
 mod limit;
 mod payment;
-mod push;
 mod random;
 mod readiness;
 pub mod sandbox;
@@ -44,6 +42,7 @@ mod tasks;
 mod telemetry;
 mod text;
 mod watch;
+mod webhook;
 
 /// Doors to rooms, for the programs in `tests/fuzz`. Nothing of them is in tillgate itself.
 #[cfg(fuzzing)]

@@ -52,13 +52,13 @@ async fn connect(loaded: &Loaded) -> Result<(), String> {
         gateway.timeout,
     )
     .await?;
-    if let (Some(courier), Some(url)) = (&loaded.courier, &loaded.config.webhook.url) {
+    if let (Some(sender), Some(url)) = (&loaded.webhook, &loaded.config.webhook.url) {
         let timeout = loaded.config.webhook.timeout;
         probe(
             "webhook.url",
             &url.to_string(),
             None,
-            courier.network(),
+            sender.network(),
             timeout,
         )
         .await?;

@@ -10,11 +10,11 @@ use super::load::{Reading, SECRET, help_of};
 use super::{Config, Diagnostic, Loaded};
 use crate::api::Tokens;
 use crate::client::{self, Network, Side, Target};
-use crate::courier::{Courier, Keys};
 use crate::file::ReloadableFile;
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 use crate::text::FilePath;
+use crate::webhook::{Keys, Sender};
 
 impl Reading {
     /// Everything that was read, checked and put together.
@@ -78,7 +78,7 @@ impl Reading {
             network,
             self.check_webhook(&config),
         ) {
-            (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(courier))
+            (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(webhook))
                 if self.diagnostics.is_empty() =>
             {
                 config.merchant.is_inline = secret.is_inline();
@@ -97,7 +97,7 @@ impl Reading {
                     secret,
                     tokens,
                     network,
-                    courier,
+                    webhook,
                     inherited,
                     explained,
                 })
@@ -215,7 +215,7 @@ impl Reading {
         }
     }
 
-    fn check_webhook(&mut self, config: &Config) -> Option<Option<Courier>> {
+    fn check_webhook(&mut self, config: &Config) -> Option<Option<Sender>> {
         const URL: &str = "webhook.url";
         const FILE: &str = "webhook.secret_file";
         const ROOTS: &str = "webhook.ca_file";
@@ -273,7 +273,7 @@ impl Reading {
             )
         });
         match network {
-            Ok(network) => Some(Some(Courier::new(
+            Ok(network) => Some(Some(Sender::new(
                 url.clone(),
                 Arc::new(keys??),
                 Arc::new(network),

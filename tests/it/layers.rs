@@ -19,8 +19,8 @@ const FLOORS: [&[&str]; 8] = [
         "hardening",
         "html",
     ],
-    &["gateway", "courier", "store"],
-    &["start", "watch", "push"],
+    &["gateway", "store"],
+    &["start", "watch", "webhook"],
     &["api", "admin", "sandbox"],
     &["config"],
     &["app"],
@@ -29,6 +29,17 @@ const FLOORS: [&[&str]; 8] = [
 
 /// On the ground floor stand the words, and what everybody needs: these may name each other in this order only.
 const GROUND: [&str; 6] = ["payment", "json", "random", "text", "clock", "file"];
+
+/// What the program does for a caller or for the app. No HTTP word stands in them, so that what they decide can be read
+/// and tested without a connection.
+const STORIES: [&str; 3] = ["start", "watch", "webhook"];
+
+const HTTP: [&str; 5] = ["hyper", "http_body", "Header", "StatusCode", "Bytes"];
+
+/// The one file of a story that has HTTP words. A start and a watch are sent by `gateway`, which both use; a webhook is
+/// sent by nobody but `webhook`, and a room below it for this alone would take the keys and the target out of the room
+/// that has everything else of them. What came of a try leaves this file as a value without a status code or a header.
+const SEND: &str = "webhook/send.rs";
 
 /// A word, and the only files that may have it in their code.
 const WORDS: [(&str, &[&str]); 11] = [
@@ -54,7 +65,7 @@ const WORDS: [(&str, &[&str]); 11] = [
         &[
             "api/problem.rs",
             "api/watch.rs",
-            "courier.rs",
+            SEND,
             "admin.rs",
             "sandbox.rs",
             "sandbox/*",
@@ -66,7 +77,10 @@ const WORDS: [(&str, &[&str]); 11] = [
     (".spawn(", &["server.rs", "tasks.rs", "cli/child.rs"]),
     // The writer of the store blocks.
     ("thread::spawn", &["store/log/file.rs"]),
-    ("tokio::spawn", &["server.rs", "watch.rs", "push.rs"]),
+    (
+        "tokio::spawn",
+        &["server.rs", "watch.rs", "webhook/dispatch.rs"],
+    ),
     (
         "spawn_blocking",
         &["secret.rs", "app.rs", "client/resolve.rs"],
@@ -213,12 +227,9 @@ fn some_words_stand_in_few_rooms() {
                 ));
             }
         }
-        if ["start", "watch", "push"].contains(&source.room()) {
-            for (number, line) in source
-                .lines
-                .iter()
-                .filter(|(_, line)| line.contains("hyper") || line.contains("Header"))
-            {
+        if STORIES.contains(&source.room()) && source.path != SEND {
+            let is_http = |line: &str| HTTP.iter().any(|word| line.contains(word));
+            for (number, line) in source.lines.iter().filter(|(_, line)| is_http(line)) {
                 faults.push(format!(
                     "src/{}:{number}: no HTTP word in a story: {line}",
                     source.path

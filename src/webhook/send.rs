@@ -1,6 +1,4 @@
-//! Posts a webhook to the app: a signed POST, and what came of it.
-
-mod sign;
+//! One signed POST to the app, and what came of it. The only file of the room that knows HTTP.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,43 +12,13 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode, Uri};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub(crate) use self::sign::{Keys, fresh_key};
+use super::sign::Keys;
 use crate::client::{Network, TransportError};
 use crate::clock;
 use crate::file::{Reload, ReloadableFile};
-use crate::text::{self, FilePath};
-
-/// `[webhook]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// Where messages about payments are posted; without it, none are.
-    #[serde(with = "text")]
-    pub(crate) url: Option<Target>,
-    /// The keys that sign, one a line. Required with `url`.
-    #[serde(with = "text")]
-    pub(crate) secret_file: Option<FilePath>,
-    /// For one try.
-    #[serde(with = "clock::text")]
-    pub(crate) timeout: Duration,
-    /// PEM roots that take the place of the built-in ones, for https.
-    #[serde(with = "text")]
-    pub(crate) ca_file: Option<FilePath>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: None,
-            secret_file: None,
-            timeout: Duration::from_secs(15),
-            ca_file: None,
-        }
-    }
-}
+use crate::text;
 
 /// An http(s) URL that a request can be sent to.
 #[derive(Clone, Debug)]
@@ -102,7 +70,7 @@ pub(crate) enum Posted {
 }
 
 /// The way to the app.
-pub(crate) struct Courier {
+pub(crate) struct Sender {
     target: Target,
     keys: Arc<ReloadableFile<Keys>>,
     network: Arc<Network>,
@@ -113,7 +81,7 @@ const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-impl Courier {
+impl Sender {
     /// To this target, signing with these keys as they are at the time.
     pub(crate) fn new(
         target: Target,

@@ -1,11 +1,8 @@
-//! Telling the app: what is owed, and when to try again.
-
-mod recovery;
+//! Posts what is owed, in the background.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,14 +10,12 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::recovery::Recovery;
+use super::recovery::Recovery;
+use super::send::{Posted, Sender};
 use crate::clock::{self, Instant};
-use crate::courier::{Courier, Posted};
 use crate::gateway::Gateway;
-use crate::json::Json;
-use crate::payment::Report;
 use crate::random;
-use crate::store::{self, Delivery, DeliveryState, Kind, Outbox, StoredPayment};
+use crate::store::{Delivery, DeliveryState, Outbox};
 use crate::tasks::SharedTasks;
 
 /// From one try to the next, and then the last of these again and again.
@@ -38,7 +33,7 @@ const STEPS: [Duration; 8] = [
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Posts what the store says is due, for as long as it lives.
-pub(crate) struct Pusher {
+pub(crate) struct Dispatcher {
     outcomes: Family<Ended, Counter>,
     _task: AbortOnDropHandle<()>,
 }
@@ -54,11 +49,11 @@ struct Ended {
     outcome: &'static str,
 }
 
-impl Pusher {
+impl Dispatcher {
     /// Starts posting.
     pub(crate) fn new(
         store: Outbox,
-        courier: Courier,
+        sender: Sender,
         gateway: Arc<Gateway>,
         tasks: SharedTasks,
     ) -> Self {
@@ -69,7 +64,7 @@ impl Pusher {
         let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
         let post = Arc::new(Post {
             store,
-            courier,
+            sender,
             gateway,
             recovery,
             ended: Notify::new(),
@@ -95,7 +90,7 @@ impl Pusher {
 
 struct Post {
     store: Outbox,
-    courier: Courier,
+    sender: Sender,
     /// Knows the secret that an app may not show in a reason.
     gateway: Arc<Gateway>,
     recovery: Mutex<Recovery>,
@@ -153,9 +148,9 @@ impl Try {
 
     async fn make(self) {
         let Post {
-            courier, gateway, ..
+            sender, gateway, ..
         } = &*self.post;
-        let posted = courier
+        let posted = sender
             .post(&self.delivery.id, &self.delivery.body, |text| {
                 gateway.scrub(text)
             })
@@ -251,25 +246,6 @@ fn next_try(
     let left = GIVE_UP_AFTER.checked_sub(age)?;
     // Patience that is asked for moves the next try, it never takes it away.
     (own <= left).then(|| own.max(retry_after.unwrap_or_default()).min(left))
-}
-
-/// What is posted about a payment.
-pub(crate) fn compose(
-    kind: Kind,
-    stored: &StoredPayment,
-    report: Option<&Report>,
-    at: Timestamp,
-) -> String {
-    let text = |text: &str| Json::Text(text.to_owned());
-    Json::Object(vec![
-        ("type".to_owned(), text(kind.label())),
-        ("timestamp".to_owned(), text(&at.to_string())),
-        (
-            "data".to_owned(),
-            Json::Object(store::shown(stored, report)),
-        ),
-    ])
-    .to_string()
 }
 
 #[cfg(test)]
