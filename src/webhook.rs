@@ -1,5 +1,6 @@
 //! Webhooks: what the app is owed, when each message is tried again, and one signed POST after the other.
 
+mod attempt;
 mod config;
 mod dispatch;
 mod message;

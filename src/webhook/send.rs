@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use url::Url;
 
+use super::attempt::Posted;
 use super::sign::Keys;
 use crate::client::{Network, TransportError};
 use crate::clock;
@@ -55,20 +56,6 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// What came of one try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Posted {
-    /// The app took it.
-    Delivered,
-    /// It did not, for this reason; and it may have said how long to wait.
-    Failed {
-        why: String,
-        retry_after: Option<Duration>,
-    },
-    /// It does not want it.
-    Gone,
-}
-
 /// The way to the app.
 pub(crate) struct Sender {
     target: Target,
@@ -77,6 +64,7 @@ pub(crate) struct Sender {
     timeout: Duration,
 }
 
+const AGENT: &str = concat!("tillgate/", env!("CARGO_PKG_VERSION"));
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -119,7 +107,7 @@ impl Sender {
     }
 
     /// Posts it, once. What the app says of a failure goes through `scrub` before any of it is shown.
-    pub(crate) async fn post(
+    pub(super) async fn post(
         &self,
         id: &str,
         body: &str,
@@ -133,48 +121,54 @@ impl Sender {
             return failed("there is no key to sign with");
         };
         let scrub = |text: String| keys.redact(scrub(text));
-        let timestamp = clock::unix_seconds();
-        let mut request = Request::post(self.target.0.clone());
-        let signature = HeaderValue::try_from(keys.sign(id, timestamp, body));
-        let (Some(headers), Ok(id), Ok(signature)) =
-            (request.headers_mut(), HeaderValue::try_from(id), signature)
-        else {
+        let Some(request) = self.request(&keys, id, body) else {
             return failed("the request could not be made");
         };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("tillgate/", env!("CARGO_PKG_VERSION"))),
-        );
-        headers.insert(ID, id);
-        headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
-        headers.insert(SIGNATURE, signature);
-        let Ok(request) = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))) else {
-            return failed("the request could not be made");
-        };
-        match self
-            .network
-            .post(request, clock::now() + self.timeout, MAX_REASON)
-            .await
-        {
-            Ok(answer) if answer.status().is_success() => Posted::Delivered,
-            Ok(answer) if answer.status() == StatusCode::GONE => Posted::Gone,
-            Ok(answer) => {
-                let retry_after = answer
-                    .headers()
-                    .get(RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok());
-                Posted::Failed {
-                    why: reason(&answer, clock::wall(), scrub),
-                    retry_after: retry_after.and_then(clock::parse_retry_after),
-                }
-            }
+        let deadline = clock::now() + self.timeout;
+        match self.network.post(request, deadline, MAX_REASON).await {
+            Ok(answer) => posted(&answer, scrub),
             Err(TransportError::NotSent(why)) => failed(&scrub(format!("no connection: {why}"))),
             Err(TransportError::Broken(why)) => failed(&scrub(format!(
                 "the connection broke before an answer came: {why}"
             ))),
             Err(TransportError::TimedOut) => failed("no answer within webhook.timeout"),
         }
+    }
+
+    /// The request, signed as of now; `None` if the id cannot stand in a header.
+    fn request(&self, keys: &Keys, id: &str, body: &str) -> Option<Request<Full<Bytes>>> {
+        let timestamp = clock::unix_seconds();
+        let signature = keys.sign(id, timestamp, body);
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        Request::post(self.target.0.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, AGENT)
+            .header(ID, id)
+            .header(TIMESTAMP, timestamp)
+            .header(SIGNATURE, signature)
+            .body(body)
+            .ok()
+    }
+}
+
+/// What an answer means for the message.
+fn posted(answer: &Response<Bytes>, scrub: impl Fn(String) -> String) -> Posted {
+    let status = answer.status();
+    if status.is_success() {
+        return Posted::Delivered;
+    }
+    if status == StatusCode::GONE {
+        return Posted::Gone {
+            why: "status 410".to_owned(),
+        };
+    }
+    let retry_after = answer
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    Posted::Failed {
+        why: reason(answer, clock::wall(), scrub),
+        retry_after: retry_after.and_then(clock::parse_retry_after),
     }
 }
 
