@@ -47,8 +47,9 @@ use crate::file::ReloadableFile;
 use crate::payment::WatchCode;
 use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
-use crate::store::{Outbox, Payments, Store};
+use crate::store::{Payments, Store};
 use crate::watch::StatusPoller;
+use crate::webhook::Deliveries;
 use crate::{clock, random};
 
 /// The API and what is behind it. Clones share everything.
@@ -59,7 +60,7 @@ struct Inner {
     starter: Starter,
     poller: StatusPoller,
     payments: Payments,
-    outbox: Outbox,
+    deliveries: Deliveries,
     tokens: Option<Arc<ReloadableFile<Tokens>>>,
     /// Who gets in may see every code.
     lists: bool,
@@ -95,7 +96,7 @@ impl Api {
             starter,
             poller,
             payments: store.payments(),
-            outbox: store.outbox(),
+            deliveries: Deliveries::new(store.outbox()),
             lists: lists || tokens.is_some(),
             tokens,
             waiters: WaiterLimit::new(config.limits().max_connections),
@@ -259,14 +260,14 @@ impl Inner {
                 Err(refuse(Problem::token_required()))
             }
             (Route::Deliveries, &Method::GET) => deliveries::deliveries(
-                &self.outbox,
+                &self.deliveries,
                 &self.pages,
                 request.uri().query().unwrap_or_default(),
             )
             .map_err(refuse),
             (Route::Redeliver, &Method::POST) => {
                 let id = redelivered(request.uri().path()).unwrap_or_default();
-                deliveries::redeliver(&self.outbox, id)
+                deliveries::redeliver(&self.deliveries, id)
                     .await
                     .map_err(refuse)
             }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod config;
+mod deliveries;
 mod dispatch;
 mod message;
 mod recovery;
@@ -9,6 +10,7 @@ mod send;
 mod sign;
 
 pub(crate) use self::config::Config;
+pub(crate) use self::deliveries::{Deliveries, ListedDelivery};
 pub(crate) use self::dispatch::Dispatcher;
 pub(crate) use self::message::compose;
 pub(crate) use self::send::Sender;

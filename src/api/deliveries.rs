@@ -1,86 +1,54 @@
 //! `GET /deliveries` and `POST /deliveries/{id}/redeliver`
 
-use std::sync::Arc;
-
 use hyper::Response;
-use serde::Deserialize;
 
 use super::page::{self, Pages, Query};
 use super::problem::{ErrorCode, Problem};
-use crate::clock;
-use crate::json::{Json, Object};
+use crate::json::Json;
 use crate::server::Body;
-use crate::store::{Delivery, DeliveryState, Outbox};
-
-/// Of a message to the app: which payment it is about.
-#[derive(Default, Deserialize)]
-struct Message {
-    data: Subject,
-}
-
-#[derive(Default, Deserialize)]
-struct Subject {
-    code: Option<String>,
-    watch_code: Option<String>,
-}
+use crate::webhook::{Deliveries, ListedDelivery};
 
 /// One page of the messages to the app, the newest first.
 pub(super) fn deliveries(
-    outbox: &Outbox,
+    deliveries: &Deliveries,
     pages: &Pages,
     query: &str,
 ) -> Result<Response<Body>, Problem> {
     let Query { limit, after, .. } = Query::parse(query, &["limit", "after"])?;
-    let find = |most| outbox.deliveries_before(after, most);
-    let show = |delivery: &Arc<Delivery>| Json::Object(shown(delivery));
-    pages.page("deliveries", limit, find, |delivery| delivery.number, show)
+    let find = |most| deliveries.before(after, most);
+    pages.page("deliveries", limit, find, |delivery| delivery.number, shown)
 }
 
 /// Posts it again, whatever came of it before.
-pub(super) async fn redeliver(outbox: &Outbox, id: &str) -> Result<Response<Body>, Problem> {
-    let delivery = outbox.redeliver(id).await;
-    let unknown = || {
+pub(super) async fn redeliver(
+    deliveries: &Deliveries,
+    id: &str,
+) -> Result<Response<Body>, Problem> {
+    let delivery = deliveries.redeliver(id).await.ok_or_else(|| {
         Problem::new(
             ErrorCode::NotFound,
             "There is no delivery of that id (any more): GET /deliveries lists them.",
         )
-    };
-    delivery
-        .map(|delivery| page::json(Json::Object(shown(&delivery)).to_string()))
-        .ok_or_else(unknown)
+    })?;
+    Ok(page::json(shown(&delivery).to_string()))
 }
 
-fn shown(delivery: &Delivery) -> Object {
-    let text = |text: &str| Json::Text(text.to_owned());
-    let next_try_at = match delivery.state {
-        DeliveryState::Due(at) => text(&clock::wall_at(at).to_string()),
-        DeliveryState::Delivered(_) | DeliveryState::Failed(_) => Json::null(),
-    };
-    let Message { data } = serde_json::from_str(&delivery.body).unwrap_or_default();
-    vec![
-        ("id".to_owned(), text(&delivery.id)),
-        ("type".to_owned(), text(delivery.kind.label())),
-        (
-            "code".to_owned(),
-            data.code.map_or(Json::null(), Json::Text),
-        ),
-        (
-            "watch_code".to_owned(),
-            data.watch_code.map_or(Json::null(), Json::Text),
-        ),
-        ("state".to_owned(), text(delivery.state.label())),
-        (
-            "created_at".to_owned(),
-            text(&delivery.created_at.to_string()),
-        ),
-        (
-            "tries".to_owned(),
-            Json::Literal(delivery.tries.to_string().into()),
-        ),
-        ("next_try_at".to_owned(), next_try_at),
-        (
-            "last_error".to_owned(),
-            delivery.last_error.as_deref().map_or(Json::null(), text),
-        ),
-    ]
+fn shown(delivery: &ListedDelivery) -> Json {
+    let text = |text: &dyn ToString| Json::Text(text.to_string());
+    let or_null = |value: Option<Json>| value.unwrap_or_else(Json::null);
+    let tries = Json::Literal(delivery.tries.to_string().into());
+    let next_try_at = delivery.next_try_at.as_ref().map(|at| text(at));
+    let last_error = delivery.last_error.as_ref().map(|why| text(why));
+    let fields = [
+        ("id", text(&delivery.id)),
+        ("type", text(&delivery.kind)),
+        ("code", text(&delivery.code)),
+        ("watch_code", text(&delivery.watch_code)),
+        ("state", text(&delivery.state)),
+        ("created_at", text(&delivery.created_at)),
+        ("tries", tries),
+        ("next_try_at", or_null(next_try_at)),
+        ("last_error", or_null(last_error)),
+    ];
+    Json::Object(fields.map(|(name, value)| (name.to_owned(), value)).into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::Instant;
-use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report};
+use crate::payment::{Code, Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
 
 /// A payment that was started here, and when.
 pub(crate) struct StoredPayment {
@@ -131,6 +131,9 @@ pub(crate) struct Delivery {
     pub(crate) id: String,
     /// The number of the payment that it is about.
     pub(crate) payment: u64,
+    /// The codes of that payment, which may be forgotten before the message is.
+    pub(crate) code: Code,
+    pub(crate) watch_code: WatchCode,
     pub(crate) kind: Kind,
     /// What is posted: the same bytes for every try.
     pub(crate) body: Arc<str>,

@@ -137,6 +137,8 @@ impl Composer {
             number: state.next_delivery(),
             id: format!("msg_{}", random::token(24)),
             payment: stored.number,
+            code: stored.payment.code.clone(),
+            watch_code: stored.payment.watch_code.clone(),
             kind,
             body: compose(kind, stored, report, created_at).into(),
             created_at,

@@ -32,7 +32,7 @@ struct Ended {
 impl Dispatcher {
     /// Starts posting.
     pub(crate) fn new(
-        store: Outbox,
+        outbox: Outbox,
         sender: Sender,
         gateway: Arc<Gateway>,
         tasks: SharedTasks,
@@ -41,9 +41,9 @@ impl Dispatcher {
         for outcome in Outcome::ALL.map(Outcome::label) {
             drop(outcomes.get_or_create(&Ended { outcome }));
         }
-        let recovery = Mutex::new(Recovery::resumed(store.last_tries()));
+        let recovery = Mutex::new(Recovery::resumed(outbox.last_tries()));
         let inner = Arc::new(Inner {
-            store,
+            outbox,
             sender,
             gateway,
             recovery,
@@ -69,7 +69,7 @@ impl Dispatcher {
 }
 
 struct Inner {
-    store: Outbox,
+    outbox: Outbox,
     sender: Sender,
     /// Knows the secret that an app may not show in a reason.
     gateway: Arc<Gateway>,
@@ -80,7 +80,7 @@ struct Inner {
 }
 
 async fn run(inner: Arc<Inner>, tasks: SharedTasks) {
-    let more = inner.store.owes_more();
+    let more = inner.outbox.owes_more();
     loop {
         let wake_up = match Try::next(&inner) {
             Ok(next) => {
@@ -120,7 +120,7 @@ impl Try {
         let began = clock::now();
         let mut recovery = inner.recovery();
         recovery.may_begin(began)?;
-        let delivery = inner.store.take_due()?;
+        let delivery = inner.outbox.take_due()?;
         recovery.begin(began);
         Ok(Self {
             inner: inner.clone(),
@@ -163,7 +163,7 @@ impl Inner {
         }
         let outcome = outcome.label();
         self.outcomes.get_or_create(&Ended { outcome }).inc();
-        self.store.posted(delivery).await;
+        self.outbox.posted(delivery).await;
     }
 
     /// The app took a message: if it is back by that, what failed while it was away is due again.
@@ -177,7 +177,7 @@ impl Inner {
             "the app takes webhooks again: what failed meanwhile is due at once"
         );
         // Written before the message is: a crash in between would find an app that is not away any more.
-        self.store.hasten(failed).await;
+        self.outbox.hasten(failed).await;
     }
 
     fn recovery(&self) -> MutexGuard<'_, Recovery> {

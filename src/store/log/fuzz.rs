@@ -54,8 +54,14 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
             let delivery = row.read(7, lived)?;
             let state = delivery.state.label();
             let said = format!(
-                "{} {} {} {:?} {}",
-                delivery.id, delivery.payment, delivery.tries, delivery.body, state
+                "{} {} {} {} {} {:?} {}",
+                delivery.id,
+                delivery.payment,
+                delivery.code,
+                delivery.watch_code,
+                delivery.tries,
+                delivery.body,
+                state
             );
             Ok((DeliveryRow::new(&delivery, clocks), said))
         }),

@@ -207,6 +207,23 @@ pub(super) struct DeliveryRow {
     at: i64,
     #[serde(default)]
     marks: Option<DeliveryMarks>,
+    /// The payment's. A row of an older version has both codes in its body alone.
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    watch_code: Option<String>,
+}
+
+/// What is read of the body of a message where its row has no codes.
+#[derive(Deserialize)]
+struct Body {
+    data: Codes,
+}
+
+#[derive(Deserialize)]
+struct Codes {
+    code: String,
+    watch_code: String,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -238,11 +255,14 @@ impl DeliveryRow {
                 failed: delivery.failed.map(mark),
                 not_before: delivery.not_before.map(mark),
             }),
+            code: Some(delivery.code.to_string()),
+            watch_code: Some(delivery.watch_code.to_string()),
         }
     }
 
     pub(super) fn read(self, number: u64, lived: Lived) -> Result<Delivery, Unreadable> {
         let times = self.times(lived)?;
+        let Codes { code, watch_code } = self.codes()?;
         let state = [
             DeliveryState::Due(times.due),
             DeliveryState::Delivered(times.past),
@@ -252,6 +272,8 @@ impl DeliveryRow {
         Ok(Delivery {
             number,
             payment: self.payment,
+            code: code.parse().map_err(|_| Unreadable)?,
+            watch_code: watch_code.parse().map_err(|_| Unreadable)?,
             kind: kind
                 .into_iter()
                 .find(|kind| kind.label() == self.kind)
@@ -269,6 +291,14 @@ impl DeliveryRow {
             body: self.body.into(),
             last_error: self.last_error,
         })
+    }
+
+    fn codes(&self) -> Result<Codes, Unreadable> {
+        if let (Some(code), Some(watch_code)) = (self.code.clone(), self.watch_code.clone()) {
+            return Ok(Codes { code, watch_code });
+        }
+        let Body { data } = serde_json::from_str(&self.body).map_err(|_| Unreadable)?;
+        Ok(data)
     }
 
     fn times(&self, lived: Lived) -> Result<DeliveryTimes, Unreadable> {
@@ -366,12 +396,14 @@ mod tests {
             created_at in YEARS, at in YEARS, tries in 0_u32..30, wall in YEARS
         ) {
             let row = format!(
-                r#"{{"id":"a","payment":1,"kind":"payment.completed","body":"{{}}","created_at":{created_at},
+                r#"{{"id":"a","payment":1,"kind":"payment.completed",
+                "body":"{{\"data\":{{\"code\":\"c\",\"watch_code\":\"w\"}}}}","created_at":{created_at},
                 "tries":{tries},"last_error":null,"state":"pending","at":{at}}}"#
             );
             let opened = Reading { now: clock::now(), wall: time(wall).unwrap() };
             let row: DeliveryRow = serde_json::from_str(&row).unwrap();
             let delivery = row.read(1, Lived::new(opened, 0)).unwrap();
+            prop_assert_eq!((delivery.code.to_string(), delivery.watch_code.to_string()), ("c".to_owned(), "w".to_owned()));
             let DeliveryState::Due(due) = delivery.state else { panic!("it is pending") };
             prop_assert!((opened.now..=opened.now + LONGEST_STEP).contains(&due));
             prop_assert!(due - delivery.since <= LONGEST_STEP * tries);
@@ -396,6 +428,8 @@ mod tests {
                 number: 1,
                 id: "a".to_owned(),
                 payment: 1,
+                code: "c".parse().unwrap(),
+                watch_code: "w".parse().unwrap(),
                 kind: Kind::PollingEnded,
                 body: "{}".into(),
                 created_at: Timestamp::UNIX_EPOCH,

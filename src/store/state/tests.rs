@@ -154,6 +154,8 @@ impl History {
             number,
             id: format!("msg_{number}"),
             payment: stored.number,
+            code: stored.payment.code.clone(),
+            watch_code: stored.payment.watch_code.clone(),
             kind,
             body: "{}".into(),
             created_at: Timestamp::UNIX_EPOCH,

@@ -24,6 +24,8 @@ fn message(since: Instant) -> Delivery {
         number: 1,
         id: "msg_1".to_owned(),
         payment: 1,
+        code: "c".parse().unwrap(),
+        watch_code: "w".parse().unwrap(),
         kind: Kind::Completed,
         body: "{}".into(),
         created_at: Timestamp::UNIX_EPOCH,

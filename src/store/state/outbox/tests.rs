@@ -20,6 +20,8 @@ fn outbox(messages: &[Message], now: Instant) -> Deliveries {
             number,
             id: format!("msg_{number}"),
             payment: *payment,
+            code: format!("code-{payment}").parse().unwrap(),
+            watch_code: format!("watch-{payment}").parse().unwrap(),
             kind: Kind::Completed,
             body: "{}".into(),
             created_at: Timestamp::UNIX_EPOCH,
