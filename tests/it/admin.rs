@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::{
-    Answer, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until,
+    Answer, ORDER, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until,
 };
 
-const ORDER: &str = r#"{"amount": 1000}"#;
 const PAGES: [&str; 5] = ["/", "/livez", "/readyz", "/metrics", "/status"];
 const OPENMETRICS: &str =
     "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";

@@ -11,11 +11,10 @@ use tempfile::TempDir;
 use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::process::Command;
 
-use crate::harness::{Program, Wire, call, calls, get_at, has, run, start_at, until};
+use crate::harness::{
+    NOBODY, ORDER, Program, Wire, call, calls, closed_port, get_at, has, run, start_at, until,
+};
 
-const ORDER: &str = r#"{"amount": 1000}"#;
-/// A gateway that no test asks.
-const NOBODY: &str = "http://127.0.0.1:9";
 const SECRET: &str = "a_secret_of_this_test_only";
 
 /// A directory with this configuration in it, and the path of the file.
@@ -535,19 +534,6 @@ async fn check_online_connects_and_with_start_proves_the_secret() {
     .await;
     assert_eq!(code, 1, "{err}");
     says(&err, &["gateway.url"]);
-}
-
-/// A port that nobody can listen on as long as the socket lives, and nobody does.
-fn closed_port() -> (socket2::Socket, String) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    let url = format!(
-        "http://{}",
-        socket.local_addr().unwrap().as_socket().unwrap()
-    );
-    (socket, url)
 }
 
 #[tokio::test]

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Answer, Program, call, get_at, start_at, until};
+use crate::harness::{Program, get_at, start_at, until, watch_anew};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
 
 const COMPLETED: &str = r#"{"status":"completed","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":"2030-01-01 00:01:00"}"#;
@@ -60,18 +59,6 @@ async fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
     values.sum()
 }
 
-/// Asks for the status, whatever is in memory.
-async fn ask(api: std::net::SocketAddr, code: &str) -> Answer {
-    call(
-        api,
-        Method::GET,
-        &format!("/watch/{code}"),
-        &[("cache-control", "no-cache")],
-        "",
-    )
-    .await
-}
-
 /// A sidecar in front of a gateway that says `created` to each question about a payment, and some time later, on the same
 /// connection, what nobody asked for.
 async fn nothing_becomes_completed(tls: Option<&str>) {
@@ -109,7 +96,7 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
         for round in 0..40 {
             // No two ask for the same at once: they would share one question.
             let code = format!("watch_{}", 1 + lane * 5 + round % 5);
-            let answer = ask(api, &code).await;
+            let answer = watch_anew(api, &code).await;
             assert_eq!(
                 (answer.status, answer.text("status")),
                 (200, "created"),
@@ -189,7 +176,7 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
     let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
     for _ in 0..3 {
-        let answer = ask(api, "watch_1").await;
+        let answer = watch_anew(api, "watch_1").await;
         assert_eq!(
             (answer.status, answer.text("status")),
             (200, "created"),
@@ -206,16 +193,16 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    assert_eq!(ask(api, "watch_1").await.text("status"), "created");
+    assert_eq!(watch_anew(api, "watch_1").await.text("status"), "created");
     agrees.store(true, Ordering::SeqCst);
-    let answer = ask(api, "watch_1").await;
+    let answer = watch_anew(api, "watch_1").await;
     assert_eq!(
         (answer.status, answer.text("status")),
         (200, "completed"),
         "{answer:?}"
     );
     let asked = gateway.requests().len();
-    assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
+    assert_eq!(watch_anew(api, "watch_1").await.text("status"), "completed");
     assert_eq!(
         gateway.requests().len(),
         asked,
@@ -238,11 +225,11 @@ async fn a_second_question_that_fails_is_a_failure_and_the_next_call_asks_again(
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
     assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
     assert_eq!(
-        told(&ask(api, "watch_1").await),
+        told(&watch_anew(api, "watch_1").await),
         as_told(502, "gateway_bad_answer", "")
     );
     failing.store(false, Ordering::SeqCst);
-    assert_eq!(ask(api, "watch_1").await.text("status"), "completed");
+    assert_eq!(watch_anew(api, "watch_1").await.text("status"), "completed");
 }
 
 #[tokio::test]
@@ -250,7 +237,7 @@ async fn a_second_question_finds_its_turn_also_where_there_is_one_a_second() {
     let gateway = Gateway::new(|_, _| Act::Say(answer(200, COMPLETED))).await;
     let settings = [("WATCH__POLL_RATE", "1"), ("GATEWAY__TIMEOUT", "1s")];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let answer = ask(api, "watch_1").await;
+    let answer = watch_anew(api, "watch_1").await;
     assert_eq!(
         (answer.status, answer.text("status")),
         (200, "completed"),
@@ -371,7 +358,7 @@ async fn a_gateway_that_closes_behind_its_answers_costs_no_start_and_no_watch() 
             // Timed to its closing: the next question leaves at about the moment when the connection ends.
             let answer = start_at(api, r#"{"amount":1000}"#).await;
             assert_eq!(answer.status, 200, "{pause:?}: {answer:?}");
-            let answer = ask(api, "watch_1").await;
+            let answer = watch_anew(api, "watch_1").await;
             assert_eq!(
                 (answer.status, answer.text("status")),
                 (200, "created"),
@@ -393,19 +380,19 @@ async fn polls_share_a_connection_and_after_a_failure_none_is_used_again() {
     .await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &FAST).await;
     for _ in 0..10 {
-        assert_eq!(ask(api, "watch_1").await.status, 200);
+        assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     }
     assert_eq!(
         gateway.connections(),
         1,
         "one after the other, they share one"
     );
-    let together = (0..8).map(|i| async move { ask(api, &format!("watch_{i}")).await });
+    let together = (0..8).map(|i| async move { watch_anew(api, &format!("watch_{i}")).await });
     futures_util::future::join_all(together).await;
     let used = gateway.connections();
     failing.store(true, Ordering::SeqCst);
     assert_eq!(
-        told(&ask(api, "watch_new").await),
+        told(&watch_anew(api, "watch_new").await),
         as_told(502, "gateway_bad_answer", "")
     );
     failing.store(false, Ordering::SeqCst);
@@ -414,7 +401,7 @@ async fn polls_share_a_connection_and_after_a_failure_none_is_used_again() {
         used,
         "the failure came on one of them"
     );
-    assert_eq!(ask(api, "watch_1").await.status, 200);
+    assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     assert_eq!(
         gateway.connections(),
         used + 1,

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use hyper::Method;
 use tokio::io::AsyncReadExt;
 
-use crate::harness::{Program, Wire, call, get_at, run, start_at, until};
-use crate::scripted::{Act, Gateway, ORDER, answer};
+use crate::harness::{ORDER, Program, Wire, call, get_at, run, start_at, until};
+use crate::scripted::{Act, Gateway, answer};
 
 /// It has what JSON and URLs escape, and what base64 writes differently in its two alphabets.
 const SECRET: &str = r#"s3cret/"with"+special\=chars&more?>~"#;

@@ -13,10 +13,8 @@ use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Program, call, get_at, pay_at, skip, start_at, until};
-use crate::scripted::{
-    Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, told,
-};
+use crate::harness::{ORDER, Program, call, get_at, pay_at, skip, start_at, until};
+use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, good, told};
 
 /// A gateway that does the same until told otherwise, and a way to tell it.
 async fn changeable() -> (Gateway, impl Fn(Act)) {

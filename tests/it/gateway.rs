@@ -1,7 +1,6 @@
 //! The sidecar in front of a gateway that is written here, byte by byte: what it sends, how often, and what it makes
 //! of answers that no sandbox gives.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -10,29 +9,19 @@ use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Answer, Program, Wire, call, get_at, run, start_at, until};
-use crate::scripted::{
-    Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told,
+use crate::harness::{
+    ORDER, Program, Wire, call, closed_port, get_at, run, start_at, until, watch_anew,
 };
-
-/// Asks for the status, whatever is in memory.
-async fn ask(api: SocketAddr, code: &str) -> Answer {
-    call(
-        api,
-        Method::GET,
-        &format!("/watch/{code}"),
-        &[("cache-control", "no-cache")],
-        "",
-    )
-    .await
-}
+use crate::scripted::{
+    Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told,
+};
 
 #[tokio::test]
 async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() {
     let gateway = Gateway::new(|_, request| good(request)).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
     for _ in 0..2 {
-        assert_eq!(ask(api, "watch_1").await.status, 200);
+        assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     }
     assert_eq!(gateway.connections(), 1, "the connection is used again");
     gateway.end_idle.notify_waiters();
@@ -40,7 +29,7 @@ async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() 
         (gateway.ended.load(Ordering::SeqCst) == 1).then_some(())
     })
     .await;
-    assert_eq!(ask(api, "watch_1").await.status, 200);
+    assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     assert_eq!(
         (gateway.connections(), gateway.requests().len()),
         (2, 3),
@@ -81,7 +70,7 @@ async fn a_start_whose_connection_was_reset_after_it_was_read_is_unknown_and_sen
 async fn a_start_goes_over_a_connection_of_its_own_whatever_went_before() {
     let gateway = Gateway::new(|n, request| if n < 2 { good(request) } else { Act::Reset }).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[]).await;
-    assert_eq!(ask(api, "watch_1").await.status, 200);
+    assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     assert_eq!(start_at(api, ORDER).await.status, 200);
     assert_eq!(
         told(&start_at(api, ORDER).await),
@@ -106,14 +95,7 @@ async fn a_watch_is_repeated_after_a_reset_as_often_as_retries_says() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unreachable_and_nothing_was_sent() {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    let url = format!(
-        "http://{}",
-        socket.local_addr().unwrap().as_socket().unwrap()
-    );
+    let (_socket, url) = closed_port();
     let (_sidecar, api, admin) = Program::sidecar(&url, &[]).await;
     assert_eq!(
         told(&start_at(api, ORDER).await),
@@ -286,16 +268,12 @@ async fn proxy_variables_are_ignored() {
     let proxy = Gateway::new(|_, request| good(request)).await;
     let gateway = Gateway::new(|_, request| good(request)).await;
     let url = proxy.url();
-    let names = [
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-    ];
-    let (_sidecar, api, _) =
-        Program::sidecar_with(&gateway.url(), &[], &names.map(|name| (name, url.as_str()))).await;
+    let (_sidecar, api, _) = Program::sidecar_with(
+        &gateway.url(),
+        &[],
+        &PROXY_VARIABLES.map(|name| (name, url.as_str())),
+    )
+    .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     assert_eq!(get_at(api, "/watch/watch_1").await.status, 200);
     assert_eq!((proxy.connections(), gateway.requests().len()), (0, 2));

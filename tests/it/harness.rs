@@ -25,6 +25,10 @@ use crate::described::{DOCUMENT, Document};
 
 /// Longest that any condition is waited for: only ever reached by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The body of a start that is as good as any other.
+pub const ORDER: &str = r#"{"amount": 1000}"#;
+/// The URL of a gateway for tests that ask none: the discard port, where nothing listens.
+pub const NOBODY: &str = "http://127.0.0.1:9";
 
 /// The whole program without a socket. Dropping it without [`Sidecar::end`] leaves the last check out.
 pub struct Sidecar(tillgate::app::Sidecar);
@@ -114,16 +118,7 @@ impl Sidecar {
 
     /// A stream of this path, from after the event of that id if there is one.
     pub async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Stream {
-        let mut request = get(path);
-        request
-            .headers_mut()
-            .insert("accept", "text/event-stream".parse().unwrap());
-        if let Some(id) = last_event_id {
-            request
-                .headers_mut()
-                .insert("last-event-id", id.parse().unwrap());
-        }
-        self.stream_of(request).await
+        self.stream_of(get_stream(path, last_event_id)).await
     }
 
     /// The stream that answers any request.
@@ -402,6 +397,17 @@ pub fn get(path: &str) -> Request<Full<Bytes>> {
         .header("host", "localhost")
         .body(Full::default())
         .unwrap()
+}
+
+/// A GET that asks for a stream, from after the event of that id if there is one.
+pub fn get_stream(path: &str, last_event_id: Option<&str>) -> Request<Full<Bytes>> {
+    let mut request = get(path);
+    let headers = request.headers_mut();
+    headers.insert("accept", "text/event-stream".parse().unwrap());
+    if let Some(id) = last_event_id {
+        headers.insert("last-event-id", id.parse().unwrap());
+    }
+    request
 }
 
 /// A POST of JSON with a good Host.
@@ -800,6 +806,19 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// A port that nobody can listen on as long as the socket lives, and nobody does.
+pub fn closed_port() -> (socket2::Socket, String) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let url = format!(
+        "http://{}",
+        socket.local_addr().unwrap().as_socket().unwrap()
+    );
+    (socket, url)
+}
+
 /// The payer pays at that sandbox.
 pub async fn pay_at(sandbox: &str, code: &str) {
     let path = format!("/_sandbox/payments/{code}/complete");
@@ -954,6 +973,12 @@ pub async fn start_at(address: SocketAddr, body: &str) -> Answer {
 /// A GET over a connection of its own.
 pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
     call(address, Method::GET, path, &[], "").await
+}
+
+/// The status of a payment, asked of the gateway whatever is in memory.
+pub async fn watch_anew(address: SocketAddr, code: &str) -> Answer {
+    let anew = [("cache-control", "no-cache")];
+    call(address, Method::GET, &format!("/watch/{code}"), &anew, "").await
 }
 
 /// One HTTP/1.1 connection, byte by byte.

@@ -8,12 +8,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
-    Answer, Program, Sidecar, Wire, address_of, call, calls, free_port, get_at, post, start_at,
-    until,
+    Answer, ORDER, Program, Sidecar, Wire, address_of, call, calls, free_port, get_at, post,
+    start_at, until,
 };
 use crate::sockets;
-
-const ORDER: &str = r#"{"amount": 1000}"#;
 
 #[tokio::test]
 async fn the_malformed_requests_get_one_refusal_from_the_admin_listener_and_the_sandbox_too() {

@@ -16,11 +16,10 @@ use proptest::test_runner::TestRunner;
 use tillgate::sandbox::{DEFAULT_SECRET, Options};
 use tokio::time::sleep;
 
-use crate::harness::{Answer, Program, Sidecar, Wire, call, calls, post, settles, until};
+use crate::harness::{Answer, ORDER, Program, Sidecar, Wire, call, calls, post, settles, until};
+use crate::paused::MANY;
 
-const ORDER: &str = r#"{"amount": 1000}"#;
 /// Starts as many as a test wants.
-const MANY: [(&str, &str); 2] = [("start.rate", "1000000"), ("start.burst", "100000")];
 /// One start, and then none for a long time.
 const ONE: [(&str, &str); 3] = [
     ("start.rate", "0.001"),

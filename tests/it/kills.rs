@@ -14,6 +14,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::Value;
 
+use crate::dice::Dice;
 use crate::harness::{Answer, Program, exchange, free_port, pay_at, set_faults, until};
 use crate::receiver::{Mood, Receiver};
 
@@ -25,53 +26,6 @@ const KILLS_PER_ROUND: u64 = 50;
 const LANES: u64 = 4;
 const CALLERS: u64 = 6;
 const TOKEN: &str = "a-token";
-
-/// Small, and the same for the same seed (splitmix64).
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The seed that is asked for, or a new one; told in any case.
-    pub fn seed(what: &str) -> u64 {
-        let asked = std::env::var("TILLGATE_TEST_SEED")
-            .ok()
-            .map(|seed| seed.parse().expect("a number"));
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        let seed = asked.unwrap_or(u64::from(now.subsec_nanos()));
-        // Not by `println`, which is only shown when a test fails.
-        let _ = writeln!(std::io::stderr(), "{what}: TILLGATE_TEST_SEED={seed}");
-        seed
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub fn percent(&mut self, share: u64) -> bool {
-        self.below(100) < share
-    }
-
-    fn milliseconds(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
-    }
-
-    fn fork(&mut self) -> Self {
-        Self(self.next())
-    }
-}
 
 /// What the callers of one store were told.
 #[derive(Default)]
@@ -306,7 +260,7 @@ impl Round {
                 self.watch(&watch_code, &mut dice).await;
             }
             if dice.percent(30) && !keys.is_empty() {
-                let (key, amount) = &keys[usize::try_from(dice.below(keys.len() as u64)).unwrap()];
+                let (key, amount) = &keys[dice.index(keys.len())];
                 self.start(Some(key), *amount, &mut dice).await;
             }
             tokio::time::sleep(dice.milliseconds(0, 60)).await;

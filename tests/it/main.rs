@@ -23,6 +23,7 @@ mod deploy;
 mod deploy_systemd;
 mod described;
 mod dev;
+mod dice;
 mod echo;
 mod events;
 mod faults;

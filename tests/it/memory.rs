@@ -13,10 +13,9 @@ use tokio::process::Command;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
-use crate::harness::{Program, Wire, get_at, has, start_at, until};
+use crate::harness::{ORDER, Program, Wire, get_at, has, start_at, until};
 use crate::scripted::tls;
 
-const ORDER: &str = r#"{"amount":1000}"#;
 /// Not closed to us, as it is without this.
 const DEBUGGABLE: [(&str, &str); 1] = [("TILLGATE_DEBUGGABLE", "1")];
 

@@ -553,7 +553,7 @@ impl Relay {
                 let (next, seen) = (next.clone(), seen.clone());
                 let service = service_fn(move |request| {
                     let action = next.lock().unwrap().pop_front();
-                    pass(request, target, action, seen.clone())
+                    pass_on(request, target, action, seen.clone())
                 });
                 let server = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
@@ -573,7 +573,7 @@ impl Relay {
     }
 }
 
-async fn pass(
+async fn pass_on(
     request: Request<Incoming>,
     target: SocketAddr,
     action: Option<Do>,

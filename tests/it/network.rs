@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::harness::{Answer, Program, call, free_port, get_at, run, skip, start_at};
-use crate::scripted::{self, Act, Gateway, ORDER, STARTED, WATCHED, answer, as_told, good, told};
+use crate::harness::{Answer, ORDER, Program, call, free_port, get_at, run, skip, start_at};
+use crate::scripted::{self, Act, Gateway, STARTED, WATCHED, answer, as_told, good, told};
 
 const FAST: [(&str, &str); 3] = [
     ("START__RATE", "100000"),

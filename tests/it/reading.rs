@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{Answer, Program, get_at, start_at};
-use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, answer_with, as_told, told};
+use crate::harness::{Answer, ORDER, Program, get_at, start_at};
+use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
 
 /// An answer with these headers and no others.
 fn bare(status: u16, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {

@@ -17,9 +17,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::numbered;
-use crate::harness::{Program, get_at, start_at, until};
+use crate::harness::{ORDER, Program, get_at, start_at, until};
 
-const ORDER: &str = r#"{"amount":1000}"#;
 const ROTATIONS: usize = 1000;
 
 /// A gateway that takes some of the secrets by their numbers, and remembers what it was sent.

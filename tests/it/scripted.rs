@@ -14,9 +14,18 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::harness::Answer;
 
-pub const ORDER: &str = r#"{"amount": 1000}"#;
 pub const STARTED: &str = r#"{"code":"pay_1","message":"Payment started","watch_code":"watch_1"}"#;
 pub const WATCHED: &str = r#"{"status":"created","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":null}"#;
+
+/// The variables that name a proxy to other programs.
+pub const PROXY_VARIABLES: [&str; 6] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+];
 
 /// What the gateway does once it has read a request.
 #[derive(Clone)]

@@ -6,12 +6,11 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Program, Wire, calls, get_at, has, skip, start_at, until};
+use crate::harness::{Answer, ORDER, Program, Wire, calls, get_at, has, skip, start_at, until};
 
 /// What follows every bad request in the same write: it must never be taken for a request.
 const GOOD: &str = "GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const POST: &str = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: keep-alive\r\n";
-const ORDER: &str = r#"{"amount": 1000}"#;
 
 /// What a refusal says: its status and word. An answer without a body is hyper's own.
 pub type Refusal = (u16, &'static str);

@@ -18,8 +18,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::faults::faketime;
 use crate::harness::{
-    Answer, Block, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults, skip,
-    until,
+    Answer, Block, NOBODY, Program, Stream, Wire, call, calls, exchange, has, pay_at, set_faults,
+    skip, until,
 };
 use crate::receiver::{Mood, Receiver};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer};
@@ -109,9 +109,6 @@ impl Place {
         }
     }
 }
-
-/// A gateway that no test asks.
-const NOBODY: &str = "http://127.0.0.1:9";
 
 /// A start; `None` if nobody is there any more.
 async fn start(api: SocketAddr, key: &str) -> Option<Answer> {

@@ -10,8 +10,10 @@ use futures_util::future::join_all;
 use hyper::Method;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::dice::Dice;
 use crate::harness::{
-    Answer, Block, Program, Sidecar, Stream, address_of, call, get, get_at, settles, start_at,
+    Answer, Block, Program, Sidecar, Stream, address_of, call, get, get_at, get_stream, settles,
+    start_at,
 };
 use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
@@ -941,16 +943,7 @@ async fn what_is_wrong_with_the_request_is_told_as_json() {
         (&format!("/watch/{code}?wait=x"), 400, "invalid_wait"),
     ] {
         for last_event_id in [None, Some("something")] {
-            let mut request = get(path);
-            request
-                .headers_mut()
-                .insert("accept", "text/event-stream".parse().unwrap());
-            if let Some(id) = last_event_id {
-                request
-                    .headers_mut()
-                    .insert("last-event-id", id.parse().unwrap());
-            }
-            let answer = sidecar.api(request).await;
+            let answer = sidecar.api(get_stream(path, last_event_id)).await;
             assert_eq!(
                 (answer.status, answer.text("error")),
                 (status, error),
@@ -1002,22 +995,6 @@ async fn a_payment_that_somebody_streams_is_not_let_go() {
     sidecar.end().await;
 }
 
-/// The same numbers for the same seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % sides as u64).unwrap()
-    }
-
-    fn take<T>(&mut self, from: &mut Vec<T>) -> Option<T> {
-        (!from.is_empty()).then(|| from.swap_remove(self.roll(from.len())))
-    }
-}
-
 /// `GET /watch/{watch_code}?wait=3600`
 fn waiting<'a>(
     sidecar: &'a Sidecar,
@@ -1045,7 +1022,7 @@ async fn finish(stream: &mut Stream) {
 #[tokio::test(start_paused = true)]
 async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is_left() {
     for seed in 0..150 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let sidecar = Sidecar::with(&[("watch.max_wait", "1h"), ("watch.poll_rate", "4")]);
         let payments = [
             sidecar.started().await,
@@ -1055,8 +1032,8 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
         let (mut streams, mut waits) = (Vec::new(), Vec::new());
         let mut doing = Vec::new();
         for _ in 0..60 {
-            let (_, watch_code) = &payments[dice.roll(3)];
-            let what = dice.roll(9);
+            let (_, watch_code) = &payments[dice.index(3)];
+            let what = dice.below(9);
             doing.push(what);
             match what {
                 0 => streams.push(open(&sidecar, watch_code).await),
@@ -1075,14 +1052,14 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
                     )
                     .await,
                 ),
-                6 => sidecar.faults(&[&format!("watch:{}", FAILURES[dice.roll(FAILURES.len())])]),
+                6 => sidecar.faults(&[&format!("watch:{}", FAILURES[dice.index(FAILURES.len())])]),
                 7 => {
                     sidecar.faults(&[]);
                     if let Some(stream) = streams.last_mut() {
                         drop(timeout(seconds(0.7), stream.event()).await);
                     }
                 }
-                _ => pass(f64::from(u16::try_from(dice.roll(5000)).unwrap()) / 1000.0).await,
+                _ => pass(dice.below(5000) as f64 / 1000.0).await,
             }
         }
         sidecar.faults(&[]);
@@ -1131,11 +1108,11 @@ async fn on_many_threads_all_who_stay_are_told_and_nothing_is_left() {
         for m in 0..4 {
             let (sidecar, watch_code) = (sidecar.clone(), watch_code.clone());
             tasks.push(tokio::spawn(async move {
-                let mut dice = Dice(n * 4 + m);
+                let mut dice = Dice::new(n * 4 + m);
                 // Some come and go.
                 for _ in 0..30 {
-                    let patience = Duration::from_millis(dice.roll(20) as u64);
-                    match dice.roll(4) {
+                    let patience = Duration::from_millis(dice.below(20));
+                    match dice.below(4) {
                         0 => drop(timeout(patience, waiting(&sidecar, &watch_code)).await),
                         1 => drop(
                             timeout(

@@ -15,12 +15,11 @@ use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
-use crate::harness::{Answer, address_of, call, get_at, pay_at, run, set_faults, until};
+use crate::harness::{Answer, ORDER, address_of, call, get_at, pay_at, run, set_faults, until};
 use crate::memory::{WITH_CORES, memory_of, seen_in};
 use crate::receiver::{Mood, Receiver};
 
 const TOKEN: &str = "a-token-of-this-test-only";
-const ORDER: &str = r#"{"amount": 1000}"#;
 
 /// A sidecar whose log goes to a file, so that nobody has to read along.
 struct Logged {

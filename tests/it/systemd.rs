@@ -9,10 +9,7 @@ use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
-use crate::harness::{Program, call, call_unix, get_at, has, start_at};
-
-/// A gateway that no test asks.
-const NOBODY: &str = "http://127.0.0.1:9";
+use crate::harness::{NOBODY, Program, call, call_unix, get_at, has, start_at};
 
 /// Makes these sockets, gives them the numbers from 3 on, and becomes the program, as systemd starts a service. The
 /// first argument says for whom they are, if not for that program.

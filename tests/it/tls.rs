@@ -17,8 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Program, get_at, run, start_at};
-use crate::scripted::{Act, Gateway, ORDER, STARTED, WATCHED, answer, as_told, good, told};
+use crate::harness::{ORDER, Program, get_at, run, start_at};
+use crate::scripted::{
+    Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, as_told, good, told,
+};
 
 /// Who signs certificates.
 struct Authority {
@@ -541,20 +543,12 @@ async fn proxy_variables_are_ignored_over_tls_too() {
     let ca_file = files.write("ca.pem", &ca.pem);
     let proxy = Gateway::new(|_, request| good(request)).await;
     let url = proxy.url();
-    let names = [
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-    ];
     let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, None);
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let (_sidecar, api, _) = Program::sidecar_with(
         &format!("https://localhost:{}", gateway.address.port()),
         &[("GATEWAY__CA_FILE", ca_file.as_str())],
-        &names.map(|name| (name, url.as_str())),
+        &PROXY_VARIABLES.map(|name| (name, url.as_str())),
     )
     .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);

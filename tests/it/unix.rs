@@ -12,12 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use crate::harness::{Answer, Program, call_unix, calls, has, pay_at, run, skip, until};
+use crate::harness::{
+    Answer, NOBODY, ORDER, Program, call_unix, calls, has, pay_at, run, skip, until,
+};
 
-const ORDER: &str = r#"{"amount": 1000}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
-/// A gateway that no test asks.
-const NOBODY: &str = "http://127.0.0.1:9";
 /// A group that has no name, and nobody in it.
 const GROUP: u32 = 42_420;
 

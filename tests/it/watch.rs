@@ -7,21 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::harness::{Answer, Sidecar, get, settles};
-
-async fn pass(time: &str) {
-    let (number, unit) = time.split_at(time.len() - 1);
-    let unit = match unit {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => panic!("no unit: {time}"),
-    };
-    // In paused time: nobody waits.
-    sleep(Duration::from_secs_f64(
-        number.parse::<f64>().unwrap() * unit,
-    ))
-    .await;
-}
+use crate::paused::pass;
 
 /// Asserts that this is a good answer of that status, come by in that way.
 fn assert_watched(answer: &Answer, status: &str, cache_status: &str) {
@@ -78,7 +64,7 @@ async fn a_fresh_answer_comes_from_memory_and_an_older_one_is_asked_for_again() 
         "created",
         "tillgate; hit; ttl=10",
     );
-    pass("3.5s").await;
+    pass(3.5).await;
     let remembered = sidecar.watch(&code).await;
     assert_watched(&remembered, "created", "tillgate; hit; ttl=6");
     assert_eq!(remembered.header("age"), "3");
@@ -86,14 +72,14 @@ async fn a_fresh_answer_comes_from_memory_and_an_older_one_is_asked_for_again() 
         (&remembered.body, remembered.header("etag")),
         (&first.body, first.header("etag"))
     );
-    pass("6.4s").await;
+    pass(6.4).await;
     assert_watched(
         &sidecar.watch(&code).await,
         "created",
         "tillgate; hit; ttl=0",
     );
     assert_eq!(sidecar.gateway_watches(), 1);
-    pass("0.2s").await;
+    pass(0.2).await;
     let refreshed = sidecar.watch(&code).await;
     assert_watched(&refreshed, "created", "tillgate; fwd=stale");
     assert_eq!(refreshed.header("age"), "0");
@@ -150,7 +136,7 @@ async fn however_many_ask_at_once_the_gateway_is_asked_once() {
             .all(|answer| answer.status == 200 && answer.body == answers[0].body)
     );
 
-    pass("2s").await;
+    pass(2.0).await;
     let answers =
         join_all((0..200).map(|_| sidecar.watch_with(&code, "cache-control", "no-cache"))).await;
     assert_eq!(sidecar.gateway_watches(), 2);
@@ -234,7 +220,7 @@ async fn completed_is_final_whatever_the_gateway_says_later() {
             .await;
         assert_watched(&paid, "completed", "tillgate; fwd=stale");
         sidecar.faults(&[&format!("watch:{fault}")]);
-        for time in ["0.1s", "2s", "11m", "48h"] {
+        for time in [0.1, 2.0, 660.0, 172_800.0] {
             pass(time).await;
             for answer in [
                 sidecar.watch(&watch_code).await,
@@ -305,7 +291,7 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
     let (code, watch_code) = sidecar.started().await;
     let first = sidecar.watch(&watch_code).await;
     let tag = first.header("etag").to_owned();
-    pass("2.5s").await;
+    pass(2.5).await;
     for condition in [
         tag.clone(),
         format!("W/{tag}"),
@@ -348,7 +334,7 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
     assert_eq!(sidecar.api(twice).await.status, 304);
 
     // Changed, and the change is told.
-    pass("10s").await;
+    pass(10.0).await;
     sidecar.pay(&code);
     let paid = sidecar.watch_with(&watch_code, "if-none-match", &tag).await;
     assert_watched(&paid, "completed", "tillgate; fwd=stale");
@@ -396,18 +382,18 @@ async fn what_the_guide_does_not_know_is_passed_on_and_not_final() {
         "tillgate; hit; ttl=1",
     );
     sidecar.faults(&["watch:echo-secret"]);
-    pass("1.1s").await;
+    pass(1.1).await;
     let with_note = sidecar.watch(&watch_code).await;
     assert_watched(&with_note, "created", "tillgate; fwd=stale");
     assert!(with_note.text("note").starts_with("Asked on behalf of "));
     sidecar.faults(&["watch:wrong-amount"]);
-    pass("1.1s").await;
+    pass(1.1).await;
     let wrong_amount = sidecar.watch(&watch_code).await;
     assert_eq!(wrong_amount.json()["amount"], 1001);
     assert_ne!(wrong_amount.header("etag"), with_note.header("etag"));
     sidecar.faults(&[]);
     sidecar.pay(&code);
-    pass("1.1s").await;
+    pass(1.1).await;
     assert_watched(
         &sidecar.watch(&watch_code).await,
         "completed",
@@ -432,7 +418,7 @@ async fn when_the_gateway_fails_the_last_answer_has_to_do_but_not_for_ever() {
         let (_, code) = sidecar.started().await;
         let first = sidecar.watch(&code).await;
         sidecar.faults(&[&format!("watch:{fault}")]);
-        pass("20s").await;
+        pass(20.0).await;
         let stale = sidecar.watch(&code).await;
         assert_watched(
             &stale,
@@ -453,7 +439,7 @@ async fn when_the_gateway_fails_the_last_answer_has_to_do_but_not_for_ever() {
         let joined = join_all((0..3).map(|_| sidecar.watch(&code))).await;
         let collapsed = "tillgate; fwd=stale; collapsed; detail=stale-if-error";
         assert_watched(&joined[2], "created", collapsed);
-        pass("1m").await;
+        pass(60.0).await;
         let failed = sidecar.watch(&code).await;
         assert!(
             failed.status >= 500 && failed.text("error").starts_with("gateway_"),
@@ -517,14 +503,14 @@ async fn a_code_that_nobody_heard_of_is_remembered_for_five_seconds() {
     };
     unknown(1).await;
     unknown(1).await;
-    pass("4.9s").await;
+    pass(4.9).await;
     unknown(1).await;
     assert_eq!(sidecar.watch("nor-this-one").await.status, 404);
     assert_eq!(sidecar.gateway_watches(), 2);
-    pass("0.2s").await;
+    pass(0.2).await;
     unknown(3).await;
     // What fails otherwise is no 404.
-    pass("6s").await;
+    pass(6.0).await;
     sidecar.faults(&["watch:status=500"]);
     assert_eq!(
         sidecar.watch("nobody-has-this-one").await.text("error"),
@@ -603,23 +589,25 @@ async fn a_path_that_only_ends_in_a_watch_code_is_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_payer_who_returns_right_after_paying_is_soon_seen_however_old_the_payment() {
-    for (age, asked_every) in [("1s", "0.5s"), ("6h", "1h"), ("72h", "24h"), ("72h", "73h")] {
+    const HOUR: f64 = 3600.0;
+    for (age, asked_every) in [
+        (1.0, 0.5),
+        (6.0 * HOUR, HOUR),
+        (72.0 * HOUR, 24.0 * HOUR),
+        (72.0 * HOUR, 73.0 * HOUR),
+    ] {
         let sidecar = Sidecar::new();
         let (code, watch_code) = sidecar.started().await;
-        let hours = |time: &str| {
-            let (number, unit) = time.split_at(time.len() - 1);
-            number.parse::<f64>().unwrap() * if unit == "h" { 1.0 } else { 1.0 / 3600.0 }
-        };
         let mut waited = 0.0;
-        while waited < hours(age) {
+        while waited < age {
             assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
             pass(asked_every).await;
-            waited += hours(asked_every);
+            waited += asked_every;
         }
         // Somebody looks, then the payer pays and comes back: at the latest when that look is no longer fresh.
         assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
         sidecar.pay(&code);
-        pass("1s").await;
+        pass(1.0).await;
         assert_eq!(
             sidecar.watch(&watch_code).await.text("status"),
             "completed",
@@ -714,7 +702,7 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
     let sidecar = Sidecar::with(&settings);
     let (_, code) = sidecar.started().await;
     let first = sidecar.watch(&code).await;
-    pass("10s").await;
+    pass(10.0).await;
     let crowd: Vec<_> = (0..8).map(|i| format!("unheard-of-{i}")).collect();
     let crowded = async || {
         let all = crowd
@@ -732,7 +720,7 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
     );
     assert_eq!(last.header("age"), "12");
     // Too old for that.
-    pass("2m").await;
+    pass(120.0).await;
     let last = crowded().await;
     assert_eq!(
         (last.status, last.text("error")),
@@ -746,7 +734,7 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
             >= 1
     );
     // The crowd is gone.
-    pass("10s").await;
+    pass(10.0).await;
     assert_watched(
         &sidecar.watch(&code).await,
         "created",
