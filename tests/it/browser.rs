@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::clients::{API_PAGE, JS, blocks};
-use crate::harness::{Client, Program, call, free_port, get_at, has, pay_at, set_faults, start_at};
+use crate::harness::{
+    Client, Program, call, free_port, get_at, has, metric_at, pay_at, set_faults, start_at,
+};
 
 /// A headless chromium, driven over WebDriver.
 struct Browser {
@@ -397,15 +399,10 @@ async fn relay(api: SocketAddr, watch_code: &str) -> (Client, String) {
 }
 
 /// Waits until so many streams are open.
-async fn streams(admin: SocketAddr, count: u32) {
-    let line = format!("tillgate_waiters{{kind=\"stream\"}} {count}");
-    in_time(&line, async {
-        while !get_at(admin, "/metrics")
-            .await
-            .body
-            .lines()
-            .any(|found| found == line)
-        {
+async fn streams(admin: SocketAddr, count: u64) {
+    let open = "tillgate_waiters{kind=\"stream\"}";
+    in_time(open, async {
+        while metric_at(admin, open).await != count {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::clients::{API_PAGE, JS, Language, PYTHON, SH, START, blocks, file};
 use crate::harness::{
-    Client, Program, call, free_port, get_at, has, pay_at, skip, start_at, until,
+    Client, Program, call, free_port, get_at, has, metric_at, pay_at, skip, start_at, until,
 };
 
 const TOKEN: &str = "a-token-of-the-shop-9f2c";
@@ -106,14 +106,9 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
 
     let wire = Wire::to(api).await;
     let mut readers = [Reader::at(api), Reader::at(wire.address)];
-    let both = r#"tillgate_waiters{kind="events"} 2"#;
-    until(both, async || {
-        get_at(admin, "/metrics")
-            .await
-            .body
-            .lines()
-            .any(|line| line == both)
-            .then_some(())
+    let readers_wait = r#"tillgate_waiters{kind="events"}"#;
+    until("both wait", async || {
+        (metric_at(admin, readers_wait).await == 2).then_some(())
     })
     .await;
 

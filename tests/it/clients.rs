@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::harness::{Program, get_at, has, skip, start_at};
+use crate::harness::{Program, has, metric_at, skip, start_at};
 
 /// Where the clients' payers, and the pages', come back to.
 const ALLOWED: (&str, &str) = (
@@ -258,13 +258,10 @@ async fn the_snippets_of_the_api_page_run() {
         std::fs::write(&script, text).unwrap();
         let (code, out, err) = language.run(&script, api).await;
         assert_eq!(code, 0, "{API_PAGE}'s {} block: {out}{err}", language.mark);
-        let metrics = get_at(admin, "/metrics").await.body;
-        let started = metrics
-            .lines()
-            .any(|line| line == r#"tillgate_starts_total{outcome="accepted"} 1"#);
-        assert!(
-            started,
-            "{API_PAGE}'s {} block starts no payment: {metrics}",
+        assert_eq!(
+            metric_at(admin, r#"tillgate_starts_total{outcome="accepted"}"#).await,
+            1,
+            "{API_PAGE}'s {} block starts no payment",
             language.mark
         );
     }

@@ -12,10 +12,9 @@ use futures_util::future::join_all;
 use hyper::Method;
 
 use crate::faults::{by_clock, faketime};
-use crate::harness::{Answer, Program, Sidecar, call, get_at, pay_at, start_at, until};
+use crate::harness::{Answer, Program, Sidecar, call, get_at, metric_at, pay_at, start_at, until};
 use crate::push::{
-    App, OK, Post, Say, assert_count, delivered, deliveries, delivery, paid, pending, skip as pass,
-    started,
+    App, OK, Post, Say, delivered, deliveries, delivery, paid, pending, skip as pass, started,
 };
 
 /// From one try to the next.
@@ -105,10 +104,10 @@ async fn an_app_that_comes_back_gets_at_once_what_it_refused_meanwhile() {
     amounts.sort_unstable();
     assert_eq!(amounts, (1..=40).collect::<Vec<_>>(), "each once");
     until("all are taken", async || {
-        (pending(&sidecar).await < 0.5).then_some(())
+        (pending(&sidecar).await == 0).then_some(())
     })
     .await;
-    assert_count(delivered(&sidecar, "delivered").await, 41);
+    assert_eq!(delivered(&sidecar, "delivered").await, 41);
 }
 
 #[tokio::test]
@@ -165,13 +164,13 @@ async fn a_failure_on_the_way_begins_with_one_at_a_time_anew_and_no_message_is_h
     assert_eq!(at_once, [1, 1, 1, 2, 1, 1, 2]);
     // Those two wait for their next step, however much succeeds.
     until("all others are taken", async || {
-        (pending(&sidecar).await < 2.5).then_some(())
+        (pending(&sidecar).await <= 2).then_some(())
     })
     .await;
     paid(&sidecar, FRESH + 1).await;
     app.hears_no_more_than(before + 14).await;
     until("it is taken", async || {
-        (pending(&sidecar).await < 2.5).then_some(())
+        (pending(&sidecar).await <= 2).then_some(())
     })
     .await;
     let mut failed: Vec<_> = posts[2..=3].iter().map(Post::amount).collect();
@@ -181,7 +180,7 @@ async fn a_failure_on_the_way_begins_with_one_at_a_time_anew_and_no_message_is_h
     pass(Duration::from_secs(61)).await;
     paid(&sidecar, FRESH + 2).await;
     app.hears_no_more_than(before + 15).await;
-    assert_count(pending(&sidecar).await, 3);
+    assert_eq!(pending(&sidecar).await, 3);
     // The two did not fail in that time.
     is_up.set(true);
     paid(&sidecar, FRESH + 3).await;
@@ -194,7 +193,7 @@ async fn a_failure_on_the_way_begins_with_one_at_a_time_anew_and_no_message_is_h
         [FRESH as u64 + 3, FRESH as u64 + 2]
     );
     until("both are taken", async || {
-        (pending(&sidecar).await < 2.5).then_some(())
+        (pending(&sidecar).await <= 2).then_some(())
     })
     .await;
     is_up.set(false);
@@ -271,7 +270,7 @@ async fn a_message_that_failed_while_others_were_taken_is_not_hurried_by_the_nex
     paid(&sidecar, 1).await;
     for (number, step) in STEPS[..5].iter().enumerate() {
         until("it is refused", async || {
-            (delivered(&sidecar, "retry").await > number as f64 + 0.5).then_some(())
+            (delivered(&sidecar, "retry").await > number as u64).then_some(())
         })
         .await;
         // Something is taken every ten seconds.
@@ -282,7 +281,7 @@ async fn a_message_that_failed_while_others_were_taken_is_not_hurried_by_the_nex
             let taken = delivered(&sidecar, "delivered").await;
             paid(&sidecar, FRESH).await;
             until("it is taken", async || {
-                (delivered(&sidecar, "delivered").await > taken + 0.5).then_some(())
+                (delivered(&sidecar, "delivered").await > taken).then_some(())
             })
             .await;
         }
@@ -355,7 +354,7 @@ async fn within_a_payment_the_order_is_kept_when_it_is_back() {
         codes.push(started(&sidecar, number).await);
     }
     until("the end of polling", async || {
-        (pending(&sidecar).await > 4.5).then_some(())
+        (pending(&sidecar).await > 4).then_some(())
     })
     .await;
     for (code, watch_code) in &codes {
@@ -375,7 +374,7 @@ async fn within_a_payment_the_order_is_kept_when_it_is_back() {
     completed(&sidecar, &watch_code).await;
     app.has_heard(before + 11).await;
     until("all are taken", async || {
-        (pending(&sidecar).await < 0.5).then_some(())
+        (pending(&sidecar).await == 0).then_some(())
     })
     .await;
     let mut kinds: HashMap<u64, Vec<String>> = HashMap::new();
@@ -494,14 +493,6 @@ async fn keyed(api: std::net::SocketAddr, key: &str, amount: usize) -> Answer {
     answer
 }
 
-async fn has_metric(admin: std::net::SocketAddr, line: &str) -> bool {
-    get_at(admin, "/metrics")
-        .await
-        .body
-        .lines()
-        .any(|other| other == line)
-}
-
 /// A gateway, an app, a store, and the clock that both processes of a test have.
 struct Clocked {
     gateway: String,
@@ -564,16 +555,18 @@ async fn a_message_waits_no_longer_than_its_step_and_is_not_given_up_whatever_th
         let posts = world.app.has_heard(3).await;
         assert_eq!(posts[2].id(), posts[0].id());
         until("it is refused again", async || {
-            has_metric(
+            (metric_at(
                 admin,
-                "tillgate_webhook_deliveries_total{outcome=\"retry\"} 1",
+                "tillgate_webhook_deliveries_total{outcome=\"retry\"}",
             )
             .await
-            .then_some(())
+                == 1)
+                .then_some(())
         })
         .await;
-        assert!(
-            has_metric(admin, "tillgate_webhooks_pending 1").await,
+        assert_eq!(
+            metric_at(admin, "tillgate_webhooks_pending").await,
+            1,
             "{first}, {second}: given up"
         );
     }))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Program, get_at, start_at, until, watch_anew};
+use crate::harness::{Program, metric_at, start_at, until, watch_anew};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
 
 const COMPLETED: &str = r#"{"status":"completed","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":"2030-01-01 00:01:00"}"#;
@@ -44,19 +44,6 @@ fn has_own_connection(request: &str) -> bool {
     request
         .to_ascii_lowercase()
         .contains("\r\nconnection: close\r\n")
-}
-
-/// The lines of a sidecar's metrics that begin so, as one number.
-async fn metric(admin: std::net::SocketAddr, name: &str) -> u64 {
-    let metrics = get_at(admin, "/metrics").await.body;
-    let values = metrics.lines().filter_map(|line| {
-        line.strip_prefix(name)?
-            .split_whitespace()
-            .next_back()?
-            .parse::<u64>()
-            .ok()
-    });
-    values.sum()
 }
 
 /// A sidecar in front of a gateway that says `created` to each question about a payment, and some time later, on the same
@@ -107,7 +94,7 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
     futures_util::future::join_all(rounds).await;
     assert!(asked.load(Ordering::SeqCst) >= 320, "the gateway was asked");
     assert_eq!(
-        metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
+        metric_at(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
         0
     );
 }
@@ -183,9 +170,9 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
             "{answer:?}"
         );
     }
-    assert_eq!(metric(admin, "tillgate_unconfirmed_total").await, 3);
+    assert_eq!(metric_at(admin, "tillgate_unconfirmed_total").await, 3);
     assert_eq!(
-        metric(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
+        metric_at(admin, "tillgate_payments_tracked{status=\"completed\"}").await,
         0
     );
     sidecar.log_line("two answers about one payment").await;
@@ -316,7 +303,7 @@ async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
         );
     }
     until("all are delivered", async || {
-        let delivered = metric(
+        let delivered = metric_at(
             admin,
             "tillgate_webhook_deliveries_total{outcome=\"delivered\"}",
         )

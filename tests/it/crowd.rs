@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
-    Answer, Program, Stream, Wire, call, calls, get_at, set_faults, start_at, until,
+    Answer, Program, Stream, Wire, call, calls, get_at, metric_at, set_faults, start_at, until,
 };
 
 /// A payment behind a sidecar with these settings: sandbox, its URL, sidecar, API, admin, code, watch code.
@@ -45,16 +45,11 @@ async fn pay(sandbox: &str, code: &str) {
 }
 
 /// How many wait in that way, as the metrics tell it.
-async fn waiters(admin: SocketAddr, kind: &str) -> usize {
-    let name = format!("tillgate_waiters{{kind=\"{kind}\"}} ");
-    let metrics = get_at(admin, "/metrics").await.body;
-    metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(&name))
-        .map_or(0, |value| value.parse().unwrap())
+async fn waiters(admin: SocketAddr, kind: &str) -> u64 {
+    metric_at(admin, &format!("tillgate_waiters{{kind=\"{kind}\"}}")).await
 }
 
-async fn until_waiting(admin: SocketAddr, kind: &str, number: usize) {
+async fn until_waiting(admin: SocketAddr, kind: &str, number: u64) {
     let what = format!("{number} of {kind}");
     until(&what, async || {
         (waiters(admin, kind).await == number).then_some(())

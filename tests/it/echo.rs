@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use hyper::Method;
 use tokio::io::AsyncReadExt;
 
-use crate::harness::{ORDER, Program, Wire, call, get_at, run, start_at, until};
+use crate::harness::{ORDER, Program, Wire, call, get_at, metric_at, run, start_at, until};
 use crate::scripted::{Act, Gateway, answer};
 
 /// It has what JSON and URLs escape, and what base64 writes differently in its two alphabets.
@@ -273,15 +273,8 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
             .body,
         );
     }
-    let counted = get_at(admin, "/metrics").await.body;
-    let counted = counted
-        .lines()
-        .find_map(|line| line.strip_prefix("tillgate_secret_echo_total "))
-        .unwrap();
-    assert!(
-        counted.parse::<usize>().unwrap() >= 2 * forms().len(),
-        "{counted}"
-    );
+    let counted = metric_at(admin, "tillgate_secret_echo_total").await;
+    assert!(counted >= 2 * forms().len() as u64, "{counted}");
     sidecar.signal("TERM");
     let log = sidecar.log.join("\n");
     let (code, out, err) = sidecar.end().await;

@@ -462,13 +462,7 @@ async fn a_reader_who_reads_nothing_is_left_behind_and_no_other() {
         assert!(got.len() < 1000, "it should have ended: {}", got.len());
     }
     assert_eq!(got, told[..got.len()]);
-    assert_eq!(
-        sidecar
-            .metric("tillgate_waiters{kind=\"events\"}")
-            .await
-            .to_string(),
-        "1"
-    );
+    assert_eq!(sidecar.metric("tillgate_waiters{kind=\"events\"}").await, 1);
     drop(slow);
     // It comes back, and is told how things stand.
     let mut back = open(&sidecar, Some(&last)).await;
@@ -537,11 +531,10 @@ async fn readers_take_seats_as_all_who_wait_do() {
         sidecar
             .metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}"))
             .await
-            .to_string()
     };
     let watch = format!("/watch/{code}");
     let first = open(&sidecar, None).await;
-    assert_eq!(waiting("events").await, "1");
+    assert_eq!(waiting("events").await, 1);
     let second = sidecar.stream(&watch, None).await;
     let path = format!("{watch}?wait=60");
     let mut third = Box::pin(sidecar.api(get(&path)));
@@ -551,7 +544,7 @@ async fn readers_take_seats_as_all_who_wait_do() {
         sidecar.gateway_watches() > 0
     })
     .await;
-    while waiting("long_poll").await != "1" {
+    while waiting("long_poll").await != 1 {
         assert!((&mut third).now_or_never().is_none());
         tokio::task::yield_now().await;
     }
@@ -568,11 +561,11 @@ async fn readers_take_seats_as_all_who_wait_do() {
     assert_eq!(sidecar.api(get("/payments")).await.status, 200);
     drop(second);
     let again = open(&sidecar, None).await;
-    assert_eq!(waiting("events").await, "2");
+    assert_eq!(waiting("events").await, 2);
     assert_eq!(sidecar.api(get("/events")).await.status, 503);
     assert_eq!(third.await.status, 200);
     drop((first, again));
-    assert_eq!(waiting("events").await, "0");
+    assert_eq!(waiting("events").await, 0);
     sidecar.end().await;
 }
 

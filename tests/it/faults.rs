@@ -13,7 +13,7 @@ use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{ORDER, Program, call, get_at, pay_at, skip, start_at, until};
+use crate::harness::{ORDER, Program, call, get_at, metric_at, pay_at, skip, start_at, until};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, good, told};
 
 /// A gateway that does the same until told otherwise, and a way to tell it.
@@ -795,23 +795,17 @@ async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() 
     .await;
     let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
     let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
-    let counted = async || {
-        let metrics = get_at(admin, "/metrics").await.body;
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
-        line.unwrap().to_owned()
-    };
+    let counted = async || metric_at(admin, "tillgate_amount_mismatch_total").await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    assert_eq!(counted().await, "0");
+    assert_eq!(counted().await, 0);
     // What it says is passed on: whose amount is right is not the sidecar's to say.
     for (says, count) in [
-        ("1001", "1"),
-        ("1001", "1"),
-        ("2000", "2"),
-        ("1000", "2"),
-        ("1e3", "2"),
-        ("1e4", "3"),
+        ("1001", 1),
+        ("1001", 1),
+        ("2000", 2),
+        ("1000", 2),
+        ("1e3", 2),
+        ("1e4", 3),
     ] {
         says.clone_into(&mut told.lock().unwrap());
         let answer = get_at(api, "/watch/watch_1").await;
@@ -853,11 +847,8 @@ async fn a_status_that_the_guide_does_not_know_is_passed_on_counted_and_logged_o
     ] {
         says.clone_into(&mut told.lock().unwrap());
         assert_eq!(get_at(api, "/watch/watch_1").await.text("status"), says);
-        let metrics = get_at(admin, "/metrics").await.body;
-        assert!(
-            metrics.contains(&format!("\ntillgate_unknown_status_total {count}\n")),
-            "{says}: {metrics}"
-        );
+        let unknown = metric_at(admin, "tillgate_unknown_status_total").await;
+        assert_eq!(unknown, count, "{says}");
     }
     sidecar.signal("TERM");
     let (_, _, log) = sidecar.end().await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{
-    ORDER, Program, Wire, call, closed_port, get_at, run, start_at, until, watch_anew,
+    ORDER, Program, Wire, call, closed_port, get_at, metric_at, run, start_at, until, watch_anew,
 };
 use crate::scripted::{
     Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told,
@@ -843,11 +843,7 @@ async fn a_caller_who_hangs_up_cancels_nothing() {
     drop(caller);
     // It is told in the metrics how the start ended, a second later.
     until("the end of the start", async || {
-        get_at(admin, "/metrics")
-            .await
-            .body
-            .contains("tillgate_starts_total{outcome=\"unknown\"} 1")
-            .then_some(())
+        (metric_at(admin, "tillgate_starts_total{outcome=\"unknown\"}").await == 1).then_some(())
     })
     .await;
     sidecar.signal("TERM");

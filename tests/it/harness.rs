@@ -195,14 +195,9 @@ impl Sidecar {
         }
     }
 
-    /// The value of a metric, with its labels as they are printed; 0 where it is not there yet.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let metrics = self.admin("/metrics").await;
-        let line = metrics
-            .body
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().expect("a number"))
+    /// The value of a metric, as [`Answer::metric`] reads it.
+    pub async fn metric(&self, name: &str) -> u64 {
+        self.admin("/metrics").await.metric(name)
     }
 
     /// Waits until nothing is under way.
@@ -218,7 +213,7 @@ impl Sidecar {
             let waiters = self
                 .metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}"))
                 .await;
-            assert!(waiters < 0.5, "a waiter is left: {kind}");
+            assert_eq!(waiters, 0, "a waiter is left: {kind}");
         }
     }
 }
@@ -365,6 +360,22 @@ impl Answer {
             .split_once(&format!("\"{name}\":\""))
             .unwrap_or_else(|| panic!("no {name}: {}", self.body));
         rest.split('"').next().unwrap()
+    }
+
+    /// The value of a metric, where this is a page of them: a count, or whole seconds. The name has its labels as they
+    /// are printed. A series with labels is 0 until it is there; one without them is always there.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut lines = self.body.lines();
+        match lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')) {
+            Some(value) => {
+                let (whole, _) = value.split_once('.').unwrap_or((value, ""));
+                whole
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{error}: {name} {value}"))
+            }
+            None if name.ends_with('}') => 0,
+            None => panic!("no {name} in:\n{}", self.body),
+        }
     }
 
     /// The other listeners give no request an id.
@@ -973,6 +984,11 @@ pub async fn start_at(address: SocketAddr, body: &str) -> Answer {
 /// A GET over a connection of its own.
 pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
     call(address, Method::GET, path, &[], "").await
+}
+
+/// The value of a metric, as [`Answer::metric`] reads it.
+pub async fn metric_at(admin: SocketAddr, name: &str) -> u64 {
+    get_at(admin, "/metrics").await.metric(name)
 }
 
 /// The status of a payment, asked of the gateway whatever is in memory.

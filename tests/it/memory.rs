@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
-use crate::harness::{ORDER, Program, Wire, get_at, has, start_at, until};
+use crate::harness::{ORDER, Program, Wire, get_at, has, metric_at, start_at, until};
 use crate::scripted::tls;
 
 /// Not closed to us, as it is without this.
@@ -165,11 +165,7 @@ async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory(
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(answer.body.contains("[redacted]"), "{answer:?}");
     }
-    let metrics = get_at(admin, "/metrics").await.body;
-    assert!(
-        metrics.contains("tillgate_secret_echo_total 100"),
-        "{metrics}"
-    );
+    assert_eq!(metric_at(admin, "tillgate_secret_echo_total").await, 100);
     until("one copy", async || {
         (seen_in(&canary, &open_memory_of(&sidecar)).len() == 1).then_some(())
     })

@@ -402,13 +402,7 @@ async fn over_max_tracked_the_oldest_are_let_go() {
         all.insert(0, watch_code);
     }
     assert_eq!(codes(&page(&sidecar, "").await), all[..10]);
-    assert_eq!(
-        sidecar
-            .metric("tillgate_payments_let_go_total")
-            .await
-            .to_string(),
-        "15"
-    );
+    assert_eq!(sidecar.metric("tillgate_payments_let_go_total").await, 15);
     let first = page(&sidecar, "?limit=5").await;
     // A page that is gone by the time it is turned to is empty, not an error.
     started(&sidecar, 10).await;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{Answer, ORDER, Program, get_at, start_at};
+use crate::harness::{Answer, ORDER, Program, get_at, metric_at, start_at};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
 
 /// An answer with these headers and no others.
@@ -71,12 +71,8 @@ impl Talk {
         get_at(self.api, &format!("/watch/of-case-{}", self.asked)).await
     }
 
-    async fn mismatches(&self) -> String {
-        let metrics = get_at(self.admin, "/metrics").await.body;
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("tillgate_amount_mismatch_total "));
-        line.unwrap().to_owned()
+    async fn mismatches(&self) -> u64 {
+        metric_at(self.admin, "tillgate_amount_mismatch_total").await
     }
 }
 
@@ -318,18 +314,18 @@ async fn amounts_are_compared_by_value_and_a_missing_one_is_logged_once() {
         r#""1E3""#,
     ] {
         watch(same).await;
-        assert_eq!(talk.mismatches().await, "0", "{same}");
+        assert_eq!(talk.mismatches().await, 0, "{same}");
     }
     for (other, count) in [
-        ("1001", "1"),
-        (r#""1001.0""#, "1"),
-        ("1000", "1"),
-        ("1000.01", "2"),
-        ("-1000", "3"),
-        (r#""1e99999999999999999999""#, "4"),
-        ("", "4"),
-        ("null", "4"),
-        ("1000", "4"),
+        ("1001", 1),
+        (r#""1001.0""#, 1),
+        ("1000", 1),
+        ("1000.01", 2),
+        ("-1000", 3),
+        (r#""1e99999999999999999999""#, 4),
+        ("", 4),
+        ("null", 4),
+        ("1000", 4),
     ] {
         watch(other).await;
         assert_eq!(talk.mismatches().await, count, "{other}");

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::numbered;
-use crate::harness::{ORDER, Program, get_at, start_at, until};
+use crate::harness::{ORDER, Program, get_at, metric_at, start_at, until};
 
 const ROTATIONS: usize = 1000;
 
@@ -205,12 +205,8 @@ const BAD: [(&str, Spoil); 9] = [
     }),
 ];
 
-async fn failures(admin: SocketAddr) -> f64 {
-    let metrics = get_at(admin, "/metrics").await.body;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("tillgate_secret_reload_failures_total "));
-    line.unwrap().parse().unwrap()
+async fn failures(admin: SocketAddr) -> u64 {
+    metric_at(admin, "tillgate_secret_reload_failures_total").await
 }
 
 #[tokio::test]

@@ -593,7 +593,7 @@ async fn over_the_burst_starts_queue_in_their_order_and_no_longer_than_they_may(
         let seconds: u64 = answer.header("retry-after").parse().expect("whole seconds");
         assert!(seconds >= 1);
     }
-    assert!(sidecar.metric("tillgate_rate_limited_total").await >= 4.0);
+    assert!(sidecar.metric("tillgate_rate_limited_total").await >= 4);
     sidecar.end().await;
 }
 
@@ -649,13 +649,11 @@ async fn a_caller_who_hangs_up_causes_no_second_payment_and_loses_none() {
     drop(start);
     sidecar.idle().await;
     assert_eq!(sidecar.gateway_starts(), 1);
-    assert!(
-        (sidecar
+    assert_eq!(
+        sidecar
             .metric("tillgate_starts_total{outcome=\"accepted\"}")
-            .await
-            - 1.0)
-            .abs()
-            < f64::EPSILON
+            .await,
+        1
     );
     sidecar.end().await;
 }
@@ -670,13 +668,11 @@ async fn a_caller_who_hangs_up_in_the_queue_still_has_the_payment_started() {
     assert_eq!(sidecar.gateway_starts(), 1);
     sidecar.idle().await;
     assert_eq!(sidecar.gateway_starts(), 2);
-    assert!(
-        (sidecar
+    assert_eq!(
+        sidecar
             .metric("tillgate_starts_total{outcome=\"accepted\"}")
-            .await
-            - 2.0)
-            .abs()
-            < f64::EPSILON
+            .await,
+        2
     );
     sidecar.end().await;
 }

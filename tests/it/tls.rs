@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{ORDER, Program, get_at, run, start_at};
+use crate::harness::{ORDER, Program, get_at, metric_at, run, start_at};
 use crate::scripted::{
     Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, as_told, good, told,
 };
@@ -503,12 +503,7 @@ async fn what_a_certificate_says_is_looked_through_for_the_secret_too() {
         answer.body.contains("and others") && !answer.body.contains(SECRET),
         "{answer:?}"
     );
-    assert!(
-        get_at(admin, "/metrics")
-            .await
-            .body
-            .contains("tillgate_secret_echo_total 1\n")
-    );
+    assert_eq!(metric_at(admin, "tillgate_secret_echo_total").await, 1);
 }
 
 #[tokio::test]
@@ -669,18 +664,9 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
     let (mut sidecar, api, admin) =
         Program::sidecar(&gateway.url(), &settings(&ca_file, &cert, &key)).await;
     let shown = || gateway.seen.lock().unwrap().clients.clone();
-    let failures = async || {
-        let metrics = get_at(admin, "/metrics").await.body;
-        let line = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("tillgate_tls_reload_failures_total "));
-        line.unwrap().to_owned()
-    };
+    let failures = async || metric_at(admin, "tillgate_tls_reload_failures_total").await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
-    assert_eq!(
-        (shown(), failures().await),
-        (old.chain.clone(), "0".to_owned())
-    );
+    assert_eq!((shown(), failures().await), (old.chain.clone(), 0));
 
     // One file has changed, the other has not yet: the two do not belong together.
     files.write("cert.pem", &new.cert_pem());
@@ -688,7 +674,7 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
     sidecar.log_line("client certificate not changed").await;
     assert_eq!(
         (start_at(api, ORDER).await.status, failures().await),
-        (200, "1".to_owned())
+        (200, 1)
     );
     assert!(!shown().contains(&new.chain[0]));
 
@@ -713,7 +699,7 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
     sidecar.log_line("file not reloaded").await;
     assert_eq!(
         (start_at(api, ORDER).await.status, failures().await),
-        (200, "5".to_owned())
+        (200, 5)
     );
 }
 

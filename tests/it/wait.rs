@@ -73,7 +73,7 @@ fn assert_error(answer: &Answer, status: u16, error: &str) {
     assert!(answer.json().get("outcome").is_none(), "{answer:?}");
 }
 
-async fn waiters(sidecar: &Sidecar) -> f64 {
+async fn waiters(sidecar: &Sidecar) -> u64 {
     sidecar.metric("tillgate_waiters{kind=\"long_poll\"}").await
 }
 
@@ -364,9 +364,8 @@ async fn what_is_no_time_to_wait_is_refused_and_asks_the_gateway_nothing() {
     assert_eq!(
         sidecar
             .metric("tillgate_refused_total{error=\"invalid_wait\"}")
-            .await
-            .to_string(),
-        "38"
+            .await,
+        38
     );
     sidecar.end().await;
 }
@@ -759,7 +758,7 @@ async fn however_many_wait_for_a_payment_it_is_polled_once_and_all_hear_of_the_c
     let waits = join_all((0..1000).map(|_| timed(wait(&sidecar, &watch_code, "wait=60"))));
     let look_and_pay = async {
         pass(30.0).await;
-        assert_eq!(waiters(&sidecar).await.to_string(), "1000");
+        assert_eq!(waiters(&sidecar).await, 1000);
         assert_eq!(sidecar.followed(), 1);
         sidecar.pay(&code);
     };
@@ -774,7 +773,7 @@ async fn however_many_wait_for_a_payment_it_is_polled_once_and_all_hear_of_the_c
     // One every second, at most.
     let calls = sidecar.gateway_watches();
     assert!((15..=33).contains(&calls), "{calls}");
-    assert_eq!(waiters(&sidecar).await.to_string(), "0");
+    assert_eq!(waiters(&sidecar).await, 0);
     pass(3600.0).await;
     assert_eq!(sidecar.gateway_watches(), calls);
     sidecar.end().await;
@@ -787,21 +786,9 @@ async fn nothing_is_polled_for_those_who_have_gone() {
     // In the middle of the wait.
     let mut waiting = Box::pin(wait(&sidecar, &code, "wait=60"));
     assert_waits(&mut waiting, 5.0).await;
-    assert_eq!(
-        (
-            sidecar.followed(),
-            waiters(&sidecar).await.to_string().as_str()
-        ),
-        (1, "1")
-    );
+    assert_eq!((sidecar.followed(), waiters(&sidecar).await), (1, 1));
     drop(waiting);
-    assert_eq!(
-        (
-            sidecar.followed(),
-            waiters(&sidecar).await.to_string().as_str()
-        ),
-        (0, "0")
-    );
+    assert_eq!((sidecar.followed(), waiters(&sidecar).await), (0, 0));
     let calls = sidecar.gateway_watches();
     sleep(3 * HOUR).await;
     assert_eq!(sidecar.gateway_watches(), calls);
@@ -1006,7 +993,7 @@ async fn those_who_wait_leave_a_quarter_of_the_connections_to_others() {
         for waiting in &mut waits {
             assert_waits(waiting, 0.1).await;
         }
-        assert_eq!(waiters(&sidecar).await.to_string(), waits.len().to_string());
+        assert_eq!(waiters(&sidecar).await, waits.len() as u64);
         for tag in ["*", first.header("etag")] {
             let (refused, took) = timed(wait_from(&sidecar, &code, "wait=60", tag)).await;
             assert_error(&refused, 503, "overloaded");
@@ -1392,7 +1379,7 @@ async fn no_more_codes_are_kept_than_there_is_room_for() {
         let kept = sidecar
             .metric("tillgate_payments_tracked{status=\"created\"}")
             .await;
-        assert_eq!(kept.to_string(), "2");
+        assert_eq!(kept, 2);
     }
     sidecar.end().await;
 }

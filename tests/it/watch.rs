@@ -88,13 +88,7 @@ async fn a_fresh_answer_comes_from_memory_and_an_older_one_is_asked_for_again() 
         (&first.body, first.header("etag"))
     );
     assert_eq!(sidecar.gateway_watches(), 2);
-    assert_eq!(
-        sidecar
-            .metric("tillgate_polls_saved_total")
-            .await
-            .to_string(),
-        "3"
-    );
+    assert_eq!(sidecar.metric("tillgate_polls_saved_total").await, 3);
     sidecar.end().await;
 }
 
