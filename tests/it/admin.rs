@@ -21,7 +21,7 @@ const OPENMETRICS: &str =
 /// A sidecar that has started, watched and failed; the codes of its payments.
 async fn busy() -> (Program, Program, SocketAddr, SocketAddr, Vec<String>) {
     let (sandbox, gateway) = Program::sandbox(&[]).await;
-    let (sidecar, api, admin) = Program::sidecar(&gateway, &[("WATCH__FRESH_FOR", "10s")]).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway, &[("watch.fresh_for", "10s")]).await;
     let mut codes = Vec::new();
     for _ in 0..2 {
         let started = start_at(api, ORDER).await;
@@ -54,8 +54,8 @@ async fn what_is_counted_is_there_before_it_first_happens() {
     let keys = directory.path().join("keys");
     std::fs::write(&keys, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let settings = [
-        ("WEBHOOK__URL", "http://127.0.0.1:1/"),
-        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+        ("webhook.url", "http://127.0.0.1:1/"),
+        ("webhook.secret_file", keys.to_str().unwrap()),
     ];
     let (_sidecar, _, admin) = Program::sidecar("http://127.0.0.1:1", &settings).await;
     let tries = json!({ "delivered": 0, "retry": 0, "given_up": 0, "gone": 0 });
@@ -839,7 +839,7 @@ async fn a_malformed_request_is_refused_and_closed_here_too() {
 async fn the_admin_listener_still_answers_when_the_api_is_full() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api, admin) =
-        Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "1")]).await;
+        Program::sidecar(&gateway, &[("listen.max_connections", "1")]).await;
     let mut only = Wire::open(api).await;
     only.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;

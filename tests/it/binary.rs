@@ -131,8 +131,8 @@ async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
     );
     let (_directory, path) = config(&text);
     let variables = [
-        ("TILLGATE_START__RATE", "2.5"),
-        ("TILLGATE_REDIRECT__ALLOWED", "[\"https://shop.example\"]"),
+        ("start.rate", "2.5"),
+        ("redirect.allowed", "[\"https://shop.example\"]"),
     ];
     let (code, out, err) = run(&["check", "--config", &path], &variables).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -179,8 +179,8 @@ async fn check_prints_every_setting_with_its_origin_and_the_secret_redacted() {
 #[tokio::test]
 async fn check_says_what_a_choice_means_where_it_is_easy_to_miss() {
     let exposed = [
-        ("TILLGATE_GATEWAY__URL", "http://pay.example"),
-        ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true"),
+        ("gateway.url", "http://pay.example"),
+        ("gateway.allow_plain_http", "true"),
     ];
     let (code, said) = check_with(&exposed).await;
     assert_eq!(code, 0, "{said}");
@@ -202,7 +202,7 @@ async fn where_a_secret_stands_its_origin_is_told() {
     for (variables, origin) in [
         (&[][..], format!("{path}:5")),
         (
-            &[("TILLGATE_MERCHANT__SECRET", SECRET)],
+            &[("merchant.secret", SECRET)],
             "TILLGATE_MERCHANT__SECRET".to_owned(),
         ),
     ] {
@@ -217,7 +217,7 @@ async fn where_a_secret_stands_its_origin_is_told() {
 
 #[tokio::test]
 async fn unknown_variables_with_two_underscores_are_refused_and_others_ignored() {
-    let (code, said) = check_with(&[("TILLGATE_START__BRUST", "7")]).await;
+    let (code, said) = check_with(&[("start.brust", "7")]).await;
     assert_eq!(code, 2);
     says(
         &said,
@@ -236,9 +236,9 @@ async fn unknown_variables_with_two_underscores_are_refused_and_others_ignored()
 #[tokio::test]
 async fn an_empty_variable_is_unset() {
     let empty = [
-        ("TILLGATE_START__BURST", ""),
-        ("TILLGATE_MERCHANT__SECRET", ""),
-        ("TILLGATE_GATEWAY__URL", ""),
+        ("start.burst", ""),
+        ("merchant.secret", ""),
+        ("gateway.url", ""),
     ];
     let (code, said) = check_with(&empty).await;
     assert_eq!(code, 0, "{said}");
@@ -258,7 +258,7 @@ async fn a_secret_in_the_variable_is_taken_as_it_stands() {
         "#hash#hash",
     ] {
         let (_sandbox, gateway) = Program::sandbox(&["--secret", secret]).await;
-        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("MERCHANT__SECRET", secret)]).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("merchant.secret", secret)]).await;
         let answer = start_at(api, ORDER).await;
         assert_eq!(answer.status, 200, "{secret}: {answer:?}");
     }
@@ -275,72 +275,66 @@ async fn faults_that_no_value_shows_alone_are_told() {
     type Variables<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Variables<'_>, &[&str]); 24] = [
         (
-            &[("TILLGATE_MERCHANT__SECRET_FILE", file)],
+            &[("merchant.secret_file", file)],
             &["merchant.secret", "secret_file"],
         ),
         (
-            &[("TILLGATE_MERCHANT__SECRET", "your_token_here")],
+            &[("merchant.secret", "your_token_here")],
             &["placeholder", "/dev/api"],
         ),
         (
-            &[("TILLGATE_MERCHANT__SECRET", "with space in it")],
+            &[("merchant.secret", "with space in it")],
             &["merchant.secret", "white space"],
         ),
-        (&[("TILLGATE_MERCHANT__SECRET", "seven77")], &["8 bytes"]),
+        (&[("merchant.secret", "seven77")], &["8 bytes"]),
         (
-            &[
-                ("TILLGATE_START__MIN_AMOUNT", "10"),
-                ("TILLGATE_START__MAX_AMOUNT", "9"),
-            ],
+            &[("start.min_amount", "10"), ("start.max_amount", "9")],
             &["start.min_amount", "start.max_amount"],
         ),
         (
-            &[("TILLGATE_GATEWAY__URL", "http://pay.example")],
+            &[("gateway.url", "http://pay.example")],
             &["gateway.url", "allow_plain_http = true", "secret"],
         ),
         (
-            &[("TILLGATE_GATEWAY__URL", "https://pay.example/?a=b")],
+            &[("gateway.url", "https://pay.example/?a=b")],
             &["gateway.url", "query"],
         ),
         (
-            &[("TILLGATE_GATEWAY__URL", "https://user:hunter22@pay.example")],
+            &[("gateway.url", "https://user:hunter22@pay.example")],
             &["gateway.url"],
         ),
         (
-            &[("TILLGATE_GATEWAY__CA_FILE", "/nowhere/ca.pem")],
+            &[("gateway.ca_file", "/nowhere/ca.pem")],
             &["gateway.ca_file", "missing"],
         ),
         (
-            &[("TILLGATE_GATEWAY__CA_FILE", pem.to_str().unwrap())],
+            &[("gateway.ca_file", pem.to_str().unwrap())],
             &["gateway.ca_file", "certificate"],
         ),
         (
-            &[("TILLGATE_LISTEN__ADDRESS", "0.0.0.0:8700")],
+            &[("listen.address", "0.0.0.0:8700")],
             &["listen.address", "token_file"],
         ),
         (
-            &[("TILLGATE_LISTEN__ADDRESS", ":8700")],
+            &[("listen.address", ":8700")],
             &["listen.address", "token_file"],
         ),
         (
-            &[("TILLGATE_LISTEN__ADDRESS", "[::]:8700")],
+            &[("listen.address", "[::]:8700")],
             &["listen.address", "token_file"],
         ),
         (
-            &[("TILLGATE_LISTEN__TOKEN_FILE", "/nowhere/tokens")],
+            &[("listen.token_file", "/nowhere/tokens")],
             &["listen.token_file", "missing"],
         ),
+        (&[("start.queue_for", "2")], &["start.queue_for", "2s"]),
         (
-            &[("TILLGATE_START__QUEUE_FOR", "2")],
-            &["start.queue_for", "2s"],
-        ),
-        (
-            &[("TILLGATE_START__FORWARD_FIELDS", "[\"merchant_secret\"]")],
+            &[("start.forward_fields", "[\"merchant_secret\"]")],
             &["start.forward_fields"],
         ),
-        (&[("TILLGATE_LOG__LEVEL", "inof")], &["log.level", "info"]),
+        (&[("log.level", "inof")], &["log.level", "info"]),
         (
-            &[("TILLGATE_LOG__FORMAT", "jsn")],
+            &[("log.format", "jsn")],
             &[
                 "log.format",
                 "found \"jsn\", expected one of auto, text, json",
@@ -355,7 +349,7 @@ async fn faults_that_no_value_shows_alone_are_told() {
             &["error: .x: there is no such key"],
         ),
         (
-            &[("TILLGATE_GATEWAY__ULR", "1")],
+            &[("gateway.ulr", "1")],
             &[
                 "gateway.ulr: there is no such key",
                 "did you mean gateway.url (TILLGATE_GATEWAY__URL)?",
@@ -363,20 +357,20 @@ async fn faults_that_no_value_shows_alone_are_told() {
         ),
         (
             &[(
-                "TILLGATE_REDIRECT__ALLOWED",
+                "redirect.allowed",
                 r#"["ftp://one", "https://two.example", "three"]"#,
             )],
             &["2 faults", "\"ftp://one\" is not", "\"three\" is not"],
         ),
         (
             &[
-                ("TILLGATE_WEBHOOK__URL", "nonsense"),
-                ("TILLGATE_WEBHOOK__SECRET_FILE", "/nowhere/keys"),
+                ("webhook.url", "nonsense"),
+                ("webhook.secret_file", "/nowhere/keys"),
             ],
             &["2 faults", "webhook.url", "/nowhere/keys", "missing"],
         ),
         (
-            &[("TILLGATE_WEBHOOK__URL", "nonsense")],
+            &[("webhook.url", "nonsense")],
             &["2 faults", "webhook.url", "webhook.secret_file"],
         ),
     ];
@@ -420,7 +414,7 @@ async fn plain_http_to_loopback_is_fine() {
         "http://[::1]:1",
         "http://127.9.9.9:1",
     ] {
-        let (code, said) = check_with(&[("TILLGATE_GATEWAY__URL", url)]).await;
+        let (code, said) = check_with(&[("gateway.url", url)]).await;
         assert_eq!(code, 0, "{url}: {said}");
     }
 }
@@ -501,12 +495,12 @@ async fn the_file_of_the_working_directory_is_found() {
 async fn check_online_connects_and_with_start_proves_the_secret() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let right = [
-        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
-        ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
+        ("gateway.url", gateway.as_str()),
+        ("merchant.secret", DEFAULT_SECRET),
     ];
     let wrong = [
-        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
-        ("TILLGATE_MERCHANT__SECRET", SECRET),
+        ("gateway.url", gateway.as_str()),
+        ("merchant.secret", SECRET),
     ];
     for variables in [&right, &wrong] {
         let (code, out, err) = run(&["check", "--online"], variables).await;
@@ -527,10 +521,7 @@ async fn check_online_connects_and_with_start_proves_the_secret() {
     let nobody = closed_port().1;
     let (code, _, err) = run(
         &["check", "--online"],
-        &[
-            ("TILLGATE_GATEWAY__URL", &nobody),
-            ("TILLGATE_MERCHANT__SECRET", SECRET),
-        ],
+        &[("gateway.url", &nobody), ("merchant.secret", SECRET)],
     )
     .await;
     assert_eq!(code, 1, "{err}");
@@ -541,26 +532,21 @@ async fn check_online_connects_and_with_start_proves_the_secret() {
 async fn a_port_in_use_is_one_clear_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for key in ["LISTEN", "ADMIN"] {
+    for key in ["listen.address", "admin.address"] {
         let mut variables = vec![
-            ("TILLGATE_GATEWAY__URL", NOBODY),
-            ("TILLGATE_MERCHANT__SECRET", SECRET),
-            ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
-            ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
+            ("gateway.url", NOBODY),
+            ("merchant.secret", SECRET),
+            ("listen.address", "127.0.0.1:0"),
+            ("admin.address", "127.0.0.1:0"),
         ];
-        let name = format!("TILLGATE_{key}__ADDRESS");
-        variables.retain(|(other, _)| *other != name);
-        variables.push((&name, &address));
+        variables.push((key, &address));
         let (code, out, err) = run(&["run"], &variables).await;
         assert_eq!(
             (code, out.as_str(), err.lines().count()),
             (1, "", 1),
             "{err}"
         );
-        says(
-            &err,
-            &[&format!("{}.address", key.to_lowercase()), &address],
-        );
+        says(&err, &[key, &address]);
     }
     let (code, out, err) = run(&["sandbox", "--listen", &address], &[]).await;
     assert_eq!(
@@ -576,9 +562,9 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     let (_sidecar, _, admin) =
-        Program::sidecar(NOBODY, &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())]).await;
+        Program::sidecar(NOBODY, &[("merchant.secret_file", file.to_str().unwrap())]).await;
     let address = admin.to_string();
-    let variables = [("TILLGATE_ADMIN__ADDRESS", address.as_str())];
+    let variables = [("admin.address", address.as_str())];
     let (code, _, err) = run(&["health"], &variables).await;
     assert_eq!(code, 1);
     says(&err, &["secret"]);
@@ -594,7 +580,7 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
     );
     let (_socket, nobody) = closed_port();
     let nobody = nobody.trim_start_matches("http://");
-    let (code, _, err) = run(&["health"], &[("TILLGATE_ADMIN__ADDRESS", nobody)]).await;
+    let (code, _, err) = run(&["health"], &[("admin.address", nobody)]).await;
     assert_eq!(code, 1);
     says(&err, &[nobody]);
 }
@@ -602,10 +588,7 @@ async fn health_tells_whether_the_sidecar_is_ready_and_can_wait_for_it() {
 #[tokio::test]
 async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
     for command in ["check", "run"] {
-        let variables = [
-            ("TILLGATE_GATEWAY__URL", NOBODY),
-            ("TILLGATE_MERCHANT__SECRET_FILE", SECRET),
-        ];
+        let variables = [("gateway.url", NOBODY), ("merchant.secret_file", SECRET)];
         let (code, out, err) = run(&[command], &variables).await;
         assert_eq!(code, 2);
         says(
@@ -621,10 +604,10 @@ async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
     }
     let key = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAx/zQ1Njc4OWFiY2RlZg==";
     for variables in [
-        &[("TILLGATE_LISTEN__TOKEN_FILE", SECRET)][..],
+        &[("listen.token_file", SECRET)][..],
         &[
-            ("TILLGATE_WEBHOOK__URL", "https://shop.example/"),
-            ("TILLGATE_WEBHOOK__SECRET_FILE", key),
+            ("webhook.url", "https://shop.example/"),
+            ("webhook.secret_file", key),
         ],
     ] {
         let (code, said) = check_with(variables).await;
@@ -632,7 +615,7 @@ async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
         says(&said, &["1 fault", "_file", "missing"]);
         assert!(!said.contains(SECRET) && !said.contains(key), "{said}");
     }
-    let (code, out, err) = run(&["deliveries"], &[("TILLGATE_LISTEN__TOKEN_FILE", SECRET)]).await;
+    let (code, out, err) = run(&["deliveries"], &[("listen.token_file", SECRET)]).await;
     assert_eq!(code, 2, "{err}");
     says(&err, &["listen.token_file"]);
     assert!(!(out + &err).contains(SECRET));
@@ -665,11 +648,7 @@ async fn the_tour_walks_all_steps_of_the_guide() {
 
 #[tokio::test]
 async fn dev_prints_lines_to_paste_that_work() {
-    lines_to_paste_work(&[
-        ("TILLGATE_MERCHANT__SECRET_FILE", "/nowhere"),
-        ("TILLGATE_GATEWAY__URL", ""),
-    ])
-    .await;
+    lines_to_paste_work(&[("merchant.secret_file", "/nowhere"), ("gateway.url", "")]).await;
 }
 
 #[tokio::test]
@@ -677,7 +656,7 @@ async fn dev_shows_the_token_that_it_is_told_to_want() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("the shop's tokens");
     fs::write(&file, "\na_token_of_this_test\nanother\n").unwrap();
-    let variables = [("TILLGATE_LISTEN__TOKEN_FILE", file.to_str().unwrap())];
+    let variables = [("listen.token_file", file.to_str().unwrap())];
     let banner = lines_to_paste_work(&variables).await;
     assert!(!banner.contains("a_token_of_this_test"), "{banner}");
     let (code, out, err) = run(&["dev", "--tour"], &variables).await;
@@ -789,8 +768,8 @@ async fn the_drain_timeout_cuts_off_a_start_that_hangs() {
     let (_sandbox, sidecar, _, _, _idle, _running) = with_running_start(
         "start:hang",
         &[
-            ("LISTEN__DRAIN_TIMEOUT", "300ms"),
-            ("GATEWAY__TIMEOUT", "60s"),
+            ("listen.drain_timeout", "300ms"),
+            ("gateway.timeout", "60s"),
         ],
     )
     .await;
@@ -804,10 +783,7 @@ async fn the_drain_timeout_cuts_off_a_start_that_hangs() {
 async fn a_second_signal_ends_it_at_once_with_1() {
     let (_sandbox, sidecar, _, admin, _idle, _running) = with_running_start(
         "start:hang",
-        &[
-            ("LISTEN__DRAIN_TIMEOUT", "10m"),
-            ("GATEWAY__TIMEOUT", "10m"),
-        ],
+        &[("listen.drain_timeout", "10m"), ("gateway.timeout", "10m")],
     )
     .await;
     sidecar.signal("TERM");
@@ -822,7 +798,7 @@ async fn a_second_signal_ends_it_at_once_with_1() {
 #[tokio::test]
 async fn an_idle_sidecar_and_a_sandbox_end_at_once_when_asked_to() {
     let (sandbox, gateway) = Program::sandbox(&[]).await;
-    let (sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__DRAIN_TIMEOUT", "10m")]).await;
+    let (sidecar, api, _) = Program::sidecar(&gateway, &[("listen.drain_timeout", "10m")]).await;
     let mut idle = Wire::open(api).await;
     idle.send("GET /watch/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await;
@@ -844,7 +820,7 @@ async fn with_secret_file(
     let (sandbox, gateway) = Program::sandbox(&["--secret", taken]).await;
     let (sidecar, api, admin) = Program::sidecar(
         &gateway,
-        &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+        &[("merchant.secret_file", file.to_str().unwrap())],
     )
     .await;
     (sandbox, sidecar, gateway, api, admin)
@@ -996,8 +972,8 @@ async fn a_bad_secret_file_at_the_start_is_a_fault_of_the_configuration() {
         let file = directory.path().join(format!("secret-{i}"));
         fs::write(&file, content).unwrap();
         let variables = [
-            ("TILLGATE_GATEWAY__URL", NOBODY),
-            ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap()),
+            ("gateway.url", NOBODY),
+            ("merchant.secret_file", file.to_str().unwrap()),
         ];
         let (code, _, err) = run(&["run"], &variables).await;
         assert_eq!(code, 2, "{content:?}: {err}");
@@ -1016,7 +992,7 @@ async fn a_changed_token_file_is_noticed() {
     fs::write(&file, "first-token\nsecond-token\r\n").unwrap();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (mut sidecar, api, _) =
-        Program::sidecar(&gateway, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+        Program::sidecar(&gateway, &[("listen.token_file", file.to_str().unwrap())]).await;
     let status = async |token: &str| {
         let bearer = format!("Bearer {token}");
         call(
@@ -1060,7 +1036,7 @@ async fn a_token_is_changed_without_refusing_a_caller() {
     let file = directory.path().join("tokens");
     fs::write(&file, "old-token\n").unwrap();
     let (mut sidecar, api, _) =
-        Program::sidecar(NOBODY, &[("LISTEN__TOKEN_FILE", file.to_str().unwrap())]).await;
+        Program::sidecar(NOBODY, &[("listen.token_file", file.to_str().unwrap())]).await;
     let gets_in = async |token: &str| {
         let bearer = format!("Bearer {token}");
         let status = call(
@@ -1182,11 +1158,11 @@ async fn each_line_of_the_log_is_one_json_object_and_tells_what_a_request_was() 
 #[tokio::test]
 async fn a_text_log_that_goes_to_no_terminal_has_no_colours() {
     let variables = [
-        ("TILLGATE_GATEWAY__URL", NOBODY),
-        ("TILLGATE_MERCHANT__SECRET", SECRET),
-        ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
-        ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
-        ("TILLGATE_LOG__FORMAT", "text"),
+        ("gateway.url", NOBODY),
+        ("merchant.secret", SECRET),
+        ("listen.address", "127.0.0.1:0"),
+        ("admin.address", "127.0.0.1:0"),
+        ("log.format", "text"),
     ];
     let mut sidecar = Program::start(&["run"], &variables);
     let line = sidecar.log_line("tillgate is running").await;
@@ -1293,9 +1269,9 @@ level = "=,="
 #[tokio::test]
 async fn a_timeout_shorter_than_the_time_to_connect_is_fine() {
     let settings = [
-        ("TILLGATE_GATEWAY__URL", "https://pay.example"),
-        ("TILLGATE_GATEWAY__TIMEOUT", "1s"),
-        ("TILLGATE_MERCHANT__SECRET", SECRET),
+        ("gateway.url", "https://pay.example"),
+        ("gateway.timeout", "1s"),
+        ("merchant.secret", SECRET),
     ];
     assert_eq!(run(&["check"], &settings).await.0, 0);
 }

@@ -274,7 +274,7 @@ async fn a_payer_pays_and_comes_back() {
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
         let allowed = format!(r#"["http://{shop}"]"#);
         let (_sidecar, api, _) =
-            Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", &allowed)]).await;
+            Program::sidecar(&gateway, &[("redirect.allowed", &allowed)]).await;
         let thanks = format!("http://{shop}/thanks?order=7&from=shop");
         let started = start_at(
             api,
@@ -420,7 +420,7 @@ async fn the_sandboxs_pages_fit_a_phone() {
     with_browser(async |browser| {
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
         let (_sidecar, api, _) =
-            Program::sidecar(&gateway, &[("REDIRECT__ALLOWED", r#"["https://a-rather-long-name.shop.example"]"#)])
+            Program::sidecar(&gateway, &[("redirect.allowed", r#"["https://a-rather-long-name.shop.example"]"#)])
                 .await;
         browser.set_width(390).await;
         fits(&browser, &gateway).await;
@@ -446,7 +446,7 @@ async fn the_sandboxs_pages_fit_a_phone() {
 async fn a_person_makes_the_gateway_go_wrong_and_right_again() {
     with_browser(async |browser| {
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
-        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("GATEWAY__RETRIES", "0")]).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[("gateway.retries", "0")]).await;
         let page = format!("{gateway}/_sandbox/faults");
         let shows = async |set: Value| {
             browser

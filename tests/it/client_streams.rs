@@ -99,7 +99,7 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
     let tokens = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(tokens.path(), TOKEN).unwrap();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let token_file = [("LISTEN__TOKEN_FILE", tokens.path().to_str().unwrap())];
+    let token_file = [("listen.token_file", tokens.path().to_str().unwrap())];
     let (_sidecar, api, admin) = Program::sidecar(&gateway, &token_file).await;
     // Without a token nobody sees anything.
     assert_eq!(get_at(api, "/events").await.text("error"), "unauthorized");

@@ -11,15 +11,15 @@ use crate::harness::{Program, has, metric_at, skip, start_at};
 
 /// Where the clients' payers, and the pages', come back to.
 const ALLOWED: (&str, &str) = (
-    "REDIRECT__ALLOWED",
+    "redirect.allowed",
     r#"["https://shop.example", "http://localhost:3000"]"#,
 );
 /// One start, and then none for a long time.
 const ONE_START: [(&str, &str); 4] = [
     ALLOWED,
-    ("START__RATE", "0.001"),
-    ("START__BURST", "1"),
-    ("START__QUEUE_FOR", "1ms"),
+    ("start.rate", "0.001"),
+    ("start.burst", "1"),
+    ("start.queue_for", "1ms"),
 ];
 
 /// A language that apps are written in.

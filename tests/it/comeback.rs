@@ -527,13 +527,14 @@ impl Clocked {
             path("keys"),
         );
         let settings = [
-            ("STORE__URL", &*store),
-            ("WEBHOOK__URL", &self.app.url()),
-            ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
-            ("WATCH__MAX_POLL_INTERVAL", "50ms"),
-            ("WATCH__FRESH_FOR", "1ms"),
+            ("store.url", &*store),
+            ("webhook.url", &self.app.url()),
+            ("webhook.secret_file", keys.to_str().unwrap()),
+            ("watch.max_poll_interval", "50ms"),
+            ("watch.fresh_for", "1ms"),
         ];
-        Program::sidecar_with(&self.gateway, &settings, &by_clock(&self.library, &clock)).await
+        let by_clock = by_clock(&self.library, &clock);
+        Program::sidecar(&self.gateway, &[&settings[..], &by_clock].concat()).await
     }
 }
 

@@ -17,11 +17,11 @@ const COMPLETED: &str = r#"{"status":"completed","amount":1000,"merchant":"M","c
 
 /// No limit of ours slows these tests down.
 const FAST: [(&str, &str); 5] = [
-    ("START__RATE", "100000"),
-    ("START__BURST", "100000"),
-    ("WATCH__POLL_RATE", "10000"),
-    ("WATCH__FRESH_FOR", "1ms"),
-    ("WATCH__MAX_POLL_INTERVAL", "50ms"),
+    ("start.rate", "100000"),
+    ("start.burst", "100000"),
+    ("watch.poll_rate", "10000"),
+    ("watch.fresh_for", "1ms"),
+    ("watch.max_poll_interval", "50ms"),
 ];
 
 /// How long a stranger's answer takes to come behind the real one, differently each time.
@@ -55,7 +55,7 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
     let acceptor = tls.map(|name| {
         let (ca, acceptor) = crate::scripted::tls(name);
         std::fs::write(&ca_file, ca).unwrap();
-        settings.push(("GATEWAY__CA_FILE", &ca_file));
+        settings.push(("gateway.ca_file", &ca_file));
         acceptor
     });
     let asked = Arc::new(AtomicUsize::new(0));
@@ -159,7 +159,7 @@ async fn what_is_completed_on_a_shared_connection_alone_is_told_to_nobody() {
     .await;
     let directory = tempfile::tempdir().unwrap();
     let store = format!("file:{}", directory.path().join("store").display());
-    let settings = [&FAST[..], &[("STORE__URL", &store)]].concat();
+    let settings = [&FAST[..], &[("store.url", &store)]].concat();
     let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(start_at(api, r#"{"amount":1000}"#).await.status, 200);
     for _ in 0..3 {
@@ -222,7 +222,7 @@ async fn a_second_question_that_fails_is_a_failure_and_the_next_call_asks_again(
 #[tokio::test]
 async fn a_second_question_finds_its_turn_also_where_there_is_one_a_second() {
     let gateway = Gateway::new(|_, _| Act::Say(answer(200, COMPLETED))).await;
-    let settings = [("WATCH__POLL_RATE", "1"), ("GATEWAY__TIMEOUT", "1s")];
+    let settings = [("watch.poll_rate", "1"), ("gateway.timeout", "1s")];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = watch_anew(api, "watch_1").await;
     assert_eq!(
@@ -290,7 +290,7 @@ async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
     let keys = key_file(directory.path());
     let settings = [
         &FAST[..],
-        &[("WEBHOOK__URL", &url), ("WEBHOOK__SECRET_FILE", &keys)],
+        &[("webhook.url", &url), ("webhook.secret_file", &keys)],
     ]
     .concat();
     let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;

@@ -230,10 +230,10 @@ async fn who_reads_nothing_of_what_was_asked_for_does_not_keep_its_place() {
     let token = "Host: localhost\r\nAuthorization: Bearer a-token\r\n";
     let (_sandbox, url) = Program::sandbox(&[]).await;
     let settings = [
-        ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
-        ("LISTEN__MAX_CONNECTIONS", "1"),
-        ("START__RATE", "10000"),
-        ("START__BURST", "1000"),
+        ("listen.token_file", tokens.to_str().unwrap()),
+        ("listen.max_connections", "1"),
+        ("start.rate", "10000"),
+        ("start.burst", "1000"),
     ];
     let (_sidecar, api, _admin) = Program::sidecar(&url, &settings).await;
     let mut starter = Wire::open(api).await;

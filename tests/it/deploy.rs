@@ -467,8 +467,8 @@ async fn every_metric_that_alerts_and_dashboard_name_is_there() {
     // Nobody takes the webhooks.
     let nobody = format!("http://127.0.0.1:{}/", free_port());
     let settings = [
-        ("WEBHOOK__URL", nobody.as_str()),
-        ("WEBHOOK__SECRET_FILE", key.to_str().unwrap()),
+        ("webhook.url", nobody.as_str()),
+        ("webhook.secret_file", key.to_str().unwrap()),
     ];
     let (_sidecar, api, admin) = Program::sidecar(&url, &settings).await;
     // One of each: a start, a refused one, a wait, a webhook.

@@ -90,8 +90,8 @@ async fn the_app_has_no_setting_of_ours_in_its_environment() {
     let (code, out, err) = run(
         &app("env"),
         &[
-            ("TILLGATE_MERCHANT__SECRET", "a_secret_of_this_test_only"),
-            ("TILLGATE_START__BURST", "7"),
+            ("merchant.secret", "a_secret_of_this_test_only"),
+            ("start.burst", "7"),
             ("TILLGATE_URL", "http://elsewhere.example"),
             ("ORDERS", "orders.json"),
         ],

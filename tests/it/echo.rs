@@ -178,16 +178,16 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     let app = Gateway::new(|_, _| Act::Say(answer(200, "{}"))).await;
     let (_, key, _) = run(&["webhook-secret"], &[]).await;
     let settings = [
-        ("MERCHANT__SECRET_FILE", write("secret", SECRET)),
-        ("LISTEN__TOKEN_FILE", write("tokens", TOKEN)),
-        ("WEBHOOK__SECRET_FILE", write("keys", &key)),
-        ("WEBHOOK__URL", format!("{}/hook", app.url())),
-        ("STORE__URL", format!("file:{}", store.display())),
-        ("WATCH__FRESH_FOR", "1ms".to_owned()),
-        ("WATCH__POLL_RATE", "1000".to_owned()),
-        ("START__RATE", "1000".to_owned()),
-        ("START__BURST", "1000".to_owned()),
-        ("LOG__LEVEL", "trace".to_owned()),
+        ("merchant.secret_file", write("secret", SECRET)),
+        ("listen.token_file", write("tokens", TOKEN)),
+        ("webhook.secret_file", write("keys", &key)),
+        ("webhook.url", format!("{}/hook", app.url())),
+        ("store.url", format!("file:{}", store.display())),
+        ("watch.fresh_for", "1ms".to_owned()),
+        ("watch.poll_rate", "1000".to_owned()),
+        ("start.rate", "1000".to_owned()),
+        ("start.burst", "1000".to_owned()),
+        ("log.level", "trace".to_owned()),
     ];
     let settings: Vec<_> = settings
         .iter()
@@ -357,10 +357,10 @@ async fn what_is_not_the_body_of_an_answer_is_passed_on_nowhere() {
         Gateway::new(move |_, _| Act::SayAndEnd(left.lock().unwrap().pop().unwrap().into_bytes()))
             .await;
     let settings = [
-        ("MERCHANT__SECRET", NUMBER),
-        ("GATEWAY__RETRIES", "0"),
-        ("GATEWAY__TIMEOUT", "5s"),
-        ("LOG__LEVEL", "trace"),
+        ("merchant.secret", NUMBER),
+        ("gateway.retries", "0"),
+        ("gateway.timeout", "5s"),
+        ("log.level", "trace"),
     ];
     let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let mut shown = Vec::new();
@@ -392,7 +392,7 @@ async fn a_secret_in_the_middle_of_control_characters_is_none_that_a_caller_sees
     let messages = ["\\u0001", "\\u007f", "\\n", "\\u009b"]
         .map(|mark| format!(r#"{{"message":"no: {}."}}"#, spread(mark)));
     let gateway = Gateway::new(move |n, _| Act::Say(answer(422, &messages[n]))).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET", PLAIN)]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("merchant.secret", PLAIN)]).await;
     for _ in 0..4 {
         assert_eq!(
             start_at(api, ORDER).await.text("gateway_message"),
@@ -411,9 +411,9 @@ async fn an_error_that_the_gateway_words_is_shortened_after_it_was_scrubbed() {
     })
     .await;
     let settings = [
-        ("MERCHANT__SECRET", PLAIN),
-        ("START__BURST", "100"),
-        ("START__RATE", "100"),
+        ("merchant.secret", PLAIN),
+        ("start.burst", "100"),
+        ("start.rate", "100"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     for n in 0..32 {

@@ -51,8 +51,8 @@ async fn a_gateway_that_takes_no_connection_is_unreachable_when_the_time_to_conn
         }
     }
     let settings = [
-        ("GATEWAY__CONNECT_TIMEOUT", "200ms"),
-        ("GATEWAY__RETRIES", "1"),
+        ("gateway.connect_timeout", "200ms"),
+        ("gateway.retries", "1"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&format!("http://{address}"), &settings).await;
     let began = Instant::now();
@@ -85,11 +85,11 @@ async fn a_gateway_that_takes_no_connection_is_unreachable_when_the_time_to_conn
 async fn whatever_never_ends_ends_with_the_timeout_and_is_unknown() {
     let (gateway, set) = changeable().await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "1s"),
-        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-        ("GATEWAY__RETRIES", "5"),
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
+        ("gateway.timeout", "1s"),
+        ("gateway.connect_timeout", "1s"),
+        ("gateway.retries", "5"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let cases = [
@@ -161,10 +161,10 @@ async fn whatever_never_ends_ends_with_the_timeout_and_is_unknown() {
 async fn an_answer_that_is_cut_or_ambiguous_is_unknown_and_nothing_of_it_is_shown() {
     let (gateway, set) = changeable().await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "5s"),
-        ("GATEWAY__RETRIES", "5"),
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
+        ("gateway.timeout", "5s"),
+        ("gateway.retries", "5"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
     ];
     let (sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let with =
@@ -391,8 +391,7 @@ async fn a_body_without_end_is_not_read_to_its_end() {
             chunk.clone(),
         );
         let gateway = Gateway::new(move |_, _| flood.clone()).await;
-        let (sidecar, api, _) =
-            Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "0")]).await;
+        let (sidecar, api, _) = Program::sidecar(&gateway.url(), &[("gateway.retries", "0")]).await;
         let before = sidecar.peak_kib();
         let refused = start_at(api, ORDER).await;
         assert_eq!(
@@ -455,9 +454,9 @@ async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
             }
         });
         let settings = [
-            ("START__FORWARD_FIELDS", "[\"note\"]"),
-            ("LISTEN__MAX_BODY_BYTES", "33554432"),
-            ("GATEWAY__RETRIES", "3"),
+            ("start.forward_fields", "[\"note\"]"),
+            ("listen.max_body_bytes", "33554432"),
+            ("gateway.retries", "3"),
         ];
         let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
         let answer = start_at(api, &body).await;
@@ -472,9 +471,9 @@ async fn no_redirect_of_any_kind_to_any_place_is_followed() {
     let elsewhere = Gateway::new(|_, request| good(request)).await;
     let (gateway, set) = changeable().await;
     let settings = [
-        ("GATEWAY__RETRIES", "0"),
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
+        ("gateway.retries", "0"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let port = elsewhere.address.port();
@@ -634,9 +633,9 @@ async fn what_stands_around_an_answer_is_no_part_of_it() {
 async fn a_head_may_be_odd_in_what_takes_no_part_in_where_an_answer_ends() {
     let (gateway, set) = changeable().await;
     let settings = [
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
-        ("WATCH__FRESH_FOR", "1ms"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
+        ("watch.fresh_for", "1ms"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let wide: String = (0..30)
@@ -704,11 +703,11 @@ async fn a_head_may_be_odd_in_what_takes_no_part_in_where_an_answer_ends() {
 async fn while_the_gateway_fails_in_whatever_way_the_last_answer_is_given() {
     let (gateway, set) = changeable().await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "1s"),
-        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-        ("GATEWAY__RETRIES", "0"),
-        ("WATCH__FRESH_FOR", "1ms"),
-        ("WATCH__POLL_RATE", "1000"),
+        ("gateway.timeout", "1s"),
+        ("gateway.connect_timeout", "1s"),
+        ("gateway.retries", "0"),
+        ("watch.fresh_for", "1ms"),
+        ("watch.poll_rate", "1000"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     set(Act::Say(answer(200, WATCHED)));
@@ -793,7 +792,7 @@ async fn another_amount_than_was_started_is_logged_and_counted_once_a_payment() 
         other => other,
     })
     .await;
-    let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let settings = [("watch.fresh_for", "1ms"), ("watch.poll_rate", "1000")];
     let (mut sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let counted = async || metric_at(admin, "tillgate_amount_mismatch_total").await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -834,7 +833,7 @@ async fn a_status_that_the_guide_does_not_know_is_passed_on_counted_and_logged_o
         other => other,
     })
     .await;
-    let settings = [("WATCH__FRESH_FOR", "1ms"), ("WATCH__POLL_RATE", "1000")];
+    let settings = [("watch.fresh_for", "1ms"), ("watch.poll_rate", "1000")];
     let (sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     for (says, count) in [
@@ -867,7 +866,7 @@ async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_send
     let gateway = Gateway::new(|_, request| good(request)).await;
     let (_sidecar, api, _) = Program::sidecar(
         &format!("{}/base/", gateway.url()),
-        &[("WATCH__FRESH_FOR", "1ms")],
+        &[("watch.fresh_for", "1ms")],
     )
     .await;
     let values: Vec<_> = (0..70)
@@ -949,9 +948,9 @@ async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_send
 async fn a_storm_of_failures_is_answered_one_for_one() {
     let gateway = Gateway::new(|_, _| Act::Say(answer(503, "{}"))).await;
     let settings = [
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
-        ("GATEWAY__RETRIES", "5"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
+        ("gateway.retries", "5"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let starts: Vec<_> = (0..40)
@@ -988,11 +987,11 @@ async fn an_answer_that_comes_too_late_is_nobodys() {
     })
     .await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "150ms"),
-        ("GATEWAY__CONNECT_TIMEOUT", "150ms"),
-        ("GATEWAY__RETRIES", "1"),
-        ("WATCH__POLL_RATE", "10000"),
-        ("WATCH__FRESH_FOR", "1ms"),
+        ("gateway.timeout", "150ms"),
+        ("gateway.connect_timeout", "150ms"),
+        ("gateway.retries", "1"),
+        ("watch.poll_rate", "10000"),
+        ("watch.fresh_for", "1ms"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let own = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -1067,9 +1066,10 @@ async fn a_clock_that_is_set_back_between_two_runs_stops_no_poll() {
     let others = by_clock(&library, &clock);
     let store = format!("file:{}", directory.path().join("store").display());
     let (_sandbox, url) = Program::sandbox(&[]).await;
-    let settings = [("STORE__URL", store.as_str()), ("WATCH__FRESH_FOR", "1ms")];
+    let settings = [("store.url", store.as_str()), ("watch.fresh_for", "1ms")];
+    let settings = [&settings[..], &others].concat();
     std::fs::write(&clock, "+0d").unwrap();
-    let (sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+    let (sidecar, api, _) = Program::sidecar(&url, &settings).await;
     let payments = [start_at(api, ORDER).await, start_at(api, ORDER).await];
     for payment in &payments {
         assert_eq!(
@@ -1082,7 +1082,7 @@ async fn a_clock_that_is_set_back_between_two_runs_stops_no_poll() {
     }
     sidecar.kill().await;
     std::fs::write(&clock, "-2h").unwrap();
-    let (_sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+    let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
     let [asked, waited_for] =
         payments.map(|payment| format!("/watch/{}", payment.text("watch_code")));
     assert_eq!(get_at(api, &asked).await.text("status"), "completed");
@@ -1107,11 +1107,12 @@ async fn a_clock_that_jumps_years_takes_nothing_with_it() {
     let store = format!("file:{}", directory.path().join("store").display());
     let (_sandbox, url) = Program::sandbox(&[]).await;
     let settings = [
-        ("STORE__URL", store.as_str()),
-        ("WATCH__FRESH_FOR", "1ms"),
-        ("WATCH__POLL_RATE", "1000"),
+        ("store.url", store.as_str()),
+        ("watch.fresh_for", "1ms"),
+        ("watch.poll_rate", "1000"),
     ];
-    let (mut sidecar, api, admin) = Program::sidecar_with(&url, &settings, &others).await;
+    let settings = [&settings[..], &others].concat();
+    let (mut sidecar, api, admin) = Program::sidecar(&url, &settings).await;
     let start = async |key: &str| {
         let headers = [
             ("content-type", "application/json"),

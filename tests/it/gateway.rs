@@ -58,7 +58,7 @@ async fn a_start_whose_connection_was_reset_after_it_was_read_is_unknown_and_sen
     ] {
         let gateway = Gateway::new(move |_, _| act.clone()).await;
         let (_sidecar, api, _) =
-            Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "5")]).await;
+            Program::sidecar(&gateway.url(), &[("gateway.retries", "5")]).await;
         let answer = start_at(api, ORDER).await;
         assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"));
         assert_eq!(answer.json()["retryable"], true);
@@ -82,13 +82,13 @@ async fn a_start_goes_over_a_connection_of_its_own_whatever_went_before() {
 #[tokio::test]
 async fn a_watch_is_repeated_after_a_reset_as_often_as_retries_says() {
     let gateway = Gateway::new(|_, _| Act::Reset).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "3")]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("gateway.retries", "3")]).await;
     let answer = get_at(api, "/watch/x").await;
     assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", ""));
     assert_eq!(gateway.requests().len(), 4);
 
     let gateway = Gateway::new(|n, request| if n < 2 { Act::Reset } else { good(request) }).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("GATEWAY__RETRIES", "2")]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &[("gateway.retries", "2")]).await;
     assert_eq!(get_at(api, "/watch/x").await.status, 200);
     assert_eq!(gateway.requests().len(), 3);
 }
@@ -112,7 +112,7 @@ async fn a_refused_connection_is_unreachable_and_nothing_was_sent() {
     );
     let (_sidecar, api, _) = Program::sidecar(
         "http://no-such-name.invalid:1",
-        &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")],
+        &[("gateway.allow_plain_http", "true")],
     )
     .await;
     assert_eq!(
@@ -127,8 +127,8 @@ async fn a_gateway_that_never_finishes_its_tls_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let settings = [
-        ("GATEWAY__CONNECT_TIMEOUT", "200ms"),
-        ("GATEWAY__RETRIES", "1"),
+        ("gateway.connect_timeout", "200ms"),
+        ("gateway.retries", "1"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
     assert_eq!(
@@ -179,10 +179,12 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
     for (name, acceptor, ca_file, works) in cases {
         let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
         let url = format!("https://localhost:{}", gateway.address.port());
-        let mut settings = vec![("GATEWAY__RETRIES", "2")];
-        settings.extend(ca_file.as_deref().map(|file| ("GATEWAY__CA_FILE", file)));
-        let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
-        let (_sidecar, api, _) = Program::sidecar_with(&url, &settings, &others).await;
+        let mut settings = vec![
+            ("gateway.retries", "2"),
+            ("SSLKEYLOGFILE", key_log.to_str().unwrap()),
+        ];
+        settings.extend(ca_file.as_deref().map(|file| ("gateway.ca_file", file)));
+        let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
         let answer = start_at(api, ORDER).await;
         if works {
             assert_eq!(answer.status, 200, "{name}: {answer:?}");
@@ -198,19 +200,12 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
                 (3, 0),
                 "{name}: tried again, and nothing sent"
             );
-            let mut variables = vec![
-                ("TILLGATE_GATEWAY__URL".to_owned(), url.clone()),
-                (
-                    "TILLGATE_MERCHANT__SECRET".to_owned(),
-                    DEFAULT_SECRET.to_owned(),
-                ),
+            let mut settings = vec![
+                ("gateway.url", url.as_str()),
+                ("merchant.secret", DEFAULT_SECRET),
             ];
-            variables.extend(ca_file.map(|file| ("TILLGATE_GATEWAY__CA_FILE".to_owned(), file)));
-            let variables: Vec<_> = variables
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect();
-            let (code, _, err) = run(&["check", "--online"], &variables).await;
+            settings.extend(ca_file.as_deref().map(|file| ("gateway.ca_file", file)));
+            let (code, _, err) = run(&["check", "--online"], &settings).await;
             assert!(code == 1 && err.contains("certificate"), "{name}: {err}");
         }
         assert!(!key_log.exists(), "{name}: session keys were written down");
@@ -226,7 +221,7 @@ async fn a_changed_ca_file_is_used_without_a_restart() {
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let url = format!("https://localhost:{}", gateway.address.port());
     let (mut sidecar, api, _) =
-        Program::sidecar(&url, &[("GATEWAY__CA_FILE", file.to_str().unwrap())]).await;
+        Program::sidecar(&url, &[("gateway.ca_file", file.to_str().unwrap())]).await;
     assert_eq!(
         start_at(api, ORDER).await.text("error"),
         "gateway_unreachable"
@@ -268,9 +263,8 @@ async fn proxy_variables_are_ignored() {
     let proxy = Gateway::new(|_, request| good(request)).await;
     let gateway = Gateway::new(|_, request| good(request)).await;
     let url = proxy.url();
-    let (_sidecar, api, _) = Program::sidecar_with(
+    let (_sidecar, api, _) = Program::sidecar(
         &gateway.url(),
-        &[],
         &PROXY_VARIABLES.map(|name| (name, url.as_str())),
     )
     .await;
@@ -299,9 +293,9 @@ fn parts(request: &str) -> (String, Vec<String>, String) {
 async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() {
     let gateway = Gateway::new(|_, request| good(request)).await;
     let settings = [
-        ("START__FORWARD_FIELDS", "[\"note\"]"),
-        ("REDIRECT__ALLOWED", "[\"https://shop.example\"]"),
-        ("WATCH__FRESH_FOR", "1ms"),
+        ("start.forward_fields", "[\"note\"]"),
+        ("redirect.allowed", "[\"https://shop.example\"]"),
+        ("watch.fresh_for", "1ms"),
     ];
     let url = format!("{}/base/", gateway.url());
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
@@ -513,10 +507,10 @@ async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
     let current = act.clone();
     let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "1s"),
-        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
+        ("gateway.timeout", "1s"),
+        ("gateway.connect_timeout", "1s"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let mut wrong = Vec::new();
@@ -535,10 +529,7 @@ async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
 async fn an_answer_that_announces_too_much_is_too_large_before_it_has_come() {
     let huge = Act::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n{".to_vec());
     let gateway = Gateway::new(move |_, _| huge.clone()).await;
-    let settings = [
-        ("GATEWAY__TIMEOUT", "1s"),
-        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-    ];
+    let settings = [("gateway.timeout", "1s"), ("gateway.connect_timeout", "1s")];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = start_at(api, ORDER).await;
     assert_eq!(told(&answer), as_told(502, "gateway_bad_answer", "unknown"));
@@ -554,9 +545,9 @@ async fn a_watch_tells_bad_answers_with_the_same_words_and_no_outcome() {
     let current = act.clone();
     let gateway = Gateway::new(move |_, _| current.lock().unwrap().clone()).await;
     let settings = [
-        ("GATEWAY__TIMEOUT", "1s"),
-        ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.timeout", "1s"),
+        ("gateway.connect_timeout", "1s"),
+        ("gateway.retries", "0"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     for (i, (to_do, status, error)) in [
@@ -714,7 +705,7 @@ async fn a_refused_secret_is_read_again_once_and_tried_once_more_if_it_changed()
     .await;
     let (_sidecar, api, _) = Program::sidecar(
         &gateway.url(),
-        &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+        &[("merchant.secret_file", file.to_str().unwrap())],
     )
     .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -735,7 +726,7 @@ async fn a_refused_secret_is_read_again_once_and_tried_once_more_if_it_changed()
         .await;
         let (_sidecar, api, _) = Program::sidecar(
             &gateway.url(),
-            &[("MERCHANT__SECRET_FILE", file.to_str().unwrap())],
+            &[("merchant.secret_file", file.to_str().unwrap())],
         )
         .await;
         assert_eq!(
@@ -763,7 +754,7 @@ async fn left_of_echo(forms: &'static [&'static str]) -> Vec<String> {
     })
     .await;
     let (_sidecar, api, admin) =
-        Program::sidecar(&gateway.url(), &[("MERCHANT__SECRET", ECHOED)]).await;
+        Program::sidecar(&gateway.url(), &[("merchant.secret", ECHOED)]).await;
     let mut left = Vec::new();
     for form in forms {
         for status in [200, 422] {
@@ -823,10 +814,7 @@ async fn a_caller_who_hangs_up_cancels_nothing() {
     .await;
     let (sidecar, api, admin) = Program::sidecar(
         &gateway.url(),
-        &[
-            ("GATEWAY__TIMEOUT", "1s"),
-            ("GATEWAY__CONNECT_TIMEOUT", "1s"),
-        ],
+        &[("gateway.timeout", "1s"), ("gateway.connect_timeout", "1s")],
     )
     .await;
     let mut caller = TcpStream::connect(api).await.unwrap();
@@ -869,7 +857,7 @@ async fn a_secret_that_was_in_use_before_is_taken_out_of_answers_too() {
     let gateway =
         Gateway::new(|_, _| Act::Say(answer(422, &format!(r#"{{"message":"not {OLD} again"}}"#))))
             .await;
-    let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
+    let settings = [("merchant.secret_file", file.to_str().unwrap())];
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(
         start_at(api, ORDER).await.text("gateway_message"),
@@ -937,7 +925,7 @@ async fn fields_of_the_gateway_with_the_names_of_ours_do_not_take_their_place() 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
     std::fs::write(&file, "a-token-of-a-caller").unwrap();
-    let settings = [("LISTEN__TOKEN_FILE", file.to_str().unwrap())];
+    let settings = [("listen.token_file", file.to_str().unwrap())];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     let headers = [
         ("authorization", "Bearer a-token-of-a-caller"),

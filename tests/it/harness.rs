@@ -39,7 +39,7 @@ impl Sidecar {
         Self::with(&[])
     }
 
-    /// With these settings, written as variables are.
+    /// With these settings.
     pub fn with(settings: &[(&str, &str)]) -> Self {
         Self::before(Options::default(), settings)
     }
@@ -439,14 +439,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it with these arguments and variables, and no others of ours.
-    pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_in(Path::new(env!("CARGO_TARGET_TMPDIR")), arguments, variables)
+    /// Starts it with these arguments and settings, and no variables of ours.
+    pub fn start(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_in(Path::new(env!("CARGO_TARGET_TMPDIR")), arguments, settings)
     }
 
     /// The same in a directory of its own.
-    pub fn start_in(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_under(&[], directory, arguments, variables)
+    pub fn start_in(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_under(&[], directory, arguments, settings)
     }
 
     /// The same, started by another program, which must become it: its id is the one that signals go to.
@@ -454,7 +454,7 @@ impl Program {
         under: &[&str],
         directory: &Path,
         arguments: &[&str],
-        variables: &[(&str, &str)],
+        settings: &[(&str, &str)],
     ) -> Self {
         let words: Vec<_> = under
             .iter()
@@ -464,7 +464,7 @@ impl Program {
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .env_clear()
-            .envs(variables.iter().copied())
+            .envs(variables_of(settings))
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -496,82 +496,38 @@ impl Program {
         (program, url)
     }
 
-    /// A sidecar on free ports, in front of that gateway, with the sandbox's secret inline and these variables
-    /// (`START__RATE`, without the prefix); gives the addresses of API and admin listener.
+    /// A sidecar on free ports, in front of that gateway, with the sandbox's secret inline and these settings; gives the
+    /// addresses of API and admin listener.
     pub async fn sidecar(
         gateway: &str,
         settings: &[(&str, &str)],
     ) -> (Self, SocketAddr, SocketAddr) {
-        Self::sidecar_with(gateway, settings, &[]).await
-    }
-
-    /// The same on a port that its callers know already.
-    pub async fn sidecar_on(port: u16, gateway: &str) -> (Self, SocketAddr, SocketAddr) {
-        Self::sidecar(
-            gateway,
-            &[("LISTEN__ADDRESS", &format!("127.0.0.1:{port}"))],
-        )
-        .await
-    }
-
-    /// The same, with further variables that are not settings.
-    pub async fn sidecar_with(
-        gateway: &str,
-        settings: &[(&str, &str)],
-        others: &[(&str, &str)],
-    ) -> (Self, SocketAddr, SocketAddr) {
-        let mut program = Self::launch(&[], gateway, settings, others);
+        let mut program = Self::launch(&[], gateway, settings);
         let (api, admin) = program.addresses().await;
         (program, api, admin)
     }
 
+    /// The same on a port that its callers know already.
+    pub async fn sidecar_on(port: u16, gateway: &str) -> (Self, SocketAddr, SocketAddr) {
+        Self::sidecar(gateway, &[("listen.address", &format!("127.0.0.1:{port}"))]).await
+    }
+
     /// Starts a sidecar likewise, by that program if one is named, and does not wait until it runs.
-    pub fn launch(
-        under: &[&str],
-        gateway: &str,
-        settings: &[(&str, &str)],
-        others: &[(&str, &str)],
-    ) -> Self {
-        let mut variables = vec![
-            ("TILLGATE_GATEWAY__URL".to_owned(), gateway.to_owned()),
-            (
-                "TILLGATE_LISTEN__ADDRESS".to_owned(),
-                "127.0.0.1:0".to_owned(),
-            ),
-            (
-                "TILLGATE_ADMIN__ADDRESS".to_owned(),
-                "127.0.0.1:0".to_owned(),
-            ),
+    pub fn launch(under: &[&str], gateway: &str, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("gateway.url", gateway),
+            ("listen.address", "127.0.0.1:0"),
+            ("admin.address", "127.0.0.1:0"),
         ];
         if !settings
             .iter()
-            .any(|(name, _)| name.starts_with("MERCHANT__"))
+            .any(|(name, _)| name.starts_with("merchant."))
         {
-            variables.push((
-                "TILLGATE_MERCHANT__SECRET".to_owned(),
-                tillgate::sandbox::DEFAULT_SECRET.to_owned(),
-            ));
+            all.push(("merchant.secret", tillgate::sandbox::DEFAULT_SECRET));
         }
-        variables.extend(
-            settings
-                .iter()
-                .map(|(name, value)| (format!("TILLGATE_{name}"), (*value).to_owned())),
-        );
-        variables.extend(
-            others
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        Self::start_under(
-            under,
-            Path::new(env!("CARGO_TARGET_TMPDIR")),
-            &["run"],
-            &variables,
-        )
+        all.extend(settings);
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        Self::start_under(under, directory, &["run"], &all)
     }
 
     /// Where it listens, once it says so: API and admin listener.
@@ -719,6 +675,18 @@ impl Program {
     }
 }
 
+/// The variables of these settings. Tests name a setting by its key, `start.rate`, for both kinds of sidecar; what the
+/// built program reads is `TILLGATE_START__RATE`. A name without a dot is that of another variable.
+pub fn variables_of<'a>(settings: &'a [(&str, &str)]) -> impl Iterator<Item = (String, &'a str)> {
+    settings.iter().map(|(name, value)| {
+        let variable = match name.contains('.') {
+            true => format!("TILLGATE_{}", name.replace('.', "__").to_uppercase()),
+            false => (*name).to_owned(),
+        };
+        (variable, *value)
+    })
+}
+
 /// Another program, killed when dropped.
 pub struct Client {
     child: Child,
@@ -838,8 +806,8 @@ pub async fn pay_at(sandbox: &str, code: &str) {
 }
 
 /// Runs it to its end.
-pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-    Program::start(arguments, variables).end().await
+pub async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String, String) {
+    Program::start(arguments, settings).end().await
 }
 
 /// One request over a connection of its own.

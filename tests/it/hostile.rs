@@ -456,13 +456,13 @@ async fn ten_thousand_odd_requests_leave_nothing_behind() {
         [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     // Lines of the log that nobody reads would take memory, too.
     let settings = [
-        ("LISTEN__ADDRESS", &*api.to_string()),
-        ("ADMIN__ADDRESS", &admin.to_string()),
-        ("LOG__LEVEL", "error"),
-        ("WATCH__POLL_RATE", "10000"),
-        ("WATCH__MAX_TRACKED", "1000"),
+        ("listen.address", &*api.to_string()),
+        ("admin.address", &admin.to_string()),
+        ("log.level", "error"),
+        ("watch.poll_rate", "10000"),
+        ("watch.max_tracked", "1000"),
     ];
-    let sidecar = Program::launch(&[], &gateway, &settings, &[]);
+    let sidecar = Program::launch(&[], &gateway, &settings);
     until("a listener", async || {
         tokio::net::TcpStream::connect(admin).await.ok()
     })
@@ -564,11 +564,11 @@ async fn nobody_outside_writes_a_line_of_the_log() {
     });
     for format in ["json", "text"] {
         let settings = [
-            ("LOG__FORMAT", format),
-            ("LOG__LEVEL", "debug"),
-            ("GATEWAY__RETRIES", "0"),
+            ("log.format", format),
+            ("log.level", "debug"),
+            ("gateway.retries", "0"),
         ];
-        let mut sidecar = Program::launch(&[], &gateway, &settings, &[]);
+        let mut sidecar = Program::launch(&[], &gateway, &settings);
         sidecar.log_line("tillgate is running").await;
         let (api, admin) = addresses_in(sidecar.log.last().unwrap());
         let escapes: &[u8] = b"\x1b[2J\x1b]0;x\x07";
@@ -697,9 +697,9 @@ async fn two_hundred_bad_files_end_nothing_and_take_nothings_place() {
     std::fs::write(&tokens, "a-good-token\n").unwrap();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let settings = [
-        ("MERCHANT__SECRET_FILE", secret.to_str().unwrap()),
-        ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
-        ("START__BURST", "1000"),
+        ("merchant.secret_file", secret.to_str().unwrap()),
+        ("listen.token_file", tokens.to_str().unwrap()),
+        ("start.burst", "1000"),
     ];
     let (mut sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
     let bearer = [

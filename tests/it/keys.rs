@@ -782,9 +782,9 @@ async fn without_a_secret_the_key_stays_free_and_its_text_is_in_no_log() {
     let (sidecar, api, admin) = Program::sidecar(
         &gateway,
         &[
-            ("MERCHANT__SECRET_FILE", file.to_str().unwrap()),
-            ("LOG__LEVEL", "debug"),
-            ("LISTEN__DRAIN_TIMEOUT", "2s"),
+            ("merchant.secret_file", file.to_str().unwrap()),
+            ("log.level", "debug"),
+            ("listen.drain_timeout", "2s"),
         ],
     )
     .await;

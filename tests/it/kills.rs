@@ -130,17 +130,17 @@ async fn round(mut dice: Dice) -> [u64; 4] {
         receiver.url(),
     );
     let settings = [
-        ("LISTEN__ADDRESS", addresses[0].as_str()),
-        ("ADMIN__ADDRESS", &addresses[1]),
-        ("LISTEN__TOKEN_FILE", &tokens),
-        ("STORE__URL", &store),
-        ("WEBHOOK__URL", &url),
-        ("WEBHOOK__SECRET_FILE", &keys),
-        ("GATEWAY__TIMEOUT", "700ms"),
-        ("START__RATE", "100000"),
-        ("START__BURST", "100000"),
-        ("WATCH__POLL_RATE", "1000"),
-        ("LOG__LEVEL", "error"),
+        ("listen.address", addresses[0].as_str()),
+        ("admin.address", &addresses[1]),
+        ("listen.token_file", &tokens),
+        ("store.url", &store),
+        ("webhook.url", &url),
+        ("webhook.secret_file", &keys),
+        ("gateway.timeout", "700ms"),
+        ("start.rate", "100000"),
+        ("start.burst", "100000"),
+        ("watch.poll_rate", "1000"),
+        ("log.level", "error"),
     ];
     let round = Arc::new(Round {
         api: addresses[0].parse().unwrap(),
@@ -154,7 +154,7 @@ async fn round(mut dice: Dice) -> [u64; 4] {
         callers.spawn(round.clone().call(name, dice.fork()));
     }
     for _ in 0..KILLS_PER_ROUND {
-        let sidecar = Program::launch(&[], &gateway, &settings, &[]);
+        let sidecar = Program::launch(&[], &gateway, &settings);
         let life = if dice.percent(15) {
             dice.milliseconds(0, 100)
         } else {
@@ -163,7 +163,7 @@ async fn round(mut dice: Dice) -> [u64; 4] {
         tokio::time::sleep(life).await;
         sidecar.kill().await;
     }
-    let sidecar = Program::launch(&[], &gateway, &settings, &[]);
+    let sidecar = Program::launch(&[], &gateway, &settings);
     round.is_over.store(true, Ordering::Relaxed);
     let end = async {
         while let Some(caller) = callers.join_next().await {
@@ -185,7 +185,7 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     // And once more, from what the file holds alone: nobody asks the gateway now.
     sidecar.kill().await;
     set_faults(&gateway, &["watch:status=500"]).await;
-    let sidecar = Program::launch(&[], &gateway, &settings, &[]);
+    let sidecar = Program::launch(&[], &gateway, &settings);
     round.check_list(&told).await;
     for (code, watch_code) in &told.codes {
         if told.paid.contains(code) {
@@ -207,7 +207,7 @@ async fn round(mut dice: Dice) -> [u64; 4] {
     let (code, _, log) = sidecar.end().await;
     assert_eq!(code, 0, "{log}");
     let tries = receiver.messages().len();
-    let sidecar = Program::launch(&[], &gateway, &settings, &[]);
+    let sidecar = Program::launch(&[], &gateway, &settings);
     round.check_list(&told).await;
     assert_eq!(receiver.messages().len(), tries, "delivered again");
     sidecar.kill().await;

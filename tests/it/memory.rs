@@ -79,12 +79,13 @@ async fn after_ten_thousand_starts_its_memory_has_the_secret_once() {
     fs::write(&file, format!("{}\n", canary.secret)).unwrap();
     let (_sandbox, gateway) = Program::sandbox(&["--secret", &canary.secret]).await;
     let settings = [
-        ("MERCHANT__SECRET_FILE", file.to_str().unwrap()),
-        ("START__RATE", "100000"),
-        ("START__BURST", "100000"),
-        ("LOG__LEVEL", "warn,tillgate::app=info"),
+        ("merchant.secret_file", file.to_str().unwrap()),
+        ("start.rate", "100000"),
+        ("start.burst", "100000"),
+        ("log.level", "warn,tillgate::app=info"),
     ];
-    let (sidecar, api, _) = Program::sidecar_with(&gateway, &settings, &DEBUGGABLE).await;
+    let (sidecar, api, _) =
+        Program::sidecar(&gateway, &[&settings[..], &DEBUGGABLE].concat()).await;
     let starts = (0..8).map(|_| async move {
         let mut wire = Wire::open(api).await;
         let head = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
@@ -153,13 +154,14 @@ async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory(
     fs::write(path("pem"), pem).unwrap();
     let (secret, pem) = (path("secret"), path("pem"));
     let settings = [
-        ("MERCHANT__SECRET_FILE", &*secret),
-        ("GATEWAY__CA_FILE", &*pem),
-        ("START__BURST", "1000"),
-        ("START__RATE", "1000"),
-        ("LOG__LEVEL", "off,tillgate::app=info"),
+        ("merchant.secret_file", &*secret),
+        ("gateway.ca_file", &*pem),
+        ("start.burst", "1000"),
+        ("start.rate", "1000"),
+        ("log.level", "off,tillgate::app=info"),
     ];
-    let (sidecar, api, admin) = Program::sidecar_with(&gateway, &settings, &DEBUGGABLE).await;
+    let (sidecar, api, admin) =
+        Program::sidecar(&gateway, &[&settings[..], &DEBUGGABLE].concat()).await;
     for _ in 0..100 {
         let answer = start_at(api, ORDER).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -180,8 +182,9 @@ async fn of_a_secret_that_changes_its_memory_has_the_last_nine_once_each() {
     let file = directory.path().join("secret");
     fs::write(&file, &canaries[0].secret).unwrap();
     let (_sandbox, gateway) = Program::sandbox(&["--secret", &canaries[0].secret]).await;
-    let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
-    let (mut sidecar, api, _) = Program::sidecar_with(&gateway, &settings, &DEBUGGABLE).await;
+    let settings = [("merchant.secret_file", file.to_str().unwrap())];
+    let (mut sidecar, api, _) =
+        Program::sidecar(&gateway, &[&settings[..], &DEBUGGABLE].concat()).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     for canary in &canaries[1..] {
         fs::write(directory.path().join("new"), &canary.secret).unwrap();
@@ -210,8 +213,9 @@ async fn of_a_secret_that_changes_its_memory_has_the_last_nine_once_each() {
 async fn an_inline_secret_stands_in_its_memory_once_and_once_more_in_its_environment() {
     let canary = Canary::numbered(2);
     let (_sandbox, gateway) = Program::sandbox(&["--secret", &canary.secret]).await;
-    let variable = [("MERCHANT__SECRET", canary.secret.as_str())];
-    let (sidecar, api, _) = Program::sidecar_with(&gateway, &variable, &DEBUGGABLE).await;
+    let variable = [("merchant.secret", canary.secret.as_str())];
+    let (sidecar, api, _) =
+        Program::sidecar(&gateway, &[&variable[..], &DEBUGGABLE].concat()).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     until("two copies", async || {
         (copies(&canary, &open_memory_of(&sidecar)) == 2).then_some(())
@@ -259,7 +263,7 @@ async fn others_of_its_user_read_neither_its_environment_nor_its_memory() {
     }
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     for (variables, may_read) in [(&[][..], false), (&DEBUGGABLE[..], true)] {
-        let mut sidecar = Program::launch(&AS_A_USER, &gateway, &[], variables);
+        let mut sidecar = Program::launch(&AS_A_USER, &gateway, variables);
         let (_, admin) = sidecar.addresses().await;
         for file in ["environ", "maps", "mem"] {
             let read = read_by_another(&format!("/proc/{}/{file}", sidecar.id())).await;
@@ -308,7 +312,7 @@ async fn nothing_that_it_runs_gains_privileges_unless_it_is_debuggable() {
         (&DEBUGGABLE[..], &*ours),
         (&[("TILLGATE_DEBUGGABLE", "0")], "1"),
     ] {
-        let (sidecar, _, admin) = Program::sidecar_with(&gateway, &[], variables).await;
+        let (sidecar, _, admin) = Program::sidecar(&gateway, variables).await;
         let id = sidecar.id();
         assert_eq!(
             status_field(&id.to_string(), "NoNewPrivs"),
@@ -351,10 +355,10 @@ async fn it_leaves_no_core_file_unless_it_is_debuggable() {
         let directory = tempfile::tempdir().unwrap();
         let variables = [
             ("TILLGATE_DEBUGGABLE", debuggable),
-            ("TILLGATE_GATEWAY__URL", "http://127.0.0.1:9"),
-            ("TILLGATE_MERCHANT__SECRET", &canary.secret),
-            ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
-            ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
+            ("gateway.url", "http://127.0.0.1:9"),
+            ("merchant.secret", &canary.secret),
+            ("listen.address", "127.0.0.1:0"),
+            ("admin.address", "127.0.0.1:0"),
         ];
         let mut sidecar = Program::start_under(&WITH_CORES, directory.path(), &["run"], &variables);
         sidecar.log_line("tillgate is running").await;

@@ -214,12 +214,12 @@ impl Town {
     /// The sidecar, on the port that it always has here, with a store that lasts.
     async fn sidecar(&self, webhooks: SocketAddr) -> Program {
         let settings = [
-            ("LISTEN__ADDRESS", self.api.to_string()),
-            ("LISTEN__TOKEN_FILE", self.path("token")),
-            ("REDIRECT__ALLOWED", format!("[{SHOP_URL:?}]")),
-            ("WEBHOOK__URL", format!("http://{webhooks}/payment-events")),
-            ("WEBHOOK__SECRET_FILE", self.path("keys")),
-            ("STORE__URL", format!("file:{}", self.path("store"))),
+            ("listen.address", self.api.to_string()),
+            ("listen.token_file", self.path("token")),
+            ("redirect.allowed", format!("[{SHOP_URL:?}]")),
+            ("webhook.url", format!("http://{webhooks}/payment-events")),
+            ("webhook.secret_file", self.path("keys")),
+            ("store.url", format!("file:{}", self.path("store"))),
         ];
         let settings: Vec<_> = settings
             .iter()
@@ -393,8 +393,8 @@ impl Town {
     /// `tillgate deliveries …`
     async fn deliveries(&self, arguments: &[&str]) -> String {
         let variables = [
-            ("TILLGATE_LISTEN__ADDRESS", &*self.api.to_string()),
-            ("TILLGATE_LISTEN__TOKEN_FILE", &*self.path("token")),
+            ("listen.address", &*self.api.to_string()),
+            ("listen.token_file", &*self.path("token")),
         ];
         let (code, out, err) = run(&[&["deliveries"], arguments].concat(), &variables).await;
         assert_eq!(code, 0, "{err}");

@@ -21,9 +21,9 @@ use crate::harness::{Answer, ORDER, Program, call, free_port, metric_at, run, sk
 use crate::scripted::{self, Act, Gateway, STARTED, WATCHED, answer, as_told, good, told};
 
 const FAST: [(&str, &str); 3] = [
-    ("START__RATE", "100000"),
-    ("START__BURST", "100000"),
-    ("WATCH__FRESH_FOR", "1ms"),
+    ("start.rate", "100000"),
+    ("start.burst", "100000"),
+    ("watch.fresh_for", "1ms"),
 ];
 
 /// What names mean to one sidecar.
@@ -74,7 +74,7 @@ impl Names {
         gateway: &str,
         settings: &[(&str, &str)],
     ) -> (Program, SocketAddr, SocketAddr) {
-        let mut program = Program::launch(&self.under(), gateway, settings, &[]);
+        let mut program = Program::launch(&self.under(), gateway, settings);
         let (api, admin) = program.addresses().await;
         (program, api, admin)
     }
@@ -202,8 +202,8 @@ async fn of_two_addresses_one_may_be_dead() {
         let settings = [
             &FAST[..],
             &[
-                ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-                ("GATEWAY__RETRIES", "0"),
+                ("gateway.allow_plain_http", "true"),
+                ("gateway.retries", "0"),
             ],
         ]
         .concat();
@@ -238,19 +238,16 @@ async fn an_address_that_refuses_is_followed_by_the_next_at_once() {
     let port = free_port();
     let _gateway = gateway_at(B, port).await;
     let settings = [
-        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.allow_plain_http", "true"),
+        ("gateway.retries", "0"),
     ];
     let url = format!("http://pay.test:{port}");
     let (_sidecar, api, _) = names.sidecar(&url, &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let variables = [
-        ("TILLGATE_GATEWAY__URL", &*url),
-        ("TILLGATE_GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-        (
-            "TILLGATE_MERCHANT__SECRET",
-            tillgate::sandbox::DEFAULT_SECRET,
-        ),
+        ("gateway.url", &*url),
+        ("gateway.allow_plain_http", "true"),
+        ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
     ];
     let (code, said, _) = names.run(&["check", "--online"], &variables).await;
     assert_eq!(code, 0, "{said}");
@@ -270,8 +267,8 @@ async fn where_no_address_answers_the_step_is_named() {
         return;
     };
     let settings = [
-        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.allow_plain_http", "true"),
+        ("gateway.retries", "0"),
     ];
     let (_sidecar, api, _) = names
         .sidecar(&format!("http://pay.test:{}", free_port()), &settings)
@@ -297,8 +294,8 @@ async fn a_dead_first_name_server_and_a_family_without_answers_are_no_outage() {
     let _gateway = gateway_at(A, port).await;
     let url = format!("http://pay.test:{port}");
     let settings = [
-        ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.allow_plain_http", "true"),
+        ("gateway.retries", "0"),
     ];
     // The questions for IPv6 are never answered.
     let Some(names) = Names::new("", &[alive.ip]) else {
@@ -329,8 +326,8 @@ async fn a_resolver_that_hangs_takes_a_few_threads_however_many_wait() {
     let settings = [
         &FAST[..],
         &[
-            ("GATEWAY__ALLOW_PLAIN_HTTP", "true"),
-            ("GATEWAY__TIMEOUT", "2s"),
+            ("gateway.allow_plain_http", "true"),
+            ("gateway.timeout", "2s"),
         ],
     ]
     .concat();
@@ -374,7 +371,7 @@ async fn a_name_that_moves_is_found_where_it_is() {
     })
     .await;
     let new = gateway_at(B, port).await;
-    let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
+    let settings = [&FAST[..], &[("gateway.allow_plain_http", "true")]].concat();
     let (_sidecar, api, _) = names
         .sidecar(&format!("http://pay.test:{port}"), &settings)
         .await;
@@ -413,7 +410,7 @@ async fn a_name_that_moves_is_found_also_while_the_old_place_answers() {
     let port = free_port();
     let _old = gateway_at(A, port).await;
     let new = gateway_at(B, port).await;
-    let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
+    let settings = [&FAST[..], &[("gateway.allow_plain_http", "true")]].concat();
     let (_sidecar, api, _) = names
         .sidecar(&format!("http://pay.test:{port}"), &settings)
         .await;
@@ -448,7 +445,7 @@ async fn the_last_known_addresses_serve_while_the_name_cannot_be_looked_up() {
         },
     )
     .await;
-    let settings = [&FAST[..], &[("GATEWAY__ALLOW_PLAIN_HTTP", "true")]].concat();
+    let settings = [&FAST[..], &[("gateway.allow_plain_http", "true")]].concat();
     let (_sidecar, api, _) = names
         .sidecar(&format!("http://pay.test:{port}"), &settings)
         .await;
@@ -473,7 +470,7 @@ async fn localhost_is_never_looked_up() {
     };
     let gateway = Gateway::new(|_, request| good(request)).await;
     let url = format!("http://localhost:{}", gateway.address.port());
-    let (_sidecar, api, _) = names.sidecar(&url, &[("GATEWAY__TIMEOUT", "2s")]).await;
+    let (_sidecar, api, _) = names.sidecar(&url, &[("gateway.timeout", "2s")]).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
 }
 
@@ -495,7 +492,7 @@ async fn a_trailing_dot_is_for_the_resolver_alone() {
             good(request)
         })
         .await;
-        let settings = [("GATEWAY__CA_FILE", ca_file.to_str().unwrap())];
+        let settings = [("gateway.ca_file", ca_file.to_str().unwrap())];
         let (_sidecar, api, _) = names
             .sidecar(&format!("https://pay.test.:{port}"), &settings)
             .await;
@@ -563,9 +560,9 @@ async fn a_firewall_that_wants_the_hello_in_one_packet_gets_it_so() {
         let url = format!("https://localhost:{port}");
         let ca_file = ca_file.to_str().unwrap();
         let settings = [
-            ("GATEWAY__CA_FILE", ca_file),
-            ("GATEWAY__RETRIES", "0"),
-            ("GATEWAY__CONNECT_TIMEOUT", "2s"),
+            ("gateway.ca_file", ca_file),
+            ("gateway.retries", "0"),
+            ("gateway.connect_timeout", "2s"),
         ];
         let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
         for _ in 0..3 {
@@ -581,13 +578,10 @@ async fn a_firewall_that_wants_the_hello_in_one_packet_gets_it_so() {
             .count();
         assert_eq!(large, 1, "{does:?}: it is remembered");
         let variables = [
-            ("TILLGATE_GATEWAY__URL", &*url),
-            ("TILLGATE_GATEWAY__CA_FILE", ca_file),
-            ("TILLGATE_GATEWAY__CONNECT_TIMEOUT", "2s"),
-            (
-                "TILLGATE_MERCHANT__SECRET",
-                tillgate::sandbox::DEFAULT_SECRET,
-            ),
+            ("gateway.url", &*url),
+            ("gateway.ca_file", ca_file),
+            ("gateway.connect_timeout", "2s"),
+            ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
         ];
         let (code, said, _) = run(&["check", "--online"], &variables).await;
         assert_eq!(code, 0, "{said}");
@@ -628,7 +622,7 @@ async fn starts_resume_the_session_of_those_before_them() {
         }
     });
     let (_sidecar, api, _) =
-        Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.to_str().unwrap())]).await;
+        Program::sidecar(&url, &[("gateway.ca_file", ca_file.to_str().unwrap())]).await;
     for _ in 0..4 {
         assert_eq!(start_at(api, ORDER).await.status, 200);
     }
@@ -760,10 +754,10 @@ impl BehindProxy {
     ) -> (Program, SocketAddr, SocketAddr) {
         let ca_file = self.file("ca.pem");
         let own = [
-            ("GATEWAY__CA_FILE", ca_file.to_str().unwrap()),
-            ("GATEWAY__PROXY", proxy),
-            ("GATEWAY__RETRIES", "0"),
-            ("GATEWAY__TIMEOUT", "3s"),
+            ("gateway.ca_file", ca_file.to_str().unwrap()),
+            ("gateway.proxy", proxy),
+            ("gateway.retries", "0"),
+            ("gateway.timeout", "3s"),
         ];
         Program::sidecar("https://gateway.invalid", &[&own[..], settings].concat()).await
     }
@@ -826,7 +820,7 @@ async fn a_proxy_that_asks_for_credentials_gets_those_of_the_file_as_they_are_no
 
     let file = behind.file("authorization");
     std::fs::write(&file, "Basic dXNlcjpvbGQ=\n").unwrap();
-    let settings = [("GATEWAY__PROXY_AUTHORIZATION_FILE", file.to_str().unwrap())];
+    let settings = [("gateway.proxy_authorization_file", file.to_str().unwrap())];
     let (sidecar, api, _) = behind.sidecar(&proxy.url, &settings).await;
     let refused = start_at(api, ORDER).await;
     assert!(
@@ -868,7 +862,7 @@ async fn the_proxys_no_is_told_and_nothing_was_sent() {
         let behind = BehindProxy::new().await;
         let proxy = Proxy::new(behind.gateway.address, move |_| does.clone()).await;
         let (_sidecar, api, _) = behind
-            .sidecar(&proxy.url, &[("GATEWAY__CONNECT_TIMEOUT", "500ms")])
+            .sidecar(&proxy.url, &[("gateway.connect_timeout", "500ms")])
             .await;
         let refused = start_at(api, ORDER).await;
         assert_eq!(
@@ -923,62 +917,56 @@ async fn what_is_wrong_with_a_proxy_setting_is_told_and_never_quoted() {
     let proxy = "http://proxy.internal:3128";
     let cases = [
         (
-            vec![("PROXY", "https://proxy.internal")],
+            vec![("gateway.proxy", "https://proxy.internal")],
             "gateway.proxy",
             "plain http",
         ),
         (
-            vec![("PROXY", "http://user:s3cr3t@proxy.internal")],
+            vec![("gateway.proxy", "http://user:s3cr3t@proxy.internal")],
             "gateway.proxy",
             "proxy_authorization_file",
         ),
         (
-            vec![("PROXY", "proxy.internal:3128")],
+            vec![("gateway.proxy", "proxy.internal:3128")],
             "gateway.proxy",
             "http://HOST:PORT",
         ),
         (
-            vec![("PROXY_AUTHORIZATION_FILE", &*good)],
+            vec![("gateway.proxy_authorization_file", &*good)],
             "gateway.proxy",
             "is set, and this is not",
         ),
         (
-            vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*bad)],
+            vec![
+                ("gateway.proxy", proxy),
+                ("gateway.proxy_authorization_file", &*bad),
+            ],
             "gateway.proxy_authorization_file",
             "Basic",
         ),
         (
-            vec![("PROXY", proxy), ("PROXY_AUTHORIZATION_FILE", &*missing)],
+            vec![
+                ("gateway.proxy", proxy),
+                ("gateway.proxy_authorization_file", &*missing),
+            ],
             "gateway.proxy_authorization_file",
             "missing",
         ),
         (
-            vec![("PROXY", proxy), ("URL", "http://localhost:1")],
+            vec![
+                ("gateway.proxy", proxy),
+                ("gateway.url", "http://localhost:1"),
+            ],
             "gateway.url",
             "plain http",
         ),
     ];
     for (settings, key, expected) in cases {
-        let mut variables = vec![
-            (
-                "TILLGATE_GATEWAY__URL".to_owned(),
-                "https://pay.example".to_owned(),
-            ),
-            (
-                "TILLGATE_MERCHANT__SECRET".to_owned(),
-                tillgate::sandbox::DEFAULT_SECRET.to_owned(),
-            ),
+        let own = [
+            ("gateway.url", "https://pay.example"),
+            ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
         ];
-        variables.extend(
-            settings
-                .iter()
-                .map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())),
-        );
-        let variables: Vec<_> = variables
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let (code, out, said) = run(&["check"], &variables).await;
+        let (code, out, said) = run(&["check"], &[&own, &settings[..]].concat()).await;
         assert_eq!(code, 2, "{settings:?}: {out}{said}");
         assert!(
             said.contains(key) && said.contains(expected),
@@ -1023,9 +1011,9 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
     let url = format!("https://localhost:{}", odd.address.port());
     let (ca_file, keys) = (file("ca.pem"), file("keys"));
     let settings = [
-        ("MERCHANT__SECRET", SECRET),
-        ("GATEWAY__CA_FILE", &*ca_file),
-        ("GATEWAY__RETRIES", "0"),
+        ("merchant.secret", SECRET),
+        ("gateway.ca_file", &*ca_file),
+        ("gateway.retries", "0"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
     let refused = start_at(api, ORDER).await;
@@ -1036,10 +1024,10 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
 
     let gateway = paid_gateway().await;
     let settings = [
-        ("MERCHANT__SECRET", SECRET),
-        ("WEBHOOK__URL", &*url),
-        ("WEBHOOK__SECRET_FILE", &*keys),
-        ("WEBHOOK__CA_FILE", &*ca_file),
+        ("merchant.secret", SECRET),
+        ("webhook.url", &*url),
+        ("webhook.secret_file", &*keys),
+        ("webhook.ca_file", &*ca_file),
     ];
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -1048,11 +1036,11 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
 
     let gateway = gateway.url();
     let variables = [
-        ("TILLGATE_GATEWAY__URL", &*gateway),
-        ("TILLGATE_MERCHANT__SECRET", SECRET),
-        ("TILLGATE_WEBHOOK__URL", &*url),
-        ("TILLGATE_WEBHOOK__SECRET_FILE", &*keys),
-        ("TILLGATE_WEBHOOK__CA_FILE", &*ca_file),
+        ("gateway.url", &*gateway),
+        ("merchant.secret", SECRET),
+        ("webhook.url", &*url),
+        ("webhook.secret_file", &*keys),
+        ("webhook.ca_file", &*ca_file),
     ];
     let (code, _, said) = run(&["check", "--online"], &variables).await;
     assert!(code == 1 && said.contains("[redacted].example"), "{said}");
@@ -1076,11 +1064,11 @@ async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
     let (keys, ca_file) = (path("keys"), path("ca.pem"));
     let without = [
-        ("WEBHOOK__URL", &*url),
-        ("WEBHOOK__SECRET_FILE", &keys),
-        ("WATCH__MAX_POLL_INTERVAL", "50ms"),
+        ("webhook.url", &*url),
+        ("webhook.secret_file", &keys),
+        ("watch.max_poll_interval", "50ms"),
     ];
-    let with = [&without[..], &[("WEBHOOK__CA_FILE", &ca_file)]].concat();
+    let with = [&without[..], &[("webhook.ca_file", &ca_file)]].concat();
     let (mut sidecar, api, _) = Program::sidecar(&gateway.url(), &without).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let line = sidecar.log_line("webhook not delivered").await;
@@ -1098,14 +1086,11 @@ async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
 async fn check_webhook_online(gateway: &Gateway, url: &str, keys: &str, ca_file: &str) {
     let gateway = gateway.url();
     let variables = [
-        ("TILLGATE_GATEWAY__URL", &*gateway),
-        (
-            "TILLGATE_MERCHANT__SECRET",
-            tillgate::sandbox::DEFAULT_SECRET,
-        ),
-        ("TILLGATE_WEBHOOK__URL", url),
-        ("TILLGATE_WEBHOOK__SECRET_FILE", keys),
-        ("TILLGATE_WEBHOOK__CA_FILE", ca_file),
+        ("gateway.url", &*gateway),
+        ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
+        ("webhook.url", url),
+        ("webhook.secret_file", keys),
+        ("webhook.ca_file", ca_file),
     ];
     let (code, said, _) = run(&["check", "--online"], &variables).await;
     assert_eq!(code, 0, "{said}");

@@ -57,9 +57,9 @@ fn has_module(module: &str) -> bool {
 /// A sandbox, whose payers pay soon, and a sidecar before it: its URL, and the address of its API.
 async fn sidecar() -> (Program, String, Program, SocketAddr) {
     let (sandbox, gateway) = Program::sandbox(&["--auto-complete", "1s"]).await;
-    let allowed = ("REDIRECT__ALLOWED", r#"["https://shop.example"]"#);
+    let allowed = ("redirect.allowed", r#"["https://shop.example"]"#);
     let (sidecar, api, _) =
-        Program::sidecar(&gateway, &[allowed, ("START__MAX_AMOUNT", "1000")]).await;
+        Program::sidecar(&gateway, &[allowed, ("start.max_amount", "1000")]).await;
     (sandbox, gateway, sidecar, api)
 }
 
@@ -195,14 +195,14 @@ async fn schemathesis_finds_no_fault_in_a_thousand_examples() {
     // A token and an app that is never there, so that there is something on the lists; and no waiting, neither for a
     // turn nor for a change.
     let settings = [
-        ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
-        ("START__RATE", "1000"),
-        ("START__BURST", "1000"),
-        ("WATCH__MAX_WAIT", "1ms"),
-        ("WATCH__POLL_RATE", "1000"),
-        ("REDIRECT__ALLOWED", r#"["https://shop.example"]"#),
-        ("WEBHOOK__URL", &nobody),
-        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+        ("listen.token_file", tokens.to_str().unwrap()),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
+        ("watch.max_wait", "1ms"),
+        ("watch.poll_rate", "1000"),
+        ("redirect.allowed", r#"["https://shop.example"]"#),
+        ("webhook.url", &nobody),
+        ("webhook.secret_file", keys.to_str().unwrap()),
     ];
     let (_sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
     // One that is paid, so that something is owed to the app, and one that stays open: a stream has something to tell

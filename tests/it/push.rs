@@ -197,9 +197,9 @@ impl App {
     ) -> (Program, SocketAddr, SocketAddr) {
         let (url, file) = (self.url(), self.key_file());
         let own = [
-            ("WEBHOOK__URL", &*url),
-            ("WEBHOOK__SECRET_FILE", file.to_str().unwrap()),
-            ("WATCH__MAX_POLL_INTERVAL", "50ms"),
+            ("webhook.url", &*url),
+            ("webhook.secret_file", file.to_str().unwrap()),
+            ("watch.max_poll_interval", "50ms"),
         ];
         Program::sidecar(gateway, &[&own[..], settings].concat()).await
     }
@@ -889,13 +889,13 @@ async fn a_restart_does_not_cut_short_what_the_app_asked_for() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let app = App::new(|_| Say::Status(503, "Retry-After: 3600\r\n")).await;
     let store = format!("file:{}", app.directory.path().join("store").display());
-    let (sidecar, api, _) = app.program(&gateway, &[("STORE__URL", &store)]).await;
+    let (sidecar, api, _) = app.program(&gateway, &[("store.url", &store)]).await;
     let payment = start_at(api, r#"{"amount":1}"#).await;
     pay_at(&gateway, payment.text("code")).await;
     app.hears_no_more_than(1).await;
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
-    let (_sidecar, _, _) = app.program(&gateway, &[("STORE__URL", &store)]).await;
+    let (_sidecar, _, _) = app.program(&gateway, &[("store.url", &store)]).await;
     app.hears_no_more_than(1).await;
 }
 
@@ -1712,10 +1712,10 @@ async fn check_says_what_webhooks_without_a_durable_store_mean() {
     let file = directory.path().join("keys");
     fs::write(&file, text_of(&key(1))).unwrap();
     let mut variables = vec![
-        ("TILLGATE_GATEWAY__URL", "http://127.0.0.1:9"),
-        ("TILLGATE_MERCHANT__SECRET", "a_secret_of_this_test_only"),
-        ("TILLGATE_WEBHOOK__URL", "http://127.0.0.1:9/hook"),
-        ("TILLGATE_WEBHOOK__SECRET_FILE", file.to_str().unwrap()),
+        ("gateway.url", "http://127.0.0.1:9"),
+        ("merchant.secret", "a_secret_of_this_test_only"),
+        ("webhook.url", "http://127.0.0.1:9/hook"),
+        ("webhook.secret_file", file.to_str().unwrap()),
     ];
     let (code, out, err) = run(&["check"], &variables).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -1728,21 +1728,21 @@ async fn check_says_what_webhooks_without_a_durable_store_mean() {
         "{out}"
     );
     let store = format!("file:{}", directory.path().join("store").display());
-    variables.push(("TILLGATE_STORE__URL", &store));
+    variables.push(("store.url", &store));
     let (code, out, _) = run(&["check"], &variables).await;
     assert!(
         code == 0 && !out.contains("without a durable store"),
         "{out}"
     );
-    variables.retain(|(name, _)| !name.ends_with("SECRET_FILE"));
+    variables.retain(|(name, _)| *name != "webhook.secret_file");
     let (code, _, err) = run(&["check"], &variables).await;
     assert_eq!(code, 2, "{err}");
     assert!(
         err.contains("webhook.secret_file") && err.contains("tillgate webhook-secret"),
         "{err}"
     );
-    variables.retain(|(name, _)| !name.starts_with("TILLGATE_WEBHOOK"));
-    variables.push(("TILLGATE_WEBHOOK__URL", "http://bob:hunter2@127.0.0.1/"));
+    variables.retain(|(name, _)| !name.starts_with("webhook."));
+    variables.push(("webhook.url", "http://bob:hunter2@127.0.0.1/"));
     let (code, out, err) = run(&["check"], &variables).await;
     assert!(
         code == 2 && err.contains("webhook.url") && !(out + &err).contains("hunter2"),
@@ -1788,13 +1788,10 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
     .unwrap();
     let tokens = tokens.to_str().unwrap();
     let (sidecar, api, _) = app
-        .program(&gateway, &[("LISTEN__TOKEN_FILE", tokens)])
+        .program(&gateway, &[("listen.token_file", tokens)])
         .await;
     let address = api.to_string();
-    let with_token = [
-        ("TILLGATE_LISTEN__ADDRESS", &*address),
-        ("TILLGATE_LISTEN__TOKEN_FILE", tokens),
-    ];
+    let with_token = [("listen.address", &*address), ("listen.token_file", tokens)];
     for arguments in [&["deliveries"][..], &["deliveries", "list"]] {
         let (code, out, err) = run(arguments, &with_token).await;
         assert_eq!((code, out.trim(), err.as_str()), (0, "there are none", ""));
@@ -1855,7 +1852,7 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
     let missing = app.directory.path().join("missing");
     let with_missing = [
         with_token[0],
-        ("TILLGATE_LISTEN__TOKEN_FILE", missing.to_str().unwrap()),
+        ("listen.token_file", missing.to_str().unwrap()),
     ];
     let (code, _, err) = run(&["deliveries"], &with_missing).await;
     assert!(code == 2 && err.contains("listen.token_file"), "{err}");
@@ -1883,7 +1880,7 @@ async fn without_a_token_file_the_command_line_says_what_is_missing() {
     let (_sidecar, api, _) = app.program(&gateway, &[]).await;
     let address = api.to_string();
     for arguments in [&["deliveries"][..], &["deliveries", "redeliver", "msg_x"]] {
-        let (code, out, err) = run(arguments, &[("TILLGATE_LISTEN__ADDRESS", &address)]).await;
+        let (code, out, err) = run(arguments, &[("listen.address", &address)]).await;
         assert_eq!((code, out.as_str()), (1, ""));
         assert!(err.contains("listen.token_file"), "{err}");
     }
@@ -1903,7 +1900,7 @@ async fn the_key_is_in_no_log_no_page_and_no_list() {
     let (sidecar, api, admin) = app
         .program(
             &gateway,
-            &[("LOG__LEVEL", "trace"), ("LISTEN__DRAIN_TIMEOUT", "2s")],
+            &[("log.level", "trace"), ("listen.drain_timeout", "2s")],
         )
         .await;
     let payment = start_at(api, r#"{"amount":1}"#).await;
@@ -1956,8 +1953,8 @@ async fn a_post_that_hangs_holds_the_end_up_for_the_drain_timeout_at_most() {
     for (timeout, drain, least, most) in [("60s", "700ms", 600, 2500), ("700ms", "60s", 0, 2500)] {
         let app = App::new(|_| Say::Nothing).await;
         let settings = [
-            ("WEBHOOK__TIMEOUT", timeout),
-            ("LISTEN__DRAIN_TIMEOUT", drain),
+            ("webhook.timeout", timeout),
+            ("listen.drain_timeout", drain),
         ];
         let (sidecar, api, _) = app.program(&gateway, &settings).await;
         let payment = start_at(api, r#"{"amount":1}"#).await;
@@ -1989,7 +1986,7 @@ async fn what_the_app_did_not_take_before_the_end_it_is_told_after_the_next_star
     })
     .await;
     let store = format!("file:{}", app.directory.path().join("store").display());
-    let settings = [("STORE__URL", &*store), ("LISTEN__DRAIN_TIMEOUT", "1s")];
+    let settings = [("store.url", &*store), ("listen.drain_timeout", "1s")];
     let (sidecar, api, _) = app.program(&gateway, &settings).await;
     let mut codes = Vec::new();
     for amount in 1..=5 {
@@ -2043,9 +2040,9 @@ async fn completions_that_come_while_it_ends_are_told_now_or_after_the_next_star
     let app = App::new(|_| Say::Late(Duration::from_millis(50), 200)).await;
     let store = format!("file:{}", app.directory.path().join("store").display());
     let settings = [
-        ("STORE__URL", &*store),
-        ("WATCH__POLL_RATE", "1000"),
-        ("START__BURST", "1000"),
+        ("store.url", &*store),
+        ("watch.poll_rate", "1000"),
+        ("start.burst", "1000"),
     ];
     let (sidecar, api, _) = app.program(&gateway, &settings).await;
     let mut codes = Vec::new();

@@ -37,10 +37,10 @@ impl Talk {
         let current = said.clone();
         let gateway = Gateway::new(move |_, _| Act::Say(current.lock().unwrap().clone())).await;
         let fast = [
-            ("WATCH__FRESH_FOR", "1ms"),
-            ("WATCH__POLL_RATE", "1000"),
-            ("START__RATE", "1000"),
-            ("START__BURST", "1000"),
+            ("watch.fresh_for", "1ms"),
+            ("watch.poll_rate", "1000"),
+            ("start.rate", "1000"),
+            ("start.burst", "1000"),
         ];
         let (sidecar, api, admin) =
             Program::sidecar(&gateway.url(), &[&fast, settings].concat()).await;
@@ -806,7 +806,7 @@ async fn a_secret_that_only_a_lenient_reader_sees_is_taken_out_too() {
             json(422, around(b"{\"error\":{\"message\":\"no: ", b"\"}}")),
         ),
     ];
-    let mut talk = Talk::new(&[("MERCHANT__SECRET", SECRET)]).await;
+    let mut talk = Talk::new(&[("merchant.secret", SECRET)]).await;
     for (name, bytes) in refusals {
         assert_eq!(
             talk.start(bytes).await.text("gateway_message"),
@@ -855,8 +855,8 @@ async fn what_was_read_leniently_is_still_known_after_a_restart() {
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "a-token-of-a-caller").unwrap();
     let settings = [
-        ("STORE__URL", store.as_str()),
-        ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
+        ("store.url", store.as_str()),
+        ("listen.token_file", tokens.to_str().unwrap()),
     ];
     let headers = [
         ("authorization", "Bearer a-token-of-a-caller"),

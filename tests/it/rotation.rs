@@ -217,10 +217,10 @@ async fn a_thousand_rotations_under_load_send_the_old_or_the_new_secret_and_neve
     mount.rename(&secret(0));
     let file = mount.path("secret");
     let settings = [
-        ("MERCHANT__SECRET_FILE", file.to_str().unwrap()),
-        ("START__RATE", "100000"),
-        ("START__BURST", "100000"),
-        ("LOG__LEVEL", "off,tillgate::app=info"),
+        ("merchant.secret_file", file.to_str().unwrap()),
+        ("start.rate", "100000"),
+        ("start.burst", "100000"),
+        ("log.level", "off,tillgate::app=info"),
     ];
     let (sidecar, api, admin) =
         Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
@@ -297,7 +297,7 @@ async fn each_kind_of_bad_file_is_told_and_the_last_good_secret_stays() {
     let mount = Mount(tempfile::tempdir().unwrap());
     mount.rename(&numbered(0));
     let file = mount.path("secret");
-    let settings = [("MERCHANT__SECRET_FILE", file.to_str().unwrap())];
+    let settings = [("merchant.secret_file", file.to_str().unwrap())];
     let (mut sidecar, api, admin) =
         Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
     for (what, spoil) in BAD {

@@ -100,12 +100,12 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
     }
     let gateway = wordy_gateway().await;
     let settings = [
-        ("LISTEN__MAX_CONNECTIONS", "1200"),
+        ("listen.max_connections", "1200"),
         // As those who do not read have, and longer than it takes to open all of them on a busy machine.
-        ("LISTEN__HEADER_TIMEOUT", "10s"),
-        ("LISTEN__BODY_TIMEOUT", "10s"),
-        ("LISTEN__IDLE_TIMEOUT", "600s"),
-        ("START__BURST", "10000"),
+        ("listen.header_timeout", "10s"),
+        ("listen.body_timeout", "10s"),
+        ("listen.idle_timeout", "600s"),
+        ("start.burst", "10000"),
     ];
     let (sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
     // From here on it is final, and comes from memory.
@@ -196,7 +196,7 @@ async fn eleven_hundred_slow_callers_are_gone_by_their_deadlines_and_hold_nobody
 #[tokio::test]
 async fn who_asks_again_and_again_and_never_reads_does_not_keep_its_place() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "3")]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("listen.max_connections", "3")]).await;
     let get = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
     let bad = "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 99999999\r\n\r\n";

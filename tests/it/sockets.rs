@@ -780,8 +780,7 @@ async fn a_caller_who_waits_for_100_continue_gets_it_only_where_the_body_is_want
 
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
-    let (_sandbox, _sidecar, _, api, _, _) =
-        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("listen.header_timeout", "1s")]).await;
     let answers = Wire::open(api).await.answers().await;
     assert!(
         answers.iter().all(|answer| answer.status == 408) && answers.len() < 2,
@@ -791,8 +790,7 @@ async fn a_silent_connection_is_closed() {
 
 #[tokio::test]
 async fn half_a_head_gets_408_however_slowly_it_still_comes() {
-    let (_sandbox, _sidecar, _, api, _, _) =
-        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+    let (_sandbox, _sidecar, _, api, _, _) = with_payment(&[("listen.header_timeout", "1s")]).await;
     let mut wire = Wire::open(api).await;
     wire.send("GET /watch/x HTTP/1.1\r\nHost: loc").await;
     let answer = wire.answer().await;
@@ -832,7 +830,7 @@ async fn half_a_head_gets_408_however_slowly_it_still_comes() {
 #[tokio::test]
 async fn the_second_head_of_a_connection_has_its_time_limit_too() {
     let (_sandbox, _sidecar, _, api, _, code) =
-        with_payment(&[("LISTEN__HEADER_TIMEOUT", "1s")]).await;
+        with_payment(&[("listen.header_timeout", "1s")]).await;
     let mut wire = Wire::open(api).await;
     wire.send(format!(
         "GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /wat"
@@ -850,7 +848,7 @@ async fn the_second_head_of_a_connection_has_its_time_limit_too() {
 #[tokio::test]
 async fn half_a_body_gets_408_and_starts_nothing() {
     let (_sandbox, _sidecar, gateway, api, _, _) =
-        with_payment(&[("LISTEN__BODY_TIMEOUT", "300ms")]).await;
+        with_payment(&[("listen.body_timeout", "300ms")]).await;
     for (lines, part) in [
         ("Content-Length: 16", r#"{"amount""#),
         ("Content-Length: 16", ""),
@@ -901,7 +899,7 @@ async fn a_body_that_ends_with_the_connection_starts_nothing() {
 #[tokio::test]
 async fn an_idle_kept_alive_connection_is_closed_without_a_byte() {
     let (_sandbox, _sidecar, _, api, _, code) =
-        with_payment(&[("LISTEN__IDLE_TIMEOUT", "300ms")]).await;
+        with_payment(&[("listen.idle_timeout", "300ms")]).await;
     let mut wire = Wire::open(api).await;
     wire.send(format!(
         "GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -914,9 +912,9 @@ async fn an_idle_kept_alive_connection_is_closed_without_a_byte() {
 #[tokio::test]
 async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
     let settings = [
-        ("LISTEN__IDLE_TIMEOUT", "1s"),
-        ("LISTEN__HEADER_TIMEOUT", "1s"),
-        ("LISTEN__BODY_TIMEOUT", "1s"),
+        ("listen.idle_timeout", "1s"),
+        ("listen.header_timeout", "1s"),
+        ("listen.body_timeout", "1s"),
     ];
     let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:delay=3s"]).await;
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
@@ -1017,7 +1015,7 @@ async fn exchange_until_reset(api: SocketAddr, bytes: &[u8]) -> Vec<Answer> {
 #[tokio::test]
 async fn over_max_connections_one_is_told_so_and_probes_are_still_answered() {
     let (_sandbox, _sidecar, gateway, api, admin, code) =
-        with_payment(&[("LISTEN__MAX_CONNECTIONS", "3")]).await;
+        with_payment(&[("listen.max_connections", "3")]).await;
     let request = format!("GET /watch/{code} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -1060,12 +1058,12 @@ async fn connections_leave_files_for_the_rest() {
     }
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let settings = [
-        ("LISTEN__HEADER_TIMEOUT", "10m"),
-        ("LISTEN__MAX_CONNECTIONS", "900"),
+        ("listen.header_timeout", "10m"),
+        ("listen.max_connections", "900"),
     ];
     for (files, connections, says) in [("100:2000", 900, false), ("400:400", 100, true)] {
         let under = ["prlimit", &format!("--nofile={files}"), "--"];
-        let mut sidecar = Program::launch(&under, &gateway, &settings, &[]);
+        let mut sidecar = Program::launch(&under, &gateway, &settings);
         if says {
             let line = sidecar.log_line("max_connections").await;
             assert!(
@@ -1102,13 +1100,10 @@ async fn connections_leave_files_for_the_rest() {
 async fn localhost_is_listened_on_at_both_loopbacks_and_at_no_other_address() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let settings = [
-        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
-        (
-            "TILLGATE_MERCHANT__SECRET",
-            tillgate::sandbox::DEFAULT_SECRET,
-        ),
-        ("TILLGATE_LISTEN__ADDRESS", "localhost:0"),
-        ("TILLGATE_ADMIN__ADDRESS", "localhost:0"),
+        ("gateway.url", gateway.as_str()),
+        ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
+        ("listen.address", "localhost:0"),
+        ("admin.address", "localhost:0"),
     ];
     let mut sidecar = Program::start(&["run"], &settings);
     let line: serde_json::Value =
@@ -1222,7 +1217,7 @@ async fn a_start_that_is_refused_for_its_form_says_that_nothing_was_sent() {
 #[tokio::test]
 async fn a_burst_over_max_connections_is_told_so_one_and_all() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__MAX_CONNECTIONS", "2")]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("listen.max_connections", "2")]).await;
     // Answered once, so that they surely have their places.
     let mut held = [Wire::open(api).await, Wire::open(api).await];
     for wire in &mut held {
@@ -1247,7 +1242,7 @@ async fn a_burst_over_max_connections_is_told_so_one_and_all() {
 #[tokio::test]
 async fn a_connection_that_is_used_is_never_idle() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("LISTEN__IDLE_TIMEOUT", "1s")]).await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &[("listen.idle_timeout", "1s")]).await;
     let mut wire = Wire::open(api).await;
     // Each is answered at once, and together they outlast the time-out.
     for _ in 0..6 {
@@ -1263,8 +1258,8 @@ async fn a_connection_that_is_used_is_never_idle() {
 async fn an_empty_line_behind_a_request_is_no_request() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let settings = [
-        ("LISTEN__HEADER_TIMEOUT", "300ms"),
-        ("LISTEN__IDLE_TIMEOUT", "1s"),
+        ("listen.header_timeout", "300ms"),
+        ("listen.idle_timeout", "1s"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
     let mut wire = Wire::open(api).await;

@@ -65,15 +65,15 @@ impl Place {
         let store = format!("file:{}", self.store.display());
         let tokens = self.directory.path().join("tokens");
         let mut settings = vec![
-            ("STORE__URL", store.as_str()),
-            ("LISTEN__TOKEN_FILE", tokens.to_str().unwrap()),
-            ("START__RATE", "100000"),
-            ("START__BURST", "100000"),
-            ("START__IDEMPOTENCY_TTL", LONG),
+            ("store.url", store.as_str()),
+            ("listen.token_file", tokens.to_str().unwrap()),
+            ("start.rate", "100000"),
+            ("start.burst", "100000"),
+            ("start.idempotency_ttl", LONG),
         ];
         settings.retain(|(name, _)| !more.iter().any(|(other, _)| name == other));
         settings.extend(more);
-        Program::launch(under, gateway, &settings, &[])
+        Program::launch(under, gateway, &settings)
     }
 
     async fn sidecar(&self, gateway: &str, more: &[(&str, &str)]) -> (Program, SocketAddr) {
@@ -89,8 +89,8 @@ impl Place {
         self.sidecar(
             gateway,
             &[
-                ("WEBHOOK__URL", &url),
-                ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+                ("webhook.url", &url),
+                ("webhook.secret_file", keys.to_str().unwrap()),
             ],
         )
         .await
@@ -435,8 +435,8 @@ async fn while_nothing_can_be_written_watches_go_on_and_the_app_is_told_later() 
     let receiver = Receiver::new(|_| Mood::Take).await;
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
     let webhook = [
-        ("WEBHOOK__URL", url.as_str()),
-        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+        ("webhook.url", url.as_str()),
+        ("webhook.secret_file", keys.to_str().unwrap()),
     ];
     let mut sidecar = place.launch(&under, &gateway, &webhook);
     let (api, admin) = sidecar.addresses().await;
@@ -672,7 +672,7 @@ async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_o
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     for default in ["", "https://shop.example/a", "https://shop.example/b"] {
         let (sidecar, api) = place
-            .sidecar(&gateway, &[("REDIRECT__DEFAULT", default)])
+            .sidecar(&gateway, &[("redirect.default", default)])
             .await;
         revealed.check(api).await;
         revealed.add(
@@ -688,7 +688,7 @@ async fn what_is_finished_is_listed_for_the_time_to_live() {
     let place = Place::new();
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let (_sidecar, api) = place
-        .sidecar(&gateway, &[("START__IDEMPOTENCY_TTL", "1s")])
+        .sidecar(&gateway, &[("start.idempotency_ttl", "1s")])
         .await;
     let [finished, open] = [started(api, "finished").await, started(api, "open").await];
     pay_at(&gateway, finished.text("code")).await;
@@ -1089,7 +1089,7 @@ async fn after_a_restart_open_payments_are_polled_and_what_is_owed_is_delivered(
 async fn memory_forgets() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let place = Place::new();
-    let memory = [("STORE__URL", "memory:")];
+    let memory = [("store.url", "memory:")];
     let (sidecar, api) = place.sidecar(&gateway, &memory).await;
     let before = started(api, "a").await;
     sidecar.kill().await;
@@ -1105,7 +1105,7 @@ async fn memory_forgets() {
 async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_restart() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let place = Place::new();
-    let short = [("START__IDEMPOTENCY_TTL", "1s")];
+    let short = [("start.idempotency_ttl", "1s")];
     let (sidecar, api) = place.sidecar(&gateway, &short).await;
     let (paid, open) = (started(api, "paid").await, started(api, "open").await);
     pay_at(&gateway, paid.text("code")).await;
@@ -1136,7 +1136,7 @@ async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_r
 async fn a_payment_that_was_let_go_does_not_lend_its_past_to_a_later_one() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let place = Place::new();
-    let room = [("WATCH__MAX_TRACKED", "1")];
+    let room = [("watch.max_tracked", "1")];
     let (sidecar, api) = place.sidecar(&gateway, &room).await;
     let first = started(api, "first").await;
     let begin = present(api).await;
@@ -1260,8 +1260,8 @@ async fn opens_a_store_of_the_first_version(library: &str, clock: &str) {
     let receiver = Receiver::new(|_| Mood::Take).await;
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
     let webhook = [
-        ("WEBHOOK__URL", url.as_str()),
-        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+        ("webhook.url", url.as_str()),
+        ("webhook.secret_file", keys.to_str().unwrap()),
     ];
     let preload = format!("LD_PRELOAD={library}");
     let clock = format!("FAKETIME=@{clock}");
@@ -1518,9 +1518,9 @@ async fn nothing_is_asked_for_while_the_secret_is_not_there_to_be_taken_out() {
     let secret = place.directory.path().join("secret");
     let (url, keys) = (receiver.url(), place.directory.path().join("keys"));
     let settings = [
-        ("MERCHANT__SECRET_FILE", secret.to_str().unwrap()),
-        ("WEBHOOK__URL", &url),
-        ("WEBHOOK__SECRET_FILE", keys.to_str().unwrap()),
+        ("merchant.secret_file", secret.to_str().unwrap()),
+        ("webhook.url", &url),
+        ("webhook.secret_file", keys.to_str().unwrap()),
     ];
     fs::write(&secret, SECRET).unwrap();
     let (sidecar, api) = place.sidecar(&gateway.url(), &settings).await;

@@ -15,7 +15,9 @@ use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
-use crate::harness::{Answer, ORDER, address_of, call, get_at, pay_at, run, set_faults, until};
+use crate::harness::{
+    Answer, ORDER, address_of, call, get_at, pay_at, run, set_faults, until, variables_of,
+};
 use crate::memory::{WITH_CORES, memory_of, seen_in};
 use crate::receiver::{Mood, Receiver};
 
@@ -28,13 +30,13 @@ struct Logged {
 }
 
 impl Logged {
-    fn start(directory: &Path, variables: &[(&str, &str)]) -> Self {
+    fn start(directory: &Path, settings: &[(&str, &str)]) -> Self {
         let log = directory.join("log");
         let child = Command::new(WITH_CORES[0])
             .args(&WITH_CORES[1..])
             .args([env!("CARGO_BIN_EXE_tillgate"), "run"])
             .env_clear()
-            .envs(variables.iter().copied())
+            .envs(variables_of(settings))
             .current_dir(directory)
             .stdout(fs::File::create(directory.join("out")).unwrap())
             .stderr(fs::File::create(&log).unwrap())
@@ -270,24 +272,24 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     let (hook, store) = (receiver.url(), format!("file:{}", path("store")));
     let (tokens, keys) = (path("token"), path("keys"));
     let variables = [
-        ("TILLGATE_GATEWAY__URL", gateway.as_str()),
-        ("TILLGATE_GATEWAY__TIMEOUT", "700ms"),
-        ("TILLGATE_GATEWAY__CONNECT_TIMEOUT", "700ms"),
-        ("TILLGATE_MERCHANT__SECRET_FILE", file.to_str().unwrap()),
-        ("TILLGATE_LISTEN__ADDRESS", "127.0.0.1:0"),
-        ("TILLGATE_LISTEN__TOKEN_FILE", &tokens),
-        ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
-        ("TILLGATE_START__RATE", "1000"),
-        ("TILLGATE_START__BURST", "1000"),
-        ("TILLGATE_START__FORWARD_FIELDS", r#"["note"]"#),
-        ("TILLGATE_WATCH__POLL_RATE", "1000"),
-        ("TILLGATE_WATCH__FRESH_FOR", "1ms"),
-        ("TILLGATE_WATCH__STALE_FOR", "1ms"),
-        ("TILLGATE_WEBHOOK__URL", &hook),
-        ("TILLGATE_WEBHOOK__SECRET_FILE", &keys),
-        ("TILLGATE_STORE__URL", &store),
-        ("TILLGATE_LOG__LEVEL", "trace"),
-        ("TILLGATE_LOG__FORMAT", "json"),
+        ("gateway.url", gateway.as_str()),
+        ("gateway.timeout", "700ms"),
+        ("gateway.connect_timeout", "700ms"),
+        ("merchant.secret_file", file.to_str().unwrap()),
+        ("listen.address", "127.0.0.1:0"),
+        ("listen.token_file", &tokens),
+        ("admin.address", "127.0.0.1:0"),
+        ("start.rate", "1000"),
+        ("start.burst", "1000"),
+        ("start.forward_fields", r#"["note"]"#),
+        ("watch.poll_rate", "1000"),
+        ("watch.fresh_for", "1ms"),
+        ("watch.stale_for", "1ms"),
+        ("webhook.url", &hook),
+        ("webhook.secret_file", &keys),
+        ("store.url", &store),
+        ("log.level", "trace"),
+        ("log.format", "json"),
         ("RUST_LOG", "trace"),
         ("RUST_BACKTRACE", "full"),
     ];

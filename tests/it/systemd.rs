@@ -57,12 +57,12 @@ fn activate_for(
     settings: &[(&str, &str)],
 ) -> Program {
     let path = std::env::var("PATH").unwrap();
-    let settings = [&[("LISTEN__ADDRESS", address)], settings].concat();
+    let own = [("listen.address", address), ("PATH", &path)];
+    let settings = [&own, settings].concat();
     Program::launch(
         &["python3", "-c", ACTIVATOR, id, sockets],
         gateway,
         &settings,
-        &[("PATH", &path)],
     )
 }
 
@@ -129,7 +129,7 @@ async fn a_tcp_socket_that_is_passed_is_served_as_one_that_we_made() {
     assert!(code == 2 && err.contains("token_file"), "{err}");
     let tokens = tempfile::NamedTempFile::new().unwrap();
     fs::write(tokens.path(), "a-token-of-the-app\n").unwrap();
-    let tokens = [("LISTEN__TOKEN_FILE", tokens.path().to_str().unwrap())];
+    let tokens = [("listen.token_file", tokens.path().to_str().unwrap())];
     let mut sidecar = activate("tcp:0.0.0.0", "fd:3", &tokens);
     let (api, _) = sidecar.addresses().await;
     let api = (std::net::Ipv4Addr::LOCALHOST, api.port()).into();
@@ -188,7 +188,7 @@ async fn what_cannot_be_listened_on_is_told() {
         other.0 == 1 && other.2.contains("LISTEN_PID") && other.2.lines().count() == 1,
         "{other:?}"
     );
-    let none = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", "fd:3")], &[])
+    let none = Program::launch(&[], NOBODY, &[("listen.address", "fd:3")])
         .end()
         .await;
     assert_eq!(none, other);
@@ -199,8 +199,7 @@ async fn what_cannot_be_listened_on_is_told() {
             let lie = Program::launch(
                 &[],
                 NOBODY,
-                &[("LISTEN__ADDRESS", &address)],
-                &[("LISTEN_FDS", count)],
+                &[("listen.address", &address), ("LISTEN_FDS", count)],
             );
             let (code, _, err) = lie.end().await;
             assert!(
@@ -257,7 +256,6 @@ fn with_manager(address: &str, others: &[(&str, &str)]) -> Program {
     Program::launch(
         &[],
         NOBODY,
-        &[],
         &[&[("NOTIFY_SOCKET", address)], others].concat(),
     )
 }

@@ -420,11 +420,11 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
     for (name, server, why) in cases {
         let gateway = Listening::new(server).await;
         let settings = [
-            ("GATEWAY__CA_FILE", ca_file.as_str()),
-            ("GATEWAY__RETRIES", "0"),
+            ("gateway.ca_file", ca_file.as_str()),
+            ("gateway.retries", "0"),
+            ("SSLKEYLOGFILE", key_log.to_str().unwrap()),
         ];
-        let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
-        let (_sidecar, api, _) = Program::sidecar_with(&gateway.url(), &settings, &others).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
         let told_of = start_at(api, ORDER).await;
         assert_eq!(
             told(&told_of),
@@ -458,11 +458,12 @@ async fn what_counts_as_nothing_on_the_wire_can_fail() {
     .await;
     let key_log = files.path("keys");
     let ca_file = files.write("ca.pem", &ca.pem);
-    let others = [("SSLKEYLOGFILE", key_log.to_str().unwrap())];
-    let (_sidecar, api, _) = Program::sidecar_with(
+    let (_sidecar, api, _) = Program::sidecar(
         &gateway.url(),
-        &[("GATEWAY__CA_FILE", ca_file.as_str())],
-        &others,
+        &[
+            ("gateway.ca_file", ca_file.as_str()),
+            ("SSLKEYLOGFILE", key_log.to_str().unwrap()),
+        ],
     )
     .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -484,9 +485,9 @@ async fn what_a_certificate_says_is_looked_through_for_the_secret_too() {
     );
     let gateway = Listening::new(Server::Tls(acceptor)).await;
     let settings = [
-        ("GATEWAY__CA_FILE", ca_file.as_str()),
-        ("MERCHANT__SECRET", SECRET),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.ca_file", ca_file.as_str()),
+        ("merchant.secret", SECRET),
+        ("gateway.retries", "0"),
     ];
     let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
     let answer = start_at(api, ORDER).await;
@@ -525,7 +526,7 @@ async fn an_answer_that_ends_without_an_end_of_its_tls_is_cut_short() {
         let gateway = Gateway::with_tls(Some(acceptor), move |_, _| act.clone()).await;
         let url = format!("https://localhost:{}", gateway.address.port());
         let (_sidecar, api, _) =
-            Program::sidecar(&url, &[("GATEWAY__CA_FILE", ca_file.as_str())]).await;
+            Program::sidecar(&url, &[("gateway.ca_file", ca_file.as_str())]).await;
         let (status, error, _) = told(&start_at(api, ORDER).await);
         assert_eq!((status, error.as_str()), expected);
         assert_eq!(gateway.requests().len(), 1);
@@ -540,10 +541,11 @@ async fn proxy_variables_are_ignored_over_tls_too() {
     let url = proxy.url();
     let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, None);
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
-    let (_sidecar, api, _) = Program::sidecar_with(
+    let mut settings = PROXY_VARIABLES.map(|name| (name, url.as_str())).to_vec();
+    settings.push(("gateway.ca_file", &ca_file));
+    let (_sidecar, api, _) = Program::sidecar(
         &format!("https://localhost:{}", gateway.address.port()),
-        &[("GATEWAY__CA_FILE", ca_file.as_str())],
-        &PROXY_VARIABLES.map(|name| (name, url.as_str())),
+        &settings,
     )
     .await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
@@ -562,10 +564,10 @@ fn settings<'a>(
     key_file: &'a str,
 ) -> [(&'static str, &'a str); 4] {
     [
-        ("GATEWAY__CA_FILE", ca_file),
-        ("GATEWAY__CLIENT_CERT_FILE", cert_file),
-        ("GATEWAY__CLIENT_KEY_FILE", key_file),
-        ("GATEWAY__RETRIES", "0"),
+        ("gateway.ca_file", ca_file),
+        ("gateway.client_cert_file", cert_file),
+        ("gateway.client_key_file", key_file),
+        ("gateway.retries", "0"),
     ]
 }
 
@@ -604,13 +606,8 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
             let (_sidecar, api, _) =
                 Program::sidecar(&gateway.url(), &settings(&ca_file, cert, key)).await;
             let answer = start_at(api, ORDER).await;
-            let variables = ["CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"]
-                .into_iter()
-                .zip([&ca_file, cert, key]);
-            let variables: Vec<_> = variables
-                .map(|(name, value)| (name, value.as_str()))
-                .collect();
-            let (code, said) = check_online(&gateway.url(), &variables).await;
+            let settings = &settings(&ca_file, cert, key)[..3];
+            let (code, said) = check_online(&gateway.url(), settings).await;
             assert_eq!(
                 (code, said.contains(why.unwrap_or("and TLS with it works"))),
                 (i32::from(why.is_some()), true),
@@ -714,23 +711,8 @@ async fn check_online(url: &str, settings: &[(&str, &str)]) -> (i32, String) {
 }
 
 async fn check_with(arguments: &[&str], url: &str, settings: &[(&str, &str)]) -> (i32, String) {
-    let mut variables = vec![
-        ("TILLGATE_GATEWAY__URL".to_owned(), url.to_owned()),
-        (
-            "TILLGATE_MERCHANT__SECRET".to_owned(),
-            DEFAULT_SECRET.to_owned(),
-        ),
-    ];
-    variables.extend(
-        settings
-            .iter()
-            .map(|(name, value)| (format!("TILLGATE_GATEWAY__{name}"), (*value).to_owned())),
-    );
-    let variables: Vec<_> = variables
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let (code, out, err) = run(arguments, &variables).await;
+    let own = [("gateway.url", url), ("merchant.secret", DEFAULT_SECRET)];
+    let (code, out, err) = run(arguments, &[&own, settings].concat()).await;
     (code, out + &err)
 }
 
@@ -753,7 +735,7 @@ async fn what_is_wrong_with_a_client_certificate_is_told_and_the_key_never_quote
     );
     let empty = files.write("empty.pem", "");
     let missing = files.path("missing.pem").to_str().unwrap().to_owned();
-    let [cert_key, key_key] = ["CLIENT_CERT_FILE", "CLIENT_KEY_FILE"];
+    let [cert_key, key_key] = ["gateway.client_cert_file", "gateway.client_key_file"];
     for (settings, key, what) in [
         (
             vec![(cert_key, &cert)],
@@ -811,7 +793,7 @@ async fn what_is_wrong_with_a_client_certificate_is_told_and_the_key_never_quote
             "the key is not that of",
         ),
         (
-            vec![("CA_FILE", &in_one_line)],
+            vec![("gateway.ca_file", &in_one_line)],
             "gateway.ca_file",
             "not well-formed PEM",
         ),

@@ -72,8 +72,7 @@ impl Place {
         Program::launch(
             under,
             gateway,
-            &[&[("LISTEN__ADDRESS", address.as_str())], settings].concat(),
-            &[],
+            &[&[("listen.address", address.as_str())], settings].concat(),
         )
     }
 
@@ -95,10 +94,10 @@ impl Place {
     /// A command that finds the sidecar there.
     async fn command(&self, arguments: &[&str]) -> (i32, String, String) {
         let variables = [
-            ("TILLGATE_LISTEN__ADDRESS", self.address()),
-            ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0".to_owned()),
-            ("TILLGATE_GATEWAY__URL", NOBODY.to_owned()),
-            ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET.to_owned()),
+            ("listen.address", self.address()),
+            ("admin.address", "127.0.0.1:0".to_owned()),
+            ("gateway.url", NOBODY.to_owned()),
+            ("merchant.secret", DEFAULT_SECRET.to_owned()),
         ];
         let variables: Vec<_> = variables
             .iter()
@@ -416,10 +415,10 @@ async fn a_directory_that_is_not_there_is_told_and_not_made() {
     let directory = place.directory.path().join("missing");
     let address = format!("unix:{}", directory.join("api.sock").display());
     let variables = [
-        ("TILLGATE_LISTEN__ADDRESS", address.as_str()),
-        ("TILLGATE_ADMIN__ADDRESS", "127.0.0.1:0"),
-        ("TILLGATE_GATEWAY__URL", NOBODY),
-        ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
+        ("listen.address", address.as_str()),
+        ("admin.address", "127.0.0.1:0"),
+        ("gateway.url", NOBODY),
+        ("merchant.secret", DEFAULT_SECRET),
     ];
     let (code, _, err) = run(&["run"], &variables).await;
     assert!(
@@ -485,16 +484,15 @@ async fn check_tells_who_gets_in_and_what_is_no_way_in() {
         "fd:2",
         "fd:x",
     ] {
-        for (key, also) in [("LISTEN", "listen.address"), ("ADMIN", "admin.address")] {
-            let name = format!("TILLGATE_{key}__ADDRESS");
+        for key in ["listen.address", "admin.address"] {
             let variables = [
-                (name.as_str(), address),
-                ("TILLGATE_GATEWAY__URL", NOBODY),
-                ("TILLGATE_MERCHANT__SECRET", DEFAULT_SECRET),
+                (key, address),
+                ("gateway.url", NOBODY),
+                ("merchant.secret", DEFAULT_SECRET),
             ];
             let (code, _, err) = run(&["check"], &variables).await;
             assert!(
-                code == 2 && err.contains(also) && err.matches("error: ").count() == 1,
+                code == 2 && err.contains(key) && err.matches("error: ").count() == 1,
                 "{address}: {err}"
             );
         }
@@ -510,7 +508,7 @@ async fn the_longest_path_that_the_system_takes_works() {
     let path = directory.join("s".repeat(room));
     assert_eq!(path.as_os_str().len(), 107);
     let address = format!("unix:{}", path.display());
-    let mut sidecar = Program::launch(&[], NOBODY, &[("LISTEN__ADDRESS", &address)], &[]);
+    let mut sidecar = Program::launch(&[], NOBODY, &[("listen.address", &address)]);
     sidecar.log_line("tillgate is running").await;
     assert_eq!(
         call_unix(&path, Method::GET, "/payments", &[], "")
@@ -593,7 +591,7 @@ async fn a_token_is_asked_for_over_a_socket_too() {
     let _sidecar = place
         .sidecar(
             NOBODY,
-            &[("LISTEN__TOKEN_FILE", tokens.path().to_str().unwrap())],
+            &[("listen.token_file", tokens.path().to_str().unwrap())],
         )
         .await;
     assert_eq!(place.get("/payments").await.status, 401);
