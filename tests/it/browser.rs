@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::clients::{API_PAGE, JS, blocks};
 use crate::harness::{
     Client, Program, call, free_port, get_at, has, metric_at, pay_at, set_faults, start_at,
 };
+use crate::scripted::{Act, Gateway};
 
 /// A headless chromium, driven over WebDriver.
 struct Browser {
@@ -252,19 +253,10 @@ where
 }
 
 /// The shop's page that payers come back to, at any path.
-async fn shop() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let _ = stream.read(&mut [0; 4096]).await;
-                let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<h1>Thank you</h1>";
-                let _ = stream.write_all(page.as_bytes()).await;
-            });
-        }
-    });
-    address
+async fn shop() -> Gateway {
+    let page =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<h1>Thank you</h1>";
+    Gateway::new(|_, _| Act::SayAndEnd(page.into())).await
 }
 
 #[tokio::test]
@@ -272,10 +264,10 @@ async fn a_payer_pays_and_comes_back() {
     with_browser(async |browser| {
         let shop = shop().await;
         let (_sandbox, gateway) = Program::sandbox(&[]).await;
-        let allowed = format!(r#"["http://{shop}"]"#);
+        let allowed = format!(r#"["{}"]"#, shop.url());
         let (_sidecar, api, _) =
             Program::sidecar(&gateway, &[("redirect.allowed", &allowed)]).await;
-        let thanks = format!("http://{shop}/thanks?order=7&from=shop");
+        let thanks = format!("{}/thanks?order=7&from=shop", shop.url());
         let started = start_at(
             api,
             &json!({ "amount": 123_456, "redirect": thanks }).to_string(),

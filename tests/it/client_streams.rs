@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::clients::{API_PAGE, JS, Language, PYTHON, SH, START, blocks, file};
 use crate::harness::{
     Client, Program, call, free_port, get_at, has, metric_at, pay_at, skip, start_at, until,
 };
+use crate::server::Server;
 
 const TOKEN: &str = "a-token-of-the-shop-9f2c";
 
@@ -105,7 +106,7 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
     assert_eq!(get_at(api, "/events").await.text("error"), "unauthorized");
 
     let wire = Wire::to(api).await;
-    let mut readers = [Reader::at(api), Reader::at(wire.address)];
+    let mut readers = [Reader::at(api), Reader::at(wire.server.address)];
     let readers_wait = r#"tillgate_waiters{kind="events"}"#;
     until("both wait", async || {
         (metric_at(admin, readers_wait).await == 2).then_some(())
@@ -124,7 +125,7 @@ async fn the_python_client_of_all_events_misses_none_of_them() {
     let [whole, cut] = &mut readers;
     whole.reads_both(&first, &second).await;
     cut.client.says("coming back").await;
-    wire.mended.notify_one();
+    wire.mended.add_permits(Semaphore::MAX_PERMITS);
     cut.reads_both(&first, &second).await;
 
     let third = start(api).await;
@@ -186,46 +187,52 @@ impl Reader {
 
 /// The way to a sidecar, which can break.
 struct Wire {
-    address: SocketAddr,
+    server: Server,
     /// From when this is set, what comes next from the sidecar arrives by half, and then nothing more.
     cut: Arc<AtomicBool>,
-    /// Only after this comes another connection through.
-    mended: Arc<Notify>,
+    /// Only with a permit comes another connection through.
+    mended: Arc<Semaphore>,
 }
 
 impl Wire {
     async fn to(api: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let wire = Self {
-            address: listener.local_addr().unwrap(),
-            cut: Arc::default(),
-            mended: Arc::default(),
-        };
-        let (cut, mended) = (wire.cut.clone(), wire.mended.clone());
-        tokio::spawn(async move {
-            let (mut near, _) = listener.accept().await.unwrap();
-            let mut far = TcpStream::connect(api).await.unwrap();
-            let (mut up, mut down) = ([0; 4096], [0; 4096]);
-            while !cut.load(Ordering::Relaxed) {
-                tokio::select! {
-                    length = near.read(&mut up) => far.write_all(&up[..length.unwrap()]).await.unwrap(),
-                    length = far.read(&mut down) => {
-                        let length = length.unwrap();
-                        let length = if cut.load(Ordering::Relaxed) { length / 2 } else { length };
-                        near.write_all(&down[..length]).await.unwrap();
-                    }
+        let cut = Arc::new(AtomicBool::new(false));
+        let mended = Arc::new(Semaphore::new(0));
+        let (is_cut, is_mended) = (cut.clone(), mended.clone());
+        let mut is_first = true;
+        let server = Server::new(move |near| {
+            let (cut, mended) = (is_cut.clone(), is_mended.clone());
+            let is_first = std::mem::replace(&mut is_first, false);
+            async move {
+                if is_first {
+                    until_cut(near, api, &cut).await;
+                    return;
                 }
-            }
-            drop((near, far));
-            mended.notified().await;
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut far = TcpStream::connect(api).await.unwrap();
-                tokio::spawn(
-                    async move { tokio::io::copy_bidirectional(&mut near, &mut far).await },
-                );
+                let _permit = mended.acquire().await.unwrap();
+                let (mut near, mut far) = (near, TcpStream::connect(api).await.unwrap());
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             }
         });
-        wire
+        Self {
+            server: server.await,
+            cut,
+            mended,
+        }
+    }
+}
+
+async fn until_cut(mut near: TcpStream, api: SocketAddr, cut: &AtomicBool) {
+    let mut far = TcpStream::connect(api).await.unwrap();
+    let (mut up, mut down) = ([0; 4096], [0; 4096]);
+    while !cut.load(Ordering::Relaxed) {
+        tokio::select! {
+            length = near.read(&mut up) => far.write_all(&up[..length.unwrap()]).await.unwrap(),
+            length = far.read(&mut down) => {
+                let length = length.unwrap();
+                let length = if cut.load(Ordering::Relaxed) { length / 2 } else { length };
+                near.write_all(&down[..length]).await.unwrap();
+            }
+        }
     }
 }
 

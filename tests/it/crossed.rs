@@ -3,15 +3,13 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::harness::{Program, metric_at, start_at, until, watch_anew};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, told};
+use crate::server::field;
 
 const COMPLETED: &str = r#"{"status":"completed","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":"2030-01-01 00:01:00"}"#;
 
@@ -72,7 +70,7 @@ async fn nothing_becomes_completed(tls: Option<&str>) {
     })
     .await;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://localhost:{}", gateway.address.port());
+    let url = format!("{scheme}://localhost:{}", gateway.address().port());
     let url = if tls.is_some() { url } else { gateway.url() };
     let (_sidecar, api, admin) = Program::sidecar(&url, &settings).await;
     for amount in 1..=40 {
@@ -233,49 +231,17 @@ async fn a_second_question_finds_its_turn_also_where_there_is_one_a_second() {
     assert_eq!(gateway.requests().len(), 2);
 }
 
-/// An app that writes a second answer behind each, on connections that it never closes by itself; the ids it has read.
-async fn app_that_answers_twice() -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/events", listener.local_addr().unwrap());
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let of_app = heard.clone();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let heard = of_app.clone();
-            tokio::spawn(async move {
-                let mut read = Vec::new();
-                while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
-                    let text = String::from_utf8_lossy(&read).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                        continue;
-                    };
-                    let field = |name: &str| {
-                        let line = head.lines().find_map(|line| {
-                            line.to_lowercase().strip_prefix(name).map(str::to_owned)
-                        });
-                        line.unwrap_or_default().trim().to_owned()
-                    };
-                    if body.len() < field("content-length:").parse().unwrap() {
-                        continue;
-                    }
-                    heard.lock().unwrap().push(field("webhook-id:"));
-                    read.clear();
-                    let number = heard.lock().unwrap().len();
-                    let _ = stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await;
-                    tokio::time::sleep(delay(number)).await;
-                    let _ = stream.write_all(b"HTTP/1.1 204 OK\r\n\r\n").await;
-                }
-            });
-        }
-    });
-    (url, heard)
+/// An app that writes a second answer behind each, on connections that it never closes by itself.
+async fn app_that_answers_twice() -> Gateway {
+    let taken = b"HTTP/1.1 204 OK\r\n\r\n";
+    Gateway::new(|number, _| Act::SayTwice(taken.into(), delay(number + 1), taken.into())).await
 }
 
 #[tokio::test]
 async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
     const PAYMENTS: usize = 60;
-    let (url, heard) = app_that_answers_twice().await;
+    let app = app_that_answers_twice().await;
+    let url = format!("{}/events", app.url());
     let gateway = Gateway::new(|_, request| {
         if request.starts_with("POST") {
             let amount = amount_of(request);
@@ -311,7 +277,11 @@ async fn a_webhook_counts_as_delivered_only_when_the_app_has_read_it() {
         (delivered == PAYMENTS as u64).then_some(())
     })
     .await;
-    let heard = heard.lock().unwrap().clone();
+    let requests = app.requests();
+    let heard: Vec<_> = requests
+        .iter()
+        .map(|request| field(request, "webhook-id").unwrap())
+        .collect();
     assert_eq!(
         heard.iter().collect::<HashSet<_>>().len(),
         PAYMENTS,

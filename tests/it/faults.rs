@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,11 @@ use hyper::Method;
 use socket2::{Domain, Socket, Type};
 use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 use crate::harness::{ORDER, Program, call, get_at, metric_at, pay_at, skip, start_at, until};
 use crate::scripted::{Act, Gateway, STARTED, WATCHED, answer, answer_with, as_told, good, told};
+use crate::server::Server;
 
 /// A gateway that does the same until told otherwise, and a way to tell it.
 async fn changeable() -> (Gateway, impl Fn(Act)) {
@@ -406,7 +407,7 @@ async fn a_body_without_end_is_not_read_to_its_end() {
         );
         // What the sockets hold on their way is the system's.
         assert!(
-            gateway.flooded.load(Ordering::SeqCst) < 64 << 20,
+            gateway.flooded() < 64 << 20,
             "{head}: it was read on and on"
         );
         if let (Some(before), Some(after)) = (before, sidecar.peak_kib()) {
@@ -428,18 +429,15 @@ async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
         (413, as_told(502, "gateway_bad_answer", "unknown")),
         (401, as_told(502, "gateway_refused_secret", "rejected")),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let gateway = tokio::spawn(async move {
-            let mut starts = 0;
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
+        let starts = Arc::new(AtomicUsize::new(0));
+        let seen = starts.clone();
+        let gateway = Server::new(move |mut stream: TcpStream| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            async move {
                 let mut read = Vec::new();
                 while !read.windows(4).any(|end| end == b"\r\n\r\n") {
                     stream.read_buf(&mut read).await.unwrap();
                 }
-                starts += 1;
-                assert_eq!(starts, 1, "sent again");
                 stream
                     .write_all(&answer_with(
                         status,
@@ -452,17 +450,17 @@ async fn an_answer_before_the_whole_start_was_sent_is_the_answer() {
                     read.clear();
                 }
             }
-        });
+        })
+        .await;
         let settings = [
             ("start.forward_fields", "[\"note\"]"),
             ("listen.max_body_bytes", "33554432"),
             ("gateway.retries", "3"),
         ];
-        let (_sidecar, api, _) = Program::sidecar(&url, &settings).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
         let answer = start_at(api, &body).await;
         assert_eq!(told(&answer), expected, "{answer:?}");
-        assert!(!gateway.is_finished(), "sent again");
-        gateway.abort();
+        assert_eq!(starts.load(Ordering::SeqCst), 1, "sent again");
     }
 }
 
@@ -476,7 +474,7 @@ async fn no_redirect_of_any_kind_to_any_place_is_followed() {
         ("start.burst", "1000"),
     ];
     let (_sidecar, api, _) = Program::sidecar(&gateway.url(), &settings).await;
-    let port = elsewhere.address.port();
+    let port = elsewhere.address().port();
     let places = [
         format!("http://127.0.0.1:{port}/api/start_payment"),
         format!("https://127.0.0.1:{port}/"),
@@ -930,13 +928,13 @@ async fn the_head_that_the_gateway_gets_is_the_same_bytes_whatever_a_caller_send
     let of_start = format!(
         "POST /base/api/start_payment HTTP/1.1\r\naccept: application/json\r\nuser-agent: tillgate/{}\r\ncontent-type: application/json\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         env!("CARGO_PKG_VERSION"),
-        gateway.address,
+        gateway.address(),
         body.len()
     );
     let of_watch = format!(
         "GET /base/watch/watch_1 HTTP/1.1\r\naccept: application/json\r\nuser-agent: tillgate/{}\r\nhost: {}\r\n\r\n",
         env!("CARGO_PKG_VERSION"),
-        gateway.address
+        gateway.address()
     );
     assert_eq!(
         gateway.requests(),

@@ -1,13 +1,12 @@
 //! The sidecar in front of a gateway that is written here, byte by byte: what it sends, how often, and what it makes
 //! of answers that no sandbox gives.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use hyper::Method;
 use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::harness::{
     ORDER, Program, Wire, call, closed_port, get_at, metric_at, run, start_at, until, watch_anew,
@@ -15,6 +14,7 @@ use crate::harness::{
 use crate::scripted::{
     Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, answer_with, as_told, good, tls, told,
 };
+use crate::server::Server;
 
 #[tokio::test]
 async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() {
@@ -24,9 +24,9 @@ async fn a_pooled_connection_that_the_gateway_closed_while_idle_costs_nothing() 
         assert_eq!(watch_anew(api, "watch_1").await.status, 200);
     }
     assert_eq!(gateway.connections(), 1, "the connection is used again");
-    gateway.end_idle.notify_waiters();
+    gateway.end_idle();
     until("the other side's end", async || {
-        (gateway.ended.load(Ordering::SeqCst) == 1).then_some(())
+        (gateway.ended() == 1).then_some(())
     })
     .await;
     assert_eq!(watch_anew(api, "watch_1").await.status, 200);
@@ -124,8 +124,12 @@ async fn a_refused_connection_is_unreachable_and_nothing_was_sent() {
 #[tokio::test]
 async fn a_gateway_that_never_finishes_its_tls_is_unreachable() {
     // It takes connections and says nothing; the client waits for the server's part of the handshake.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = Server::new(|stream| async move {
+        let _stream = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let url = format!("https://{}", server.address);
     let settings = [
         ("gateway.connect_timeout", "200ms"),
         ("gateway.retries", "1"),
@@ -178,7 +182,7 @@ async fn tls_holds_only_with_a_known_authority_and_the_right_name() {
     ];
     for (name, acceptor, ca_file, works) in cases {
         let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
-        let url = format!("https://localhost:{}", gateway.address.port());
+        let url = gateway.https_url();
         let mut settings = vec![
             ("gateway.retries", "2"),
             ("SSLKEYLOGFILE", key_log.to_str().unwrap()),
@@ -219,7 +223,7 @@ async fn a_changed_ca_file_is_used_without_a_restart() {
     let (ca, acceptor) = tls("localhost");
     std::fs::write(&file, tls("localhost").0).unwrap();
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
-    let url = format!("https://localhost:{}", gateway.address.port());
+    let url = gateway.https_url();
     let (mut sidecar, api, _) =
         Program::sidecar(&url, &[("gateway.ca_file", file.to_str().unwrap())]).await;
     assert_eq!(
@@ -339,7 +343,7 @@ async fn the_gateway_gets_exactly_the_fixed_headers_whatever_the_caller_sends() 
     let body = format!(r#"{{"merchant_secret":"{DEFAULT_SECRET}","amount":1000,"note":"n"}}"#);
     let fixed = [
         "accept: application/json".to_owned(),
-        format!("host: {}", gateway.address),
+        format!("host: {}", gateway.address()),
         concat!("user-agent: tillgate/", env!("CARGO_PKG_VERSION")).to_owned(),
     ];
     let mut of_start = fixed.to_vec();

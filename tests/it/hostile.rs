@@ -11,6 +11,7 @@ use crate::harness::{
     Answer, ORDER, Program, Sidecar, Wire, address_of, call, calls, free_port, get_at, metric_at,
     post, start_at, until,
 };
+use crate::scripted::{Act, Gateway};
 use crate::sockets;
 
 #[tokio::test]
@@ -530,45 +531,36 @@ const FORGERY: &str = "\\u001b[2J\\n{\\\"level\\\":\\\"forged\\\"}\\r\\u0000\\u0
 
 #[tokio::test]
 async fn nobody_outside_writes_a_line_of_the_log() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gateway = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        for status in [
-            "400 Bad",
-            "401 No",
-            "500 Oh",
-            "200 OK",
-            "429 Busy",
-            "302 There",
-            "404 Not",
-        ]
-        .into_iter()
-        .cycle()
-        {
-            let Ok((mut stream, _)) = listener.accept().await else {
-                return;
-            };
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).await;
-            let body = format!(
-                r#"{{"message":"{FORGERY}","status":"{FORGERY}","amount":1,"code":"{FORGERY}","{FORGERY}":"{FORGERY}"}}"#
-            );
-            let head =
-                format!("HTTP/1.1 {status}\r\nLocation: http://x/\x1b[2J\r\nRetry-After: \x1b[2J");
-            let answer = format!(
-                "{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = stream.write_all(answer.as_bytes()).await;
-        }
-    });
+    let statuses = [
+        "400 Bad",
+        "401 No",
+        "500 Oh",
+        "200 OK",
+        "429 Busy",
+        "302 There",
+        "404 Not",
+    ];
+    let gateway = Gateway::new(move |number, _| {
+        let status = statuses[number % statuses.len()];
+        let body = format!(
+            r#"{{"message":"{FORGERY}","status":"{FORGERY}","amount":1,"code":"{FORGERY}","{FORGERY}":"{FORGERY}"}}"#
+        );
+        let head =
+            format!("HTTP/1.1 {status}\r\nLocation: http://x/\x1b[2J\r\nRetry-After: \x1b[2J");
+        let answer = format!(
+            "{head}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Act::SayAndEnd(answer.into())
+    })
+    .await;
     for format in ["json", "text"] {
         let settings = [
             ("log.format", format),
             ("log.level", "debug"),
             ("gateway.retries", "0"),
         ];
-        let mut sidecar = Program::launch(&[], &gateway, &settings);
+        let mut sidecar = Program::launch(&[], &gateway.url(), &settings);
         sidecar.log_line("tillgate is running").await;
         let (api, admin) = addresses_in(sidecar.log.last().unwrap());
         let escapes: &[u8] = b"\x1b[2J\x1b]0;x\x07";

@@ -50,6 +50,7 @@ mod sandbox;
 mod schedule;
 mod scripted;
 mod secret;
+mod server;
 mod siege;
 mod sockets;
 mod start;

@@ -7,14 +7,11 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::Canary;
 use crate::harness::{ORDER, Program, Wire, get_at, has, metric_at, start_at, until};
-use crate::scripted::tls;
+use crate::scripted::{Act, Gateway, answer, tls};
 
 /// Not closed to us, as it is without this.
 const DEBUGGABLE: [(&str, &str); 1] = [("TILLGATE_DEBUGGABLE", "1")];
@@ -107,41 +104,14 @@ async fn after_ten_thousand_starts_its_memory_has_the_secret_once() {
 }
 
 /// A gateway behind TLS that says in each answer what it was sent, and its authority as PEM.
-async fn echoing_gateway() -> (String, String, AbortOnDropHandle<()>) {
+async fn echoing_gateway() -> (Gateway, String) {
     let (authority, tls) = tls("localhost");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
-    let serve = async move {
-        for connection in 0.. {
-            let (stream, _) = listener.accept().await.unwrap();
-            let tls = tls.clone();
-            tokio::spawn(async move {
-                let mut stream = tls.accept(stream).await.ok()?;
-                let mut request = Vec::new();
-                for number in 0.. {
-                    request.clear();
-                    while !request.ends_with(b"}") {
-                        (stream.read_buf(&mut request).await.ok()? > 0).then_some(())?;
-                    }
-                    let code = format!("c{connection}-{number}");
-                    let echo = String::from_utf8_lossy(&request);
-                    let body =
-                        serde_json::json!({"code": code, "watch_code": code, "message": echo})
-                            .to_string();
-                    let answer = format!(
-                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
-                        body.len()
-                    );
-                    stream.write_all(answer.as_bytes()).await.ok()?;
-                }
-                Some(())
-            });
-        }
-    };
-    (url, authority, AbortOnDropHandle::new(tokio::spawn(serve)))
+    let gateway = Gateway::with_tls(Some(tls), |number, request| {
+        let code = format!("c{number}");
+        let body = serde_json::json!({"code": code, "watch_code": code, "message": request});
+        Act::Say(answer(200, &body.to_string()))
+    });
+    (gateway.await, authority)
 }
 
 #[tokio::test]
@@ -149,7 +119,7 @@ async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory(
     let canary = Canary::numbered(4);
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (gateway, pem, _serving) = echoing_gateway().await;
+    let (gateway, pem) = echoing_gateway().await;
     fs::write(path("secret"), &canary.secret).unwrap();
     fs::write(path("pem"), pem).unwrap();
     let (secret, pem) = (path("secret"), path("pem"));
@@ -161,7 +131,7 @@ async fn a_gateway_that_echoes_the_secret_over_tls_leaves_no_copy_in_its_memory(
         ("log.level", "off,tillgate::app=info"),
     ];
     let (sidecar, api, admin) =
-        Program::sidecar(&gateway, &[&settings[..], &DEBUGGABLE].concat()).await;
+        Program::sidecar(&gateway.https_url(), &[&settings[..], &DEBUGGABLE].concat()).await;
     for _ in 0..100 {
         let answer = start_at(api, ORDER).await;
         assert_eq!(answer.status, 200, "{answer:?}");

@@ -10,17 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use sha2::Sha256;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::clients::{API_PAGE, SH, START, blocks, file};
@@ -28,6 +23,7 @@ use crate::harness::{
     Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip,
     until,
 };
+use crate::server::{Server, answer, next_request};
 
 const TOKEN: &str = "a-token-of-the-shop-51d0";
 /// Where a payer comes back to.
@@ -531,7 +527,7 @@ enum Do {
 
 /// Passes requests on, and keeps what it saw.
 struct Relay {
-    address: SocketAddr,
+    server: Server,
     /// For the next requests; after these all are passed on.
     next: Arc<Mutex<VecDeque<Do>>>,
     seen: Arc<Mutex<Vec<Message>>>,
@@ -539,27 +535,31 @@ struct Relay {
 
 impl Relay {
     async fn to(target: SocketAddr, next: &[Do]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let relay = Self {
-            address,
-            next: Arc::new(Mutex::new(next.to_vec().into())),
-            seen: Arc::default(),
-        };
-        let (next, seen) = (relay.next.clone(), relay.seen.clone());
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (next, seen) = (next.clone(), seen.clone());
-                let service = service_fn(move |request| {
+        let next = Arc::new(Mutex::new(VecDeque::from(next.to_vec())));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (of_server, kept) = (next.clone(), seen.clone());
+        let server = Server::new(move |mut stream: TcpStream| {
+            let (next, seen) = (of_server.clone(), kept.clone());
+            async move {
+                let mut read = Vec::new();
+                while let Some(request) = next_request(&mut stream, &mut read).await {
                     let action = next.lock().unwrap().pop_front();
-                    pass_on(request, target, action, seen.clone())
-                });
-                let server = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+                    // Without an answer the connection is cut.
+                    let answer = pass_on(&request, target, action, &seen).await?;
+                    stream.write_all(&answer).await.ok()?;
+                }
+                Some(())
             }
         });
-        relay
+        Self {
+            server: server.await,
+            next,
+            seen,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.server.address
     }
 
     fn seen(&self) -> Vec<Message> {
@@ -573,60 +573,60 @@ impl Relay {
     }
 }
 
+/// The answer to this request; `None` where it is lost.
 async fn pass_on(
-    request: Request<Incoming>,
+    request: &str,
     target: SocketAddr,
     action: Option<Do>,
-    seen: Arc<Mutex<Vec<Message>>>,
-) -> Result<Response<Full<Bytes>>, Lost> {
-    let (head, body) = request.into_parts();
-    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap().to_owned();
+    seen: &Mutex<Vec<Message>>,
+) -> Option<Vec<u8>> {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.lines();
+    let mut line = lines.next().unwrap().split(' ');
+    let (method, path) = (line.next().unwrap().parse().unwrap(), line.next().unwrap());
     let own = |name: &str| ["host", "connection", "content-length"].contains(&name);
-    let headers = head.headers.iter().filter(|(name, _)| !own(name.as_str()));
-    let headers: Vec<_> = headers
-        .map(|(name, value)| (name.to_string(), text(value)))
+    let headers: Vec<_> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .filter(|(name, _)| !own(name))
         .collect();
     let message = |status| Message {
         headers: headers.clone(),
-        body: body.clone(),
+        body: body.to_owned(),
         status,
     };
     if let Some(Do::Say(status)) = action {
         seen.lock().unwrap().push(message(status));
-        return Ok(Response::builder()
-            .status(status)
-            .body(Full::from("{\"detail\": \"try again\"}"))
-            .unwrap());
+        return Some(answer(status, "{\"detail\": \"try again\"}"));
     }
     let borrowed: Vec<_> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let answer = call(target, head.method, head.uri.path(), &borrowed, &body).await;
-    seen.lock().unwrap().push(message(answer.status));
+    let answered = call(target, method, path, &borrowed, body).await;
+    seen.lock().unwrap().push(message(answered.status));
     if let Some(Do::Lose) = action {
-        return Err(Lost);
+        return None;
     }
-    let mut response = Response::builder().status(answer.status);
+    let mut passed = format!("HTTP/1.1 {} X\r\n", answered.status);
     for name in ["content-type", "retry-after", "idempotency-replayed"] {
-        if let Some(value) = answer.headers.get(name) {
-            response = response.header(name, value);
+        if let Some(value) = answered.headers.get(name) {
+            passed.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
         }
     }
-    Ok(response.body(Full::from(answer.body)).unwrap())
+    let length = answered.body.len();
+    passed.push_str(&format!(
+        "Content-Length: {length}\r\n\r\n{}",
+        answered.body
+    ));
+    Some(passed.into())
 }
-
-/// The answer does not arrive.
-#[derive(Debug, thiserror::Error)]
-#[error("lost")]
-struct Lost;
 
 async fn an_order_is_paid_once_by_webhook(kind: Kind) {
     let town = Town::new(kind).await;
     // It fails with the first message, which comes again.
     let relay = Relay::to(town.shop, &[Do::Say(500)]).await;
-    let _sidecar = town.sidecar(relay.address).await;
+    let _sidecar = town.sidecar(relay.address()).await;
     let _shop = town.shop().await;
 
     let order = town.order(1000).await;
@@ -744,7 +744,7 @@ async fn without_a_webhook_polling_the_open_orders_finds_it(kind: Kind) {
 async fn a_wrong_amount_does_not_pay_an_order(kind: Kind) {
     let town = Town::new(kind).await;
     let relay = Relay::to(town.shop, &[]).await;
-    let _sidecar = town.sidecar(relay.address).await;
+    let _sidecar = town.sidecar(relay.address()).await;
     let shop = town.shop().await;
     let order = town.order(1000).await;
     set_faults(&town.gateway, &["watch:wrong-amount"]).await;
@@ -773,7 +773,7 @@ async fn a_wrong_amount_does_not_pay_an_order(kind: Kind) {
 async fn forged_webhooks_are_refused(kind: Kind) {
     let town = Town::new(kind).await;
     let relay = Relay::to(town.shop, &[Do::Say(503)]).await;
-    let sidecar = town.sidecar(relay.address).await;
+    let sidecar = town.sidecar(relay.address()).await;
     let _shop = town.shop().await;
     let order = town.order(1000).await;
     town.pay(&order).await;
@@ -844,7 +844,7 @@ async fn either_of_two_keys_will_do(kind: Kind) {
     let next = fresh_key().await;
     town.set_keys(&[&town.key, &next]);
     let relay = Relay::to(town.shop, &[]).await;
-    let _sidecar = town.sidecar(relay.address).await;
+    let _sidecar = town.sidecar(relay.address()).await;
     for (key, times) in [(&town.key, 1), (&next, 2)] {
         let shop = town.shop_with(key, town.api, "300").await;
         let order = town.order(1000).await;
@@ -866,7 +866,7 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
     let _sidecar = town.sidecar(town.shop).await;
     // The way to the sidecar is bad, and so is the gateway.
     let relay = Relay::to(town.api, &[Do::Say(429), Do::Lose]).await;
-    let shop = town.shop_with(&town.key, relay.address, "300").await;
+    let shop = town.shop_with(&town.key, relay.address(), "300").await;
     let order = town.order(1000).await;
     let starts = relay.seen();
     assert_eq!(
@@ -948,7 +948,7 @@ async fn the_shop_in_a_shell_starts_waits_and_polls_open_orders() {
 
     // Started again and again, also when the answer is lost on its way, it is one payment.
     let relay = Relay::to(town.api, &[Do::Say(503), Do::Lose]).await;
-    let (code, pay, err) = run_at(relay.address, &["order", "7", "1000"]).await;
+    let (code, pay, err) = run_at(relay.address(), &["order", "7", "1000"]).await;
     assert_eq!(code, 0, "{err}");
     assert_eq!(
         shop(&["order", "7", "1000"]).await,

@@ -14,11 +14,12 @@ use hyper::Method;
 use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{Answer, ORDER, Program, call, free_port, metric_at, run, skip, start_at};
 use crate::scripted::{self, Act, Gateway, STARTED, WATCHED, answer, as_told, good, told};
+use crate::server::{Server, next_request};
 
 const FAST: [(&str, &str); 3] = [
     ("start.rate", "100000"),
@@ -469,7 +470,7 @@ async fn localhost_is_never_looked_up() {
         return;
     };
     let gateway = Gateway::new(|_, request| good(request)).await;
-    let url = format!("http://localhost:{}", gateway.address.port());
+    let url = format!("http://localhost:{}", gateway.address().port());
     let (_sidecar, api, _) = names.sidecar(&url, &[("gateway.timeout", "2s")]).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
 }
@@ -515,37 +516,30 @@ enum Firewall {
 }
 
 /// A firewall between the sidecar and that gateway, and the sizes of the first segments that it saw.
-async fn firewall(gateway: SocketAddr, does: Firewall) -> (u16, Arc<Mutex<Vec<usize>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+async fn firewall(gateway: SocketAddr, does: Firewall) -> (Server, Arc<Mutex<Vec<usize>>>) {
     let sizes = Arc::new(Mutex::new(Vec::new()));
     let seen = sizes.clone();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let seen = seen.clone();
-            tokio::spawn(async move {
-                let mut first = vec![0; 4096];
-                let size = stream.read(&mut first).await.unwrap_or(0);
-                seen.lock().unwrap().push(size);
-                if size > 1400 {
-                    match does {
-                        Firewall::Resets => SockRef::from(&stream)
-                            .set_linger(Some(Duration::ZERO))
-                            .unwrap(),
-                        Firewall::Drops => {
-                            while stream.read(&mut first).await.is_ok_and(|n| n > 0) {}
-                        }
-                    }
-                    return;
+    let server = Server::new(move |mut stream| {
+        let seen = seen.clone();
+        async move {
+            let mut first = vec![0; 4096];
+            let size = stream.read(&mut first).await.unwrap_or(0);
+            seen.lock().unwrap().push(size);
+            if size > 1400 {
+                match does {
+                    Firewall::Resets => SockRef::from(&stream)
+                        .set_linger(Some(Duration::ZERO))
+                        .unwrap(),
+                    Firewall::Drops => while stream.read(&mut first).await.is_ok_and(|n| n > 0) {},
                 }
-                let mut to = TcpStream::connect(gateway).await.unwrap();
-                to.write_all(&first[..size]).await.unwrap();
-                let _ = copy_bidirectional(&mut stream, &mut to).await;
-            });
+                return;
+            }
+            let mut to = TcpStream::connect(gateway).await.unwrap();
+            to.write_all(&first[..size]).await.unwrap();
+            let _ = copy_bidirectional(&mut stream, &mut to).await;
         }
     });
-    (port, sizes)
+    (server.await, sizes)
 }
 
 #[tokio::test]
@@ -556,8 +550,8 @@ async fn a_firewall_that_wants_the_hello_in_one_packet_gets_it_so() {
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, ca).unwrap();
         let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
-        let (port, sizes) = firewall(gateway.address, does).await;
-        let url = format!("https://localhost:{port}");
+        let (firewall, sizes) = firewall(gateway.address(), does).await;
+        let url = format!("https://localhost:{}", firewall.address.port());
         let ca_file = ca_file.to_str().unwrap();
         let settings = [
             ("gateway.ca_file", ca_file),
@@ -598,29 +592,23 @@ async fn starts_resume_the_session_of_those_before_them() {
     let (ca, acceptor) = scripted::tls("localhost");
     let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, ca).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
     let kinds = Arc::new(Mutex::new(Vec::new()));
     let seen = kinds.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
+    let server = Server::new(move |stream| {
+        let (seen, acceptor) = (seen.clone(), acceptor.clone());
+        async move {
             let mut stream = acceptor.accept(stream).await.unwrap();
             seen.lock()
                 .unwrap()
                 .push(stream.get_ref().1.handshake_kind());
-            let mut read = Vec::new();
-            while !String::from_utf8_lossy(&read).contains("\"amount\"") {
-                stream.read_buf(&mut read).await.unwrap();
-            }
+            next_request(&mut stream, &mut Vec::new()).await.unwrap();
             stream.write_all(&answer(200, STARTED)).await.unwrap();
             // It ends the connection only when the other side has.
             while stream.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
         }
-    });
+    })
+    .await;
+    let url = format!("https://localhost:{}", server.address.port());
     let (_sidecar, api, _) =
         Program::sidecar(&url, &[("gateway.ca_file", ca_file.to_str().unwrap())]).await;
     for _ in 0..4 {
@@ -645,37 +633,30 @@ enum Does {
 
 /// An HTTP proxy; the heads that it was sent, and whether a byte came through it in the clear that has this in it.
 struct Proxy {
-    url: String,
+    server: Server,
     heads: Arc<Mutex<Vec<String>>>,
     through: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Proxy {
     async fn new(gateway: SocketAddr, does: impl Fn(&str) -> Does + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let (heads, through) = (
             Arc::new(Mutex::new(Vec::new())),
             Arc::new(Mutex::new(Vec::new())),
         );
         let (seen, bytes, does) = (heads.clone(), through.clone(), Arc::new(does));
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve_proxy(
-                    stream,
-                    gateway,
-                    does.clone(),
-                    seen.clone(),
-                    bytes.clone(),
-                ));
-            }
+        let server = Server::new(move |stream| {
+            serve_proxy(stream, gateway, does.clone(), seen.clone(), bytes.clone())
         });
         Self {
-            url,
+            server: server.await,
             heads,
             through,
         }
+    }
+
+    fn url(&self) -> String {
+        self.server.url()
     }
 }
 
@@ -686,13 +667,9 @@ async fn serve_proxy(
     heads: Arc<Mutex<Vec<String>>>,
     through: Arc<Mutex<Vec<u8>>>,
 ) {
-    let mut read = Vec::new();
-    while !read.ends_with(b"\r\n\r\n") {
-        if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    let head = String::from_utf8(read).unwrap();
+    let Some(head) = next_request(&mut stream, &mut Vec::new()).await else {
+        return;
+    };
     heads.lock().unwrap().push(head.clone());
     match does(&head) {
         Does::Tunnel => {}
@@ -766,8 +743,8 @@ impl BehindProxy {
 #[tokio::test]
 async fn through_a_proxy_tls_goes_end_to_end_and_the_proxy_looks_the_name_up() {
     let behind = BehindProxy::new().await;
-    let proxy = Proxy::new(behind.gateway.address, |_| Does::Tunnel).await;
-    let (_sidecar, api, admin) = behind.sidecar(&proxy.url, &FAST).await;
+    let proxy = Proxy::new(behind.gateway.address(), |_| Does::Tunnel).await;
+    let (_sidecar, api, admin) = behind.sidecar(&proxy.url(), &FAST).await;
     for _ in 0..3 {
         let started = start_at(api, ORDER).await;
         assert_eq!(started.status, 200, "{started:?}");
@@ -796,7 +773,7 @@ async fn through_a_proxy_tls_goes_end_to_end_and_the_proxy_looks_the_name_up() {
 async fn a_proxy_that_asks_for_credentials_gets_those_of_the_file_as_they_are_now() {
     const GOOD: &str = "proxy-authorization: basic dXNlcjpuZXc=";
     let behind = BehindProxy::new().await;
-    let proxy = Proxy::new(behind.gateway.address, |head| {
+    let proxy = Proxy::new(behind.gateway.address(), |head| {
         let is_good = head.lines().any(|line| line.eq_ignore_ascii_case(GOOD));
         if is_good {
             Does::Tunnel
@@ -805,7 +782,7 @@ async fn a_proxy_that_asks_for_credentials_gets_those_of_the_file_as_they_are_no
         }
     })
     .await;
-    let (_sidecar, api, _) = behind.sidecar(&proxy.url, &[]).await;
+    let (_sidecar, api, _) = behind.sidecar(&proxy.url(), &[]).await;
     let refused = start_at(api, ORDER).await;
     assert_eq!(
         told(&refused),
@@ -821,7 +798,7 @@ async fn a_proxy_that_asks_for_credentials_gets_those_of_the_file_as_they_are_no
     let file = behind.file("authorization");
     std::fs::write(&file, "Basic dXNlcjpvbGQ=\n").unwrap();
     let settings = [("gateway.proxy_authorization_file", file.to_str().unwrap())];
-    let (sidecar, api, _) = behind.sidecar(&proxy.url, &settings).await;
+    let (sidecar, api, _) = behind.sidecar(&proxy.url(), &settings).await;
     let refused = start_at(api, ORDER).await;
     assert!(
         refused
@@ -860,9 +837,9 @@ async fn the_proxys_no_is_told_and_nothing_was_sent() {
     ];
     for (does, expected) in cases {
         let behind = BehindProxy::new().await;
-        let proxy = Proxy::new(behind.gateway.address, move |_| does.clone()).await;
+        let proxy = Proxy::new(behind.gateway.address(), move |_| does.clone()).await;
         let (_sidecar, api, _) = behind
-            .sidecar(&proxy.url, &[("gateway.connect_timeout", "500ms")])
+            .sidecar(&proxy.url(), &[("gateway.connect_timeout", "500ms")])
             .await;
         let refused = start_at(api, ORDER).await;
         assert_eq!(
@@ -1008,7 +985,7 @@ async fn the_names_of_a_certificate_are_shown_without_the_secret_and_without_com
     std::fs::write(file("ca.pem"), ca).unwrap();
     std::fs::write(file("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     let odd = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
-    let url = format!("https://localhost:{}", odd.address.port());
+    let url = odd.https_url();
     let (ca_file, keys) = (file("ca.pem"), file("keys"));
     let settings = [
         ("merchant.secret", SECRET),
@@ -1060,7 +1037,7 @@ async fn a_webhook_goes_to_an_app_with_an_authority_of_its_own() {
     std::fs::write(file("keys"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     let app = Gateway::with_tls(Some(acceptor), |_, _| Act::Say(answer(200, "{}"))).await;
     let gateway = paid_gateway().await;
-    let url = format!("https://localhost:{}/events", app.address.port());
+    let url = format!("https://localhost:{}/events", app.address().port());
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
     let (keys, ca_file) = (path("keys"), path("ca.pem"));
     let without = [

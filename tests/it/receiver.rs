@@ -1,14 +1,14 @@
 //! The app, as far as webhooks go: takes what is posted, or does not, and remembers it all.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
+
+use crate::server::{self, Server, next_request};
 
 /// What it does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,38 +32,30 @@ pub struct Message {
 
 /// Listens until it is dropped.
 pub struct Receiver {
-    address: SocketAddr,
+    server: Server,
     messages: Arc<Mutex<Vec<Message>>>,
     let_go: Arc<Semaphore>,
-    _task: AbortOnDropHandle<()>,
 }
 
 impl Receiver {
     /// On a free port; `mood` is told how often this message was not taken before.
     pub async fn new(mood: impl FnMut(usize) -> Mood + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let messages = Arc::new(Mutex::new(Vec::new()));
         let (kept, mood) = (messages.clone(), Arc::new(Mutex::new(mood)));
         let let_go = Arc::new(Semaphore::new(0));
         let gate = let_go.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, kept.clone(), mood.clone(), gate.clone()));
-            }
-        });
+        let server =
+            Server::new(move |stream| serve(stream, kept.clone(), mood.clone(), gate.clone()));
         Self {
-            address,
+            server: server.await,
             messages,
             let_go,
-            _task: AbortOnDropHandle::new(task),
         }
     }
 
     /// What `webhook.url` is to be.
     pub fn url(&self) -> String {
-        format!("http://{}/payment-events", self.address)
+        format!("{}/payment-events", self.server.url())
     }
 
     /// Lets one go that is held back.
@@ -121,25 +113,13 @@ async fn serve(
     mood: Arc<Mutex<impl FnMut(usize) -> Mood>>,
     let_go: Arc<Semaphore>,
 ) -> Option<()> {
-    let mut read = Vec::new();
     // Whoever posts may be killed in the middle: half a message is none.
-    let (head, length) = loop {
-        if let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-            let head = String::from_utf8(read[..end].to_vec()).unwrap();
-            let length: usize = field(&head, "content-length").parse().unwrap();
-            if read.len() >= end + 4 + length {
-                break (head, length);
-            }
-        }
-        if stream.read_buf(&mut read).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let body = String::from_utf8(read.split_off(read.len() - length)).unwrap();
-    let id = field(&head, "webhook-id").to_owned();
+    let request = next_request(&mut stream, &mut Vec::new()).await?;
+    let body = server::body(&request).to_owned();
+    let id = field(&request, "webhook-id").to_owned();
     assert!(
-        field(&head, "webhook-signature").starts_with("v1,"),
-        "{head}"
+        field(&request, "webhook-signature").starts_with("v1,"),
+        "{request}"
     );
     let mood = {
         let mut messages = messages.lock().unwrap();
@@ -168,10 +148,6 @@ async fn serve(
     stream.write_all(answer.as_bytes()).await.ok()
 }
 
-fn field<'a>(head: &'a str, name: &str) -> &'a str {
-    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-    fields
-        .find(|(other, _)| other.eq_ignore_ascii_case(name))
-        .unwrap_or_else(|| panic!("no {name}: {head}"))
-        .1
+fn field<'a>(request: &'a str, name: &str) -> &'a str {
+    server::field(request, name).unwrap_or_else(|| panic!("no {name}: {request}"))
 }

@@ -11,21 +11,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::canary::numbered;
 use crate::harness::{ORDER, Program, get_at, metric_at, start_at, until};
+use crate::server::{Server, answer, body, next_request};
 
 const ROTATIONS: usize = 1000;
 
 /// A gateway that takes some of the secrets by their numbers, and remembers what it was sent.
 struct Gateway {
-    address: SocketAddr,
+    server: Server,
     state: Arc<State>,
-    _task: AbortOnDropHandle<()>,
 }
 
 struct State {
@@ -40,8 +39,6 @@ struct State {
 
 impl Gateway {
     async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             takes: Mutex::new((0, 0)),
             sent: Mutex::default(),
@@ -49,16 +46,9 @@ impl Gateway {
             started: AtomicUsize::new(0),
         });
         let shared = state.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, shared.clone()));
-            }
-        });
         Self {
-            address,
+            server: Server::new(move |stream| serve(stream, shared.clone())).await,
             state,
-            _task: AbortOnDropHandle::new(task),
         }
     }
 
@@ -83,8 +73,8 @@ impl Gateway {
 }
 
 impl State {
-    fn answer(&self, body: &[u8]) -> (&'static str, String) {
-        let body: Value = serde_json::from_slice(body).unwrap();
+    fn answer(&self, body: &str) -> Vec<u8> {
+        let body: Value = serde_json::from_str(body).unwrap();
         let secret = body["merchant_secret"].as_str().unwrap();
         self.sent.lock().unwrap().insert(secret.to_owned());
         let (first, last) = *self.takes.lock().unwrap();
@@ -92,41 +82,24 @@ impl State {
             Some(number) => {
                 self.taken.send_modify(|taken| *taken = number.max(*taken));
                 let code = self.started.fetch_add(1, Ordering::SeqCst);
-                (
-                    "200 OK",
-                    format!(
+                answer(
+                    200,
+                    &format!(
                         r#"{{"code":"code-{code}","watch_code":"watch-{code}","message":"ok"}}"#
                     ),
                 )
             }
-            None => ("401 Unauthorized", r#"{"message":"no"}"#.to_owned()),
+            None => answer(401, r#"{"message":"no"}"#),
         }
     }
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) -> Option<()> {
-    let mut bytes = Vec::new();
+    let mut read = Vec::new();
     loop {
-        let head = loop {
-            if let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") {
-                break end + 4;
-            }
-            (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
-        };
-        let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-        let length: usize = text
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())?;
-        while bytes.len() < head + length {
-            (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
-        }
-        let (status, body) = state.answer(&bytes[head..head + length]);
-        bytes.drain(..head + length);
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(answer.as_bytes()).await.ok()?;
+        let request = next_request(&mut stream, &mut read).await?;
+        let answer = state.answer(body(&request));
+        stream.write_all(&answer).await.ok()?;
     }
 }
 
@@ -222,8 +195,7 @@ async fn a_thousand_rotations_under_load_send_the_old_or_the_new_secret_and_neve
         ("start.burst", "100000"),
         ("log.level", "off,tillgate::app=info"),
     ];
-    let (sidecar, api, admin) =
-        Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
+    let (sidecar, api, admin) = Program::sidecar(&gateway.server.url(), &settings).await;
 
     let ended = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..4)
@@ -298,8 +270,7 @@ async fn each_kind_of_bad_file_is_told_and_the_last_good_secret_stays() {
     mount.rename(&numbered(0));
     let file = mount.path("secret");
     let settings = [("merchant.secret_file", file.to_str().unwrap())];
-    let (mut sidecar, api, admin) =
-        Program::sidecar(&format!("http://{}", gateway.address), &settings).await;
+    let (mut sidecar, api, admin) = Program::sidecar(&gateway.server.url(), &settings).await;
     for (what, spoil) in BAD {
         mount.clear();
         spoil(&mount);

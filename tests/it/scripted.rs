@@ -8,11 +8,13 @@ use std::time::Duration;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::Answer;
+use crate::server::{Server, next_request};
+pub use crate::server::{answer, answer_with};
 
 pub const STARTED: &str = r#"{"code":"pay_1","message":"Payment started","watch_code":"watch_1"}"#;
 pub const WATCHED: &str = r#"{"status":"created","amount":1000,"merchant":"M","created_at":"2030-01-01 00:00:00","completed_at":null}"#;
@@ -66,27 +68,19 @@ pub fn good(request: &str) -> Act {
     ))
 }
 
-pub fn answer(status: u16, body: &str) -> Vec<u8> {
-    answer_with(status, "", body)
-}
-
-pub fn answer_with(status: u16, headers: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
-        .into()
-}
-
 pub struct Gateway {
-    pub address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    connections: AtomicUsize,
     /// Heads and bodies as they came.
-    requests: Arc<Mutex<Vec<String>>>,
-    /// Ends every idle connection.
-    pub end_idle: Arc<Notify>,
-    /// Connections whose other side has ended them too.
-    pub ended: Arc<AtomicUsize>,
-    /// Bytes of floods that were taken.
-    pub flooded: Arc<AtomicUsize>,
+    requests: Mutex<Vec<String>>,
+    end_idle: Notify,
+    ended: AtomicUsize,
+    flooded: AtomicUsize,
 }
 
 impl Gateway {
@@ -94,7 +88,7 @@ impl Gateway {
         Self::with_tls(None, act).await
     }
 
-    /// `act` is told the number of the request, from 0, and the request.
+    /// `act` is given the number of the request, from 0, and the request.
     pub async fn with_tls(
         tls: Option<TlsAcceptor>,
         act: impl Fn(usize, &str) -> Act + Send + Sync + 'static,
@@ -108,58 +102,67 @@ impl Gateway {
         tls: Option<TlsAcceptor>,
         act: impl Fn(usize, &str) -> Act + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free port");
-        let gateway = Self {
-            address: listener.local_addr().unwrap(),
-            connections: Arc::default(),
-            requests: Arc::default(),
-            end_idle: Arc::default(),
-            ended: Arc::default(),
-            flooded: Arc::default(),
-        };
-        let act = Arc::new(act);
-        let (connections, requests) = (gateway.connections.clone(), gateway.requests.clone());
-        let (end_idle, ended, flooded) = (
-            gateway.end_idle.clone(),
-            gateway.ended.clone(),
-            gateway.flooded.clone(),
-        );
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (act, requests, tls) = (act.clone(), requests.clone(), tls.clone());
-                let (end_idle, ended, flooded) = (end_idle.clone(), ended.clone(), flooded.clone());
-                tokio::spawn(async move {
-                    let act = move |request: &str| {
-                        let mut requests = requests.lock().unwrap();
-                        requests.push(request.to_owned());
-                        act(requests.len() - 1, request)
-                    };
-                    match tls {
-                        None => talk(stream, act, &end_idle, &ended, &flooded).await,
-                        Some(tls) => {
-                            if let Ok(stream) = tls.accept(stream).await {
-                                talk(stream, act, &end_idle, &ended, &flooded).await;
-                            }
+        let (shared, act) = (Arc::new(Shared::default()), Arc::new(act));
+        let of_server = shared.clone();
+        let serve = move |stream| {
+            let (shared, act, tls) = (of_server.clone(), act.clone(), tls.clone());
+            shared.connections.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let act = |request: &str| {
+                    let mut requests = shared.requests.lock().unwrap();
+                    requests.push(request.to_owned());
+                    act(requests.len() - 1, request)
+                };
+                match tls {
+                    None => talk(stream, act, &shared).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            talk(stream, act, &shared).await;
                         }
                     }
-                });
+                }
             }
-        });
-        gateway
+        };
+        Self {
+            server: Server::at(address, serve).await,
+            shared,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
+    }
+
+    /// The URL of one that has a certificate for `localhost`.
+    pub fn https_url(&self) -> String {
+        format!("https://localhost:{}", self.address().port())
     }
 
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Ends every idle connection.
+    pub fn end_idle(&self) {
+        self.shared.end_idle.notify_waiters();
+    }
+
+    /// How many connections the other side has ended too.
+    pub fn ended(&self) -> usize {
+        self.shared.ended.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes of floods were taken.
+    pub fn flooded(&self) -> usize {
+        self.shared.flooded.load(Ordering::SeqCst)
     }
 }
 
@@ -179,30 +182,20 @@ impl Stream for TcpStream {
 impl Stream for tokio_rustls::server::TlsStream<TcpStream> {}
 
 /// Reads one request after the other.
-async fn talk(
-    mut stream: impl Stream,
-    act: impl Fn(&str) -> Act,
-    end_idle: &Notify,
-    ended: &AtomicUsize,
-    flooded: &AtomicUsize,
-) {
+async fn talk(mut stream: impl Stream, act: impl Fn(&str) -> Act, shared: &Shared) {
     let mut bytes = Vec::new();
     loop {
-        let request = loop {
-            if let Some(length) = whole(&bytes) {
-                break bytes.drain(..length).collect::<Vec<_>>();
-            }
-            tokio::select! {
-                read = stream.read_buf(&mut bytes) => if read.unwrap_or(0) == 0 { return },
-                () = end_idle.notified() => {
-                    let _ = stream.shutdown().await;
-                    while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {}
-                    ended.fetch_add(1, Ordering::SeqCst);
-                    return;
-                }
+        let request = tokio::select! {
+            request = next_request(&mut stream, &mut bytes) => request,
+            () = shared.end_idle.notified() => {
+                let _ = stream.shutdown().await;
+                while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {}
+                shared.ended.fetch_add(1, Ordering::SeqCst);
+                return;
             }
         };
-        match act(&String::from_utf8(request).unwrap()) {
+        let Some(request) = request else { return };
+        match act(&request) {
             // Whoever asked may have had enough of it.
             Act::Say(answer) => {
                 if stream.write_all(&answer).await.is_err() {
@@ -250,7 +243,7 @@ async fn talk(
             Act::Flood(head, again) => {
                 let _ = stream.write_all(&head).await;
                 while stream.write_all(&again).await.is_ok() {
-                    flooded.fetch_add(again.len(), Ordering::SeqCst);
+                    shared.flooded.fetch_add(again.len(), Ordering::SeqCst);
                 }
                 return;
             }
@@ -267,17 +260,6 @@ async fn talk(
             }
         }
     }
-}
-
-/// How long the request at the start of these bytes is, when it is whole.
-fn whole(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
-    let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-    let length = text
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-        .unwrap_or(0);
-    (bytes.len() >= head + length).then_some(head + length)
 }
 
 /// What a failed start says: status, error, outcome.

@@ -1,7 +1,6 @@
 //! TLS to the gateway: whom the sidecar believes, who it is itself, and that nothing leaves where one of the two is
 //! not as it should be.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -14,13 +13,14 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tillgate::sandbox::DEFAULT_SECRET;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{ORDER, Program, get_at, metric_at, run, start_at};
 use crate::scripted::{
     Act, Gateway, PROXY_VARIABLES, STARTED, WATCHED, answer, as_told, good, told,
 };
+use crate::server::Server;
 
 /// Who signs certificates.
 struct Authority {
@@ -137,7 +137,7 @@ impl Files {
 
 /// What a server does with a connection.
 #[derive(Clone)]
-enum Server {
+enum Serves {
     Tls(TlsAcceptor),
     /// Writes these bytes as soon as something came.
     Says(Vec<u8>),
@@ -145,7 +145,7 @@ enum Server {
 
 /// A server that notes down everything it gets.
 struct Listening {
-    address: SocketAddr,
+    server: Server,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -162,44 +162,39 @@ struct Seen {
 }
 
 impl Listening {
-    async fn new(server: Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, seen) = (
-            listener.local_addr().unwrap(),
-            Arc::new(Mutex::new(Seen::default())),
-        );
+    async fn new(serves: Serves) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
         let all = seen.clone();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let number = {
-                    let mut seen = all.lock().unwrap();
-                    seen.wire.push(Vec::new());
-                    seen.connections += 1;
-                    seen.connections - 1
-                };
-                tokio::spawn(serve(
-                    Tapped {
-                        stream,
-                        number,
-                        seen: all.clone(),
-                    },
-                    server.clone(),
-                ));
-            }
+        let server = Server::new(move |stream| {
+            let number = {
+                let mut seen = all.lock().unwrap();
+                seen.wire.push(Vec::new());
+                seen.connections += 1;
+                seen.connections - 1
+            };
+            let seen = all.clone();
+            let tapped = Tapped {
+                stream,
+                number,
+                seen,
+            };
+            serve(tapped, serves.clone())
         });
-        Self { address, seen }
+        Self {
+            server: server.await,
+            seen,
+        }
     }
 
     fn url(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        format!("https://localhost:{}", self.server.address.port())
     }
 }
 
-async fn serve(mut stream: Tapped, server: Server) {
+async fn serve(mut stream: Tapped, serves: Serves) {
     let (seen, mut bytes) = (stream.seen.clone(), Vec::new());
-    match server {
-        Server::Tls(acceptor) => match acceptor.accept(stream).into_fallible().await {
+    match serves {
+        Serves::Tls(acceptor) => match acceptor.accept(stream).into_fallible().await {
             Ok(mut stream) => {
                 {
                     let mut seen = seen.lock().unwrap();
@@ -222,7 +217,7 @@ async fn serve(mut stream: Tapped, server: Server) {
             // Read to the end: a connection that is dropped with bytes unread is reset, and what was said of it lost.
             Err((_, mut stream)) => while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {},
         },
-        Server::Says(answer) => {
+        Serves::Says(answer) => {
             let _ = stream.read_buf(&mut bytes).await;
             let _ = stream.write_all(&answer).await;
             while stream.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {}
@@ -396,7 +391,7 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
         for version in [&version::TLS12, &version::TLS13] {
             cases.push((
                 format!("{name}, {:?}", version.version),
-                Server::Tls(server(identity, version, None)),
+                Serves::Tls(server(identity, version, None)),
                 *why,
             ));
         }
@@ -404,17 +399,17 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
     let too_old = "it speaks neither TLS 1.2 nor TLS 1.3";
     cases.push((
         "TLS 1.1 and a refusal".to_owned(),
-        Server::Says(vec![21, 3, 2, 0, 2, 2, 70]),
+        Serves::Says(vec![21, 3, 2, 0, 2, 2, 70]),
         too_old,
     ));
     cases.push((
         "TLS 1.1".to_owned(),
-        Server::Says(server_hello_of_tls_1_1()),
+        Serves::Says(server_hello_of_tls_1_1()),
         too_old,
     ));
     cases.push((
         "no TLS".to_owned(),
-        Server::Says(answer(200, STARTED)),
+        Serves::Says(answer(200, STARTED)),
         "what answers there does not speak TLS",
     ));
     for (name, server, why) in cases {
@@ -450,7 +445,7 @@ async fn a_gateway_whose_tls_is_not_right_gets_nothing_and_the_operator_is_told_
 #[tokio::test]
 async fn what_counts_as_nothing_on_the_wire_can_fail() {
     let (files, ca) = (Files::new(), Authority::new("of a test"));
-    let gateway = Listening::new(Server::Tls(server(
+    let gateway = Listening::new(Serves::Tls(server(
         &ca.signs(&named(&["localhost"])),
         &version::TLS13,
         None,
@@ -483,7 +478,7 @@ async fn what_a_certificate_says_is_looked_through_for_the_secret_too() {
         &version::TLS13,
         None,
     );
-    let gateway = Listening::new(Server::Tls(acceptor)).await;
+    let gateway = Listening::new(Serves::Tls(acceptor)).await;
     let settings = [
         ("gateway.ca_file", ca_file.as_str()),
         ("merchant.secret", SECRET),
@@ -524,7 +519,7 @@ async fn an_answer_that_ends_without_an_end_of_its_tls_is_cut_short() {
     ] {
         let acceptor = server(&ca.signs(&named(&["localhost"])), &version::TLS13, None);
         let gateway = Gateway::with_tls(Some(acceptor), move |_, _| act.clone()).await;
-        let url = format!("https://localhost:{}", gateway.address.port());
+        let url = gateway.https_url();
         let (_sidecar, api, _) =
             Program::sidecar(&url, &[("gateway.ca_file", ca_file.as_str())]).await;
         let (status, error, _) = told(&start_at(api, ORDER).await);
@@ -543,11 +538,7 @@ async fn proxy_variables_are_ignored_over_tls_too() {
     let gateway = Gateway::with_tls(Some(acceptor), |_, request| good(request)).await;
     let mut settings = PROXY_VARIABLES.map(|name| (name, url.as_str())).to_vec();
     settings.push(("gateway.ca_file", &ca_file));
-    let (_sidecar, api, _) = Program::sidecar(
-        &format!("https://localhost:{}", gateway.address.port()),
-        &settings,
-    )
-    .await;
+    let (_sidecar, api, _) = Program::sidecar(&gateway.https_url(), &settings).await;
     assert_eq!(start_at(api, ORDER).await.status, 200);
     let watched = get_at(api, "/watch/watch_1").await;
     assert_eq!(
@@ -602,7 +593,7 @@ async fn a_gateway_that_asks_for_a_certificate_is_shown_the_one_that_is_named() 
             ),
         ] {
             let acceptor = server(&gateway_identity, version, Some(clients.demanded()));
-            let gateway = Listening::new(Server::Tls(acceptor)).await;
+            let gateway = Listening::new(Serves::Tls(acceptor)).await;
             let (_sidecar, api, _) =
                 Program::sidecar(&gateway.url(), &settings(&ca_file, cert, key)).await;
             let answer = start_at(api, ORDER).await;
@@ -657,7 +648,7 @@ async fn a_client_certificate_is_renewed_while_it_runs_and_a_bad_one_changes_not
         &version::TLS13,
         Some(clients.demanded()),
     );
-    let gateway = Listening::new(Server::Tls(acceptor)).await;
+    let gateway = Listening::new(Serves::Tls(acceptor)).await;
     let (mut sidecar, api, admin) =
         Program::sidecar(&gateway.url(), &settings(&ca_file, &cert, &key)).await;
     let shown = || gateway.seen.lock().unwrap().clients.clone();
