@@ -647,7 +647,6 @@ async fn status_and_the_page_tell_what_happened() {
         figure(&sidecar.admin("/").await.body, "Starts"),
         ("0", "none in this hour".to_owned())
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -686,7 +685,6 @@ async fn what_is_not_known_is_null_and_the_page_says_so() {
         figure(&page, "Open payments"),
         ("0", "none at this moment".to_owned())
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -707,7 +705,6 @@ async fn the_page_tells_who_waits() {
     );
     drop(streams);
     settles(|| sidecar.followed() == 0).await;
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -754,7 +751,6 @@ async fn the_gateway_is_judged_by_its_last_answer() {
         (&gateway().await["last_error"], page_says("Answering").await),
         (&json!("refused_secret"), true)
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -808,7 +804,6 @@ async fn the_page_has_its_own_style_and_nothing_else() {
     let addresses = markup.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("//"), "nothing from elsewhere");
     assert!(markup.contains(r#"<meta http-equiv="refresh" content="5">"#));
-    sidecar.end().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::harness::{Program, has, metric_at, skip, start_at};
+use crate::harness::{Program, closed_port, has, metric_at, skip, start_at};
 
 /// Where the clients' payers, and the pages', come back to.
 const ALLOWED: (&str, &str) = (
@@ -168,11 +168,8 @@ async fn a_client(language: Language) {
     drop(sidecar);
 
     // A port that nobody listens on.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let (_sidecar, api, _) = Program::sidecar(&format!("http://{nobody}"), &[ALLOWED]).await;
+    let (_socket, nobody) = closed_port();
+    let (_sidecar, api, _) = Program::sidecar(&nobody, &[ALLOWED]).await;
     fails_with_detail(language, api, "gateway.url").await;
 }
 

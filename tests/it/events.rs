@@ -149,7 +149,6 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
     assert!(paid["completed_at"].is_string());
     assert_eq!(paid.as_object().unwrap().len(), 7, "{paid}");
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +167,6 @@ async fn what_else_the_gateway_tells_stands_in_the_data_too() {
     let mut second = open(&sidecar, None).await;
     assert_eq!(member(&present(&mut second).await.0, "status"), ["on_hold"]);
     drop((stream, second));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +218,6 @@ async fn who_comes_back_goes_on_after_the_last_event_without_a_gap_or_a_repeat()
         "{live:?}"
     );
     drop(resumed);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +227,6 @@ async fn an_id_that_names_no_place_in_the_changes_gets_the_present_state_again()
     let mut stream = open(&other, None).await;
     let elsewhere = present(&mut stream).await.1;
     drop(stream);
-    other.end().await;
 
     let sidecar = Sidecar::dev(&[]);
     let mut codes = Vec::new();
@@ -271,7 +267,6 @@ async fn an_id_that_names_no_place_in_the_changes_gets_the_present_state_again()
         assert_eq!(last, mark, "{id}");
         assert_quiet(&mut stream).await;
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +299,7 @@ async fn what_is_out_of_the_journals_reach_is_made_up_for_by_the_present_state()
     let mut stream = open(&sidecar, Some(&resumed[0].id)).await;
     assert_eq!(watch_codes(&next_of(&mut stream, REACH).await), codes[2..]);
     drop(stream);
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,7 +357,6 @@ async fn while_there_is_a_reader_all_that_is_open_is_polled_and_then_no_more() {
     let third = open(&sidecar, None).await;
     settles(|| sidecar.followed() == 2 && sidecar.gateway_watches() == before + 2).await;
     drop((third, d));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,7 +379,6 @@ async fn all_readers_are_told_the_same() {
     assert_eq!(next_of(&mut other, told.len()).await, told);
     assert_quiet(&mut other).await;
     drop((one, other));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,7 +404,6 @@ async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_there() {
     sidecar.started().await;
     assert_eq!(next(&mut stream).await.json()["merchant"], Value::Null);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,7 +423,6 @@ async fn when_the_sidecar_ends_its_readers_are_told_when_to_come_back() {
     drop((early, late));
     let refused = sidecar.api(get("/events")).await;
     assert_eq!((refused.status, refused.text("error")), (503, "draining"));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,7 +464,7 @@ async fn a_reader_who_reads_nothing_is_left_behind_and_no_other() {
         *codes.last().unwrap()
     );
     drop((back, fast));
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -493,7 +484,6 @@ async fn codes_are_listed_only_to_those_with_a_token() {
         assert!(!refused.body.contains("outcome"), "{refused:?}");
         assert_eq!(refused.json()["retryable"], false);
     }
-    without.end().await;
 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
@@ -519,7 +509,6 @@ async fn codes_are_listed_only_to_those_with_a_token() {
         with.api(request("/payments")).await.json()["payments"],
         json!([])
     );
-    with.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -566,7 +555,6 @@ async fn readers_take_seats_as_all_who_wait_do() {
     assert_eq!(third.await.status, 200);
     drop((first, again));
     assert_eq!(waiting("events").await, 0);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -582,7 +570,6 @@ async fn events_are_read_and_nothing_else() {
             "{method}: {answer:?}"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -627,7 +614,6 @@ async fn readers_who_come_and_go_while_payments_start_leave_nothing_behind_and_m
     assert_eq!(polled, codes);
     drop(stream);
     assert_eq!(sidecar.followed(), 0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -676,7 +662,6 @@ async fn who_waits_for_one_payment_and_who_waits_for_all_do_not_get_in_each_othe
     assert_eq!(one.event().await, None);
     assert_eq!(next(&mut stream).await.json()["status"], "completed");
     drop((one, stream));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -700,7 +685,6 @@ async fn what_was_completed_while_nobody_looked_is_seen_by_the_next_reader() {
     );
     assert!(from.elapsed() < Duration::from_secs(1));
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -731,5 +715,4 @@ async fn a_payment_that_is_let_go_while_it_is_polled_leaves_nothing_behind() {
         [&*codes[47].1, &*codes[48].1]
     );
     drop(stream);
-    sidecar.end().await;
 }

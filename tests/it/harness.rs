@@ -1,5 +1,6 @@
 //! What the tests drive: the whole program in this process ([`Sidecar`]), or the built one ([`Program`]).
 
+use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyDataStream, BodyExt, Full};
 use hyper::{Method, Request, Response};
@@ -30,8 +31,12 @@ pub const ORDER: &str = r#"{"amount": 1000}"#;
 /// The URL of a gateway for tests that ask none: the discard port, where nothing listens.
 pub const NOBODY: &str = "http://127.0.0.1:9";
 
-/// The whole program without a socket. Dropping it without [`Sidecar::end`] leaves the last check out.
-pub struct Sidecar(tillgate::app::Sidecar);
+/// The whole program without a socket. Dropping it checks that nothing is left behind.
+pub struct Sidecar {
+    inner: tillgate::app::Sidecar,
+    /// It polls every open payment and posts to the app of its own accord: that is nothing which a test leaves behind.
+    has_webhooks: bool,
+}
 
 impl Sidecar {
     /// With the defaults.
@@ -46,19 +51,24 @@ impl Sidecar {
 
     /// The same before a gateway of another kind.
     pub fn before(gateway: Options, settings: &[(&str, &str)]) -> Self {
-        Self(tillgate::app::Sidecar::new(settings, gateway, false).expect("good settings"))
+        Self::build(settings, gateway, false)
     }
 
     /// As `tillgate dev` is: it lists codes.
     pub fn dev(settings: &[(&str, &str)]) -> Self {
-        Self(
-            tillgate::app::Sidecar::new(settings, Options::default(), true).expect("good settings"),
-        )
+        Self::build(settings, Options::default(), true)
+    }
+
+    fn build(settings: &[(&str, &str)], gateway: Options, dev: bool) -> Self {
+        Self {
+            inner: tillgate::app::Sidecar::new(settings, gateway, dev).expect("good settings"),
+            has_webhooks: settings.iter().any(|(name, _)| *name == "webhook.url"),
+        }
     }
 
     /// Sets what goes wrong at the gateway from here on, in the sandbox's words.
     pub fn faults(&self, faults: &[&str]) {
-        self.0.sandbox().set_faults(
+        self.inner.sandbox().set_faults(
             faults
                 .iter()
                 .map(|fault| fault.parse::<Fault>().expect("a fault"))
@@ -68,22 +78,22 @@ impl Sidecar {
 
     /// How many starts have reached the gateway.
     pub fn gateway_starts(&self) -> u64 {
-        self.0.sandbox().calls(Operation::Start)
+        self.inner.sandbox().calls(Operation::Start)
     }
 
     /// How many watches have reached it.
     pub fn gateway_watches(&self) -> u64 {
-        self.0.sandbox().calls(Operation::Watch)
+        self.inner.sandbox().calls(Operation::Watch)
     }
 
     /// The most of them in any one second.
     pub fn gateway_busiest_second(&self) -> u64 {
-        self.0.sandbox().busiest_second(Operation::Watch)
+        self.inner.sandbox().busiest_second(Operation::Watch)
     }
 
     /// The payer pays.
     pub fn pay(&self, code: &str) {
-        assert!(self.0.sandbox().complete(code), "no such payment");
+        assert!(self.inner.sandbox().complete(code), "no such payment");
     }
 
     /// `POST /api/start_payment` as a well-behaved caller sends it.
@@ -124,7 +134,7 @@ impl Sidecar {
     /// The stream that answers any request.
     pub async fn stream_of(&self, request: Request<Full<Bytes>>) -> Stream {
         let target = request.uri().to_string();
-        let (head, body) = self.0.stream(request).await.into_parts();
+        let (head, body) = self.inner.stream(request).await.into_parts();
         if let Err(fault) = DOCUMENT.head(&target, head.status.as_u16(), &head.headers) {
             panic!("openapi.json does not describe this answer to {target}: {fault}");
         }
@@ -139,12 +149,12 @@ impl Sidecar {
 
     /// From here on as after a SIGTERM.
     pub fn drain(&self) {
-        self.0.drain();
+        self.inner.drain();
     }
 
     /// How many payments are polled in the background.
     pub fn followed(&self) -> usize {
-        self.0.followed()
+        self.inner.followed()
     }
 
     /// Any request to the API; it and its answer must be as `/openapi.json` has them.
@@ -157,7 +167,7 @@ impl Sidecar {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let answer = Answer::of(
-            self.0
+            self.inner
                 .api(Request::from_parts(head, Full::new(body.clone())))
                 .await,
         );
@@ -165,7 +175,7 @@ impl Sidecar {
         let own = async || {
             let mut request = get("/openapi.json");
             *request.headers_mut() = headers.clone();
-            Answer::of(self.0.api(request).await)
+            Answer::of(self.inner.api(request).await)
         };
         is_described(&method, &target, &headers, &body, &answer, own).await;
         answer
@@ -173,7 +183,7 @@ impl Sidecar {
 
     /// `GET` on the admin listener.
     pub async fn admin(&self, path: &str) -> Answer {
-        Answer::of(self.0.admin(get(path)).await)
+        Answer::of(self.inner.admin(get(path)).await)
     }
 
     /// The same with one more header.
@@ -183,14 +193,14 @@ impl Sidecar {
             header.parse::<hyper::header::HeaderName>().unwrap(),
             value.parse().unwrap(),
         );
-        Answer::of(self.0.admin(request).await)
+        Answer::of(self.inner.admin(request).await)
     }
 
     /// Lets this time pass, as in a running program, which remembers its last hour.
     pub async fn runs_for(&self, time: Duration) {
         let end = tokio::time::sleep(time);
         tokio::select! {
-            () = self.0.keep_history() => {}
+            () = self.inner.keep_history() => {}
             () = end => {}
         }
     }
@@ -202,20 +212,84 @@ impl Sidecar {
 
     /// Waits until nothing is under way.
     pub async fn idle(&self) {
-        self.0.idle().await;
+        self.inner.idle().await;
     }
 
-    /// Waits until nothing is under way, which a sidecar without callers must come to; then nobody may be waited for.
-    pub async fn end(self) {
-        self.0.idle().await;
-        assert_eq!(self.0.followed(), 0, "payments are polled for nobody");
-        for kind in ["long_poll", "stream", "events"] {
-            let waiters = self
-                .metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}"))
-                .await;
-            assert_eq!(waiters, 0, "a waiter is left: {kind}");
+    /// What a test must not leave: work that goes on, and callers that are waited for.
+    fn left_behind(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if !self.has_webhooks {
+            if at_once(self.inner.idle()).is_none() {
+                left.push("a task".to_owned());
+            }
+            match self.inner.followed() {
+                0 => {}
+                followed => left.push(format!("{followed} payments that are polled")),
+            }
         }
+        let metrics = at_once(self.inner.admin(get("/metrics"))).expect("nothing to wait for");
+        let metrics = Answer::of(metrics);
+        for kind in ["long_poll", "stream", "events"] {
+            match metrics.metric(&format!("tillgate_waiters{{kind=\"{kind}\"}}")) {
+                0 => {}
+                waiters => left.push(format!("{waiters} waiters of the kind {kind}")),
+            }
+        }
+        left
     }
+}
+
+/// What this future gives if it gives it without waiting. The budget that a task has for one turn may be spent by now.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::task::unconstrained(future).now_or_never()
+}
+
+impl Drop for Sidecar {
+    /// Fails the test that leaves something behind. Nothing can be waited for here: what may go on for a while, such as
+    /// a start whose caller has hung up, is waited for with [`Sidecar::idle`] before.
+    fn drop(&mut self) {
+        // A test that fails already may leave everything as it is, and a second panic would abort the tests beside it.
+        if std::thread::panicking() {
+            return;
+        }
+        let left = self.left_behind();
+        if left.is_empty() {
+            return;
+        }
+        let message = format!("the test leaves something behind: {}", left.join(", "));
+        if tokio::task::try_id().is_some() {
+            // The runtime catches the panics of a task, and nobody may ask for its result.
+            let _ = writeln!(std::io::stderr(), "{message}");
+            std::process::abort();
+        }
+        panic!("{message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "leaves something behind: 1 payments that are polled, 1 waiters")]
+async fn a_test_that_leaves_a_caller_waiting_fails() {
+    let sidecar = Sidecar::new();
+    let (_, code) = sidecar.started().await;
+    let _stream = sidecar.stream(&format!("/watch/{code}"), None).await;
+    drop(sidecar);
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "leaves something behind: a task")]
+async fn a_test_that_leaves_a_call_to_the_gateway_under_way_fails() {
+    let sidecar = Sidecar::new();
+    sidecar.faults(&["start:delay=3s"]);
+    assert!(sidecar.start(ORDER).now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "the reason of the test")]
+async fn a_test_that_fails_and_leaves_something_behind_fails_for_its_own_reason() {
+    let sidecar = Sidecar::new();
+    sidecar.faults(&["start:delay=3s"]);
+    assert!(sidecar.start(ORDER).now_or_never().is_none());
+    panic!("the reason of the test");
 }
 
 /// Server-sent events, read as a client of theirs reads them.
@@ -672,6 +746,18 @@ impl Program {
             .expect("an end in time");
         let [out, err] = rest;
         (status.code().expect("an exit code"), out, err)
+    }
+}
+
+impl Drop for Program {
+    /// Fails the test during which it has panicked unseen. What it does is not looked at from outside: it is killed.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let ended = self.child.try_wait().ok().flatten();
+        let code = ended.and_then(|status| status.code());
+        assert_ne!(code, Some(101), "the program has panicked");
     }
 }
 

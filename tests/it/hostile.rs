@@ -446,7 +446,6 @@ async fn json_that_two_readers_could_read_in_two_ways_is_none() {
             .await;
         assert!([400, 422].contains(&answer.status), "{good}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]

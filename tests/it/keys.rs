@@ -114,7 +114,6 @@ async fn two_hundred_starts_at_once_with_one_key_are_one_payment() {
         .for_each(|answer| assert_replay(answer, first[0]));
     assert_replay(&start(&sidecar, "order-1", ORDER).await, first[0]);
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,7 +136,6 @@ async fn replays_take_no_turn_and_count_as_no_start() {
         .await;
     assert_eq!(accepted, 2);
     assert_eq!(sidecar.metric("tillgate_rate_limited_total").await, 0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +149,6 @@ async fn without_a_key_every_start_is_another_payment() {
     assert_first(&other);
     assert_ne!(other.text("code"), first.text("code"));
     assert_eq!(sidecar.gateway_starts(), 3);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +194,6 @@ async fn the_same_key_with_another_request_is_a_mismatch_also_while_the_first_st
         .metric("tillgate_refused_total{error=\"idempotency_mismatch\"}")
         .await;
     assert_eq!(refused, 24);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +232,6 @@ async fn a_request_is_the_same_by_its_meaning_not_by_its_bytes() {
         }
     }
     assert_eq!(sidecar.gateway_starts(), 3);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +249,6 @@ async fn a_default_redirect_that_is_named_is_the_same_as_one_that_is_not() {
         )
         .await,
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +290,6 @@ async fn a_key_in_quotes_and_its_text_alone_are_the_same_key() {
         assert_first(&answer);
         assert!(codes.insert(answer.text("code").to_owned()), "{other}");
     }
-    sidecar.end().await;
 }
 
 #[test]
@@ -383,7 +376,6 @@ async fn a_key_has_1_to_255_printable_ascii_characters_in_one_line() {
     let first = start(&sidecar, &key, ORDER).await;
     assert_first(&first);
     assert_replay(&start(&sidecar, format!("\"{key}\""), ORDER).await, &first);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,7 +403,6 @@ async fn a_bad_body_under_a_good_key_leaves_the_key_free() {
     // And a bad body is bad also where the key is known.
     assert_refused(&start(&sidecar, "order-1", "{").await, 400, "invalid_json");
     assert_replay(&start(&sidecar, "order-1", ORDER).await, &first);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,7 +425,6 @@ async fn who_hangs_up_and_comes_back_gets_the_first_payment() {
     // And when it is over.
     assert_replay(&start(&sidecar, "order-1", ORDER).await, &joined);
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 
     let sidecar = Sidecar::with(&ONE);
     sidecar.faults(&["start:delay=3s"]);
@@ -443,7 +433,6 @@ async fn who_hangs_up_and_comes_back_gets_the_first_payment() {
     let late = start(&sidecar, "order-1", ORDER).await;
     assert_eq!((late.status, is_replayed(&late)), (200, true), "{late:?}");
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,7 +446,6 @@ async fn who_hangs_up_in_the_queue_keeps_the_place() {
         .iter()
         .for_each(|answer| assert_replay(answer, &first));
     assert_eq!(sidecar.gateway_starts(), 2);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -514,7 +502,6 @@ async fn after_any_failure_of_the_gateway_the_key_is_free_and_who_joined_is_told
         sidecar.faults(&[&format!("start:{fault},count=1")]);
         assert_refused(&start(&sidecar, "order-2", ORDER).await, status, word);
         assert_first(&start(&sidecar, "order-2", r#"{"amount":2}"#).await);
-        sidecar.end().await;
     }
 }
 
@@ -536,7 +523,6 @@ async fn after_a_refusal_of_our_own_the_key_is_free_too() {
     let first = start(&sidecar, "order-1", ORDER).await;
     assert_first(&first);
     assert_replay(&start(&sidecar, "order-1", ORDER).await, &first);
-    sidecar.end().await;
 
     let gateway = Options {
         secret: "another_secret_than_ours".to_owned(),
@@ -551,7 +537,6 @@ async fn after_a_refusal_of_our_own_the_key_is_free_too() {
         );
         assert_eq!(sidecar.gateway_starts(), tries);
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -581,7 +566,6 @@ async fn an_answer_is_kept_for_its_time_and_no_longer_and_asking_does_not_prolon
         );
         assert_mismatch(&start(&sidecar, "order-1", ORDER).await);
         assert_eq!(sidecar.gateway_starts(), 2);
-        sidecar.end().await;
     }
 }
 
@@ -610,7 +594,6 @@ async fn replays_need_neither_the_gateway_nor_a_turn_nor_the_payment_in_memory()
         assert_replay(&start(&sidecar, "order-1", ORDER).await, &first);
     }
     assert_eq!(sidecar.gateway_starts(), 3);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -628,7 +611,6 @@ async fn the_answer_is_kept_as_it_was_whatever_the_gateway_put_into_it() {
         sidecar.faults(&[]);
         assert_replay(&start(&sidecar, fault, body).await, &first);
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -655,7 +637,6 @@ async fn a_start_with_a_key_that_is_under_way_survives_a_drain() {
         .for_each(|answer| assert_eq!((answer.status, &answer.body), (200, &answers[0].body)));
     assert_refused(&start(&sidecar, "order-1", ORDER).await, 503, "draining");
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -694,7 +675,6 @@ async fn of_many_keys_each_keeps_its_own_answer() {
             assert_eq!(told.body, answer.body, "one key revealed two payments");
         }
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -727,7 +707,6 @@ async fn a_storm_of_callers_who_hang_up_and_change_their_minds_reveals_one_code_
         }
     }
     assert!(told.iter().all(|codes| codes.len() == 1), "{told:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test]

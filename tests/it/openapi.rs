@@ -45,7 +45,6 @@ async fn the_document_is_there_and_is_of_this_version() {
             "{method} {path}: {nowhere}"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -65,7 +64,6 @@ async fn it_is_behind_the_door_like_everything_else() {
         .headers_mut()
         .insert("authorization", "Bearer a-token".parse().unwrap());
     assert_eq!(sidecar.api(request).await.status, 200);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -93,7 +91,6 @@ async fn it_shows_a_start_as_the_operator_wants_it() {
         let granted = sidecar.start(body).await.status == 200;
         assert_eq!(fits.is_ok(), granted, "{body}: {fits:?}");
     }
-    sidecar.end().await;
 }
 
 #[test]
@@ -244,5 +241,4 @@ async fn an_answer_that_it_does_not_describe_is_noticed() {
         .answer(&Method::POST, "/api/start_payment", &other)
         .expect_err("a word of another status");
     assert!(found.contains("invalid_json"), "{found}");
-    sidecar.end().await;
 }

@@ -167,7 +167,6 @@ async fn the_metrics_table_has_every_metric() {
         let found = [format!("`{name}`"), format!("`{name}{{")];
         assert!(found.iter().any(|name| table.contains(name)), "no {name}");
     }
-    sidecar.end().await;
 }
 
 #[test]

@@ -85,7 +85,6 @@ async fn lists_that_nobody_reads_take_a_bounded_room() {
     unread.pop();
     page(&sidecar, "").await;
     drop(unread);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -136,7 +135,6 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
     let paid = page(&sidecar, "").await.json()["payments"][0].clone();
     assert_eq!(paid["status"], "completed");
     assert!(paid["completed_at"].is_string());
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -154,7 +152,6 @@ async fn only_what_was_started_here_is_listed() {
     assert!(!codes(&page(&sidecar, "").await).contains(&first));
     assert_eq!(sidecar.watch("nobody-has-this-one").await.status, 404);
     assert!(codes(&page(&sidecar, "").await).len() <= 1);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -182,7 +179,6 @@ async fn the_newest_come_first_a_hundred_to_a_page_unless_asked_otherwise() {
         );
     }
     assert_eq!(codes(&page(&sidecar, "?limit=0100").await).len(), 100);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -201,7 +197,6 @@ async fn the_last_page_says_that_it_is_the_last() {
         }
         assert_eq!(seen.len(), 10);
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +233,6 @@ async fn who_turns_the_pages_while_payments_start_and_finish_sees_each_once() {
         codes(&page(&sidecar, "?limit=1000").await).len(),
         250 + 8 * 7
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +284,6 @@ async fn one_status_can_be_asked_for() {
     assert_eq!(codes(&page(&sidecar, "?status=created").await), open[1..]);
     assert_eq!(codes(&page(&sidecar, "?status=completed").await), paid);
     assert_eq!(codes(&page(&sidecar, "").await).len(), 30);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -362,7 +355,6 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         page(&sidecar, "?after=1").await.json(),
         json!({ "payments": [], "next": null })
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -385,7 +377,6 @@ async fn the_list_is_read_and_nothing_else() {
             "{path}"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,5 +399,4 @@ async fn over_max_tracked_the_oldest_are_let_go() {
     started(&sidecar, 10).await;
     let second = page(&sidecar, &format!("?limit=5&after={}", first.text("next"))).await;
     assert_eq!(second.json(), json!({ "payments": [], "next": null }));
-    sidecar.end().await;
 }

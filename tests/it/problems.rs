@@ -230,7 +230,6 @@ async fn whatever_the_gateway_does_to_a_start_has_its_row_in_the_table() {
             expected.outcome.unwrap()
         );
         assert!(sidecar.metric(&ended).await > 0, "{fault}");
-        sidecar.end().await;
     }
 }
 
@@ -302,7 +301,6 @@ async fn whatever_the_gateway_does_to_a_watch_has_its_row_in_the_table() {
         }
         let refused = format!("tillgate_refused_total{{error=\"{}\"}}", expected.error);
         assert!(sidecar.metric(&refused).await > 0, "{fault}");
-        sidecar.end().await;
     }
 }
 
@@ -321,7 +319,6 @@ async fn a_code_that_nobody_heard_of_is_not_found() {
         Some(404),
         Some("Unknown watch code"),
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,7 +352,6 @@ async fn a_busy_or_failing_gateway_says_how_long_but_no_longer_than_five_minutes
                 "{fault}"
             );
         }
-        sidecar.end().await;
     }
 }
 
@@ -404,7 +400,6 @@ async fn what_the_sidecar_refuses_is_not_sent_and_says_when_to_come_back() {
         (sidecar.gateway_starts(), sidecar.gateway_watches()),
         (1, 0)
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -429,7 +424,6 @@ async fn a_watch_without_a_turn_is_told_to_come_back() {
         assert!(seconds >= 1);
     }
     assert_eq!(sidecar.gateway_watches(), 3);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -477,7 +471,6 @@ async fn only_the_names_of_this_machine_are_answered() {
         let answer = sidecar.api(with(good_start(), &[("host", host)])).await;
         assert_eq!(answer.status, 200, "{host}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -526,7 +519,6 @@ async fn pages_in_a_browser_and_proxies_are_kept_out() {
         let answer = sidecar.api(with(good_start(), &[(header, value)])).await;
         assert_eq!(answer.status, 200, "{header}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -555,7 +547,6 @@ async fn where_there_is_nothing_it_says_so() {
         (sidecar.gateway_starts(), sidecar.gateway_watches()),
         (0, 0)
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -599,7 +590,6 @@ async fn another_method_is_told_the_right_one() {
         (sidecar.gateway_starts(), sidecar.gateway_watches()),
         (0, 0)
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -648,7 +638,6 @@ async fn a_start_is_sent_as_plain_json() {
             .await;
         assert_eq!(answer.status, 200, "{value}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -675,7 +664,6 @@ async fn a_body_may_be_as_large_as_the_operator_says_and_no_larger() {
         }
         assert_eq!(sidecar.gateway_starts(), 0);
         assert_eq!(sidecar.start(body(limit)).await.status, 200);
-        sidecar.end().await;
     }
 }
 
@@ -729,7 +717,6 @@ async fn with_tokens_nobody_comes_in_without_one() {
             .await;
         assert_eq!(answer.status, 200, "{token}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -776,7 +763,6 @@ async fn a_valid_token_opens_the_door_to_other_machines_but_not_to_browsers() {
         }
     }
     assert_eq!(sidecar.gateway_starts(), 4);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -829,7 +815,6 @@ async fn at_the_door_the_first_match_wins() {
         "body_too_large"
     );
     assert_eq!(sidecar.gateway_starts(), 0);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -860,5 +845,4 @@ async fn a_request_keeps_its_id_if_that_can_stand_in_a_log() {
         assert_eq!(answer.text("request_id"), new);
         assert!(seen.insert(new.to_owned()), "{new} came twice");
     }
-    sidecar.end().await;
 }

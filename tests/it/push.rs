@@ -1404,7 +1404,6 @@ async fn without_webhooks_there_are_no_deliveries() {
         json!({ "deliveries": [], "next": null })
     );
     assert_eq!(redeliver(&sidecar, "msg_x").await.status, 404);
-    sidecar.end().await;
 }
 
 #[tokio::test]

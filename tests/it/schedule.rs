@@ -92,7 +92,6 @@ async fn what_somebody_waits_for_is_asked_every_one_to_two_seconds_at_any_age() 
             assert_eq!(calls_in(&sidecar, 600.0).await, 0);
         }
         sidecar.pay(&code);
-        sidecar.end().await;
     }
 }
 
@@ -127,7 +126,6 @@ async fn in_the_background_a_payment_is_asked_at_a_tenth_of_its_age_until_it_is_
         ("completed", "tillgate; fwd=stale")
     );
     drop(feed);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +139,6 @@ async fn the_interval_has_the_ceiling_that_is_set() {
         let calls = calls_in(&sidecar, seconds * 100.0).await;
         assert!((99..=112).contains(&calls), "{ceiling}: {calls}");
         drop(feed);
-        sidecar.end().await;
     }
 }
 
@@ -160,7 +157,6 @@ async fn a_stream_goes_on_after_background_polling_has_ended_and_learns_from_who
     );
     assert_eq!(stream.event().await, None);
     drop(stream);
-    sidecar.end().await;
 }
 
 /// Ten thousand open payments of that age with a reader of all, and one that somebody waits for.
@@ -205,7 +201,6 @@ async fn ten_thousand(age: f64) {
     assert!((18..=20).contains(&busiest), "{busiest}");
     drop(feed);
     assert_eq!(sidecar.followed(), 0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,7 +254,6 @@ async fn however_many_there_are_each_comes_to_its_turn() {
     }
     assert_eq!(sidecar.gateway_busiest_second(), 5);
     drop(feed);
-    sidecar.end().await;
 }
 
 /// Asks for these paths, so many a second, whether they are answered or not. Never ends.
@@ -324,7 +318,7 @@ async fn a_flood_of_questions_leaves_turns_for_the_background() {
         }
         assert_eq!(sidecar.gateway_busiest_second(), 10);
         drop(waited);
-        sidecar.end().await;
+        sidecar.idle().await;
     }
 }
 
@@ -349,7 +343,7 @@ async fn a_flood_for_unheard_of_codes_leaves_turns_for_those_who_want_a_newer_an
         never = flood(&sidecar, 100, "x", |i| format!("/watch/unheard-of-{i}")) => match never {},
     }
     assert_eq!(sidecar.gateway_busiest_second(), 10);
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,7 +397,7 @@ async fn the_poll_rate_holds_for_all_kinds_of_questions_together() {
     }
     assert_eq!(sidecar.gateway_busiest_second(), 7);
     drop((feed, streams));
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,7 +448,6 @@ async fn a_gateway_in_trouble_is_left_alone_and_comes_back_by_itself() {
         let calls = calls_in(&sidecar, 60.0).await;
         assert!(calls >= 20, "{fault}: {calls}");
         drop((stream, feed));
-        sidecar.end().await;
     }
 }
 
@@ -479,7 +472,6 @@ async fn a_gateway_that_asks_for_patience_gets_it() {
         );
         assert_distances(&arrivals, 30.0, 60.0 * 1.1);
         drop(feed);
-        sidecar.end().await;
     }
 }
 
@@ -508,7 +500,6 @@ async fn no_patience_is_longer_than_five_minutes_and_who_has_no_answer_asks_all_
         pass(340.0).await;
         assert_eq!(sidecar.watch(&known).await.status, 200, "{status}");
         drop(feed);
-        sidecar.end().await;
     }
 }
 
@@ -534,7 +525,6 @@ async fn patience_that_is_asked_for_in_the_middle_of_a_pause_is_given_too() {
         );
         assert_eq!(calls_in(&sidecar, 59.0).await, 0, "{status}");
         drop(feed);
-        sidecar.end().await;
     }
 }
 
@@ -595,7 +585,6 @@ async fn one_call_that_hangs_or_fails_does_not_slow_down_the_others() {
             from.elapsed()
         );
         drop(stream);
-        sidecar.end().await;
     }
 }
 
@@ -618,7 +607,6 @@ async fn a_payment_whose_answers_cannot_be_used_is_asked_less_and_less_often() {
         from.elapsed()
     );
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -634,7 +622,6 @@ async fn readers_who_come_and_go_do_not_make_a_payment_be_asked_more_than_once_a
         }
         let busiest = sidecar.gateway_busiest_second();
         assert!(busiest <= 2, "{fault}: {busiest}");
-        sidecar.end().await;
     }
 }
 
@@ -669,7 +656,6 @@ async fn what_somebody_waits_for_is_never_let_go_and_no_start_is_refused_for_it(
     // Nobody waits any more: with the next starts it is two again.
     sidecar.started().await;
     assert_eq!(tracked(&sidecar).await, 2);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -700,7 +686,6 @@ async fn what_was_only_asked_for_stays_too_while_somebody_waits_for_it() {
     );
     assert_eq!(sidecar.watch(&codes[1]).await.status, 502);
     drop(stream);
-    sidecar.end().await;
 }
 
 /// Watch codes in memory.
@@ -742,7 +727,6 @@ async fn what_is_only_asked_for_takes_no_more_room_than_there_is() {
         .map(|payment| &payment["watch_code"])
         .collect();
     assert_eq!(listed, new.iter().collect::<Vec<_>>());
-    gateway.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -762,7 +746,6 @@ async fn what_was_let_go_is_not_polled_any_more_even_if_it_is_asked_for() {
         listed["payments"].as_array().unwrap().len()
     );
     drop(feed);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -783,7 +766,6 @@ async fn the_age_of_the_oldest_open_payment_is_told() {
     sidecar.pay(&second);
     sidecar.watch(&second_watch).await;
     assert_eq!(oldest().await, 0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -805,5 +787,5 @@ async fn a_call_that_is_under_way_when_its_waiter_leaves_ends_by_itself() {
     );
     drop(feed);
     settles(|| sidecar.followed() == 0).await;
-    sidecar.end().await;
+    sidecar.idle().await;
 }

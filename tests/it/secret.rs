@@ -152,7 +152,6 @@ async fn whatever_goes_wrong_no_answer_has_the_secret_in_it() {
             .contains(r#"\"merchant_secret\":\"[redacted]\""#)
     }));
     assert!(sidecar.metric("tillgate_secret_echo_total").await > 0);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -182,7 +181,6 @@ async fn what_a_caller_says_is_not_repeated_to_it() {
     answers.clear();
     answers.extend(operators_pages(&sidecar).await);
     assert!(!answers.iter().any(is_told), "{answers:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -199,7 +197,6 @@ async fn a_gateway_with_another_secret_does_not_make_ours_known() {
         assert_eq!(answer.text("error"), "gateway_refused_secret");
         assert!(!is_told(answer), "{answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +218,6 @@ async fn each_answer_that_had_the_secret_in_it_is_counted_once() {
     sidecar.faults(&[]);
     sidecar.started().await;
     assert_eq!(echoes().await, 2);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -261,6 +257,5 @@ async fn echoed(text: &str) -> String {
         received.contains("before ") && received.contains(" after"),
         "{received}"
     );
-    sidecar.end().await;
     received
 }

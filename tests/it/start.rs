@@ -58,7 +58,6 @@ async fn a_start_answers_what_the_gateway_said_and_where_the_payer_goes() {
     assert_eq!(sidecar.gateway_starts(), 1);
     let watched = sidecar.watch(watch_code).await;
     assert_eq!(watched.text("status"), "created", "{watched:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -68,7 +67,6 @@ async fn two_starts_are_two_payments() {
     assert_ne!(first.0, second.0);
     assert_ne!(first.1, second.1);
     assert_eq!(sidecar.gateway_starts(), 2);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -80,7 +78,6 @@ async fn fields_that_the_guide_does_not_know_reach_the_caller() {
     assert!(answer.body.len() > 1024 * 1024, "{}", answer.body.len());
     assert!(answer.text("padding").bytes().all(|byte| byte == b'x'));
     assert!(answer.text("pay_url").ends_with(answer.text("code")));
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -96,7 +93,6 @@ async fn the_gateway_gets_the_secret_and_the_amount_and_nothing_else() {
     ] {
         assert_eq!(sent(&sidecar, body).await, bare, "{body}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -109,7 +105,6 @@ async fn fields_that_the_operator_names_are_forwarded_digit_for_digit() {
     assert_refused(&other, 400, "unknown_field", "a field of another name");
     assert!(other.text("detail").contains("note, order"), "{other:?}");
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -143,7 +138,6 @@ async fn amounts_keep_their_last_digit_on_the_whole_way() {
             watched.body.contains(&format!(r#""amount":{amount},"#)),
             "{watched:?}"
         );
-        sidecar.end().await;
     }
 }
 
@@ -171,7 +165,6 @@ async fn the_bounds_of_an_amount_are_the_operators() {
             expected
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -218,7 +211,6 @@ async fn the_pay_url_brings_the_payer_back_where_the_start_says() {
         let expected = format!("http://localhost:8081/pay/{}", answer.text("code"));
         assert_eq!(answer.text("pay_url"), expected, "{body}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -242,7 +234,6 @@ async fn a_start_that_names_no_place_uses_the_default_and_the_default_allows_its
         .start(r#"{"amount":1000,"redirect":"https://shop.example:444/thanks"}"#)
         .await;
     assert_refused(&foreign, 422, "redirect_not_allowed", "another port");
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -261,7 +252,6 @@ async fn payers_are_sent_to_the_public_url_where_there_is_one() {
             answer.text("pay_url"),
             format!("{base}/pay/{}", answer.text("code"))
         );
-        sidecar.end().await;
     }
 }
 
@@ -337,7 +327,6 @@ async fn redirects_are_compared_by_origin_and_by_whole_segments() {
             .await;
         assert_eq!(answer.status, 200, "{allowed}: {answer:?}");
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -358,7 +347,6 @@ async fn without_an_allowed_redirect_none_is_taken() {
         );
     }
     assert_eq!(sidecar.gateway_starts(), 0);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -424,7 +412,6 @@ async fn a_body_that_is_not_one_strict_json_object_is_refused() {
         &[just_deep_enough.as_bytes()],
     )
     .await;
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -440,7 +427,6 @@ async fn an_app_that_sends_a_secret_is_told_to_leave_it_out() {
         real.as_bytes(),
     ];
     assert_all_refused(&sidecar, 400, "secret_not_accepted", bodies).await;
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -456,7 +442,6 @@ async fn a_field_that_nobody_asked_for_is_refused() {
         br#"{"unknown":null}"#,
     ];
     assert_all_refused(&sidecar, 400, "unknown_field", bodies).await;
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -492,7 +477,6 @@ async fn an_amount_is_an_integer_literal_within_bounds() {
         answer.text("detail").contains("start.min_amount"),
         "{answer:?}"
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -532,7 +516,6 @@ async fn of_several_faults_the_first_in_the_contracts_order_is_told() {
     ] {
         assert_all_refused(&sidecar, status, word, &[body.as_bytes()]).await;
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -558,7 +541,6 @@ async fn a_bad_body_takes_nobodys_turn() {
     let over = sidecar.start(r#"{"amount":1000}"#).await;
     assert_refused(&over, 429, "rate_limited", "the second good one");
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -594,7 +576,6 @@ async fn over_the_burst_starts_queue_in_their_order_and_no_longer_than_they_may(
         assert!(seconds >= 1);
     }
     assert!(sidecar.metric("tillgate_rate_limited_total").await >= 4);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -617,7 +598,6 @@ async fn who_comes_back_after_retry_after_gets_a_turn() {
         .await;
         sidecar.started().await;
         assert_eq!(sidecar.gateway_starts(), 2);
-        sidecar.end().await;
     }
 }
 
@@ -636,7 +616,6 @@ async fn the_burst_fills_up_again() {
         sleep(Duration::from_secs(60)).await;
     }
     assert_eq!(sidecar.gateway_starts(), 9);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -655,7 +634,6 @@ async fn a_caller_who_hangs_up_causes_no_second_payment_and_loses_none() {
             .await,
         1
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -674,7 +652,6 @@ async fn a_caller_who_hangs_up_in_the_queue_still_has_the_payment_started() {
             .await,
         2
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -709,7 +686,6 @@ async fn a_start_whose_bytes_have_left_is_never_sent_again() {
         );
         sidecar.idle().await;
         assert_eq!(sidecar.gateway_starts(), 1, "{fault}");
-        sidecar.end().await;
     }
 }
 
@@ -726,7 +702,6 @@ async fn after_a_failure_the_next_start_is_as_good_as_any() {
     }
     sidecar.started().await;
     assert_eq!(sidecar.gateway_starts(), 4);
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -745,5 +720,4 @@ async fn a_secret_that_the_gateway_refuses_is_the_operators_matter() {
         "{answer:?}"
     );
     assert_eq!(sidecar.gateway_starts(), 1);
-    sidecar.end().await;
 }

@@ -102,7 +102,6 @@ async fn a_stream_tells_every_state_and_ends_with_the_final_one() {
     );
     assert_eq!(sidecar.stream(&path, Some(&last.id)).await.status, 204);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +129,6 @@ async fn an_event_is_the_answer_of_a_get_and_its_id_the_tag_without_quotes() {
     }
     ended(&mut stream).await;
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +155,6 @@ async fn a_stream_is_kept_by_nobody_on_its_way() {
         assert!(!stream.headers.contains_key(name), "{:?}", stream.headers);
     }
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +186,6 @@ async fn the_head_of_a_stream_waits_for_no_gateway_and_the_state_comes_as_soon_a
     let mut stream = open(&sidecar, &code).await;
     assert_about(next(&mut stream, 0.0).await.1, 0.0);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +204,6 @@ async fn a_gateway_that_is_slower_than_the_comments_keeps_no_state_from_a_stream
     told(&mut stream, "created", 5.0).await;
     assert_about(began.elapsed(), 50.0);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +233,6 @@ async fn a_stream_tells_every_change_within_two_seconds_however_old_the_payment(
         ids.dedup();
         assert_eq!(ids.len(), 4, "{ids:?}");
         drop(stream);
-        sidecar.end().await;
     }
 }
 
@@ -273,7 +267,6 @@ async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_still_there() {
     told(&mut stream, "completed", 75.0).await;
     ended(&mut stream).await;
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +282,6 @@ async fn a_stream_of_a_payment_that_is_over_tells_that_and_ends() {
         pass(3600.0).await;
         assert_eq!(sidecar.gateway_watches(), 1);
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +309,6 @@ async fn completed_is_never_taken_back_in_a_stream() {
         assert_eq!(again.status, 204);
     }
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,7 +349,6 @@ async fn whoever_has_the_final_state_is_told_that_there_is_nothing_more() {
     told(&mut stream, "completed", 0.0).await;
     drop(stream);
     assert_eq!(sidecar.gateway_watches(), 2);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,7 +363,6 @@ async fn a_stream_that_is_opened_again_begins_although_the_gateway_says_nothing(
     sidecar.pay(&code);
     told(&mut stream, "completed", 120.0).await;
     ended(&mut stream).await;
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,7 +385,6 @@ async fn whoever_has_the_final_state_is_told_so_by_a_sidecar_that_has_an_older_o
             .status,
         204
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -459,7 +447,6 @@ async fn whoever_has_an_older_state_is_told_the_present_one_and_what_follows() {
     sidecar.pay(&code);
     told(&mut stream, "completed", 2.0).await;
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,7 +494,6 @@ async fn a_code_that_nobody_heard_of_is_one_problem_and_the_end() {
     assert!(took > seconds(1.0), "{took:?}");
     ended(&mut stream).await;
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -530,7 +516,6 @@ async fn what_goes_wrong_at_the_gateway_is_no_event_and_may_pass() {
         told(&mut stream, "completed", 75.0).await;
         ended(&mut stream).await;
         drop(stream);
-        sidecar.end().await;
     }
 }
 
@@ -548,7 +533,6 @@ async fn what_was_known_long_ago_is_told_as_soon_as_the_gateway_says_it_again() 
         "the second question was answered before this: {block:?}"
     );
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -565,7 +549,6 @@ async fn what_is_known_is_told_while_the_gateway_fails() {
     sidecar.pay(&code);
     told(&mut stream, "completed", 10.0).await;
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -616,7 +599,7 @@ async fn a_shutdown_ends_every_stream_and_tells_its_reader_to_come_back() {
         sidecar.stream(&format!("/watch/{code}"), None).await.status,
         503
     );
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -638,7 +621,7 @@ async fn a_shutdown_does_not_wait_for_a_client_who_comes_back_while_the_gateway_
     let (stream, took) = timed(stream).await;
     assert_about(took, 0.0);
     drop(stream);
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -686,7 +669,6 @@ async fn nothing_is_polled_for_a_stream_that_was_dropped() {
     assert!((&mut stream).now_or_never().is_none());
     drop(stream);
     gone(calls + 4).await;
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -715,7 +697,6 @@ async fn however_many_stream_a_payment_it_is_polled_once_and_all_are_told() {
     join_all(all.iter_mut().map(ended)).await;
     assert!(sidecar.gateway_watches() <= calls + 2);
     drop(all);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -751,7 +732,6 @@ async fn whenever_the_payer_pays_a_stream_tells_it_once() {
                 took >= seconds(paid_at) && took < seconds(paid_at + 1.0 + 1.5) + SLACK,
                 "{took:?} for {paid_at}"
             );
-            sidecar.end().await;
         }
     }
 }
@@ -791,7 +771,6 @@ async fn a_stream_a_wait_and_a_get_share_what_the_gateway_says() {
     told(&mut stream, "completed", 0.0).await;
     assert_eq!(sidecar.gateway_watches(), 3);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -822,7 +801,6 @@ async fn a_stream_of_a_payment_that_is_not_polled_any_more_tells_what_others_lea
     silent(&mut stream, 600.0).await;
     assert_eq!(sidecar.gateway_watches(), calls + 1);
     drop(stream);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -860,7 +838,6 @@ async fn streams_of_many_payments_are_all_told() {
     );
     assert_eq!(sidecar.followed(), 20);
     drop(all);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -917,7 +894,6 @@ async fn a_stream_is_for_those_who_ask_for_it_and_not_rather_for_json() {
         assert_eq!(asked(accept).await, "application/json", "{accept:?}");
     }
     assert_eq!(sidecar.gateway_watches(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -941,7 +917,6 @@ async fn what_is_wrong_with_the_request_is_told_as_json() {
         }
     }
     assert_eq!((sidecar.gateway_watches(), sidecar.followed()), (0, 0));
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -980,7 +955,6 @@ async fn a_payment_that_somebody_streams_is_not_let_go() {
         told(&mut later, "completed", 10.0)
     );
     drop((stream, later));
-    sidecar.end().await;
 }
 
 /// `GET /watch/{watch_code}?wait=3600`
@@ -1075,7 +1049,6 @@ async fn in_whatever_order_they_come_and_go_all_who_stay_are_told_and_nothing_is
         let calls = sidecar.gateway_watches();
         sleep(3 * HOUR).await;
         assert_eq!(sidecar.gateway_watches(), calls, "seed {seed}, {doing:?}");
-        sidecar.end().await;
     }
 }
 
@@ -1135,8 +1108,6 @@ async fn on_many_threads_all_who_stay_are_told_and_nothing_is_left() {
     for task in tasks {
         task.await.expect("no panic");
     }
-    Arc::into_inner(sidecar)
-        .expect("nobody has it any more")
-        .end()
-        .await;
+    let sidecar = Arc::into_inner(sidecar).expect("nobody has it any more");
+    sidecar.idle().await;
 }

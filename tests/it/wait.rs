@@ -98,7 +98,6 @@ async fn a_wait_is_answered_as_soon_as_the_payer_has_paid_however_old_the_paymen
             (&answer.body, answer.header("etag")),
             (&plain.body, plain.header("etag"))
         );
-        sidecar.end().await;
     }
 }
 
@@ -145,7 +144,6 @@ async fn an_answer_after_a_wait_has_the_headers_of_every_watch() {
         changed.header("etag").starts_with('"'),
         "not strong: {changed:?}"
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +189,6 @@ async fn a_wait_begins_with_the_answer_that_the_caller_has() {
             "{took:?}"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +202,6 @@ async fn whoever_has_any_answer_is_told_of_none_but_does_not_wait_for_a_payment_
     let (answer, took) = timed_while(star, 10.0, || sidecar.pay(&code)).await;
     assert_eq!(answer.status, 304, "{answer:?}");
     assert!(took < seconds(10.0) + POLL + SLACK, "{took:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +233,6 @@ async fn without_a_tag_a_wait_begins_with_the_first_answer_it_has_from_memory_or
         took >= seconds(3.0) && took < seconds(3.0) + POLL + SLACK,
         "{took:?}"
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +262,6 @@ async fn at_the_end_of_the_wait_it_is_200_without_and_304_with_the_tag() {
         assert_eq!(answer.status, 304, "{query}: {answer:?}");
         assert_about(took, time);
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,7 +279,6 @@ async fn no_wait_is_longer_than_max_wait() {
         assert_about(took, 90.0);
     }
     assert_about(timed(wait(&sidecar, &code, "wait=89")).await.1, 89.0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,7 +310,6 @@ async fn nobody_waits_for_a_payment_that_is_over() {
         assert_about(took, 0.0);
     }
     assert_eq!(sidecar.gateway_watches(), 1);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,7 +359,6 @@ async fn what_is_no_time_to_wait_is_refused_and_asks_the_gateway_nothing() {
             .await,
         38
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,7 +384,6 @@ async fn a_wait_of_nothing_waits_for_nothing() {
         502,
         "gateway_bad_answer",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,7 +394,6 @@ async fn a_wait_of_nothing_is_no_reason_for_an_old_answer() {
     pass(300.0).await;
     sidecar.pay(&code);
     assert_status(&wait(&sidecar, &watch_code, "wait=0").await, "completed");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -439,7 +428,6 @@ async fn what_changes_between_two_waits_is_told_at_once() {
                 Duration::ZERO
             };
             assert!(took < at_most + SLACK, "{took:?} after {time}");
-            sidecar.end().await;
         }
     }
 }
@@ -469,7 +457,6 @@ async fn whenever_the_payer_pays_whoever_waits_again_and_again_is_told() {
                 "{took:?} for {paid_at}"
             );
             assert_eq!(sidecar.followed(), 0);
-            sidecar.end().await;
         }
     }
 }
@@ -510,7 +497,6 @@ async fn what_changes_between_the_first_answer_and_the_wait_is_not_missed() {
                 "{answer:?}"
             );
             assert_about(took, 0.0);
-            sidecar.end().await;
         }
     }
 }
@@ -532,7 +518,6 @@ async fn nobody_waits_for_a_code_that_the_gateway_does_not_know() {
     assert_eq!(sidecar.gateway_watches(), 5);
     pass(3600.0).await;
     assert_eq!(sidecar.gateway_watches(), 5);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -558,7 +543,6 @@ async fn what_goes_wrong_at_the_gateway_during_a_wait_may_pass() {
             answer.header("cache-status").starts_with("tillgate; hit"),
             "{fault}: {answer:?}"
         );
-        sidecar.end().await;
     }
 }
 
@@ -578,7 +562,6 @@ async fn a_gateway_that_fails_at_the_beginning_of_a_wait_is_asked_again() {
             took >= seconds(25.0) && took < seconds(25.0) + POLL + SLACK,
             "{fault}: {took:?}"
         );
-        sidecar.end().await;
 
         // A caller who has something else is told as soon as there is something to tell.
         let sidecar = Sidecar::new();
@@ -587,7 +570,6 @@ async fn a_gateway_that_fails_at_the_beginning_of_a_wait_is_asked_again() {
         let (answer, took) = timed(wait_from(&sidecar, &watch_code, "wait=60", "\"other\"")).await;
         assert_status(&answer, "created");
         assert!(took < seconds(20.0), "{fault}: {took:?}");
-        sidecar.end().await;
     }
 }
 
@@ -621,7 +603,6 @@ async fn when_the_gateway_fails_until_the_end_of_a_wait_the_last_answer_has_to_d
             "{fault}: {answer:?}"
         );
         assert_about(took, 40.0);
-        sidecar.end().await;
     }
 }
 
@@ -644,7 +625,6 @@ async fn when_nothing_is_known_the_end_of_a_wait_tells_how_the_gateway_failed() 
             assert_eq!(answer.header("cache-control"), "no-store");
             assert_about(took, 30.0);
         }
-        sidecar.end().await;
     }
 }
 
@@ -663,7 +643,6 @@ async fn an_answer_that_gets_too_old_during_a_wait_is_not_given_at_its_end() {
         502,
         "gateway_bad_answer",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -681,7 +660,6 @@ async fn an_answer_that_is_too_old_already_is_not_given_either() {
         sidecar.faults(&["watch:status=500"]);
         let answer = wait_from(&sidecar, &code, query, tag).await;
         assert_error(&answer, 502, "gateway_bad_answer");
-        sidecar.end().await;
     }
 }
 
@@ -704,7 +682,6 @@ async fn whoever_waits_for_something_else_is_told_what_was_known_long_ago_as_soo
         "too old: {answer:?}"
     );
     assert!(took > seconds(1.0) && took < seconds(20.0), "{took:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -748,7 +725,7 @@ async fn a_gateway_that_hangs_for_longer_than_the_wait_does_not_make_it_longer()
         answer.header("age").parse::<u64>().unwrap() >= 23,
         "{answer:?}"
     );
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -776,7 +753,6 @@ async fn however_many_wait_for_a_payment_it_is_polled_once_and_all_hear_of_the_c
     assert_eq!(waiters(&sidecar).await, 0);
     pass(3600.0).await;
     assert_eq!(sidecar.gateway_watches(), calls);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -813,7 +789,6 @@ async fn nothing_is_polled_for_those_who_have_gone() {
         (sidecar.followed(), sidecar.gateway_watches()),
         (0, calls + 3)
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -844,7 +819,6 @@ async fn those_who_go_take_nothing_from_those_who_stay() {
         assert_status(&answer, "completed");
     }
     assert!(took < seconds(10.0) + POLL + SLACK, "{took:?}");
-    sidecar.end().await;
 }
 
 /// When each call reached the gateway, to 10 ms.
@@ -886,7 +860,6 @@ async fn while_somebody_waits_the_gateway_is_asked_at_most_every_second_and_at_l
             gaps.iter().all(|gap| (at_least..=at_most).contains(gap)),
             "{age}: {gaps:?}"
         );
-        sidecar.end().await;
     }
 }
 
@@ -905,9 +878,9 @@ async fn gaps_with(fault: &str, known: bool) -> Vec<Duration> {
         () = call_times(&sidecar, &mut times) => {}
         _ = wait_from(&sidecar, &code, "wait=60", "*") => {}
     }
-    sidecar.end().await;
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(!gaps.is_empty(), "{fault}: it is not asked again");
+    sidecar.idle().await;
     gaps
 }
 
@@ -969,7 +942,6 @@ async fn a_gateway_that_asks_for_patience_is_not_polled_for_those_who_wait() {
     let ((answer, took), ()) = tokio::join!(waiting, look);
     assert_status(&answer, "completed");
     assert!(took >= seconds(40.0) && took < seconds(46.0), "{took:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1040,7 +1012,6 @@ async fn those_who_wait_leave_a_quarter_of_the_connections_to_others() {
         assert_status(&answer, "created");
         assert_about(took, 5.0);
         drop((waits, streams));
-        sidecar.end().await;
     }
 }
 
@@ -1080,7 +1051,6 @@ async fn a_shutdown_answers_all_who_wait_with_what_is_known() {
         assert_error(&wait(&sidecar, &code, "wait=60").await, 503, "draining");
         pass(3600.0).await;
         assert_eq!(sidecar.gateway_watches(), calls);
-        sidecar.end().await;
     }
 }
 
@@ -1108,7 +1078,7 @@ async fn a_shutdown_is_what_is_told_where_nothing_is_known() {
                 >= 1
         );
     }
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1122,7 +1092,6 @@ async fn a_shutdown_is_what_is_told_where_only_failures_are_known() {
     let (answer, took) = timed(waiting).await;
     assert_about(took, 0.0);
     assert_error(&answer, 503, "draining");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1137,7 +1106,7 @@ async fn a_shutdown_does_not_wait_for_a_wait_whose_time_is_over() {
     let (answer, took) = timed(waiting).await;
     assert_about(took, 0.0);
     assert_error(&answer, 503, "draining");
-    sidecar.end().await;
+    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1158,7 +1127,6 @@ async fn a_caller_who_will_not_have_it_from_memory_is_told_at_once_what_the_gate
     let (answer, took) = timed(wait_with(&sidecar, &watch_code, "wait=60", &forced)).await;
     assert_status(&answer, "completed");
     assert_about(took, 0.0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1191,7 +1159,6 @@ async fn a_status_that_the_guide_does_not_know_is_a_change_and_not_the_end() {
     })
     .await;
     assert_status(&paid, "completed");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1244,7 +1211,6 @@ async fn whoever_asks_while_others_wait_joins_the_call_that_is_under_way_and_tel
         assert_status(&answer, "completed");
     }
     assert_eq!(answered, learned);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1265,7 +1231,6 @@ async fn what_another_caller_learns_is_told_to_those_who_wait_even_when_nothing_
     let ((answer, took), ()) = tokio::join!(timed(wait(&sidecar, &watch_code, "wait=60")), asks);
     assert_status(&answer, "completed");
     assert_about(took, 30.0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1316,7 +1281,6 @@ async fn many_who_wait_for_many_payments_share_the_budget() {
             "six calls in a second"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1344,7 +1308,6 @@ async fn a_payment_that_somebody_waits_for_is_not_let_go() {
     let ((answer, took), ()) = tokio::join!(timed(wait(&sidecar, &watch_code, "wait=60")), others);
     assert_status(&answer, "completed");
     assert!(took >= seconds(13.0) && took < seconds(50.0), "{took:?}");
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1364,7 +1327,6 @@ async fn a_code_that_was_heard_of_after_all_is_unheard_of_no_more() {
     let (answer, took) = timed(wait(&sidecar, &code, "wait=2")).await;
     assert_status(&answer, "created");
     assert_about(took, 2.0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1381,5 +1343,4 @@ async fn no_more_codes_are_kept_than_there_is_room_for() {
             .await;
         assert_eq!(kept, 2);
     }
-    sidecar.end().await;
 }

@@ -50,7 +50,6 @@ async fn a_watch_answers_the_guides_object_and_may_be_kept_by_the_caller_alone()
     assert_watched(&paid, "completed", "tillgate; fwd=stale");
     assert!(paid.json()["completed_at"].is_string());
     assert_ne!(paid.header("etag"), tag);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +88,6 @@ async fn a_fresh_answer_comes_from_memory_and_an_older_one_is_asked_for_again() 
     );
     assert_eq!(sidecar.gateway_watches(), 2);
     assert_eq!(sidecar.metric("tillgate_polls_saved_total").await, 3);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +108,6 @@ async fn an_answer_that_was_long_on_its_way_is_not_fresh() {
         "completed",
         "tillgate; fwd=stale",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +135,6 @@ async fn however_many_ask_at_once_the_gateway_is_asked_once() {
         .iter()
         .filter(|answer| answer.header("cache-status") == "tillgate; fwd=stale; collapsed");
     assert_eq!(joined.count(), 199);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +156,6 @@ async fn a_failure_is_shared_as_an_answer_is() {
         "created",
         "tillgate; fwd=uri-miss",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +182,6 @@ async fn those_who_hang_up_neither_end_the_call_nor_make_another() {
             "tillgate; hit; ttl=0",
         );
         assert_eq!(sidecar.gateway_watches(), 1);
-        sidecar.end().await;
     }
 }
 
@@ -240,7 +234,6 @@ async fn completed_is_final_whatever_the_gateway_says_later() {
             }
         }
         assert_eq!(sidecar.gateway_watches(), 2, "{fault}");
-        sidecar.end().await;
     }
 }
 
@@ -276,7 +269,6 @@ async fn a_caller_who_will_not_have_it_from_memory_makes_the_call() {
             .text("status"),
         "completed"
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,7 +331,6 @@ async fn an_answer_that_the_caller_has_is_not_sent_again() {
             .status,
         304
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -348,8 +339,6 @@ async fn the_same_content_has_the_same_tag_in_every_sidecar() {
         let (one, other) = (Sidecar::new(), Sidecar::with(&[("watch.fresh_for", "7s")]));
         let (a, b) = (one.started().await.1, other.started().await.1);
         let (a, b) = (one.watch(&a).await, other.watch(&b).await);
-        one.end().await;
-        other.end().await;
         if a.body == b.body {
             assert_eq!(a.header("etag"), b.header("etag"));
             return;
@@ -393,7 +382,6 @@ async fn what_the_guide_does_not_know_is_passed_on_and_not_final() {
         "completed",
         "tillgate; fwd=stale",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -445,7 +433,6 @@ async fn when_the_gateway_fails_the_last_answer_has_to_do_but_not_for_ever() {
             "created",
             "tillgate; fwd=stale",
         );
-        sidecar.end().await;
     }
 }
 
@@ -466,7 +453,6 @@ async fn a_code_that_was_started_here_exists_even_if_the_gateway_forgets_it() {
         "created",
         "tillgate; fwd=uri-miss",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,7 +466,6 @@ async fn a_gateway_that_asks_for_patience_is_still_asked_by_who_has_nothing_else
         "created",
         "tillgate; fwd=uri-miss",
     );
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -510,7 +495,6 @@ async fn a_code_that_nobody_heard_of_is_remembered_for_five_seconds() {
         sidecar.watch("nobody-has-this-one").await.text("error"),
         "gateway_bad_answer"
     );
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -562,7 +546,6 @@ async fn what_is_no_watch_code_is_never_sent() {
             "{good}"
         );
     }
-    sidecar.end().await;
 }
 
 #[tokio::test]
@@ -578,7 +561,6 @@ async fn a_path_that_only_ends_in_a_watch_code_is_none() {
         );
     }
     assert_eq!(sidecar.gateway_watches(), 0);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -607,7 +589,6 @@ async fn a_payer_who_returns_right_after_paying_is_soon_seen_however_old_the_pay
             "completed",
             "{age}, {asked_every}"
         );
-        sidecar.end().await;
     }
 }
 
@@ -682,7 +663,6 @@ async fn no_second_holds_more_calls_than_the_poll_rate_repeats_included() {
         () = calls_over_time(&sidecar, &mut calls) => {}
     }
     assert_eq!(most_in_a_second(&calls), 5);
-    sidecar.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -734,5 +714,4 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
         "created",
         "tillgate; fwd=stale",
     );
-    sidecar.end().await;
 }
