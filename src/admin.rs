@@ -15,11 +15,13 @@ use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tower::Service;
+use url::form_urlencoded;
 
 use self::history::{History, Hour, Point};
 use self::status::Status;
@@ -113,32 +115,27 @@ impl Admin {
         tower::service_fn(move |request: Request<B>| {
             let admin = self.clone();
             async move {
-                let mut response = admin.0.answer(&request);
-                let headers = response.headers_mut();
-                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                // Not at info: probes come every few seconds and say nothing.
-                tracing::debug!(
-                    path = request.uri().path(),
-                    status = response.status().as_u16(),
-                    "admin request"
-                );
-                Ok(response)
+                let response = admin.0.answer(&request);
+                Ok(finished(request.uri().path(), response))
             }
         })
+    }
+
+    /// Answers a request that is refused by its form.
+    pub(crate) fn reject(&self, rejection: Rejection, head: &Parts) -> Response<Body> {
+        let path = head.uri.path();
+        let response = match (rejection, path) {
+            // Whoever holds all the places must not make the process look dead, and be restarted for it.
+            (Rejection::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
+            (Rejection::Overloaded, "/readyz") => self.0.ready(""),
+            _ => rejected(rejection),
+        };
+        finished(path, response)
     }
 }
 
 impl Inner {
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        if let Some(rejection) = request.extensions().get::<Rejection>() {
-            return match (rejection, request.uri().path()) {
-                // Whoever holds all the places must not make the process look dead, and be restarted for it.
-                (Rejection::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
-                (Rejection::Overloaded, "/readyz") => self.ready(""),
-                _ => rejected(*rejection),
-            };
-        }
         if self.loopback && !is_from_here(request.headers()) {
             return text(
                 StatusCode::FORBIDDEN,
@@ -171,10 +168,7 @@ impl Inner {
     fn ready(&self, query: &str) -> Response<Body> {
         let ready = self.readiness.is_ready();
         let mut body = String::new();
-        if query
-            .split('&')
-            .any(|part| part.split('=').next() == Some("verbose"))
-        {
+        if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "verbose") {
             for (name, ok) in self.readiness.checks() {
                 body.push_str(&if ok {
                     format!("[+]{name} ok\n")
@@ -248,6 +242,16 @@ impl Inner {
         let hour = self.history.hour(Point::new(clock::now(), &samples));
         (Status::new(self, &samples, &hour), hour)
     }
+}
+
+/// What every answer has.
+fn finished(path: &str, mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Not at info: probes come every few seconds and say nothing.
+    tracing::debug!(path, status = response.status().as_u16(), "admin request");
+    response
 }
 
 /// Not a page of another site, and under a name that nobody else can give to this address.

@@ -216,10 +216,20 @@ impl App {
             file: _file,
         } = api;
         for listener in listeners {
-            api_server.serve(listener, api_service.clone().service());
+            let api = api_service.clone();
+            api_server.serve(
+                listener,
+                api_service.clone().service(),
+                move |rejection, head| api.reject(rejection, head),
+            );
         }
         for listener in admin.listeners {
-            admin_server.serve(listener, admin_service.clone().service());
+            let admin = admin_service.clone();
+            admin_server.serve(
+                listener,
+                admin_service.clone().service(),
+                move |rejection, head| admin.reject(rejection, head),
+            );
         }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -304,7 +314,7 @@ pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
             let sandbox = sandbox.clone();
             async move { sandbox.answer(request).await }
         });
-        server.serve(listener, service);
+        server.serve(listener, service, |_, _| Sandbox::reject());
     }
 }
 

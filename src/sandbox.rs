@@ -20,7 +20,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::clock;
-use crate::server::{Body, BoxError, Rejection};
+use crate::server::{Body, BoxError};
 use calls::Calls;
 pub use fault::{Fault, FaultError, Operation};
 use ledger::Ledger;
@@ -97,12 +97,6 @@ impl Sandbox {
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
-        if head.extensions.get::<Rejection>().is_some() {
-            return Ok(
-                Reply::message(StatusCode::BAD_REQUEST, "Not a well-formed request")
-                    .into_response(),
-            );
-        }
         let Some(route) = Route::find(head.uri.path()) else {
             return Ok(nothing_here(&head));
         };
@@ -122,6 +116,11 @@ impl Sandbox {
             Ok(body) => self.dispatch(route, &head, &body).await,
             Err(refusal) => Ok(refusal.into_response()),
         }
+    }
+
+    /// Answers a request that is refused by its form.
+    pub(crate) fn reject() -> Response<Body> {
+        Reply::message(StatusCode::BAD_REQUEST, "Not a well-formed request").into_response()
     }
 
     /// How many calls of this kind reached the sandbox, also those that a fault or a refusal ended.

@@ -3,6 +3,7 @@
 mod address;
 mod answered;
 mod chunk;
+mod connection;
 mod fd_limit;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -13,10 +14,8 @@ mod listen_addr;
 mod socket_file;
 mod write_timeout;
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,23 +23,18 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 pub(crate) use self::address::Address;
-use self::answered::{Answered, Answering};
+pub(crate) use self::connection::ConnectionHandle;
 pub(crate) use self::fd_limit::room_for;
-use self::gate::Gate;
 pub(crate) use self::inherited_socket::InheritedSocket;
 pub(crate) use self::listen_addr::ListenAddr;
 pub(crate) use self::socket_file::SocketFile;
@@ -90,9 +84,8 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
 }
 
-/// Why a request gets no further than its form. It comes to the service as an extension of a stand-in request, in the
-/// order of the connection's requests; the connection ends after the answer, and no later byte of it is read as a
-/// request.
+/// Why a request gets no further than its form. The connection ends after the answer, and no later byte of it is read as
+/// a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// It is not a request as RFC 9112 has it, or two readers could read it in two ways; says where.
@@ -108,34 +101,6 @@ pub(crate) enum Rejection {
     /// There are as many connections as there may be.
     Overloaded,
 }
-
-/// An extension of every request: whether its caller still listens, and whether it may go on.
-#[derive(Clone, Default)]
-pub(crate) struct ConnectionHandle {
-    hung_up: CancellationToken,
-    last: CancellationToken,
-}
-
-impl ConnectionHandle {
-    /// The connection ends with this answer, though its head is out already.
-    pub(crate) fn close_after(&self) {
-        self.last.cancel();
-    }
-
-    /// Returns when the other side has closed its sending half: it has hung up, or says so for whatever reason. One
-    /// that sends very much beforehand is not looked at.
-    pub(crate) async fn hung_up(&self) {
-        self.hung_up.cancelled().await;
-    }
-}
-
-/// An error of the service: the connection is cut.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Cut(BoxError);
-
-/// What was decided about the requests of one connection, in their order; the gate writes it, the service reads it.
-type Verdicts = Arc<Mutex<VecDeque<Option<Rejection>>>>;
 
 /// A server and everything that runs in it. Dropping it does not end it: [`Server::close`] does.
 pub(crate) struct Server {
@@ -181,13 +146,14 @@ impl Server {
         }
     }
 
-    /// Accepts from the listener until the server drains. An error of the service cuts its connection without an
-    /// answer.
-    pub(crate) fn serve<S>(self: &Arc<Self>, listener: Listener, service: S)
+    /// Accepts from the listener until the server drains. A request that is refused by its form is answered by
+    /// `rejections` and never reaches the service. An error of the service cuts its connection without an answer.
+    pub(crate) fn serve<S, R>(self: &Arc<Self>, listener: Listener, service: S, rejections: R)
     where
         S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
+        R: Fn(Rejection, &Parts) -> Response<Body> + Clone + Unpin + Send + 'static,
     {
         if let Err(error) = prepare(&listener) {
             tracing::warn!(%error, "connections keep the system's own limits");
@@ -209,109 +175,25 @@ impl Server {
                         }
                     },
                 };
-                let (slot, rejection) = match server.slots.clone().try_acquire_owned() {
-                    Ok(slot) => (slot, None),
-                    Err(_) => match server.told.clone().try_acquire_owned() {
-                        Ok(slot) => (slot, Some(Rejection::Overloaded)),
-                        Err(_) => continue,
-                    },
+                let Some((slot, refused)) = server.slot() else {
+                    continue;
                 };
+                let (service, rejections) = (service.clone(), rejections.clone());
                 // One task a connection.
                 let connection =
-                    server
-                        .clone()
-                        .connection(stream, slot, rejection, service.clone());
+                    connection::run(server.clone(), stream, slot, refused, service, rejections);
                 server.connections.spawn(connection);
             }
         });
     }
 
-    async fn connection<S>(
-        self: Arc<Self>,
-        stream: Stream,
-        _slot: OwnedSemaphorePermit,
-        rejection: Option<Rejection>,
-        service: S,
-    ) where
-        S: Service<Request<Incoming>, Response = Response<Body>> + Clone + Unpin + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-    {
-        let verdicts = Verdicts::default();
-        let handle = ConnectionHandle::default();
-        let gate = Gate::new(
-            stream,
-            self.limits,
-            rejection,
-            verdicts.clone(),
-            handle.hung_up.clone(),
-        );
-        let last = handle.last.clone();
-        let requests = self.requests.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let busy = requests.token();
-            let (verdict, has_sent_more) = {
-                let verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-                (verdicts.front().copied().flatten(), verdicts.len() > 1)
-            };
-            request.extensions_mut().insert(handle.clone());
-            if let Some(rejection) = verdict {
-                request.extensions_mut().insert(rejection);
-            }
-            let (service, answering) = (service.clone(), Answering(verdicts.clone()));
-            Box::pin(async move {
-                if has_sent_more {
-                    // Many requests at once would be answered in one go, and every other connection would wait for it.
-                    tokio::task::yield_now().await;
-                }
-                // Made in here: one that is moved in has its room twice, where it came in and where it is awaited.
-                let answer = service
-                    .oneshot(request)
-                    .await
-                    .map_err(|error| Cut(error.into()));
-                drop(busy);
-                answer.map(|answer| {
-                    answer.map(|body| Answered {
-                        body,
-                        _answering: answering,
-                    })
-                })
-            })
-        });
-        // The gate is as strict or stricter in all of these, so that the words of a rejection are the service's. The number
-        // of fields stays hyper's own, which is the gate's too: for any other hyper takes 8 KiB from the heap each time.
-        let mut connection = http1::Builder::new()
-            .max_buf_size(64 * 1024)
-            .header_read_timeout(None)
-            // Who sends a whole request and closes that direction still wants the answer.
-            .half_close(true)
-            .serve_connection(TokioIo::new(gate), service);
-        let mut stage = self.stage.subscribe();
-        let (mut closing, mut ending) = (false, false);
-        let ended = loop {
-            tokio::select! {
-                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
-                () = reached(&mut stage, Stage::Closing), if !closing => {
-                    closing = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                () = last.cancelled(), if !ending => {
-                    ending = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-            }
-        };
-        let stream = connection.into_parts().io.into_inner().into_inner();
-        match ended {
-            Err(error) if error.is_user() => {
-                // The service wants the connection cut: an orderly end could be taken for the end of an answer.
-                if let Either::Left(tcp) = &stream {
-                    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-                }
-            }
-            _ if closing => {}
-            _ => linger(stream).await,
+    /// A place for a new connection, and what it is refused for where there are too many; `None`: it is just closed.
+    fn slot(&self) -> Option<(OwnedSemaphorePermit, Option<Rejection>)> {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Some((slot, None));
         }
+        let slot = self.told.clone().try_acquire_owned().ok()?;
+        Some((slot, Some(Rejection::Overloaded)))
     }
 
     /// Takes no new connection from here on; those open go on.
@@ -359,27 +241,4 @@ async fn accept(listener: &Listener) -> io::Result<Stream> {
 async fn reached(stage: &mut watch::Receiver<Stage>, far: Stage) {
     // The sender lives as long as the server, and whoever waits here holds the server.
     let _ = stage.wait_for(|stage| *stage >= far).await;
-}
-
-/// Ends a connection so that the other side sees the answer: closing a socket with unread bytes in it makes the system
-/// send a reset, which can overtake the answer. So: say that we are done, and throw away what still comes, for a
-/// moment and up to a bound (RFC 9112, section 9.6).
-async fn linger(mut stream: Stream) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    const MOST: usize = 1 << 20;
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let _ = clock::timeout(PATIENCE, async {
-        // On the heap: every connection has room for this future, and few of them have anything left to read.
-        let mut buffer = vec![0; 4096];
-        let mut thrown_away = 0;
-        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-            thrown_away += n;
-            if thrown_away > MOST {
-                break;
-            }
-        }
-    })
-    .await;
 }

@@ -1,11 +1,14 @@
 //! Lists in pages: what is asked for, and how a page is answered.
 
+use std::borrow::Cow;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::form_urlencoded;
 
 use super::problem::{ErrorCode, Problem};
 use crate::json::Json;
@@ -92,15 +95,14 @@ impl Query {
     pub(super) fn parse(query: &str, parameters: &[&str]) -> Result<Self, Problem> {
         let invalid = |what: &str| Problem::new(ErrorCode::InvalidQuery, what);
         let (mut status, mut limit, mut after) = (None, None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !parameters.contains(&name) {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !parameters.contains(&&*name) {
                 return Err(invalid(&format!(
                     "There are the parameters {}.",
                     parameters.join(", ")
                 )));
             }
-            let is_repeated = match name {
+            let is_repeated = match &*name {
                 "status" => status.replace(value).is_some(),
                 "limit" => limit.replace(value).is_some(),
                 _ => after.replace(value).is_some(),
@@ -109,7 +111,7 @@ impl Query {
                 return Err(invalid("Give each parameter once."));
             }
         }
-        let status = match status {
+        let status = match status.as_deref() {
             None => None,
             Some("created") => Some(Status::Created),
             Some("completed") => Some(Status::Completed),
@@ -129,9 +131,15 @@ impl Query {
     }
 }
 
-/// Digits and nothing else.
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+/// Digits as they were written, and nothing else: what was percent-encoded has become another text.
+pub(super) fn digits(value: Cow<'_, str>) -> Option<&str> {
+    match value {
+        Cow::Borrowed(text) => Some(text)
+            .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())),
+        Cow::Owned(_) => None,
+    }
+}
+
+fn number<T: FromStr>(value: Cow<'_, str>) -> Option<T> {
+    digits(value)?.parse().ok()
 }

@@ -84,11 +84,20 @@ impl Problem {
         )
     }
 
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self {
-            allow: Some(allow),
-            ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here."))
+    /// The route does not take this method, or leads nowhere.
+    pub(super) fn not_here(route: Route) -> Self {
+        if let Some(allow) = route.method() {
+            return Self {
+                allow: Some(allow),
+                ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here."))
+            };
         }
+        let detail = if route == Route::Pay {
+            "The pay page is the gateway's: send the payer to the pay_url that the start answered with."
+        } else {
+            "There are POST /api/start_payment, GET /watch/{watch_code}, GET /events, GET /payments, GET /deliveries, POST /deliveries/{id}/redeliver and GET /openapi.json, which describes them."
+        };
+        Self::new(ErrorCode::NotFound, detail)
     }
 
     /// Of this route: whether a payment was started is shown only where one was to be, and there what it means.

@@ -1,5 +1,7 @@
 //! Where a request goes.
 
+use hyper::Method;
+
 /// Where a request goes, as its path says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
@@ -27,6 +29,29 @@ impl Route {
             _ if path.starts_with("/pay/") => Self::Pay,
             _ => Self::Nowhere,
         }
+    }
+
+    /// The one method that it takes; `None` where there is nothing.
+    pub(super) fn method(self) -> Option<&'static str> {
+        match self {
+            Self::Start | Self::Redeliver => Some("POST"),
+            Self::Watch | Self::Events | Self::Payments | Self::Deliveries | Self::Document => {
+                Some("GET")
+            }
+            Self::Pay | Self::Nowhere => None,
+        }
+    }
+
+    pub(super) fn takes(self, method: &Method) -> bool {
+        self.method() == Some(method.as_str())
+    }
+
+    /// Who gets an answer may learn the code of any payment.
+    pub(super) fn names_codes(self) -> bool {
+        matches!(
+            self,
+            Self::Events | Self::Payments | Self::Deliveries | Self::Redeliver
+        )
     }
 
     /// From a closed set, for logs: never the path, which has codes in it.

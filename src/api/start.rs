@@ -11,8 +11,13 @@ use crate::start::{Reply, Starter};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// What the headers alone show, checked before a byte of the body is read.
-pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
+/// What the headers alone show, checked before a byte of the body is read; gives the name of this start.
+pub(super) fn check(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    check_content(headers)?;
+    key(headers)
+}
+
+fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let is_json = |value: &HeaderValue| {
         let essence = value
@@ -35,7 +40,7 @@ pub(super) fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The name that the caller gives to this start.
-pub(super) fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else {
         return Ok(None);

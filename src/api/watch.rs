@@ -7,8 +7,10 @@ use hyper::header::{
     IF_NONE_MATCH,
 };
 use hyper::{Response, StatusCode};
+use url::form_urlencoded;
 
 use super::Route;
+use super::page;
 use super::problem::{ErrorCode, Problem};
 use super::stream::{Source, event, response};
 use super::waiter_limit::{Kind, WaiterLimit, WaiterSlot};
@@ -21,6 +23,12 @@ use crate::watch::{Answer, Error, How, Stale, StatusPoller, Subscription};
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// The code in `/watch/{watch_code}`.
+pub(super) fn code(path: &str) -> Result<WatchCode, Problem> {
+    let code = path.strip_prefix("/watch/").unwrap_or_default();
+    Ok(code.parse::<WatchCode>()?)
+}
+
 /// What a caller asks for.
 pub(super) struct Question<'a> {
     pub(super) code: &'a WatchCode,
@@ -31,29 +39,17 @@ pub(super) struct Question<'a> {
 
 impl Question<'_> {
     /// `wait=25`, whole seconds; more than `max_wait` is `max_wait`.
-    pub(super) fn wait(
-        query: Option<&str>,
-        max_wait: Duration,
-    ) -> Result<Option<Duration>, Problem> {
-        let mut waits =
-            query
-                .unwrap_or_default()
-                .split('&')
-                .filter_map(|pair| match pair.split_once('=') {
-                    Some(("wait", value)) => Some(value),
-                    _ if pair == "wait" => Some(""),
-                    _ => None,
-                });
+    pub(super) fn wait(query: &str, max_wait: Duration) -> Result<Option<Duration>, Problem> {
+        let mut waits = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == "wait")
+            .map(|(_, value)| value);
         let Some(wait) = waits.next() else {
             return Ok(None);
         };
-        if wait.is_empty()
-            || !wait.bytes().all(|byte| byte.is_ascii_digit())
-            || waits.next().is_some()
-        {
+        let (Some(wait), None) = (page::digits(wait), waits.next()) else {
             let detail = "wait is a number of whole seconds, once, like ?wait=25.";
             return Err(Problem::new(ErrorCode::InvalidWait, detail));
-        }
+        };
         // More digits than fit are a very long time too.
         Ok(Some(
             Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait),

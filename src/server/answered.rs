@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Body, BoxError, Verdicts};
+use super::connection::Verdicts;
+use super::{Body, BoxError};
 
 /// An answer until its last byte is handed on.
 pub(super) struct Answered {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+use super::Limits;
+use super::connection::Verdicts;
 use super::gate::Gate;
-use super::{Limits, Verdicts};
 
 /// What the gate makes of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The gate: between the socket and hyper, it lets through only requests of good form.
 //!
 //! It reads each head whole, checks it, and counts the body off, so that it knows where the next head starts. In the
-//! place of a bad head hyper gets a stand-in, the service gets the reason beside it, and nothing after it is let
+//! place of a bad head hyper gets a stand-in, with the reason among the verdicts beside it, and nothing after it is let
 //! through. The timers of a connection live here too, because only here is known what the connection is waiting for.
 
 use std::io;
@@ -15,9 +15,10 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{bad_body, chunk_size, line};
+use super::connection::Verdicts;
 use super::head::{self, Framing};
 use super::write_timeout::WriteTimeout;
-use super::{Limits, Rejection, Verdicts};
+use super::{Limits, Rejection};
 use crate::clock;
 
 /// How much is read from the socket at once.
@@ -103,89 +104,94 @@ impl<S> Gate<S> {
     /// Looks at what has been read; lets through what it can.
     fn advance(&mut self) -> io::Result<()> {
         loop {
-            let rest = &self.raw[self.passed..];
-            match self.state {
-                State::Head => {
-                    // One empty line before a request is forgiven (RFC 9112, section 2.2).
-                    if rest.starts_with(b"\r\n") && !self.forgiven {
-                        self.forgiven = true;
-                        let rest = self.raw.split_off(self.passed);
-                        self.raw.extend_from_slice(&rest[2..]);
-                        continue;
-                    }
-                    let verdict = match (self.rejected, head::end_of_head(rest)) {
-                        // Whatever it says, and without waiting for the rest of it.
-                        (Some(rejection), _) if !rest.is_empty() => Err(rejection),
-                        (_, Some(end)) if end <= head::MAX_HEAD => {
-                            head::check(&rest[..end]).map(|framing| (end, framing))
-                        }
-                        (_, None) if rest.len() <= head::MAX_HEAD => return Ok(()),
-                        _ => Err(head::too_long(rest)),
-                    };
-                    match verdict {
-                        Ok((end, framing)) => {
-                            self.passed += end;
-                            self.first = false;
-                            self.forgiven = false;
-                            // It may be answered before anybody asks what the connection waits for.
-                            self.timer = None;
-                            self.decide(None);
-                            self.state = match framing {
-                                Framing::Length(0) => State::Head,
-                                Framing::Length(length) => State::Body(length),
-                                Framing::Chunked => State::ChunkSize,
-                            };
-                        }
-                        Err(rejection) => return self.reject(rejection),
-                    }
-                }
-                State::Body(left) | State::Chunk(left) => {
-                    let taken = left.min(rest.len() as u64);
-                    if taken == 0 {
-                        return Ok(());
-                    }
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        reason = "at most the length of a slice"
-                    )]
-                    let bytes = taken as usize;
-                    self.passed += bytes;
-                    self.state = match (self.state, left - taken) {
-                        (State::Body(_), 0) => State::Head,
-                        (State::Body(_), left) => State::Body(left),
-                        (_, 0) => State::ChunkEnd,
-                        (_, left) => State::Chunk(left),
-                    };
-                }
-                State::ChunkSize => {
-                    let Some(line) = line(rest)? else {
-                        return Ok(());
-                    };
-                    let size = chunk_size(&rest[..line - 2])?;
-                    self.passed += line;
-                    self.state = if size == 0 {
-                        State::LastLine
-                    } else {
-                        State::Chunk(size)
-                    };
-                }
-                State::ChunkEnd | State::LastLine => {
-                    let Some(line) = line(rest)? else {
-                        return Ok(());
-                    };
-                    if line != 2 {
-                        return Err(bad_body("bytes after a chunk, or trailers"));
-                    }
-                    self.passed += line;
-                    self.state = if matches!(self.state, State::ChunkEnd) {
-                        State::ChunkSize
-                    } else {
-                        State::Head
-                    };
-                }
-                State::Shut => return Ok(()),
+            let is_more_needed = match self.state {
+                State::Head => self.advance_head(),
+                State::Body(left) | State::Chunk(left) => self.advance_bytes(left),
+                State::ChunkSize | State::ChunkEnd | State::LastLine => self.advance_line()?,
+                State::Shut => true,
+            };
+            if is_more_needed {
+                return Ok(());
             }
         }
+    }
+
+    /// Whether the head is not whole yet.
+    fn advance_head(&mut self) -> bool {
+        let rest = &self.raw[self.passed..];
+        // One empty line before a request is forgiven (RFC 9112, section 2.2).
+        if rest.starts_with(b"\r\n") && !self.forgiven {
+            self.forgiven = true;
+            let rest = self.raw.split_off(self.passed);
+            self.raw.extend_from_slice(&rest[2..]);
+            return false;
+        }
+        let verdict = match (self.rejected, head::end_of_head(rest)) {
+            // Whatever it says, and without waiting for the rest of it.
+            (Some(rejection), _) if !rest.is_empty() => Err(rejection),
+            (_, Some(end)) if end <= head::MAX_HEAD => {
+                head::check(&rest[..end]).map(|framing| (end, framing))
+            }
+            (_, None) if rest.len() <= head::MAX_HEAD => return true,
+            _ => Err(head::too_long(rest)),
+        };
+        match verdict {
+            Ok((end, framing)) => {
+                self.passed += end;
+                self.first = false;
+                self.forgiven = false;
+                // It may be answered before anybody asks what the connection waits for.
+                self.timer = None;
+                self.decide(None);
+                self.state = match framing {
+                    Framing::Length(0) => State::Head,
+                    Framing::Length(length) => State::Body(length),
+                    Framing::Chunked => State::ChunkSize,
+                };
+            }
+            Err(rejection) => self.reject(rejection),
+        }
+        false
+    }
+
+    /// Lets through what is there of the bytes that are `left` of a body or a chunk; whether there are none.
+    fn advance_bytes(&mut self, left: u64) -> bool {
+        let taken = left.min((self.raw.len() - self.passed) as u64);
+        if taken == 0 {
+            return true;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most the length of a buffer"
+        )]
+        let bytes = taken as usize;
+        self.passed += bytes;
+        self.state = match (self.state, left - taken) {
+            (State::Body(_), 0) => State::Head,
+            (State::Body(_), left) => State::Body(left),
+            (_, 0) => State::ChunkEnd,
+            (_, left) => State::Chunk(left),
+        };
+        false
+    }
+
+    /// Whether the line of a chunked body is not whole yet.
+    fn advance_line(&mut self) -> io::Result<bool> {
+        let rest = &self.raw[self.passed..];
+        let Some(line) = line(rest)? else {
+            return Ok(true);
+        };
+        self.state = match self.state {
+            State::ChunkSize => match chunk_size(&rest[..line - 2])? {
+                0 => State::LastLine,
+                size => State::Chunk(size),
+            },
+            _ if line != 2 => return Err(bad_body("bytes after a chunk, or trailers")),
+            State::ChunkEnd => State::ChunkSize,
+            _ => State::Head,
+        };
+        self.passed += line;
+        Ok(false)
     }
 
     /// Takes in what has been read from the socket.
@@ -209,14 +215,13 @@ impl<S> Gate<S> {
     }
 
     /// The connection ends here, with an answer.
-    fn reject(&mut self, rejection: Rejection) -> io::Result<()> {
+    fn reject(&mut self, rejection: Rejection) {
         let stand_in = head::stand_in(&self.raw[self.passed..]);
         self.raw.truncate(self.passed);
         self.raw.extend_from_slice(stand_in.as_bytes());
         self.passed = self.raw.len();
         self.state = State::Shut;
         self.decide(Some(rejection));
-        Ok(())
     }
 
     fn decide(&self, verdict: Option<Rejection>) {
@@ -299,7 +304,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(read_whole) => read_whole?,
                 Poll::Pending => match ready!(gate.poll_timer(cx)) {
                     Waiting::RestOfHead => {
-                        gate.reject(Rejection::TooSlow)?;
+                        gate.reject(Rejection::TooSlow);
                         continue;
                     }
                     Waiting::FirstByte | Waiting::NextRequest => return Poll::Ready(Ok(())),

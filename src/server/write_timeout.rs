@@ -59,8 +59,9 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
 
+    use super::super::Limits;
+    use super::super::connection::Verdicts;
     use super::super::gate::Gate;
-    use super::super::{Limits, Verdicts};
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
