@@ -47,6 +47,7 @@ use crate::file::ReloadableFile;
 use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
 use crate::store::{Payments, Store};
+use crate::telemetry::RequestId;
 use crate::watch::StatusPoller;
 use crate::webhook::Deliveries;
 
@@ -149,7 +150,8 @@ impl Inner {
     {
         let access = Access::begin(request.method(), request.uri(), request.headers());
         // A bug in one request must not end the connection without an answer.
-        let result = AssertUnwindSafe(self.route(access.route, request, &access.id))
+        let id = &access.id;
+        let result = AssertUnwindSafe(id.scope(self.route(access.route, request, id)))
             .catch_unwind()
             .await;
         let result = result.unwrap_or_else(|_| {
@@ -182,7 +184,7 @@ impl Inner {
         &self,
         route: Route,
         request: Box<Request<B>>,
-        id: &str,
+        id: &RequestId,
     ) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin,
@@ -220,7 +222,7 @@ impl Inner {
                 let slot = self.waiters.take(&Kind::EVENTS).map_err(refuse)?;
                 let feed = self.poller.feed(watch::last_event(request.headers()));
                 let interruption = self.interruption(&request);
-                Ok(stream::response(Events(feed), interruption, slot))
+                Ok(stream::response(Events(feed), id, interruption, slot))
             }
             Route::Payments => {
                 payments::payments(&self.payments, &self.pages, query).map_err(refuse)

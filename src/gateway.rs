@@ -37,6 +37,7 @@ use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};
 use crate::secret::Secret;
+use crate::telemetry::RequestId;
 use crate::{random, telemetry};
 
 /// What a payment is started with.
@@ -286,6 +287,7 @@ impl Gateway {
             self.metrics.echoes.inc();
             tracing::error!(
                 operation,
+                request_id = RequestId::current().as_deref(),
                 "the gateway echoed the merchant secret; it was taken out of the answer"
             );
         }

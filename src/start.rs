@@ -26,6 +26,7 @@ use crate::limit::{Limiter, Rate, Refused};
 use crate::payment::{Amount, IdempotencyKey, Payment};
 use crate::store::{Claim, Claimed, Keys, Payments, Store, WriteFailed};
 use crate::tasks::SharedTasks;
+use crate::telemetry::RequestId;
 use crate::{clock, telemetry};
 
 /// `[start]`
@@ -186,7 +187,7 @@ impl Starter {
 
     fn launch(&self, request: Request, claimed: Claimed<Started>) {
         let inner = self.0.clone();
-        self.0.tasks.detach(async move {
+        self.0.tasks.detach(RequestId::keep(async move {
             let began = clock::now();
             // A crash is an end too: it is counted, and frees the key.
             let result = AssertUnwindSafe(inner.start(request, &claimed))
@@ -195,7 +196,7 @@ impl Starter {
                 .unwrap_or(Err(Error::Crashed));
             inner.metrics.observe(clock::now() - began, &result);
             claimed.finish(result);
-        });
+        }));
     }
 
     /// Adds this room's metrics.
@@ -254,7 +255,7 @@ impl Inner {
             .started(payment, claimed.answer(&body))
             .await
             .map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
-        tracing::info!(%code, %amount, "payment started");
+        tracing::info!(%code, %amount, request_id = RequestId::current().as_deref(), "payment started");
         Ok(body)
     }
 }

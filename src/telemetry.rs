@@ -1,5 +1,6 @@
 //! Logs and the metrics registry.
 
+mod request_id;
 mod samples;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub(crate) use self::request_id::RequestId;
 pub(crate) use self::samples::Samples;
 
 /// `[log]`

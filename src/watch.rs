@@ -33,6 +33,7 @@ use crate::gateway::{self, Gateway};
 use crate::payment::WatchCode;
 use crate::store::{Changes, Observation, Payments, Settled, Store};
 use crate::tasks::{SharedTask, SharedTasks};
+use crate::telemetry::RequestId;
 
 /// How long a code that the gateway does not know is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
@@ -238,7 +239,7 @@ impl Inner {
         has_answer: bool,
     ) -> SharedTask<Result<Observation, Error>> {
         let this = self.clone();
-        self.tasks.launch(async move {
+        self.tasks.launch(RequestId::keep(async move {
             let (began, in_background) = (clock::now(), permit.is_some());
             // A crash is an end too: whoever waits for this payment must not wait in vain.
             let settled = async {
@@ -251,7 +252,7 @@ impl Inner {
                 .await
                 .unwrap_or(Err(Error::Crashed));
             this.finish_poll(&code, began, in_background, result)
-        })
+        }))
     }
 
     /// What is known, if that will do.
@@ -332,7 +333,7 @@ impl Inner {
             && (state.followed.contains_key(code) || known())
         {
             // Once, however many are waiting; a caller with nothing to fall back on gets the error, which is logged there.
-            tracing::warn!(%error, "no new answer about a payment: the last known one is served while it is young enough");
+            tracing::warn!(%error, request_id = RequestId::current().as_deref(), "no new answer about a payment: the last known one is served while it is young enough");
         }
         outcome
     }

@@ -13,6 +13,7 @@ use super::route::Route;
 use crate::clock::{self, Instant};
 use crate::random;
 use crate::server::Body;
+use crate::telemetry::RequestId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -21,7 +22,7 @@ pub(super) struct Access {
     began: Instant,
     method: Method,
     pub(super) route: Route,
-    pub(super) id: String,
+    pub(super) id: RequestId,
 }
 
 /// The answers that were errors.
@@ -66,7 +67,7 @@ impl Access {
         let (status, route) = (response.status().as_u16(), self.route.template());
         #[expect(clippy::cast_precision_loss, reason = "exact for centuries")]
         let duration_ms = (clock::now() - self.began).as_micros() as f64 / 1000.0;
-        tracing::info!(%method, route, status, duration_ms, request_id = id, error, outcome, detail, "request");
+        tracing::info!(%method, route, status, duration_ms, request_id = &*id, error, outcome, detail, "request");
         response
     }
 }
@@ -91,7 +92,7 @@ fn finish(headers: &mut HeaderMap, id: &str, is_draining: bool) {
 }
 
 /// The caller's, if it is one that can stand in a log line as it is; else a new one.
-fn request_id(headers: &HeaderMap) -> String {
+fn request_id(headers: &HeaderMap) -> RequestId {
     let mut ids = headers.get_all(REQUEST_ID).iter();
     let (first, second) = (ids.next(), ids.next());
     let id = first
@@ -104,5 +105,5 @@ fn request_id(headers: &HeaderMap) -> String {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
     id.filter(well_formed)
-        .map_or_else(|| random::token(20), ToOwned::to_owned)
+        .map_or_else(|| RequestId::new(&random::token(20)), RequestId::new)
 }

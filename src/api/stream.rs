@@ -14,6 +14,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use super::waiter_limit::WaiterSlot;
 use super::waiting::Interruption;
 use crate::server::Body;
+use crate::telemetry::RequestId;
 use crate::{clock, random};
 
 /// A silent stream says so often that it is still there.
@@ -36,6 +37,7 @@ pub(super) fn event(kind: &str, id: &str, data: &str) -> String {
 
 struct Stream<S> {
     source: S,
+    request_id: RequestId,
     interruption: Interruption,
     stage: Stage,
     _slot: WaiterSlot,
@@ -51,11 +53,13 @@ enum Stage {
 /// Streams until the source has no more, the caller hangs up, or the sidecar ends.
 pub(super) fn response(
     source: impl Source,
+    request_id: &RequestId,
     interruption: Interruption,
     slot: WaiterSlot,
 ) -> Response<Body> {
     let stream = Stream {
         source,
+        request_id: request_id.clone(),
         interruption,
         stage: Stage::Beginning,
         _slot: slot,
@@ -93,7 +97,7 @@ impl<S: Source> Stream<S> {
                     // All of them come back to the next sidecar: not all at once.
                     interrupted.is_draining().then(|| retry(RETRY + random::jitter(RETRY * 2)))
                 }
-                block = self.source.next() => block,
+                block = self.request_id.scope(self.source.next()) => block,
                 () = clock::sleep(COMMENT_EVERY) => Some(": nothing new\n\n".to_owned()),
             },
             Stage::Over => None,

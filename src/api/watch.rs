@@ -1,131 +1,26 @@
 //! `GET /watch/{watch_code}`: an answer now, an answer when there is a change, or every change.
 
+mod question;
+
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use hyper::header::{
-    ACCEPT, AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_NONE_MATCH,
-};
+use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
-use url::form_urlencoded;
 
+pub(super) use self::question::{Question, code, last_event};
 use super::Route;
-use super::page;
-use super::problem::{ErrorCode, Problem};
+use super::problem::Problem;
 use super::stream::{Source, event, response};
 use super::waiter_limit::{Kind, WaiterLimit, WaiterSlot};
 use super::waiting::Interruption;
 use crate::clock::{self, Instant};
 use crate::payment::{Fingerprint, WatchCode};
 use crate::server::{self, Body};
+use crate::telemetry::RequestId;
 use crate::watch::{Answer, Error, How, Stale, StatusPoller, Subscription};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// The code in `/watch/{watch_code}`.
-pub(super) fn code(path: &str) -> Result<WatchCode, Problem> {
-    let code = path.strip_prefix("/watch/").unwrap_or_default();
-    Ok(code.parse::<WatchCode>()?)
-}
-
-/// What a caller asks for.
-pub(super) struct Question<'a> {
-    pub(super) code: &'a WatchCode,
-    pub(super) headers: &'a HeaderMap,
-    /// How long to wait for a change.
-    pub(super) wait: Option<Duration>,
-}
-
-impl Question<'_> {
-    /// `wait=25`, whole seconds; more than `max_wait` is `max_wait`.
-    pub(super) fn wait(query: &str, max_wait: Duration) -> Result<Option<Duration>, Problem> {
-        let mut waits = form_urlencoded::parse(query.as_bytes())
-            .filter(|(name, _)| name == "wait")
-            .map(|(_, value)| value);
-        let Some(wait) = waits.next() else {
-            return Ok(None);
-        };
-        let (Some(wait), None) = (page::digits(wait), waits.next()) else {
-            let detail = "wait is a number of whole seconds, once, like ?wait=25.";
-            return Err(Problem::new(ErrorCode::InvalidWait, detail));
-        };
-        // More digits than fit are a very long time too.
-        Ok(Some(
-            Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait),
-        ))
-    }
-
-    /// Server-sent events are wanted, and rather than JSON: a caller who names both as good, or none, gets JSON.
-    pub(super) fn wants_stream(&self) -> bool {
-        let values = self
-            .headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let ranges: Vec<_> = values
-            .flat_map(|value| value.split(','))
-            .map(media_range)
-            .collect();
-        let quality = |kind: &str| {
-            ranges
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(kind))
-                .map(|(_, quality)| *quality)
-        };
-        let (stream, json) = (
-            quality("text/event-stream").unwrap_or(0.0),
-            quality("application/json"),
-        );
-        let any = quality("application/*").or(quality("*/*")).unwrap_or(0.0);
-        stream > 0.0 && json.map_or(stream >= any, |json| stream > json)
-    }
-
-    fn forces(&self) -> bool {
-        let values = self
-            .headers
-            .get_all(CACHE_CONTROL)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
-    }
-
-    /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. `None`: it is not there.
-    fn has(&self, tag: &str) -> Option<bool> {
-        let mut values = self
-            .headers
-            .get_all(IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .peekable();
-        values.peek()?;
-        let mut candidates = values.flat_map(|value| value.split(',')).map(str::trim);
-        Some(candidates.any(|candidate| {
-            candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag
-        }))
-    }
-}
-
-/// The id of the last event that the caller got.
-pub(super) fn last_event(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(LAST_EVENT_ID)
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| !id.is_empty())
-}
-
-/// A media range and its quality (RFC 9110, section 12.5.1).
-fn media_range(range: &str) -> (&str, f32) {
-    let mut parts = range.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default();
-    let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-    (
-        kind,
-        quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)),
-    )
-}
 
 /// What the gateway says of this payment: now, or once it is something else than the caller knows.
 pub(super) async fn watch(
@@ -179,28 +74,9 @@ async fn wait_for_change(
     waiters: &WaiterLimit,
     interruption: &Interruption,
 ) -> Result<Answer, Problem> {
-    let code = question.code;
-    let ask = poller.ask(code, question.forces());
-    tokio::pin!(ask);
-    let mut answer = tokio::select! {
-        answer = &mut ask => answer,
-        interrupted = interruption.comes() => match poller.last(code) {
-            Some(last) => return Ok(last),
-            None if interrupted.is_draining() => return Err(Problem::draining()),
-            // It may have closed its sending half alone.
-            None => tokio::select! {
-                answer = &mut ask => return Ok(answer?),
-                () = interruption.drains() => return Err(Problem::draining()),
-            },
-        },
-        () = clock::sleep_until(deadline) => match poller.last(code) {
-            Some(last) => return Ok(last),
-            // There is nothing that could be answered yet.
-            None => tokio::select! {
-                answer = &mut ask => return Ok(answer?),
-                () = interruption.drains() => return Err(Problem::draining()),
-            },
-        },
+    let mut answer = match first_answer(poller, question, deadline, interruption).await {
+        ControlFlow::Continue(answer) => answer,
+        ControlFlow::Break(result) => return result,
     };
     // Without a tag: what this request learned first.
     let mut first = None;
@@ -224,7 +100,7 @@ async fn wait_for_change(
             Some((subscription, _)) => subscription,
             None => {
                 let slot = waiters.take(&Kind::LONG_POLL)?;
-                let (subscription, _) = waiting.insert((poller.subscribe(code), slot));
+                let (subscription, _) = waiting.insert((poller.subscribe(question.code), slot));
                 // What changed since the answer is returned now.
                 answer = subscription.now().unwrap_or(answer);
                 continue;
@@ -246,6 +122,32 @@ async fn wait_for_change(
     Ok(answer?)
 }
 
+/// The answer to the question itself, to go on with; or the result, if the wait is over before it is there.
+async fn first_answer(
+    poller: &StatusPoller,
+    question: &Question<'_>,
+    deadline: Instant,
+    interruption: &Interruption,
+) -> ControlFlow<Result<Answer, Problem>, Result<Answer, Error>> {
+    let ask = poller.ask(question.code, question.forces());
+    tokio::pin!(ask);
+    let is_draining = tokio::select! {
+        answer = &mut ask => return ControlFlow::Continue(answer),
+        interrupted = interruption.comes() => interrupted.is_draining(),
+        () = clock::sleep_until(deadline) => false,
+    };
+    ControlFlow::Break(match poller.last(question.code) {
+        Some(last) => Ok(last),
+        None if is_draining => Err(Problem::draining()),
+        // There is nothing that could be answered yet; and a caller who has hung up may have closed its sending half
+        // alone.
+        None => tokio::select! {
+            answer = &mut ask => answer.map_err(Problem::from),
+            () = interruption.drains() => Err(Problem::draining()),
+        },
+    })
+}
+
 /// Longest wait for the gateway to say whether there is anything to stream.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
@@ -253,7 +155,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(1);
 pub(super) async fn stream(
     poller: &StatusPoller,
     question: &Question<'_>,
-    request_id: &str,
+    request_id: &RequestId,
     interruption: Interruption,
     slot: WaiterSlot,
 ) -> Response<Body> {
@@ -289,9 +191,9 @@ pub(super) async fn stream(
         asked: false,
         told: None,
         over: false,
-        request_id: request_id.to_owned(),
+        request_id: request_id.clone(),
     };
-    response(changes, interruption, slot)
+    response(changes, request_id, interruption, slot)
 }
 
 /// Every state of one payment.
@@ -302,7 +204,7 @@ struct Changes {
     asked: bool,
     told: Option<Fingerprint>,
     over: bool,
-    request_id: String,
+    request_id: RequestId,
 }
 
 impl Source for Changes {

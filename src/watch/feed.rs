@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::Inner;
 use crate::payment::Report;
 use crate::store::{Change, OutOfReach, StoredPayment};
+use crate::telemetry::RequestId;
 
 /// Events that are taken out of the store at once.
 const PAGE: usize = 64;
@@ -74,6 +75,7 @@ impl ChangeFeed {
             self.changed.mark_unchanged();
             if self.fetch().is_err() {
                 tracing::warn!(
+                    request_id = RequestId::current().as_deref(),
                     "a reader of /events was too slow for the changes that are kept; it has to resume"
                 );
                 return None;

@@ -8,6 +8,7 @@ use super::{Error, Inner};
 use crate::clock::{self, Instant};
 use crate::gateway::Sharing;
 use crate::payment::{Report, WatchCode};
+use crate::telemetry::RequestId;
 
 /// What the gateway said, and when the try that it answered left.
 pub(super) struct Polled {
@@ -53,6 +54,7 @@ impl Inner {
             tracing::error!(
                 first,
                 second,
+                request_id = RequestId::current().as_deref(),
                 "the gateway gave two answers about one payment: what came on a connection of its own counts (is there a proxy before it that mixes answers up?)"
             );
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::json::{self, Json};
 use crate::payment::{Decimal, Report, Status};
 use crate::store::{Observation, Record};
+use crate::telemetry::RequestId;
 use crate::text;
 
 /// What is odd about an answer, and was not about the one before it.
@@ -45,6 +46,7 @@ pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
         code,
         from = last.map(Status::label),
         to = status.label(),
+        request_id = RequestId::current().as_deref(),
         "payment status"
     );
     if let Status::Other(word) = status {
@@ -53,6 +55,7 @@ pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
         tracing::warn!(
             code,
             status,
+            request_id = RequestId::current().as_deref(),
             "the gateway gave a status that its guide does not know; it is passed on as it is"
         );
     }
@@ -70,6 +73,7 @@ fn tell_amount(before: &Record, observation: &Observation, code: Option<&str>) -
         if last != Some(None) {
             tracing::warn!(
                 code,
+                request_id = RequestId::current().as_deref(),
                 "the gateway tells no amount; the answer is passed on as it is"
             );
         }
@@ -87,6 +91,7 @@ fn tell_amount(before: &Record, observation: &Observation, code: Option<&str>) -
         code,
         asked,
         told = shortened(&told),
+        request_id = RequestId::current().as_deref(),
         "the gateway tells another amount than was started"
     );
     true

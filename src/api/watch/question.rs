@@ -1,0 +1,119 @@
+//! What a caller of `GET /watch/{watch_code}` asks for: its path, query and headers.
+
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, IF_NONE_MATCH};
+use url::form_urlencoded;
+
+use crate::api::page;
+use crate::api::problem::{ErrorCode, Problem};
+use crate::payment::WatchCode;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The code in `/watch/{watch_code}`.
+pub(in crate::api) fn code(path: &str) -> Result<WatchCode, Problem> {
+    let code = path.strip_prefix("/watch/").unwrap_or_default();
+    Ok(code.parse::<WatchCode>()?)
+}
+
+/// What a caller asks for.
+pub(in crate::api) struct Question<'a> {
+    pub(in crate::api) code: &'a WatchCode,
+    pub(in crate::api) headers: &'a HeaderMap,
+    /// How long to wait for a change.
+    pub(in crate::api) wait: Option<Duration>,
+}
+
+impl Question<'_> {
+    /// `wait=25`, whole seconds; more than `max_wait` is `max_wait`.
+    pub(in crate::api) fn wait(
+        query: &str,
+        max_wait: Duration,
+    ) -> Result<Option<Duration>, Problem> {
+        let mut waits = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| name == "wait")
+            .map(|(_, value)| value);
+        let Some(wait) = waits.next() else {
+            return Ok(None);
+        };
+        let (Some(wait), None) = (page::digits(wait), waits.next()) else {
+            let detail = "wait is a number of whole seconds, once, like ?wait=25.";
+            return Err(Problem::new(ErrorCode::InvalidWait, detail));
+        };
+        // More digits than fit are a very long time too.
+        Ok(Some(
+            Duration::from_secs(wait.parse().unwrap_or(u64::MAX)).min(max_wait),
+        ))
+    }
+
+    /// Server-sent events are wanted, and rather than JSON: a caller who names both as good, or none, gets JSON.
+    pub(in crate::api) fn wants_stream(&self) -> bool {
+        let values = self
+            .headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let ranges: Vec<_> = values
+            .flat_map(|value| value.split(','))
+            .map(media_range)
+            .collect();
+        let quality = |kind: &str| {
+            ranges
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(kind))
+                .map(|(_, quality)| *quality)
+        };
+        let (stream, json) = (
+            quality("text/event-stream").unwrap_or(0.0),
+            quality("application/json"),
+        );
+        let any = quality("application/*").or(quality("*/*")).unwrap_or(0.0);
+        stream > 0.0 && json.map_or(stream >= any, |json| stream > json)
+    }
+
+    pub(super) fn forces(&self) -> bool {
+        let values = self
+            .headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
+    }
+
+    /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. `None`: it is not there.
+    pub(super) fn has(&self, tag: &str) -> Option<bool> {
+        let mut values = self
+            .headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .peekable();
+        values.peek()?;
+        let mut candidates = values.flat_map(|value| value.split(',')).map(str::trim);
+        Some(candidates.any(|candidate| {
+            candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag
+        }))
+    }
+}
+
+/// The id of the last event that the caller got.
+pub(in crate::api) fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(LAST_EVENT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty())
+}
+
+/// A media range and its quality (RFC 9110, section 12.5.1).
+fn media_range(range: &str) -> (&str, f32) {
+    let mut parts = range.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+    (
+        kind,
+        quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)),
+    )
+}
