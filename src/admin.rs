@@ -5,6 +5,7 @@ mod format;
 mod history;
 mod page;
 mod plot;
+mod snapshot;
 mod status;
 mod tables;
 
@@ -24,13 +25,12 @@ use tower::Service;
 use url::form_urlencoded;
 
 use self::history::{History, Hour, Point};
+pub(crate) use self::snapshot::Rooms;
 use self::status::Status;
 use crate::clock::{self, Instant};
-use crate::gateway::Gateway;
 use crate::readiness::Readiness;
 use crate::server::{self, Address, Body, Rejection};
-use crate::store::Payments;
-use crate::telemetry::{self, Samples};
+use crate::telemetry;
 use crate::text;
 
 /// The default of `admin.address`, which `dev` uses too.
@@ -60,8 +60,7 @@ pub(crate) struct Admin(Arc<Inner>);
 struct Inner {
     readiness: Readiness,
     registry: Registry,
-    gateway: Arc<Gateway>,
-    payments: Payments,
+    rooms: Rooms,
     history: History,
     /// Only programs of this machine reach it: then a foreign name is a trick (DNS rebinding).
     loopback: bool,
@@ -74,17 +73,15 @@ impl Admin {
     pub(crate) fn new(
         readiness: Readiness,
         registry: Registry,
-        gateway: Arc<Gateway>,
-        payments: Payments,
+        rooms: Rooms,
         loopback: bool,
     ) -> Self {
         let since = clock::now();
-        let history = History::new(Point::new(since, &Samples::of(&registry)));
+        let history = History::new(Point::new(since, &rooms.snapshot()));
         Self(Arc::new(Inner {
             readiness,
             registry,
-            gateway,
-            payments,
+            rooms,
             history,
             loopback,
             since,
@@ -100,7 +97,7 @@ impl Admin {
             clock::sleep_until(next).await;
             self.0
                 .history
-                .keep(Point::new(clock::now(), &Samples::of(&self.0.registry)));
+                .keep(Point::new(clock::now(), &self.0.rooms.snapshot()));
         }
     }
 
@@ -238,9 +235,9 @@ impl Inner {
 
     /// Everything as it is now, and the hour up to now.
     fn told(&self) -> (Status, Hour) {
-        let samples = Samples::of(&self.registry);
-        let hour = self.history.hour(Point::new(clock::now(), &samples));
-        (Status::new(self, &samples, &hour), hour)
+        let now = self.rooms.snapshot();
+        let hour = self.history.hour(Point::new(clock::now(), &now));
+        (Status::new(self, now, &hour), hour)
     }
 }
 

@@ -27,11 +27,12 @@ use futures_util::FutureExt;
 use hyper::body::Body as HttpBody;
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::access::{Access, Refusals};
+use self::access::Access;
 pub(crate) use self::auth::Tokens;
 use self::body::BodyLimits;
 pub(crate) use self::config::{Config, DEFAULT_ADDRESS};
@@ -47,7 +48,7 @@ use crate::file::ReloadableFile;
 use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
 use crate::store::{Payments, Store};
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, Tally};
 use crate::watch::StatusPoller;
 use crate::webhook::Deliveries;
 
@@ -69,7 +70,8 @@ struct Inner {
     draining: CancellationToken,
     pages: Pages,
     document: Document,
-    refusals: Refusals,
+    /// Requests answered with an error.
+    refusals: Tally,
 }
 
 impl Api {
@@ -96,7 +98,7 @@ impl Api {
             draining: CancellationToken::new(),
             pages: Pages::new(),
             document: Document::default(),
-            refusals: Refusals::default(),
+            refusals: Tally::new("error", &[]),
         }))
     }
 
@@ -106,12 +108,22 @@ impl Api {
         self.0.draining.cancel();
     }
 
+    /// Requests answered with an error, by its code.
+    pub(crate) fn refusals(&self) -> Tally {
+        self.0.refusals.clone()
+    }
+
+    /// Callers who wait for a change, by the way they wait.
+    pub(crate) fn waiters(&self) -> Tally<Gauge> {
+        self.0.waiters.taken()
+    }
+
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused",
             "Requests answered with an error, by its word",
-            self.0.refusals.clone(),
+            self.0.refusals.metrics(),
         );
         self.0.waiters.register(registry);
     }
@@ -215,11 +227,11 @@ impl Inner {
                     return watch::watch(&self.poller, &question, &self.waiters, &interruption)
                         .await;
                 }
-                let slot = self.waiters.take(&Kind::STREAM).map_err(refuse)?;
+                let slot = self.waiters.take(Kind::STREAM).map_err(refuse)?;
                 Ok(watch::stream(&self.poller, &question, id, interruption, slot).await)
             }
             Route::Events => {
-                let slot = self.waiters.take(&Kind::EVENTS).map_err(refuse)?;
+                let slot = self.waiters.take(Kind::EVENTS).map_err(refuse)?;
                 let feed = self.poller.feed(watch::last_event(request.headers()));
                 let interruption = self.interruption(&request);
                 Ok(stream::response(Events(feed), id, interruption, slot))

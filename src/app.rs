@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::bound::{Bound, CannotBind, Opened};
 pub use self::in_process::Sidecar;
-use crate::admin::Admin;
+use crate::admin::{Admin, Rooms};
 use crate::api::Api;
 use crate::client::{Network, Transport};
 use crate::clock;
@@ -130,7 +130,7 @@ impl App {
         let api = Api::new(
             &config.listen,
             max_wait,
-            starter,
+            starter.clone(),
             poller.clone(),
             &store,
             tokens.clone(),
@@ -165,13 +165,16 @@ impl App {
         };
         files.release();
         let loopback = config.admin.address.is_loopback();
-        let admin = Admin::new(
-            readiness.clone(),
-            registry,
+        let rooms = Rooms {
+            starter,
+            poller: poller.clone(),
             gateway,
-            store.payments(),
-            loopback,
-        );
+            store: store.clone(),
+            tries: dispatcher.as_ref().map(Dispatcher::tries),
+            waiters: api.waiters(),
+            refusals: api.refusals(),
+        };
+        let admin = Admin::new(readiness.clone(), registry, rooms, loopback);
         Ok(Self {
             config,
             api,

@@ -6,12 +6,13 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod inject;
+mod metrics;
 mod read;
 mod scrub;
 mod url;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::url::Url;
@@ -19,16 +20,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 
 pub(crate) use self::config::Config;
 use self::error::BadAnswer;
 pub(crate) use self::error::{Error, GatewayMessage, Outcome};
+use self::metrics::Metrics;
+pub(crate) use self::metrics::{Calls, Snapshot};
 use self::scrub::Scrubber;
 pub(crate) use self::url::BaseUrl;
 pub(crate) use crate::client::Sharing;
@@ -36,9 +35,9 @@ use crate::client::{Terms, Transport};
 use crate::clock::{self, Instant};
 use crate::json::Object;
 use crate::payment::{Amount, Code, Report, WatchCode};
+use crate::random;
 use crate::secret::Secret;
 use crate::telemetry::RequestId;
-use crate::{random, telemetry};
 
 /// What a payment is started with.
 #[derive(Clone, Debug)]
@@ -70,15 +69,6 @@ pub(crate) struct Gateway {
     secret: Secret,
     transport: Arc<dyn Transport>,
     metrics: Metrics,
-}
-
-/// How the gateway was when it was last asked: nothing of what it said.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Health {
-    /// Its last whole answer, be it a no to one payment.
-    pub(crate) good: Option<Instant>,
-    /// The last call without one, and the word for it.
-    pub(crate) error: Option<(&'static str, Instant)>,
 }
 
 /// The tries of one call: how many are left, and until when.
@@ -226,34 +216,14 @@ impl Gateway {
         Scrubber::new(self.secret.ever_held()).text(text)
     }
 
-    /// How it was when it was last asked.
-    pub(crate) fn health(&self) -> Health {
-        *self
-            .metrics
-            .health
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What has come of its calls up to now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.metrics.snapshot(&self.secret)
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let metrics = &self.metrics;
-        registry.register(
-            "gateway_requests",
-            "Calls to the gateway and how they ended",
-            metrics.requests.clone(),
-        );
-        registry.register_with_unit(
-            "gateway_request_duration",
-            "How long calls to the gateway took",
-            telemetry::SECONDS,
-            metrics.durations.clone(),
-        );
-        registry.register(
-            "secret_echo",
-            "Answers of the gateway that had the merchant secret in them",
-            metrics.echoes.clone(),
-        );
+        self.metrics.register(registry);
         self.secret.register(registry);
     }
 
@@ -314,53 +284,5 @@ impl Tries {
         }
         clock::sleep(pause).await;
         Ok(())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    operation: &'static str,
-}
-
-struct Metrics {
-    requests: Family<Call, Counter>,
-    durations: Family<Kind, Histogram, fn() -> Histogram>,
-    echoes: Counter,
-    health: Mutex<Health>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(telemetry::LATENCY_BUCKETS)),
-            echoes: Counter::default(),
-            health: Mutex::default(),
-        }
-    }
-}
-
-impl Metrics {
-    fn observe(&self, operation: &'static str, began: Instant, error: Option<&Error>) {
-        let outcome = error.map_or("ok", Error::label);
-        let now = clock::now();
-        self.requests
-            .get_or_create(&Call { operation, outcome })
-            .inc();
-        self.durations
-            .get_or_create(&Kind { operation })
-            .observe((now - began).as_secs_f64());
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        match error {
-            // A no to one payment is an answer: the gateway works.
-            None | Some(Error::Rejected(_) | Error::UnknownCode(_)) => health.good = Some(now),
-            Some(_) => health.error = Some((outcome, now)),
-        }
     }
 }

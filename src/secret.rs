@@ -10,6 +10,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
@@ -42,7 +44,10 @@ fn redacted<S: Serializer>(is_inline: &bool, serializer: S) -> Result<S::Ok, S::
 pub(crate) struct Secret(Arc<Source>);
 
 enum Source {
-    Inline(Arc<SecretString>),
+    Inline {
+        secret: Arc<SecretString>,
+        loaded_at: Gauge,
+    },
     File {
         file: ReloadableFile<SecretString>,
         /// Those that were in the file before: they never expire, so they are still worth taking out of answers.
@@ -52,6 +57,15 @@ enum Source {
         /// Held by the one that looks because the gateway refused: the others wait without a thread.
         looking: Arc<tokio::sync::Mutex<()>>,
     },
+}
+
+/// How the secret is at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// When it was last loaded, in seconds since the epoch.
+    pub(crate) loaded_at: Option<i64>,
+    /// Looks at its file that found nothing usable.
+    pub(crate) reload_failures: u64,
 }
 
 /// How many of them are kept.
@@ -64,7 +78,12 @@ impl Secret {
     /// Says what is wrong with it, never what it is.
     pub(crate) fn inline(secret: &SecretString) -> Result<Self, String> {
         let secret = parse(secret.expose_secret().as_bytes())?;
-        Ok(Self(Arc::new(Source::Inline(Arc::new(secret)))))
+        let loaded_at = Gauge::default();
+        loaded_at.set(crate::clock::unix_seconds());
+        Ok(Self(Arc::new(Source::Inline {
+            secret: Arc::new(secret),
+            loaded_at,
+        })))
     }
 
     /// A secret that is read from a file, again whenever it changes.
@@ -84,7 +103,7 @@ impl Secret {
     /// The secret now; `None` while its file has not come.
     pub(crate) fn now(&self) -> Option<Arc<SecretString>> {
         match &*self.0 {
-            Source::Inline(secret) => Some(secret.clone()),
+            Source::Inline { secret, .. } => Some(secret.clone()),
             Source::File { file, .. } => file.get(),
         }
     }
@@ -125,30 +144,37 @@ impl Secret {
 
     /// It was given inline.
     pub(crate) fn is_inline(&self) -> bool {
-        matches!(&*self.0, Source::Inline(_))
+        matches!(&*self.0, Source::Inline { .. })
     }
 
     /// Where it is read from, for people.
     pub(crate) fn source(&self) -> String {
         match &*self.0 {
-            Source::Inline(_) => "given inline".to_owned(),
+            Source::Inline { .. } => "given inline".to_owned(),
             Source::File { file, .. } => format!("read from {}", file.path().display()),
+        }
+    }
+
+    /// When it was last loaded, and how often looks at its file found nothing usable.
+    fn metrics(&self) -> (Gauge, Counter) {
+        match &*self.0 {
+            Source::Inline { loaded_at, .. } => (loaded_at.clone(), Counter::default()),
+            Source::File { file, .. } => (file.loaded_at.clone(), file.failures.clone()),
+        }
+    }
+
+    /// How it is at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let (loaded_at, failures) = self.metrics();
+        Snapshot {
+            loaded_at: Some(loaded_at.get()).filter(|at| *at > 0),
+            reload_failures: failures.get(),
         }
     }
 
     /// Adds the two metrics of the secret's file.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let (loaded_at, failures) = match &*self.0 {
-            Source::Inline(_) => {
-                let loaded_at = prometheus_client::metrics::gauge::Gauge::default();
-                loaded_at.set(crate::clock::unix_seconds());
-                (
-                    loaded_at,
-                    prometheus_client::metrics::counter::Counter::default(),
-                )
-            }
-            Source::File { file, .. } => (file.loaded_at.clone(), file.failures.clone()),
-        };
+        let (loaded_at, failures) = self.metrics();
         registry.register(
             "secret_loaded_timestamp_seconds",
             "When the merchant secret was last loaded",
@@ -169,7 +195,7 @@ impl Reload for Secret {
 
     fn reload(&self, settle: Settle) -> bool {
         match &*self.0 {
-            Source::Inline(_) => false,
+            Source::Inline { .. } => false,
             Source::File {
                 file,
                 before,

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -26,7 +24,7 @@ use crate::limit::{Limiter, Rate, Refused};
 use crate::payment::{Amount, IdempotencyKey, Payment};
 use crate::store::{Claim, Claimed, Keys, Payments, Store, WriteFailed};
 use crate::tasks::SharedTasks;
-use crate::telemetry::RequestId;
+use crate::telemetry::{Counts, RequestId, Tally};
 use crate::{clock, telemetry};
 
 /// `[start]`
@@ -199,13 +197,21 @@ impl Starter {
         }));
     }
 
+    /// What has become of the starts up to now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            by_outcome: self.0.metrics.outcomes.counts(),
+            rate_limited: self.0.metrics.rate_limited.get(),
+        }
+    }
+
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let metrics = &self.0.metrics;
         registry.register(
             "starts",
             "Starts that were well-formed, by how they ended",
-            metrics.starts.clone(),
+            metrics.outcomes.metrics(),
         );
         registry.register_with_unit(
             "start_duration",
@@ -289,30 +295,29 @@ pub(crate) fn smallest_order(config: &Config) -> Order {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    outcome: &'static str,
-}
-
 /// The outcome of a start that has a payment.
 const ACCEPTED: &str = "accepted";
 
+/// What has become of the starts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) by_outcome: Counts,
+    /// Refused by `start.rate`.
+    pub(crate) rate_limited: u64,
+}
+
 struct Metrics {
-    starts: Family<Ended, Counter>,
+    outcomes: Tally,
     duration: Histogram,
     rate_limited: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let starts = Family::default();
-        let failed = [Outcome::Rejected, Outcome::NotSent, Outcome::Unknown].map(Outcome::label);
-        for outcome in [ACCEPTED].into_iter().chain(failed) {
-            // There from the beginning: of a series that appears with its first event, that event is no increase.
-            drop(starts.get_or_create(&Ended { outcome }));
-        }
+        let [rejected, not_sent, unknown] =
+            [Outcome::Rejected, Outcome::NotSent, Outcome::Unknown].map(Outcome::label);
         Self {
-            starts,
+            outcomes: Tally::new("outcome", &[ACCEPTED, rejected, not_sent, unknown]),
             duration: Histogram::new(telemetry::LATENCY_BUCKETS),
             rate_limited: Counter::default(),
         }
@@ -328,7 +333,7 @@ impl Metrics {
         if let Err(Error::RateLimited { .. }) = result {
             self.rate_limited.inc();
         }
-        self.starts.get_or_create(&Ended { outcome }).inc();
+        self.outcomes.of(outcome).inc();
         self.duration.observe(took.as_secs_f64());
     }
 }

@@ -15,6 +15,7 @@ mod payments;
 mod place;
 mod shared;
 mod shown;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub(crate) use self::outbox::{Compose, Outbox};
 pub(crate) use self::payments::Payments;
 pub(crate) use self::place::Place;
 pub(crate) use self::shown::shown;
+pub(crate) use self::snapshot::Snapshot;
 use self::state::State;
 use crate::readiness::Readiness;
 use crate::{clock, text};
@@ -128,6 +130,11 @@ impl Store {
     /// Writes what is still to be written, and closes the file.
     pub(crate) async fn close(&self) {
         self.log.close().await;
+    }
+
+    /// Returns how much is in it now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.log, self.composer.has_webhook())
     }
 
     /// Adds this room's metrics.

@@ -1,7 +1,8 @@
 //! Logs and the metrics registry.
 
+mod latency;
 mod request_id;
-mod samples;
+mod tally;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -15,8 +16,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub(crate) use self::latency::{Distribution, Latency};
 pub(crate) use self::request_id::RequestId;
-pub(crate) use self::samples::Samples;
+pub(crate) use self::tally::{Counts, Tally};
 
 /// `[log]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -142,6 +144,12 @@ pub(crate) fn openmetrics(registry: &Registry) -> Result<String, fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry)?;
     Ok(text)
+}
+
+/// Every sample of the registry, as it is printed: its name with its labels, and its number.
+pub(crate) fn samples(openmetrics: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = openmetrics.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit_once(' '))
 }
 
 /// The registry as Prometheus text 0.0.4, for scrapers that do not ask for OpenMetrics: there a counter's type is told

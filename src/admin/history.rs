@@ -1,11 +1,12 @@
-//! The last hour: a few numbers of the registry, kept every few seconds, and shown by the minute.
+//! The last hour: a few numbers of the rooms, kept every few seconds, and shown by the minute.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::snapshot::{self, Snapshot};
 use crate::clock::Instant;
-use crate::telemetry::Samples;
+use crate::telemetry::Counts;
 
 /// From one point to the next.
 pub(super) const EVERY: Duration = Duration::from_secs(20);
@@ -43,22 +44,25 @@ pub(super) struct Point {
 pub(super) struct Hour(Vec<(Option<usize>, Point)>);
 
 impl Point {
-    /// The values of the registry at that moment.
-    pub(super) fn new(at: Instant, samples: &Samples) -> Self {
+    /// What the rooms said at that moment.
+    pub(super) fn new(at: Instant, now: &Snapshot) -> Self {
+        let (starts, watches) = (&now.gateway.start.took, &now.gateway.watch.took);
         Self {
             at,
-            starts: samples.total("tillgate_starts_total"),
-            polls: samples
-                .only("operation", "watch")
-                .total("tillgate_gateway_requests_total"),
-            polls_saved: samples.total("tillgate_polls_saved_total"),
-            refused: samples.total("tillgate_refused_total"),
-            calls: samples.total("tillgate_gateway_request_duration_seconds_count"),
-            call_seconds: samples.total("tillgate_gateway_request_duration_seconds_sum"),
-            open: samples.total("tillgate_payments_open"),
-            waiting: samples.total("tillgate_waiters"),
+            starts: sum_of(&now.start.by_outcome),
+            polls: sum_of(&now.gateway.watch.by_outcome),
+            polls_saved: now.watch.polls_saved as f64,
+            refused: sum_of(&now.refused),
+            calls: (starts.count + watches.count) as f64,
+            call_seconds: starts.sum + watches.sum,
+            open: now.store.open as f64,
+            waiting: sum_of(&now.waiters),
         }
     }
+}
+
+fn sum_of(counts: &Counts) -> f64 {
+    snapshot::sum(counts) as f64
 }
 
 impl History {
@@ -155,11 +159,10 @@ mod tests {
     use crate::clock;
 
     fn point(at: Instant, starts: f64) -> Point {
-        let nothing = crate::telemetry::registry();
         Point {
             starts,
             open: starts,
-            ..Point::new(at, &Samples::of(&nothing))
+            ..Point::new(at, &Snapshot::default())
         }
     }
 

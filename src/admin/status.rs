@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::Inner;
 use super::history::{self, Hour};
+use super::snapshot::{self, Snapshot};
 use crate::clock::{self, Instant};
-use crate::gateway::Health;
+use crate::gateway;
 use crate::hardening::Hardening;
-use crate::telemetry::Samples;
+use crate::store::{self, Store};
+use crate::telemetry;
 
 /// Open payments are counted in groups: of less than each of these ages, and older ones.
 const AGES: [u64; 5] = [60, 600, 3600, 6 * 3600, 24 * 3600];
@@ -126,12 +129,11 @@ pub(super) struct LastHour {
 }
 
 /// A number for each word of a closed set, in the order that people read them in.
-pub(super) struct Counts(pub(super) Vec<(String, u64)>);
+pub(super) struct Counts(pub(super) telemetry::Counts);
 
 impl Status {
     /// As it is now.
-    pub(super) fn new(admin: &Inner, samples: &Samples, hour: &Hour) -> Self {
-        let outcomes = ["accepted", "rejected", "not_sent", "unknown"];
+    pub(super) fn new(admin: &Inner, now: Snapshot, hour: &Hour) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             started_at: admin.started_at.to_string(),
@@ -143,32 +145,30 @@ impl Status {
                 .into_iter()
                 .map(|(name, ok)| Check { name, ok })
                 .collect(),
-            payments: Payments::new(admin, samples),
-            waiters: Counts::of(
-                samples,
-                "tillgate_waiters",
-                "kind",
-                &["long_poll", "stream", "events"],
-            ),
-            polls: Polls::new(samples),
+            payments: Payments::new(&admin.rooms.store, &now.store),
+            polls: Polls::new(&now),
+            webhooks: now.store.webhooks_pending.map(|pending| Webhooks {
+                pending: pending as u64,
+                tries: Counts(now.tries),
+            }),
+            gateway: Gateway::new(&now.gateway),
+            secret: Secret::new(&now.gateway),
+            waiters: Counts(now.waiters),
             starts: Starts {
-                by_outcome: Counts::of(samples, "tillgate_starts_total", "outcome", &outcomes),
-                rate_limited: whole(samples.total("tillgate_rate_limited_total")),
+                by_outcome: Counts(now.start.by_outcome),
+                rate_limited: now.start.rate_limited,
             },
-            refused: Counts::of(samples, "tillgate_refused_total", "error", &[]),
-            webhooks: Webhooks::new(samples),
-            gateway: Gateway::new(admin, samples),
-            secret: Secret::new(samples),
+            refused: Counts(now.refused),
             hardening: Hardening::now(),
             last_hour: LastHour::new(hour),
-            metrics: metrics(samples),
+            metrics: metrics(&admin.registry),
         }
     }
 }
 
 impl Payments {
-    fn new(admin: &Inner, samples: &Samples) -> Self {
-        let (groups, older) = admin.payments.open_by_age(AGES.map(Duration::from_secs));
+    fn new(store: &Store, now: &store::Snapshot) -> Self {
+        let (groups, older) = store.payments().open_by_age(AGES.map(Duration::from_secs));
         let limits = AGES.into_iter().map(Some).chain([None]);
         let open_by_age: Vec<_> = limits
             .zip(groups.into_iter().chain([older]))
@@ -178,106 +178,68 @@ impl Payments {
             })
             .collect();
         let open = open_by_age.iter().map(|group| group.count).sum();
-        let oldest = samples.total("tillgate_oldest_open_payment_seconds");
+        let oldest = now.oldest_open.unwrap_or_default().as_secs_f64();
         Self {
             open,
             open_by_age,
             oldest_open_seconds: (open > 0).then_some(oldest),
-            tracked_by_status: Counts::of(
-                samples,
-                "tillgate_payments_tracked",
-                "status",
-                &["created", "completed", "other"],
-            ),
+            tracked_by_status: Counts(now.tracked.clone()),
         }
     }
 }
 
 impl Polls {
-    fn new(samples: &Samples) -> Self {
-        let made = samples
-            .only("operation", "watch")
-            .total("tillgate_gateway_requests_total");
-        let saved = samples.total("tillgate_polls_saved_total");
-        let saved_share = (made + saved > 0.0).then(|| saved / (made + saved));
+    fn new(now: &Snapshot) -> Self {
+        let made = snapshot::sum(&now.gateway.watch.by_outcome);
+        let saved = now.watch.polls_saved;
+        let all = made + saved;
         Self {
-            made: whole(made),
-            saved: whole(saved),
-            saved_share,
+            made,
+            saved,
+            saved_share: (all > 0).then(|| saved as f64 / all as f64),
         }
     }
 }
 
-impl Webhooks {
-    fn new(samples: &Samples) -> Option<Self> {
-        const PENDING: &str = "tillgate_webhooks_pending";
-        samples
-            .iter()
-            .any(|sample| sample.series == PENDING)
-            .then(|| Self {
-                pending: whole(samples.total(PENDING)),
-                tries: Counts::of(
-                    samples,
-                    "tillgate_webhook_deliveries_total",
-                    "outcome",
-                    &["delivered", "retry", "given_up", "gone"],
-                ),
-            })
-    }
-}
-
 impl Gateway {
-    fn new(admin: &Inner, samples: &Samples) -> Self {
+    fn new(of: &gateway::Snapshot) -> Self {
         let now = clock::now();
-        let Health { good, error } = admin.gateway.health();
         let at = |moment: Instant| clock::wall_at(moment).to_string();
         let age = |moment: Instant| (now - moment).as_secs_f64();
         Self {
-            last_good_answer_at: good.map(at),
-            last_good_answer_age_seconds: good.map(age),
-            last_error: error.map(|(word, _)| word),
-            last_error_at: error.map(|(_, moment)| at(moment)),
-            last_error_age_seconds: error.map(|(_, moment)| age(moment)),
-            start: Calls::new(samples, "start"),
-            watch: Calls::new(samples, "watch"),
+            last_good_answer_at: of.good.map(at),
+            last_good_answer_age_seconds: of.good.map(age),
+            last_error: of.error.map(|(word, _)| word),
+            last_error_at: of.error.map(|(_, moment)| at(moment)),
+            last_error_age_seconds: of.error.map(|(_, moment)| age(moment)),
+            start: Calls::new(&of.start),
+            watch: Calls::new(&of.watch),
         }
     }
 }
 
 impl Calls {
-    fn new(samples: &Samples, operation: &str) -> Self {
-        let samples = samples.only("operation", operation);
-        let took = samples.histogram("tillgate_gateway_request_duration_seconds");
+    fn new(calls: &gateway::Calls) -> Self {
         Self {
-            by_outcome: Counts::of(
-                &samples,
-                "tillgate_gateway_requests_total",
-                "outcome",
-                &["ok"],
-            ),
-            mean_seconds: took.mean(),
-            p50_seconds: took.quantile(0.5),
-            p95_seconds: took.quantile(0.95),
+            by_outcome: Counts(calls.by_outcome.clone()),
+            mean_seconds: calls.took.mean(),
+            p50_seconds: calls.took.quantile(0.5),
+            p95_seconds: calls.took.quantile(0.95),
         }
     }
 }
 
 impl Secret {
-    fn new(samples: &Samples) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "seconds since the epoch are far from it"
-        )]
-        let loaded = samples.total("tillgate_secret_loaded_timestamp_seconds") as i64;
-        let loaded = (loaded > 0).then_some(loaded);
+    fn new(of: &gateway::Snapshot) -> Self {
+        let loaded = of.secret.loaded_at;
         Self {
             loaded_at: loaded
                 .and_then(|second| Timestamp::from_second(second).ok())
                 .map(|at| at.to_string()),
             age_seconds: loaded
                 .map(|second| u64::try_from(clock::unix_seconds() - second).unwrap_or(0)),
-            reload_failures: whole(samples.total("tillgate_secret_reload_failures_total")),
-            echoes: whole(samples.total("tillgate_secret_echo_total")),
+            reload_failures: of.secret.reload_failures,
+            echoes: of.echoes,
         }
     }
 }
@@ -298,22 +260,17 @@ impl LastHour {
 }
 
 impl Counts {
-    fn of(samples: &Samples, name: &str, label: &str, known: &[&str]) -> Self {
-        let counts = samples.by(name, label, known).into_iter();
-        Self(counts.map(|(word, count)| (word, whole(count))).collect())
-    }
-
     /// That of this word; 0 where it is not among them.
     pub(super) fn get(&self, word: &str) -> u64 {
         self.0
             .iter()
-            .find(|(known, _)| known == word)
+            .find(|(known, _)| *known == word)
             .map_or(0, |(_, count)| *count)
     }
 
     /// All of them together.
     pub(super) fn sum(&self) -> u64 {
-        self.0.iter().map(|(_, count)| count).sum()
+        snapshot::sum(&self.0)
     }
 }
 
@@ -323,17 +280,17 @@ impl Serialize for Counts {
     }
 }
 
-/// Every sample by its name and labels, but for the buckets of histograms.
-fn metrics(samples: &Samples) -> Map<String, Value> {
-    let samples = samples
-        .iter()
-        .filter(|sample| !sample.name().ends_with("_bucket"));
-    samples
-        .filter_map(|sample| {
-            Some((
-                sample.series.to_owned(),
-                serde_json::from_str(sample.number).ok()?,
-            ))
+/// Every sample of `/metrics` by its name and labels, but for the buckets of histograms.
+fn metrics(registry: &Registry) -> Map<String, Value> {
+    let is_bucket = |series: &str| {
+        let name = series.split('{').next().unwrap_or_default();
+        name.ends_with("_bucket")
+    };
+    let text = telemetry::openmetrics(registry).unwrap_or_default();
+    telemetry::samples(&text)
+        .filter(|(series, _)| !is_bucket(series))
+        .filter_map(|(series, number)| {
+            Some((series.to_owned(), serde_json::from_str(number).ok()?))
         })
         .collect()
 }

@@ -44,7 +44,7 @@ pub(super) fn calls(gateway: &Gateway) -> String {
     let both = [&gateway.start, &gateway.watch];
     let mut words: Vec<&str> = Vec::new();
     for (word, _) in both.iter().flat_map(|calls| &calls.by_outcome.0) {
-        if !words.contains(&word.as_str()) {
+        if !words.contains(word) {
             words.push(word);
         }
     }

@@ -4,16 +4,13 @@ use hyper::header::{
     CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Response, Uri};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 
 use super::problem::Problem;
 use super::route::Route;
 use crate::clock::{self, Instant};
 use crate::random;
 use crate::server::Body;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, Tally};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,14 +20,6 @@ pub(super) struct Access {
     method: Method,
     pub(super) route: Route,
     pub(super) id: RequestId,
-}
-
-/// The answers that were errors.
-pub(super) type Refusals = Family<Refused, Counter>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Refused {
-    error: &'static str,
 }
 
 impl Access {
@@ -48,7 +37,7 @@ impl Access {
         self,
         result: Result<Response<Body>, Problem>,
         is_draining: bool,
-        refusals: &Refusals,
+        refusals: &Tally,
     ) -> Response<Body> {
         let (method, id) = (self.method, self.id);
         let (mut response, error, outcome, detail) = match result {
@@ -56,7 +45,7 @@ impl Access {
             Err(problem) => {
                 let problem = problem.of(self.route);
                 let (error, outcome) = (problem.code.text(), problem.outcome_label());
-                refusals.get_or_create(&Refused { error }).inc();
+                refusals.of(error).inc();
                 let detail = problem
                     .is_ours_or_the_gateways()
                     .then(|| problem.detail.clone());

@@ -122,7 +122,7 @@ impl Problem {
 
     /// Not the caller's fault: somebody will look for the reason in the log.
     pub(super) fn is_ours_or_the_gateways(&self) -> bool {
-        self.code.source() == "gateway" || self.code.status() >= 500
+        self.code.source() == "gateway" || self.code.row().1 >= 500
     }
 
     pub(super) fn outcome_label(&self) -> Option<&'static str> {
@@ -139,7 +139,7 @@ impl Problem {
 
     /// Its body.
     pub(super) fn body(&self, request_id: &str) -> String {
-        let ((code, title), status) = (self.code.words(), self.code.status());
+        let (code, status, title) = self.code.row();
         let mut body = format!(
             r#"{{"error":"{code}","detail":{},"status":{status},"type":"urn:tillgate:error:{code}","title":{},"source":"{}","retryable":{},"request_id":{}"#,
             quoted(&self.detail),
@@ -163,7 +163,7 @@ impl Problem {
 
     /// As it goes out.
     pub(super) fn render(self, request_id: &str) -> Response<Body> {
-        let status = self.code.status();
+        let (_, status, _) = self.code.row();
         let mut response = Response::new(server::full(self.body(request_id)));
         *response.status_mut() =
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

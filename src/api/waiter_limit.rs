@@ -2,30 +2,27 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
+use crate::telemetry::Tally;
 
 /// Three quarters of the connections, for all who wait together.
 pub(super) struct WaiterLimit {
     free: Arc<Semaphore>,
-    taken: Family<Kind, Gauge>,
+    taken: Tally<Gauge>,
 }
 
 /// Who waits, from a closed set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Kind {
-    kind: &'static str,
-}
+#[derive(Clone, Copy)]
+pub(super) struct Kind(&'static str);
 
 impl Kind {
-    pub(super) const LONG_POLL: Self = Self { kind: "long_poll" };
-    pub(super) const STREAM: Self = Self { kind: "stream" };
-    pub(super) const EVENTS: Self = Self { kind: "events" };
+    pub(super) const LONG_POLL: Self = Self("long_poll");
+    pub(super) const STREAM: Self = Self("stream");
+    pub(super) const EVENTS: Self = Self("events");
 }
 
 /// Taken until it is dropped.
@@ -38,13 +35,10 @@ impl WaiterLimit {
     pub(super) fn new(connections: usize) -> Self {
         let slots =
             (connections / 4 * 3 + connections % 4 * 3 / 4).clamp(1, Semaphore::MAX_PERMITS);
-        let taken = Family::default();
-        for kind in [Kind::LONG_POLL, Kind::STREAM, Kind::EVENTS] {
-            drop(taken.get_or_create(&kind));
-        }
+        let kinds = [Kind::LONG_POLL, Kind::STREAM, Kind::EVENTS].map(|kind| kind.0);
         Self {
             free: Arc::new(Semaphore::new(slots)),
-            taken,
+            taken: Tally::new("kind", &kinds),
         }
     }
 
@@ -52,13 +46,13 @@ impl WaiterLimit {
     ///
     /// # Errors
     /// When none is free.
-    pub(super) fn take(&self, kind: &Kind) -> Result<WaiterSlot, Problem> {
+    pub(super) fn take(&self, kind: Kind) -> Result<WaiterSlot, Problem> {
         let permit = self
             .free
             .clone()
             .try_acquire_owned()
             .map_err(|_| Problem::too_many_waiters())?;
-        let taken = self.taken.get_or_create(kind).clone();
+        let taken = self.taken.of(kind.0);
         taken.inc();
         Ok(WaiterSlot {
             taken,
@@ -66,11 +60,16 @@ impl WaiterLimit {
         })
     }
 
+    /// How many are taken, by who waits.
+    pub(super) fn taken(&self) -> Tally<Gauge> {
+        self.taken.clone()
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "waiters",
             "Callers who wait for a change, by the way they wait",
-            self.taken.clone(),
+            self.taken.metrics(),
         );
     }
 }

@@ -99,7 +99,7 @@ async fn wait_for_change(
         let subscription = match &mut waiting {
             Some((subscription, _)) => subscription,
             None => {
-                let slot = waiters.take(&Kind::LONG_POLL)?;
+                let slot = waiters.take(Kind::LONG_POLL)?;
                 let (subscription, _) = waiting.insert((poller.subscribe(question.code), slot));
                 // What changed since the answer is returned now.
                 answer = subscription.now().unwrap_or(answer);

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::log::Log;
-use crate::clock;
+use super::snapshot::Snapshot;
 
 /// Reads the state of the store for each scrape.
 pub(super) struct StoreMetrics {
@@ -26,25 +26,15 @@ impl fmt::Debug for StoreMetrics {
 
 impl Collector for StoreMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (by_status, let_go, open, since, pending) = {
-            let state = &self.log.lock().state;
-            let payments = &state.payments;
-            (
-                payments.by_status().clone(),
-                payments.let_go(),
-                payments.count_open(),
-                payments.open(..).next().map(|stored| stored.since),
-                state.outbox.pending(),
-            )
-        };
+        let now = Snapshot::take(&self.log, self.has_webhook);
         let help = "Watch codes in memory, by their last known status.";
         let kind = prometheus_client::metrics::MetricType::Gauge;
         let mut tracked = encoder.encode_descriptor("payments_tracked", help, None, kind)?;
-        for (status, count) in by_status {
-            let gauge = ConstGauge::new(count);
+        for (status, count) in now.tracked {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(tracked.encode_family(&[("status", status)])?)?;
         }
-        let let_go = ConstCounter::new(let_go);
+        let let_go = ConstCounter::new(now.let_go);
         let help = "Watch codes forgotten because of watch.max_tracked.";
         let_go.encode(encoder.encode_descriptor(
             "payments_let_go",
@@ -53,8 +43,8 @@ impl Collector for StoreMetrics {
             let_go.metric_type(),
         )?)?;
         let help = "Payments started here that are neither completed nor let go.";
-        gauge(&mut encoder, "payments_open", help, open)?;
-        let age = ConstGauge::new(since.map_or(0.0, |since| (clock::now() - since).as_secs_f64()));
+        gauge(&mut encoder, "payments_open", help, now.open)?;
+        let age = ConstGauge::new(now.oldest_open.map_or(0.0, |age| age.as_secs_f64()));
         let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
         let unit = Some(&Unit::Seconds);
         age.encode(encoder.encode_descriptor(
@@ -63,7 +53,7 @@ impl Collector for StoreMetrics {
             unit,
             age.metric_type(),
         )?)?;
-        if self.has_webhook {
+        if let Some(pending) = now.webhooks_pending {
             let help = "Messages that the app has not taken yet.";
             gauge(&mut encoder, "webhooks_pending", help, pending)?;
         }

@@ -2,9 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,16 +14,12 @@ use crate::gateway::Gateway;
 use crate::random;
 use crate::store::{Delivery, DeliveryState, Outbox};
 use crate::tasks::SharedTasks;
+use crate::telemetry::Tally;
 
 /// Posts what the store says is due, until it is dropped. Tries that are under way then go on.
 pub(crate) struct Dispatcher {
-    outcomes: Family<Ended, Counter>,
+    outcomes: Tally,
     _task: AbortOnDropHandle<()>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    outcome: &'static str,
 }
 
 impl Dispatcher {
@@ -37,10 +30,7 @@ impl Dispatcher {
         gateway: Arc<Gateway>,
         tasks: SharedTasks,
     ) -> Self {
-        let outcomes = Family::default();
-        for outcome in Outcome::ALL.map(Outcome::label) {
-            drop(outcomes.get_or_create(&Ended { outcome }));
-        }
+        let outcomes = Tally::new("outcome", &Outcome::ALL.map(Outcome::label));
         let recovery = Mutex::new(Recovery::resumed(outbox.last_tries()));
         let inner = Arc::new(Inner {
             outbox,
@@ -63,8 +53,13 @@ impl Dispatcher {
         registry.register(
             "webhook_deliveries",
             "Tries to post a webhook, by how they ended",
-            self.outcomes.clone(),
+            self.outcomes.metrics(),
         );
+    }
+
+    /// Returns the tries up to now, by how they ended.
+    pub(crate) fn tries(&self) -> Tally {
+        self.outcomes.clone()
     }
 }
 
@@ -76,7 +71,7 @@ struct Inner {
     recovery: Mutex<Recovery>,
     /// Rings when a try has ended.
     ended: Notify,
-    outcomes: Family<Ended, Counter>,
+    outcomes: Tally,
 }
 
 async fn run(inner: Arc<Inner>, tasks: SharedTasks) {
@@ -161,8 +156,7 @@ impl Inner {
         if outcome == Outcome::Delivered {
             self.delivered(now).await;
         }
-        let outcome = outcome.label();
-        self.outcomes.get_or_create(&Ended { outcome }).inc();
+        self.outcomes.of(outcome.label()).inc();
         self.outbox.posted(delivery).await;
     }
 

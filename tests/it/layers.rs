@@ -51,6 +51,7 @@ const WORDS: [(&str, &[&str]); 11] = [
         "crate::secret",
         &[
             "gateway.rs",
+            "gateway/metrics.rs",
             "config.rs",
             "config/check.rs",
             "config/explain.rs",

@@ -106,8 +106,8 @@ async fn the_warnings_about_a_gateway_have_the_id_of_the_request_that_met_it() {
 #[tokio::test]
 async fn a_log_of_text_has_the_id_too() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let settings = [("LOG__FORMAT", "text")];
-    let mut sidecar = Program::launch(&[], &gateway, &settings, &[]);
+    let settings = [("log.format", "text")];
+    let mut sidecar = Program::launch(&[], &gateway, &settings);
     let line = sidecar.log_line("tillgate is running").await;
     let address = line
         .split_once("listen=\"")

@@ -1,141 +1,68 @@
 //! The codes of errors, and what goes with each.
 
-/// What is wrong: one code of a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum ErrorCode {
-    BadRequest,
-    HeadersTooLarge,
-    UriTooLong,
-    ExpectationFailed,
-    HostNotAllowed,
-    BrowserNotAllowed,
-    ForwardedNotAllowed,
-    Unauthorized,
-    NotFound,
-    MethodNotAllowed,
-    UnsupportedMediaType,
-    BodyTooLarge,
-    RequestTimeout,
-    InvalidJson,
-    SecretNotAccepted,
-    UnknownField,
-    InvalidAmount,
-    RedirectNotAllowed,
-    InvalidIdempotencyKey,
-    IdempotencyMismatch,
-    InvalidWatchCode,
-    InvalidWait,
-    InvalidQuery,
-    TokenRequired,
-    RateLimited,
-    Overloaded,
-    Draining,
-    SecretUnavailable,
-    StoreUnavailable,
-    GatewayUnreachable,
-    GatewayTimeout,
-    GatewayBadAnswer,
-    GatewayBusy,
-    GatewayRejected,
-    GatewayRefusedSecret,
-    UnknownWatchCode,
-    Internal,
+/// Makes the codes of a table, so that each stands in one line with all that goes with it.
+macro_rules! codes {
+    ($($name:ident($text:literal, $status:literal, $title:literal),)*) => {
+        /// What is wrong: one code of a closed set.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in crate::api) enum ErrorCode {
+            $($name,)*
+        }
+
+        impl ErrorCode {
+            /// Code, status, title.
+            pub(super) fn row(self) -> (&'static str, u16, &'static str) {
+                match self {
+                    $(Self::$name => ($text, $status, $title),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest("bad_request", 400, "Not a well-formed request"),
+    HeadersTooLarge("headers_too_large", 431, "Too many or too large headers"),
+    UriTooLong("uri_too_long", 414, "The target is too long"),
+    ExpectationFailed("expectation_failed", 417, "An expectation that cannot be met"),
+    HostNotAllowed("host_not_allowed", 421, "Not a name of this listener"),
+    BrowserNotAllowed("browser_not_allowed", 403, "Not for browsers"),
+    ForwardedNotAllowed("forwarded_not_allowed", 403, "Not through a proxy"),
+    Unauthorized("unauthorized", 401, "No valid token"),
+    NotFound("not_found", 404, "No such path"),
+    MethodNotAllowed("method_not_allowed", 405, "No such method here"),
+    UnsupportedMediaType("unsupported_media_type", 415, "Not sent as JSON"),
+    BodyTooLarge("body_too_large", 413, "The body is too large"),
+    RequestTimeout("request_timeout", 408, "The request came too slowly"),
+    InvalidJson("invalid_json", 400, "Not a JSON object"),
+    SecretNotAccepted("secret_not_accepted", 400, "The app must not send the secret"),
+    UnknownField("unknown_field", 400, "A field that is not known"),
+    InvalidAmount("invalid_amount", 422, "Not a valid amount"),
+    RedirectNotAllowed("redirect_not_allowed", 422, "Not an allowed redirect"),
+    InvalidIdempotencyKey("invalid_idempotency_key", 400, "Not a valid idempotency key"),
+    IdempotencyMismatch("idempotency_mismatch", 422, "The key was used for another start"),
+    InvalidWatchCode("invalid_watch_code", 400, "Not a watch code"),
+    InvalidWait("invalid_wait", 400, "Not a time to wait"),
+    InvalidQuery("invalid_query", 400, "Not a valid query"),
+    TokenRequired("token_required", 403, "Only with a token"),
+    RateLimited("rate_limited", 429, "Too many starts"),
+    Overloaded("overloaded", 503, "Too much at once"),
+    Draining("draining", 503, "Shutting down"),
+    SecretUnavailable("secret_unavailable", 503, "No merchant secret yet"),
+    StoreUnavailable("store_unavailable", 503, "Payments cannot be kept"),
+    GatewayUnreachable("gateway_unreachable", 503, "The gateway cannot be reached"),
+    GatewayTimeout("gateway_timeout", 504, "The gateway did not answer in time"),
+    GatewayBadAnswer("gateway_bad_answer", 502, "The gateway's answer cannot be used"),
+    GatewayBusy("gateway_busy", 503, "The gateway asks for patience"),
+    GatewayRejected("gateway_rejected", 422, "The gateway refuses the payment"),
+    GatewayRefusedSecret("gateway_refused_secret", 502, "The gateway refuses the merchant secret"),
+    UnknownWatchCode("unknown_watch_code", 404, "The gateway does not know this watch code"),
+    Internal("internal", 500, "A bug in tillgate"),
 }
 
 impl ErrorCode {
-    /// Code and title.
-    pub(super) fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::BadRequest => ("bad_request", "Not a well-formed request"),
-            Self::HeadersTooLarge => ("headers_too_large", "Too many or too large headers"),
-            Self::UriTooLong => ("uri_too_long", "The target is too long"),
-            Self::ExpectationFailed => ("expectation_failed", "An expectation that cannot be met"),
-            Self::HostNotAllowed => ("host_not_allowed", "Not a name of this listener"),
-            Self::BrowserNotAllowed => ("browser_not_allowed", "Not for browsers"),
-            Self::ForwardedNotAllowed => ("forwarded_not_allowed", "Not through a proxy"),
-            Self::Unauthorized => ("unauthorized", "No valid token"),
-            Self::NotFound => ("not_found", "No such path"),
-            Self::MethodNotAllowed => ("method_not_allowed", "No such method here"),
-            Self::UnsupportedMediaType => ("unsupported_media_type", "Not sent as JSON"),
-            Self::BodyTooLarge => ("body_too_large", "The body is too large"),
-            Self::RequestTimeout => ("request_timeout", "The request came too slowly"),
-            Self::InvalidJson => ("invalid_json", "Not a JSON object"),
-            Self::SecretNotAccepted => ("secret_not_accepted", "The app must not send the secret"),
-            Self::UnknownField => ("unknown_field", "A field that is not known"),
-            Self::InvalidAmount => ("invalid_amount", "Not a valid amount"),
-            Self::RedirectNotAllowed => ("redirect_not_allowed", "Not an allowed redirect"),
-            Self::InvalidIdempotencyKey => {
-                ("invalid_idempotency_key", "Not a valid idempotency key")
-            }
-            Self::IdempotencyMismatch => {
-                ("idempotency_mismatch", "The key was used for another start")
-            }
-            Self::InvalidWatchCode => ("invalid_watch_code", "Not a watch code"),
-            Self::InvalidWait => ("invalid_wait", "Not a time to wait"),
-            Self::InvalidQuery => ("invalid_query", "Not a valid query"),
-            Self::TokenRequired => ("token_required", "Only with a token"),
-            Self::RateLimited => ("rate_limited", "Too many starts"),
-            Self::Overloaded => ("overloaded", "Too much at once"),
-            Self::Draining => ("draining", "Shutting down"),
-            Self::SecretUnavailable => ("secret_unavailable", "No merchant secret yet"),
-            Self::StoreUnavailable => ("store_unavailable", "Payments cannot be kept"),
-            Self::GatewayUnreachable => ("gateway_unreachable", "The gateway cannot be reached"),
-            Self::GatewayTimeout => ("gateway_timeout", "The gateway did not answer in time"),
-            Self::GatewayBadAnswer => ("gateway_bad_answer", "The gateway's answer cannot be used"),
-            Self::GatewayBusy => ("gateway_busy", "The gateway asks for patience"),
-            Self::GatewayRejected => ("gateway_rejected", "The gateway refuses the payment"),
-            Self::GatewayRefusedSecret => (
-                "gateway_refused_secret",
-                "The gateway refuses the merchant secret",
-            ),
-            Self::UnknownWatchCode => (
-                "unknown_watch_code",
-                "The gateway does not know this watch code",
-            ),
-            Self::Internal => ("internal", "A bug in tillgate"),
-        }
-    }
-
-    pub(super) fn status(self) -> u16 {
-        match self {
-            Self::BadRequest
-            | Self::InvalidJson
-            | Self::SecretNotAccepted
-            | Self::UnknownField
-            | Self::InvalidIdempotencyKey
-            | Self::InvalidWatchCode
-            | Self::InvalidWait
-            | Self::InvalidQuery => 400,
-            Self::Unauthorized => 401,
-            Self::BrowserNotAllowed | Self::ForwardedNotAllowed | Self::TokenRequired => 403,
-            Self::NotFound | Self::UnknownWatchCode => 404,
-            Self::MethodNotAllowed => 405,
-            Self::RequestTimeout => 408,
-            Self::BodyTooLarge => 413,
-            Self::UriTooLong => 414,
-            Self::UnsupportedMediaType => 415,
-            Self::ExpectationFailed => 417,
-            Self::HostNotAllowed => 421,
-            Self::InvalidAmount
-            | Self::RedirectNotAllowed
-            | Self::IdempotencyMismatch
-            | Self::GatewayRejected => 422,
-            Self::RateLimited => 429,
-            Self::HeadersTooLarge => 431,
-            Self::Internal => 500,
-            Self::GatewayBadAnswer | Self::GatewayRefusedSecret => 502,
-            Self::Overloaded
-            | Self::Draining
-            | Self::SecretUnavailable
-            | Self::StoreUnavailable
-            | Self::GatewayUnreachable
-            | Self::GatewayBusy => 503,
-            Self::GatewayTimeout => 504,
-        }
-    }
-
     pub(in crate::api) fn text(self) -> &'static str {
-        self.words().0
+        self.row().0
     }
 
     /// Whose fault it is.

@@ -73,8 +73,11 @@ impl Records {
     }
 
     /// How many records have each last known status, by its label.
-    pub(in crate::store) fn by_status(&self) -> &BTreeMap<&'static str, i64> {
-        &self.by_status
+    pub(in crate::store) fn by_status(&self) -> Vec<(&'static str, u64)> {
+        let count = |(status, count): (&&'static str, &i64)| {
+            (*status, u64::try_from(*count).unwrap_or_default())
+        };
+        self.by_status.iter().map(count).collect()
     }
 
     /// How many records were let go for want of room.

@@ -1,0 +1,37 @@
+//! How much is in the store at one moment.
+
+use std::time::Duration;
+
+use super::log::Log;
+use crate::clock;
+use crate::telemetry::Counts;
+
+/// See [`super::Store::snapshot`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Watch codes in memory, by their last known status.
+    pub(crate) tracked: Counts,
+    /// Watch codes that were forgotten for want of room.
+    pub(crate) let_go: u64,
+    /// Payments started here that are neither completed nor let go.
+    pub(crate) open: usize,
+    /// The age of the oldest of these.
+    pub(crate) oldest_open: Option<Duration>,
+    /// Messages that the app has not taken yet; `None` where it gets none.
+    pub(crate) webhooks_pending: Option<usize>,
+}
+
+impl Snapshot {
+    pub(super) fn take(log: &Log, has_webhook: bool) -> Self {
+        let state = &log.lock().state;
+        let payments = &state.payments;
+        let oldest = payments.open(..).next();
+        Self {
+            tracked: payments.by_status(),
+            let_go: payments.let_go(),
+            open: payments.count_open(),
+            oldest_open: oldest.map(|stored| clock::now() - stored.since),
+            webhooks_pending: has_webhook.then(|| state.outbox.pending()),
+        }
+    }
+}
