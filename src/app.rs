@@ -1,40 +1,43 @@
 //! Builds the program from the ground up, binds, runs, drains.
 
 mod bound;
+mod files;
 mod in_process;
+mod stories;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 
 pub(crate) use self::bound::{Bound, CannotBind, Opened};
+use self::files::Files;
 pub use self::in_process::Sidecar;
-use crate::admin::{Admin, Rooms};
-use crate::api::Api;
+use self::stories::Stories;
+use crate::admin::Admin;
+use crate::api::{Api, Tokens};
 use crate::client::{Network, Transport};
 use crate::clock;
 use crate::config::{Config, Loaded};
-use crate::file::{Reload, Settle};
+
+use crate::file::{Reload, ReloadableFile};
 use crate::gateway::Gateway;
-use crate::readiness::{Latch, Readiness};
+
+use crate::readiness::Readiness;
 use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
-use crate::server::{self, Limits, Server};
+use crate::server::{self, Limits, Listener, Server};
 use crate::signals::{Signal, Signals};
-use crate::start::{Allowed, Starter};
-use crate::store::{CannotOpen, Compose, Store};
+use crate::store::{CannotOpen, Store};
 use crate::tasks::SharedTasks;
 use crate::telemetry;
 use crate::watch::StatusPoller;
 use crate::webhook::{self, Dispatcher};
 
-/// How often the files are looked at; what is new is taken at the second look.
-const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often the store forgets what has had its time; more often where that is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How often a secret that is still missing is logged.
-const TELL_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything but the sockets.
 pub(crate) struct App {
@@ -91,90 +94,39 @@ impl App {
         config.listen.max_connections = server::room_for(config.listen.max_connections);
         let mut registry = telemetry::registry();
         let tasks = SharedTasks::default();
-        let transport: Arc<dyn Transport> = match behind {
-            Behind::Network => network.clone(),
-            Behind::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
-        };
-        let gateway = Arc::new(Gateway::new(
+        let readiness = Readiness::default();
+        drop(readiness.latch("draining"));
+        let gateway = Gateway::new(
             &config.gateway,
             gateway_url,
             secret.clone(),
-            transport,
-        ));
-        let compose = sender.is_some().then_some(webhook::compose as Compose);
-        let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
-        let readiness = Readiness::default();
-        drop(readiness.latch("draining"));
-        let store = Store::open(
-            &config.store.url,
-            room,
-            config.start.idempotency_ttl,
-            compose,
-            &readiness,
-        )?;
-        let allowed = Allowed::new(&config.redirect, dev);
-        let starter = Starter::new(
-            &config.start,
-            allowed,
-            gateway.clone(),
-            &store,
-            tasks.clone(),
+            behind.transport(&network),
         );
-        let poller = StatusPoller::new(&config.watch, gateway.clone(), &store, sender.is_some());
         network.register(&mut registry);
-        gateway.register(&mut registry);
-        store.register(&mut registry);
-        starter.register(&mut registry);
-        poller.register(&mut registry);
-        let max_wait = config.watch.max_wait;
+        let owes = sender.is_some();
+        let stories = Stories::build(&config, gateway, &tasks, &readiness, owes, dev)?;
+        stories.register(&mut registry);
         let api = Api::new(
             &config.listen,
-            max_wait,
-            starter.clone(),
-            poller.clone(),
-            &store,
+            config.watch.max_wait,
+            stories.starter.clone(),
+            stories.poller.clone(),
+            &stories.store,
             tokens.clone(),
             lists,
         );
         api.register(&mut registry);
-        let latch = Some(readiness.latch("secret"));
-        let mut others: Vec<Arc<dyn Reload>> = vec![network];
-        if let Some(tokens) = &tokens {
-            let failures = tokens.failures.clone();
-            registry.register(
-                "token_reload_failures",
-                "Looks at the token file that found nothing usable",
-                failures,
-            );
-        }
-        others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
-        if let Some(sender) = &sender {
-            sender.register(&mut registry);
-            others.extend([sender.keys(), sender.network().clone() as Arc<dyn Reload>]);
-        }
-        let dispatcher = sender
-            .map(|sender| Dispatcher::new(store.outbox(), sender, gateway.clone(), tasks.clone()));
+        let latch = readiness.latch("secret");
+        let others = reloaded(network, tokens, sender.as_ref(), &mut registry);
+        let files = Files::new(Arc::new(secret), latch, others);
+        let dispatcher = sender.map(|sender| stories.dispatcher(sender, &tasks));
         if let Some(dispatcher) = &dispatcher {
             dispatcher.register(&mut registry);
         }
-        let mut files = Files {
-            secret: Arc::new(secret),
-            latch,
-            others,
-            missing_for: Duration::ZERO,
-        };
-        files.release();
         let loopback = config.admin.address.is_loopback();
-        let rooms = Rooms {
-            starter,
-            poller: poller.clone(),
-            gateway,
-            store: store.clone(),
-            tries: dispatcher.as_ref().map(Dispatcher::tries),
-            waiters: api.waiters(),
-            refusals: api.refusals(),
-        };
+        let rooms = stories.rooms(&api, dispatcher.as_ref());
         let admin = Admin::new(readiness.clone(), registry, rooms, loopback);
+        let Stories { store, poller, .. } = stories;
         Ok(Self {
             config,
             api,
@@ -218,22 +170,8 @@ impl App {
             place,
             file: _file,
         } = api;
-        for listener in listeners {
-            let api = api_service.clone();
-            api_server.serve(
-                listener,
-                api_service.clone().service(),
-                move |rejection, head| api.reject(rejection, head),
-            );
-        }
-        for listener in admin.listeners {
-            let admin = admin_service.clone();
-            admin_server.serve(
-                listener,
-                admin_service.clone().service(),
-                move |rejection, head| admin.reject(rejection, head),
-            );
-        }
+        serve_api(api_server, listeners, &api_service);
+        serve_admin(admin_server, admin.listeners, &admin_service);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             listen = place,
@@ -267,20 +205,81 @@ impl App {
             api_server.close().await;
             store.close().await;
         };
-        tokio::select! {
-            biased;
-            () = store.broken() => End::Broken,
-            done = clock::timeout(config.listen.drain_timeout, drained) => {
-                match done {
-                    Ok(()) => tracing::info!("everything is finished"),
-                    Err(_) => tracing::warn!("listen.drain_timeout is over: what is still under way is cut off"),
-                }
-                End::Drained
+        let drained = clock::timeout(config.listen.drain_timeout, drained);
+        end(drained, store.broken(), second(signals)).await
+    }
+}
+
+impl Behind {
+    fn transport(self, network: &Arc<Network>) -> Arc<dyn Transport> {
+        match self {
+            Self::Network => network.clone(),
+            Self::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
+        }
+    }
+}
+
+/// The files beside the secret that are to be looked at for changes.
+fn reloaded(
+    network: Arc<Network>,
+    tokens: Option<Arc<ReloadableFile<Tokens>>>,
+    sender: Option<&webhook::Sender>,
+    registry: &mut Registry,
+) -> Vec<Arc<dyn Reload>> {
+    let mut others: Vec<Arc<dyn Reload>> = vec![network];
+    if let Some(tokens) = &tokens {
+        let failures = tokens.failures.clone();
+        registry.register(
+            "token_reload_failures",
+            "Looks at the token file that found nothing usable",
+            failures,
+        );
+    }
+    others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
+    if let Some(sender) = sender {
+        sender.register(registry);
+        others.extend([sender.keys(), sender.network().clone() as Arc<dyn Reload>]);
+    }
+    others
+}
+
+fn serve_api(server: &Arc<Server>, listeners: Vec<Listener>, api: &Api) {
+    for listener in listeners {
+        let rejections = api.clone();
+        server.serve(listener, api.clone().service(), move |rejection, head| {
+            rejections.reject(rejection, head)
+        });
+    }
+}
+
+fn serve_admin(server: &Arc<Server>, listeners: Vec<Listener>, admin: &Admin) {
+    for listener in listeners {
+        let rejections = admin.clone();
+        server.serve(listener, admin.clone().service(), move |rejection, head| {
+            rejections.reject(rejection, head)
+        });
+    }
+}
+
+/// Returns when what is under way is finished or out of its time, or cannot be, or is not waited for any more.
+async fn end(
+    drained: impl Future<Output = Result<(), Elapsed>>,
+    broken: impl Future<Output = ()>,
+    forced: impl Future<Output = ()>,
+) -> End {
+    tokio::select! {
+        biased;
+        () = broken => End::Broken,
+        done = drained => {
+            match done {
+                Ok(()) => tracing::info!("everything is finished"),
+                Err(_) => tracing::warn!("listen.drain_timeout is over: what is still under way is cut off"),
             }
-            () = second(signals) => {
-                tracing::warn!("asked to end a second time: what is still under way is cut off");
-                End::Forced
-            }
+            End::Drained
+        }
+        () = forced => {
+            tracing::warn!("asked to end a second time: what is still under way is cut off");
+            End::Forced
         }
     }
 }
@@ -318,77 +317,5 @@ pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
             async move { sandbox.answer(request).await }
         });
         server.serve(listener, service, |_, _| Sandbox::reject());
-    }
-}
-
-/// The files that may change while we run.
-struct Files {
-    secret: Arc<dyn Reload>,
-    /// Held while there is no secret.
-    latch: Option<Latch>,
-    others: Vec<Arc<dyn Reload>>,
-    missing_for: Duration,
-}
-
-impl Files {
-    /// Looks every few seconds, and at once when asked to. Never returns.
-    async fn keep_reloading(&mut self, now: &Notify) {
-        loop {
-            // A time-out is the usual case here.
-            let settle = match clock::timeout(RELOAD_EVERY, now.notified()).await {
-                Ok(()) => {
-                    tracing::info!("reading the files again");
-                    Settle::Briefly
-                }
-                Err(_) => Settle::TwoReads,
-            };
-            self.reload(settle).await;
-        }
-    }
-
-    async fn reload(&mut self, settle: Settle) {
-        let all: Vec<_> = self.others.iter().chain([&self.secret]).cloned().collect();
-        // A file may lie on a slow mount: requests do not wait for it.
-        let reloaded = tokio::task::spawn_blocking(move || {
-            for file in all {
-                file.reload(settle);
-            }
-        })
-        .await;
-        if reloaded.is_err() {
-            tracing::error!("looking at the files crashed");
-        }
-        self.release();
-    }
-
-    /// Drops the latch when there is a secret, and logs from time to time that there is none.
-    fn release(&mut self) {
-        if self.latch.is_none() {
-            return;
-        }
-        if self.secret.is_loaded() {
-            self.latch = None;
-            return;
-        }
-        if self
-            .missing_for
-            .as_secs()
-            .is_multiple_of(TELL_EVERY.as_secs())
-        {
-            tracing::warn!(
-                "merchant.secret_file is missing or cannot be used: not ready, and the gateway is asked nothing: secret_unavailable"
-            );
-        }
-        self.missing_for += RELOAD_EVERY;
-    }
-}
-
-impl Reload for Network {
-    fn is_loaded(&self) -> bool {
-        true
-    }
-
-    fn reload(&self, settle: Settle) -> bool {
-        Network::reload(self, settle)
     }
 }

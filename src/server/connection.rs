@@ -115,14 +115,16 @@ pub(super) async fn run<S, R>(
     };
     let stream = connection.into_parts().io.into_inner().into_inner();
     match ended {
-        Err(error) if error.is_user() => {
-            // The service wants the connection cut: an orderly end could be taken for the end of an answer.
-            if let Either::Left(tcp) = &stream {
-                let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-            }
-        }
+        Err(error) if error.is_user() => cut(&stream),
         _ if closing => {}
         _ => linger(stream).await,
+    }
+}
+
+/// The service wants the connection cut: an orderly end could be taken for the end of an answer.
+fn cut(stream: &Stream) {
+    if let Either::Left(tcp) = stream {
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 

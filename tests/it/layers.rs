@@ -84,7 +84,7 @@ const WORDS: [(&str, &[&str]); 11] = [
     ),
     (
         "spawn_blocking",
-        &["secret.rs", "app.rs", "client/resolve.rs"],
+        &["secret.rs", "app/files.rs", "client/resolve.rs"],
     ),
     ("env::var", &["config/environment.rs"]),
     // It reads variables too.

@@ -76,7 +76,7 @@ async fn a_start_that_two_requests_ask_for_is_logged_under_one_of_them() {
 #[tokio::test]
 async fn the_warnings_about_a_gateway_have_the_id_of_the_request_that_met_it() {
     // The first line of the program is one of its room `app`.
-    const WARNINGS: (&str, &str) = ("LOG__LEVEL", "warn,tillgate::app=info");
+    const WARNINGS: (&str, &str) = ("log.level", "warn,tillgate::app=info");
     const STALE: &str =
         "no new answer about a payment: the last known one is served while it is young enough";
     let (_sandbox, gateway) = Program::sandbox(&[]).await;

@@ -1,0 +1,87 @@
+//! The stories, over the gateway and the store.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+
+use crate::admin::Rooms;
+use crate::api::Api;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::readiness::Readiness;
+use crate::start::{Allowed, Starter};
+use crate::store::{CannotOpen, Compose, Store};
+use crate::tasks::SharedTasks;
+use crate::watch::StatusPoller;
+use crate::webhook::{self, Dispatcher, Sender};
+
+/// Everything between the ways out and the ways in: each can be used by all that stand above it.
+pub(super) struct Stories {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) store: Store,
+    pub(super) starter: Starter,
+    pub(super) poller: StatusPoller,
+}
+
+impl Stories {
+    /// `owes`: the app is to get webhooks.
+    pub(super) fn build(
+        config: &Config,
+        gateway: Gateway,
+        tasks: &SharedTasks,
+        readiness: &Readiness,
+        owes: bool,
+        dev: bool,
+    ) -> Result<Self, CannotOpen> {
+        let gateway = Arc::new(gateway);
+        let compose = owes.then_some(webhook::compose as Compose);
+        let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
+        let store = Store::open(
+            &config.store.url,
+            room,
+            config.start.idempotency_ttl,
+            compose,
+            readiness,
+        )?;
+        let allowed = Allowed::new(&config.redirect, dev);
+        let starter = Starter::new(
+            &config.start,
+            allowed,
+            gateway.clone(),
+            &store,
+            tasks.clone(),
+        );
+        let poller = StatusPoller::new(&config.watch, gateway.clone(), &store, owes);
+        Ok(Self {
+            gateway,
+            store,
+            starter,
+            poller,
+        })
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.gateway.register(registry);
+        self.store.register(registry);
+        self.starter.register(registry);
+        self.poller.register(registry);
+    }
+
+    pub(super) fn dispatcher(&self, sender: Sender, tasks: &SharedTasks) -> Dispatcher {
+        let (outbox, gateway) = (self.store.outbox(), self.gateway.clone());
+        Dispatcher::new(outbox, sender, gateway, tasks.clone())
+    }
+
+    /// What the status page shows.
+    pub(super) fn rooms(&self, api: &Api, dispatcher: Option<&Dispatcher>) -> Rooms {
+        Rooms {
+            starter: self.starter.clone(),
+            poller: self.poller.clone(),
+            gateway: self.gateway.clone(),
+            store: self.store.clone(),
+            tries: dispatcher.map(Dispatcher::tries),
+            waiters: api.waiters(),
+            refusals: api.refusals(),
+        }
+    }
+}
