@@ -3,21 +3,20 @@
 mod answer;
 mod cadence;
 mod config;
+mod driver;
 mod feed;
 mod poll;
 mod queue;
 mod rate_window;
-mod schedule;
 mod snapshot;
 mod state;
 mod subscription;
 mod tell;
+mod unknown;
 
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
@@ -25,41 +24,35 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::answer::{Answer, Error, How, Stale};
 pub(crate) use self::config::Config;
+use self::driver::Shared;
 pub(crate) use self::feed::ChangeFeed;
-use self::rate_window::{Permit, RateWindow};
 pub(crate) use self::snapshot::Snapshot;
-use self::state::PollState;
+use self::state::{Input, PollState};
 pub(crate) use self::subscription::Subscription;
-use crate::clock::{self, Instant};
-use crate::gateway::{self, Gateway};
+use crate::clock;
+use crate::gateway::Gateway;
 use crate::payment::WatchCode;
-use crate::store::{Changes, Observation, Payments, Settled, Store};
+use crate::random;
+use crate::store::{Changes, Observation, Payments, Record, Store};
 use crate::tasks::{SharedTask, SharedTasks};
-use crate::telemetry::RequestId;
-
-/// How long a code that the gateway does not know is not asked for again.
-const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// Answers questions about payments, and polls those that somebody waits for. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct StatusPoller {
     inner: Arc<Inner>,
-    /// Ends the scheduler when the last clone is dropped.
-    _scheduler: Arc<AbortOnDropHandle<()>>,
+    /// Ends the driver's loop when the last clone is dropped.
+    _driver: Arc<AbortOnDropHandle<()>>,
 }
 
 struct Inner {
     fresh_for: Duration,
     stale_for: Duration,
-    max_poll_interval: Duration,
-    give_up_after: Duration,
     gateway: Arc<Gateway>,
     store: Payments,
     changes: Changes,
-    rate_window: RateWindow,
     tasks: SharedTasks,
-    state: Mutex<PollState>,
-    /// Rings when the scheduler should look at the state again.
+    shared: Mutex<Shared>,
+    /// Rings when the driver's loop should look at the state again.
     bell: Notify,
     polls_saved: Counter,
     /// Second answers that were not as the first.
@@ -70,35 +63,47 @@ struct Inner {
     unknown_statuses: Counter,
 }
 
+/// Where the answer to a question comes from, and what was known when it was asked.
+enum Asked {
+    /// Memory.
+    Known(Result<Answer, Error>),
+    /// The call that was under way already.
+    Joined(Record, Call),
+    /// A call of its own.
+    Called(Record, Call),
+}
+
+/// A call to the gateway, which any number of callers wait for.
+type Call = SharedTask<Result<Observation, Error>>;
+
 impl StatusPoller {
-    /// A poller that follows nothing yet, and its scheduler. With `owes` every open payment is polled, whoever waits for
+    /// A poller that follows nothing yet, and its driver. With `owes` every open payment is polled, whoever waits for
     /// it: there are messages to the app to be made.
     pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: &Store, owes: bool) -> Self {
+        let seed = u64::from_ne_bytes(random::bytes());
+        let state = PollState::new(config, seed);
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
-            max_poll_interval: config.max_poll_interval,
-            give_up_after: config.give_up_after,
             gateway,
             store: store.payments(),
             changes: store.changes(),
-            rate_window: RateWindow::new(config.poll_rate),
             tasks: SharedTasks::default(),
-            state: Mutex::new(PollState {
-                feeds: usize::from(owes),
-                ..PollState::default()
-            }),
+            shared: Mutex::new(Shared::new(state)),
             bell: Notify::new(),
             polls_saved: Counter::default(),
             unconfirmed: Counter::default(),
             amount_mismatches: Counter::default(),
             unknown_statuses: Counter::default(),
         });
+        if owes {
+            inner.input(Input::FeedOpened);
+        }
         // One task for all payments.
-        let scheduler = tokio::spawn(schedule::run(inner.clone()));
+        let driver = tokio::spawn(driver::run(inner.clone()));
         Self {
             inner,
-            _scheduler: Arc::new(AbortOnDropHandle::new(scheduler)),
+            _driver: Arc::new(AbortOnDropHandle::new(driver)),
         }
     }
 
@@ -109,48 +114,24 @@ impl StatusPoller {
     /// When the gateway gives nothing and nothing young enough is known.
     pub(crate) async fn ask(&self, code: &WatchCode, force: bool) -> Result<Answer, Error> {
         let inner = &self.inner;
-        let (known, task, joined) = {
-            let mut state = inner.state();
-            let known = inner.store.get(code).unwrap_or_default();
-            if let Some(answer) = known
-                .observation
-                .as_ref()
-                .and_then(|observation| inner.remembered(observation, force))
-            {
+        let (record, task, joined) = match inner.answer_or_call(code, force) {
+            Asked::Known(result) => {
                 inner.polls_saved.inc();
-                return Ok(answer);
+                return result;
             }
-            // It may have been started since.
-            let may_remember = known.stored.is_none() && !force;
-            let remembered = state.unknown.get(code).filter(|_| may_remember);
-            let remembered = remembered.filter(|(since, _)| clock::now() - *since < UNKNOWN_FOR);
-            if let Some((_, error)) = remembered {
+            Asked::Joined(record, task) => {
                 inner.polls_saved.inc();
-                return Err(error.clone().into());
+                (record, task, true)
             }
-            match state.under_way.get(code).filter(|task| task.is_under_way()) {
-                Some(task) => (known, task.clone(), true),
-                None => {
-                    let task = inner.call(code.clone(), None, known.observation.is_some());
-                    state.under_way.insert(code.clone(), task.clone());
-                    (known, task, false)
-                }
-            }
+            Asked::Called(record, task) => (record, task, false),
         };
-        if joined {
-            inner.polls_saved.inc();
-        }
-        let first = known.observation.is_none();
+        let first = record.observation.is_none();
         let result = task.result().await.unwrap_or(Err(Error::Crashed));
         let (observation, stale) = match result {
             Ok(observation) => (observation, None),
             Err(error) => {
-                let why = if matches!(error, Error::NoPermit) {
-                    Stale::RateLimited
-                } else {
-                    Stale::Gateway
-                };
-                let last = known
+                let why = Stale::from(&error);
+                let last = record
                     .observation
                     .filter(|observation| clock::now() - observation.asked < inner.stale_for);
                 let Some(last) = last else { return Err(error) };
@@ -195,7 +176,7 @@ impl StatusPoller {
 
     /// How many payments are followed at this moment.
     pub(crate) fn followed(&self) -> usize {
-        self.inner.state().followed.len()
+        self.inner.lock().state.followed()
     }
 
     /// Adds this room's metrics.
@@ -228,33 +209,31 @@ impl StatusPoller {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, PollState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the one call. It settles what it learns by itself: who asked may have gone. With a `permit` it is the
-    /// scheduler's own.
-    fn call(
-        self: &Arc<Self>,
-        code: WatchCode,
-        permit: Option<Permit>,
-        has_answer: bool,
-    ) -> SharedTask<Result<Observation, Error>> {
-        let this = self.clone();
-        self.tasks.launch(RequestId::keep(async move {
-            let (began, in_background) = (clock::now(), permit.is_some());
-            // A crash is an end too: whoever waits for this payment must not wait in vain.
-            let settled = async {
-                let polled = this.poll(&code, permit, has_answer).await?;
-                // What is new is kept first; then everybody hears of it.
-                Ok(this.store.settle(&code, polled.report, polled.asked).await)
-            };
-            let result = AssertUnwindSafe(settled)
-                .catch_unwind()
-                .await
-                .unwrap_or(Err(Error::Crashed));
-            this.finish_poll(&code, began, in_background, result)
-        }))
+    /// An answer from memory does not step the state: it changes nothing there, and it is what most watches get, so it
+    /// must cost no more than the look into the store.
+    fn answer_or_call(self: &Arc<Self>, code: &WatchCode, force: bool) -> Asked {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        let record = self.store.get(code).unwrap_or_default();
+        if let Some(observation) = &record.observation
+            && let Some(answer) = self.remembered(observation, force)
+        {
+            return Asked::Known(Ok(answer));
+        }
+        // It may have been started since.
+        if record.stored.is_none()
+            && !force
+            && let Some(error) = shared.unknown.get(clock::now(), code)
+        {
+            return Asked::Known(Err(error.clone().into()));
+        }
+        if let Some(task) = shared.calls.get(code).filter(|task| task.is_under_way()) {
+            return Asked::Joined(record, task.clone());
+        }
+        let code = code.clone();
+        self.step(shared, Input::Asked { code: code.clone() });
+        let task = self.call(shared, code, false, record.observation.is_some());
+        Asked::Called(record, task)
     }
 
     /// What is known, if that will do.
@@ -274,69 +253,5 @@ impl Inner {
             age,
             how: How::Hit { fresh_for },
         }
-    }
-
-    /// The call is over: what it learned is in the state in the same moment.
-    fn finish_poll(
-        &self,
-        code: &WatchCode,
-        began: Instant,
-        in_background: bool,
-        result: Result<Settled, Error>,
-    ) -> Result<Observation, Error> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        state.under_way.remove(code);
-        state.in_background -= usize::from(in_background);
-        let outcome = match result {
-            Ok(Settled {
-                observation,
-                before,
-            }) => {
-                let odd = tell::tell(&before, &observation);
-                self.amount_mismatches.inc_by(odd.amount.into());
-                self.unknown_statuses.inc_by(odd.status.into());
-                state.unknown.remove(code);
-                Ok(observation)
-            }
-            Err(Error::Gateway(error @ gateway::Error::UnknownCode(_))) => {
-                if self.store.get(code).is_some() {
-                    // We know better: it exists, so this answer is a failure.
-                    Err(error.of_known_code().into())
-                } else {
-                    let now = clock::now();
-                    // A call each, so never more of them than the rate window makes in that time.
-                    state
-                        .unknown
-                        .retain(|_, (since, _)| now - *since < UNKNOWN_FOR);
-                    state.unknown.insert(code.clone(), (now, error.clone()));
-                    Err(error.into())
-                }
-            }
-            Err(error) => Err(error),
-        };
-        if let Some(followed) = state.followed.get(code) {
-            followed.tell(&outcome);
-        }
-        self.reschedule(
-            state,
-            code,
-            began,
-            outcome.as_ref().map(|observation| observation.asked),
-        );
-        self.bell.notify_one();
-        let known = || {
-            self.store
-                .get(code)
-                .is_some_and(|known| known.observation.is_some())
-        };
-        if let Err(error) = &outcome
-            && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable))
-            && (state.followed.contains_key(code) || known())
-        {
-            // Once, however many are waiting; a caller with nothing to fall back on gets the error, which is logged there.
-            tracing::warn!(%error, request_id = RequestId::current().as_deref(), "no new answer about a payment: the last known one is served while it is young enough");
-        }
-        outcome
     }
 }

@@ -45,6 +45,15 @@ pub(crate) enum Stale {
     RateLimited,
 }
 
+impl From<&Error> for Stale {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::NoPermit => Self::RateLimited,
+            Error::Gateway(_) | Error::Crashed => Self::Gateway,
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {

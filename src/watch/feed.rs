@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Inner;
+use super::state::Input;
 use crate::payment::Report;
 use crate::store::{Change, OutOfReach, StoredPayment};
 use crate::telemetry::RequestId;
@@ -36,11 +37,7 @@ impl ChangeFeed {
     /// Resumes after the event of that id; without one, or where the journal does not reach back so far, the present
     /// state of all open payments comes first.
     pub(super) fn new(inner: Arc<Inner>, after: Option<&str>) -> Self {
-        {
-            let mut state = inner.state();
-            state.feeds += 1;
-            inner.bell.notify_one();
-        }
+        inner.input(Input::FeedOpened);
         let changed = inner.changes.changed();
         let resumed = after.and_then(|id| {
             let id = id.strip_prefix(inner.changes.run())?.strip_prefix('-')?;
@@ -128,6 +125,6 @@ impl ChangeFeed {
 
 impl Drop for ChangeFeed {
     fn drop(&mut self) {
-        self.inner.state().close_feed();
+        self.inner.input(Input::FeedClosed);
     }
 }

@@ -1,9 +1,10 @@
 //! One question to the gateway, within the rate window.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::driver::Permit;
 use super::queue::Rank;
-use super::rate_window::Permit;
 use super::{Error, Inner};
 use crate::clock::{self, Instant};
 use crate::gateway::Sharing;
@@ -25,9 +26,9 @@ impl Inner {
     /// it may have been the answer to another question, and nothing that is final is ever asked again. So it is asked for
     /// a second time at once, and what the second answer says is what counts.
     ///
-    /// The first permit may be given. `has_answer`: who asks has an old one to fall back on.
+    /// The first permit may be given. `has_answer`: the caller has an old one to fall back on.
     pub(super) async fn poll(
-        &self,
+        self: &Arc<Self>,
         code: &WatchCode,
         permit: Option<Permit>,
         has_answer: bool,
@@ -64,7 +65,7 @@ impl Inner {
     /// Asks over such a connection, again where a second try is worth it: asking changes nothing, so it may be repeated.
     /// Each try takes a permit.
     async fn poll_on(
-        &self,
+        self: &Arc<Self>,
         code: &WatchCode,
         connection: Sharing,
         permit: Option<Permit>,
@@ -93,11 +94,5 @@ impl Inner {
             // No permit for a repeat: then the failure that made it necessary is the result.
             permit = self.permit(rank, tries.deadline).await.ok_or(error)?;
         }
-    }
-
-    async fn permit(&self, rank: Rank, deadline: Instant) -> Option<Permit> {
-        let permit = self.state().queue.add_caller(rank);
-        self.bell.notify_one();
-        clock::timeout_at(deadline, permit).await.ok()?.ok()
     }
 }

@@ -1,11 +1,8 @@
 //! Who gets the next permit: callers who wait for one, and payments that are due.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::rate_window::Permit;
 use crate::clock::Instant;
 use crate::payment::WatchCode;
 
@@ -17,10 +14,10 @@ use crate::payment::WatchCode;
 /// these, which starves nobody, since each has had a permit of another group before it.
 #[derive(Default)]
 pub(super) struct PollQueue {
-    /// First come, first served.
-    confirming: VecDeque<oneshot::Sender<Permit>>,
-    /// Likewise.
-    callers: [VecDeque<oneshot::Sender<Permit>>; 2],
+    /// First come, first served: ids are given in the order of coming.
+    confirming: BTreeSet<CallerId>,
+    /// In the same order.
+    callers: [BTreeSet<CallerId>; 2],
     /// Payments that somebody waits for, and the others.
     payments: [Payments; 2],
     passed_over: [u8; 4],
@@ -29,6 +26,10 @@ pub(super) struct PollQueue {
 /// Payments by how often they are asked for: the logarithm of the interval. A row is in the order of being due.
 #[derive(Default)]
 struct Payments(BTreeMap<u32, BTreeSet<(Instant, WatchCode)>>);
+
+/// Names a caller that waits for a permit. One that comes later has a greater one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct CallerId(pub(super) u64);
 
 /// Which row a caller stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,11 @@ pub(super) struct Slot {
 
 /// Who gets the next permit.
 pub(super) enum Next {
-    /// A caller's, who may have gone meanwhile.
-    Caller(oneshot::Sender<Permit>),
-    /// This payment's, which is not in the queue any more.
+    /// This caller, which is not in the queue any more.
+    Caller(CallerId),
+    /// This payment, which is not in the queue any more.
     Payment(WatchCode),
-    /// Nobody's, until then at least.
+    /// Nobody, until then at least.
     Nobody(Option<Instant>),
 }
 
@@ -63,14 +64,20 @@ const PASSED_OVER_AT_MOST: u8 = 3;
 
 impl PollQueue {
     /// A caller waits for a permit.
-    pub(super) fn add_caller(&mut self, rank: Rank) -> oneshot::Receiver<Permit> {
-        let (caller, permit) = oneshot::channel();
-        match rank {
-            Rank::Confirms => self.confirming.push_back(caller),
-            Rank::HasNothing => self.callers[0].push_back(caller),
-            Rank::HasAnswer => self.callers[1].push_back(caller),
+    pub(super) fn add_caller(&mut self, caller: CallerId, rank: Rank) {
+        let row = match rank {
+            Rank::Confirms => &mut self.confirming,
+            Rank::HasNothing => &mut self.callers[0],
+            Rank::HasAnswer => &mut self.callers[1],
+        };
+        row.insert(caller);
+    }
+
+    /// It does not wait any more: it takes no permit, and counts for nobody's patience.
+    pub(super) fn remove_caller(&mut self, caller: CallerId) {
+        for row in self.callers.iter_mut().chain([&mut self.confirming]) {
+            row.remove(&caller);
         }
-        permit
     }
 
     /// A payment is due then, and is asked for at that interval.
@@ -108,13 +115,7 @@ impl PollQueue {
             let due = payments.first_due()?;
             Some(payments_from.map_or(due, |from| due.max(from)))
         });
-        // Callers whose time was over take no permit: they count for nobody's patience.
-        for row in self.callers.iter_mut().chain([&mut self.confirming]) {
-            while row.front().is_some_and(oneshot::Sender::is_closed) {
-                row.pop_front();
-            }
-        }
-        if let Some(caller) = self.confirming.pop_front() {
+        if let Some(caller) = self.confirming.pop_first() {
             return Next::Caller(caller);
         }
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
@@ -142,7 +143,7 @@ impl PollQueue {
             };
         }
         let next = match self.callers.get_mut(chosen) {
-            Some(row) => row.pop_front().map(Next::Caller),
+            Some(row) => row.pop_first().map(Next::Caller),
             None => self.payments[chosen - self.callers.len()]
                 .take_most_overdue(now)
                 .map(Next::Payment),
@@ -193,15 +194,16 @@ mod tests {
     #[test]
     fn callers_who_have_gone_hold_nobody_up() {
         let (mut queue, now) = (PollQueue::default(), clock::now());
-        for _ in 0..1000 {
-            drop(queue.add_caller(Rank::HasNothing));
+        for i in 0..1000 {
+            queue.add_caller(CallerId(i), Rank::HasNothing);
+            queue.remove_caller(CallerId(i));
         }
-        let alive = queue.add_caller(Rank::HasNothing);
+        let alive = CallerId(1000);
+        queue.add_caller(alive, Rank::HasNothing);
         for i in 0..10 {
             let code = format!("code-{i}").parse().unwrap();
             let _ = queue.add(code, true, now, Duration::from_secs(1));
         }
-        assert!(matches!(queue.next(now, None), Next::Caller(caller) if !caller.is_closed()));
-        drop(alive);
+        assert!(matches!(queue.next(now, None), Next::Caller(caller) if caller == alive));
     }
 }

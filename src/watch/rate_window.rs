@@ -1,64 +1,60 @@
-//! `watch.poll_rate`: no one-second window holds more calls than that.
+//! `watch.poll_rate`: no one-second window holds more calls than that. A plain value; time comes in as an argument.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use crate::clock::Instant;
 
-use crate::clock::{self, Instant};
-
-const WINDOW: Duration = Duration::from_secs(1);
+/// How long a place rests after a call.
+pub(super) const WINDOW: Duration = Duration::from_secs(1);
 
 /// As many places as calls a second. A place rests for a second after the end of its call: the gateway saw the call
 /// before that end, so two calls of one place are at least a second apart for the gateway too, however long each was
 /// on its way. A token bucket would keep our clock only.
-pub(super) struct RateWindow {
-    /// One permit for each place that no call holds.
-    permits: Arc<Semaphore>,
-    /// Until when each of these places rests, the first to wake up in front.
-    resting: Arc<Mutex<VecDeque<Instant>>>,
-}
-
-/// The right to make one call, for as long as the call takes.
 #[derive(Debug)]
-pub(super) struct Permit {
-    resting: Arc<Mutex<VecDeque<Instant>>>,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct RateWindow {
+    /// Places that a call may take now.
+    free: u32,
+    /// When each of the places that rest is free again, the first in front.
+    resting: VecDeque<Instant>,
 }
 
 impl RateWindow {
     pub(super) fn new(rate: NonZeroU32) -> Self {
-        let places = usize::try_from(rate.get()).unwrap_or(Semaphore::MAX_PERMITS);
-        let resting = std::iter::repeat_n(clock::now(), places).collect();
         Self {
-            permits: Arc::new(Semaphore::new(places)),
-            resting: Arc::new(Mutex::new(resting)),
+            free: rate.get(),
+            resting: VecDeque::new(),
         }
     }
 
-    /// Waits for the next place to wake up. `None` never happens: nobody closes the semaphore.
-    pub(super) async fn permit(&self) -> Option<Permit> {
-        let permit = self.permits.clone().acquire_owned().await.ok()?;
-        // There is a place for each permit. Whoever stops waiting here gives none back: only the end of the program
-        // stops it.
-        let awake_at = resting(&self.resting).pop_front()?;
-        clock::sleep_until(awake_at).await;
-        Some(Permit {
-            resting: self.resting.clone(),
-            _permit: permit,
-        })
+    /// Whether a call may begin now.
+    pub(super) fn has_place(&mut self, now: Instant) -> bool {
+        while self.next_free().is_some_and(|free_at| free_at <= now) {
+            self.resting.pop_front();
+            self.free += 1;
+        }
+        self.free > 0
     }
-}
 
-fn resting(places: &Mutex<VecDeque<Instant>>) -> MutexGuard<'_, VecDeque<Instant>> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
-}
+    /// When the next of the resting places is free. `None` while none rests.
+    pub(super) fn next_free(&self) -> Option<Instant> {
+        self.resting.front().copied()
+    }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        // Later than all that rest already.
-        resting(&self.resting).push_back(clock::now() + WINDOW);
+    /// A call begins. Only after [`Self::has_place`] has said that it may.
+    pub(super) fn take(&mut self) {
+        self.free -= 1;
+    }
+
+    /// A call is over: its place rests.
+    pub(super) fn rest(&mut self, now: Instant) {
+        // Later than all that rest already, because the clock never goes back.
+        self.resting.push_back(now + WINDOW);
+    }
+
+    /// A place was taken and no call was made.
+    pub(super) fn put_back(&mut self) {
+        self.free += 1;
     }
 }

@@ -1,75 +1,386 @@
-//! What the poller knows, behind one lock.
+//! Which payments are polled, and when: a plain value, without lock, clock, channel or metric. `driver.rs` steps it.
+
+mod breaker;
+mod failures;
+mod jitter;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::Error;
-use super::queue::PollQueue;
-use super::schedule::{CircuitBreaker, Failing};
-use super::subscription::Followed;
+use self::breaker::CircuitBreaker;
+pub(super) use self::breaker::Pause;
+use self::failures::Failures;
+use self::jitter::Jitter;
+use super::cadence::{self, Situation};
+use super::config::Config;
+use super::queue::{CallerId, Next, PollQueue, Rank, Slot};
+use super::rate_window::RateWindow;
 use crate::clock::Instant;
 use crate::gateway;
 use crate::payment::WatchCode;
-use crate::store::{Observation, Payments, Record};
-use crate::tasks::SharedTask;
 
-/// One lock for all of it, and for the look into the store before a call: who finds nothing fresh joins the call that
-/// is under way or makes the only one.
-#[derive(Default)]
+/// How long the driver sleeps when nothing is due.
+const FAR_AWAY: Duration = Duration::from_secs(3600);
+
+/// How often the background looks whether there is a secret by now.
+const SECRET_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the poller knows of calls and of those who want them. What it does follows from its inputs, their moments and
+/// its seed alone.
 pub(super) struct PollState {
-    pub(super) under_way: HashMap<WatchCode, SharedTask<Result<Observation, Error>>>,
-    /// Unheard-of codes, and when the gateway said so.
-    pub(super) unknown: HashMap<WatchCode, (Instant, gateway::Error)>,
+    fresh_for: Duration,
+    max_poll_interval: Duration,
+    give_up_after: Duration,
+    jitter: Jitter,
     /// What is polled in the background.
-    pub(super) followed: HashMap<WatchCode, Followed>,
-    pub(super) queue: PollQueue,
-    pub(super) failing: HashMap<WatchCode, Failing>,
-    pub(super) breaker: CircuitBreaker,
-    /// Calls under way that nobody made but the scheduler.
-    pub(super) in_background: usize,
+    followed: HashMap<WatchCode, Followed>,
+    /// Codes with a call under way, and who made it.
+    under_way: HashMap<WatchCode, MadeBy>,
+    queue: PollQueue,
+    rate_window: RateWindow,
+    failures: Failures,
+    breaker: CircuitBreaker,
     /// Readers of all payments, the app's webhook among them: while there is one, every open payment is followed.
-    pub(super) feeds: usize,
-    /// The last payment that is followed because of that.
-    pub(super) adopted: u64,
-    /// These are not polled in the background any more: that is still to be kept.
-    pub(super) ended: Vec<WatchCode>,
+    feeds: usize,
+    /// The number of the last payment that is followed because of that.
+    adopted: u64,
+}
+
+/// What has happened.
+pub(super) enum Input {
+    /// Somebody waits for a payment that nobody waited for before.
+    Subscribed { code: WatchCode, known: Known },
+    /// Nobody waits for this payment any more.
+    Unsubscribed { code: WatchCode, known: Known },
+    /// A reader of all payments has come.
+    FeedOpened,
+    /// A reader of all payments has gone.
+    FeedClosed,
+    /// An open payment, the one that comes next after [`PollState::adopts_after`].
+    Adopted {
+        number: u64,
+        code: WatchCode,
+        known: Known,
+    },
+    /// A caller's call begins. There is none under way for this code.
+    Asked { code: WatchCode },
+    /// A caller waits for a permit.
+    PermitWanted { caller: CallerId, rank: Rank },
+    /// It does not any more.
+    PermitUnwanted { caller: CallerId },
+    /// A call to the gateway is over, and its place in the rate window rests.
+    PermitReturned,
+    /// What was begun with [`Input::Asked`] or [`Action::Poll`] is over, with all its repeats.
+    PollFinished {
+        code: WatchCode,
+        began: Instant,
+        outcome: Outcome,
+        known: Known,
+    },
+    /// An [`Action::Poll`] was not carried out, because the store does not have the payment any more.
+    Forgotten { code: WatchCode },
+    /// Permits may be handed out now. The only input that leads to calls.
+    Tick { has_secret: bool },
+}
+
+/// What the driver has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Poll this payment, with a permit.
+    Poll(WatchCode),
+    /// Give this caller its permit.
+    GivePermit(CallerId),
+    /// Note that this payment is not polled in the background any more.
+    NotePollingEnded(WatchCode),
+    /// Log that the background makes no calls for now, because of this failure.
+    LogPause(Pause, gateway::Error),
+    /// Log that the gateway answers again.
+    LogRecovery,
+    /// Nothing is due before that moment, unless there is another input.
+    SleepUntil(Instant),
+}
+
+/// What the store knows of a payment, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// When it was started, if it was started here.
+    pub(super) started: Option<Instant>,
+    /// When the last answer was asked for.
+    pub(super) asked: Option<Instant>,
+    /// The last answer is final.
+    pub(super) is_final: bool,
+    /// It is noted that it is not polled in the background any more.
+    pub(super) polling_ended: bool,
+}
+
+/// What came of a poll.
+pub(super) enum Outcome {
+    /// An answer, asked for at that moment.
+    Answered(Instant),
+    /// The gateway, or the way to it, failed.
+    Failed(gateway::Error),
+    /// The gateway was not asked, or that is not known.
+    NotAsked,
+}
+
+/// A payment that is polled in the background.
+struct Followed {
+    /// Its age counts from here: its start, or when somebody first waited for it.
+    since: Instant,
+    /// Where it stands in the queue. `None` while a call for it is under way, or when it is not polled any more.
+    slot: Option<Slot>,
+    is_waited_for: bool,
+    /// It is too old to be asked for any more, and that was noted.
+    has_ended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MadeBy {
+    Caller,
+    Background,
 }
 
 impl PollState {
-    /// Nobody waits for this payment any more.
-    pub(super) fn let_go_of(&mut self, code: &WatchCode, store: &Payments) {
-        let is_open = |record: Record| {
-            record.stored.is_some()
-                && !record
-                    .observation
-                    .is_some_and(|observation| observation.report.status.is_final())
-        };
-        if self.feeds > 0 && store.get(code).is_some_and(is_open) {
-            return;
-        }
-        if let Some(Followed {
-            slot: Some(slot), ..
-        }) = self.followed.remove(code)
-        {
-            self.queue.remove(code, slot);
+    /// Follows nothing yet. The jitter comes from the seed.
+    pub(super) fn new(config: &Config, seed: u64) -> Self {
+        Self {
+            fresh_for: config.fresh_for,
+            max_poll_interval: config.max_poll_interval,
+            give_up_after: config.give_up_after,
+            jitter: Jitter::new(seed),
+            followed: HashMap::new(),
+            under_way: HashMap::new(),
+            queue: PollQueue::default(),
+            rate_window: RateWindow::new(config.poll_rate),
+            failures: Failures::default(),
+            breaker: CircuitBreaker::default(),
+            feeds: 0,
+            adopted: 0,
         }
     }
 
-    /// A reader of all payments has gone.
-    pub(super) fn close_feed(&mut self) {
+    /// Takes what has happened by that moment, which is never before that of an earlier input.
+    pub(super) fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        match input {
+            Input::Subscribed { code, known } => {
+                self.follow(now, &code, &known).is_waited_for = true;
+                // A caller that begins to wait has asked already, or is about to, unless the answer in memory is fresh.
+                let fresh = known.asked.filter(|asked| now - *asked < self.fresh_for);
+                let ended = self.schedule(now, &code, &known, fresh.or(Some(now)));
+                return ended.into_iter().collect();
+            }
+            Input::Unsubscribed { code, known } => self.unsubscribed(&code, &known),
+            Input::FeedOpened => self.feeds += 1,
+            Input::FeedClosed => self.feed_closed(),
+            Input::Adopted {
+                number,
+                code,
+                known,
+            } => {
+                self.adopted = number;
+                if self.follow(now, &code, &known).slot.is_none() {
+                    let ended = self.schedule(now, &code, &known, known.asked);
+                    return ended.into_iter().collect();
+                }
+            }
+            Input::Asked { code } => {
+                self.unqueue(&code);
+                self.under_way.insert(code, MadeBy::Caller);
+            }
+            Input::PermitWanted { caller, rank } => self.queue.add_caller(caller, rank),
+            Input::PermitUnwanted { caller } => self.queue.remove_caller(caller),
+            Input::PermitReturned => self.rate_window.rest(now),
+            Input::PollFinished {
+                code,
+                began,
+                outcome,
+                known,
+            } => return self.poll_finished(now, &code, began, outcome, &known),
+            Input::Forgotten { code } => {
+                self.rate_window.put_back();
+                self.under_way.remove(&code);
+                self.followed.remove(&code);
+            }
+            Input::Tick { has_secret } => return self.hand_out(now, has_secret),
+        }
+        Vec::new()
+    }
+
+    /// While there is a feed: the number of the payment after which the next open payments are to be adopted.
+    pub(super) fn adopts_after(&self) -> Option<u64> {
+        (self.feeds > 0).then_some(self.adopted)
+    }
+
+    /// How many payments are polled in the background.
+    pub(super) fn followed(&self) -> usize {
+        self.followed.len()
+    }
+
+    /// Whether this payment is polled in the background.
+    pub(super) fn follows(&self, code: &WatchCode) -> bool {
+        self.followed.contains_key(code)
+    }
+
+    fn follow(&mut self, now: Instant, code: &WatchCode, known: &Known) -> &mut Followed {
+        self.followed
+            .entry(code.clone())
+            .or_insert_with(|| Followed {
+                since: known.started.unwrap_or(now),
+                slot: None,
+                is_waited_for: false,
+                has_ended: false,
+            })
+    }
+
+    fn unsubscribed(&mut self, code: &WatchCode, known: &Known) {
+        let is_open = known.started.is_some() && !known.is_final;
+        if self.feeds > 0 && is_open {
+            // It stays for those who read all payments.
+            if let Some(followed) = self.followed.get_mut(code) {
+                followed.is_waited_for = false;
+            }
+        } else {
+            self.unqueue(code);
+            self.followed.remove(code);
+        }
+    }
+
+    fn feed_closed(&mut self) {
         self.feeds -= 1;
         if self.feeds > 0 {
             return;
         }
         self.adopted = 0;
-        let Self {
-            followed, queue, ..
-        } = self;
-        followed.retain(|code, followed| {
-            let stays = followed.is_waited_for();
-            if let (false, Some(slot)) = (stays, followed.slot) {
+        let queue = &mut self.queue;
+        self.followed.retain(|code, followed| {
+            if let (false, Some(slot)) = (followed.is_waited_for, followed.slot) {
                 queue.remove(code, slot);
             }
-            stays
+            followed.is_waited_for
         });
+    }
+
+    fn poll_finished(
+        &mut self,
+        now: Instant,
+        code: &WatchCode,
+        began: Instant,
+        outcome: Outcome,
+        known: &Known,
+    ) -> Vec<Action> {
+        self.under_way.remove(code);
+        let (asked, log) = match outcome {
+            Outcome::Answered(asked) => {
+                self.failures.remove(code);
+                let recovered = self.breaker.answered();
+                (asked, recovered.then_some(Action::LogRecovery))
+            }
+            Outcome::Failed(error) => {
+                self.failures.add(now, code);
+                let pause = self.breaker.failed(now, began, &error, self.jitter.next());
+                (now, pause.map(|pause| Action::LogPause(pause, error)))
+            }
+            Outcome::NotAsked => (now, None),
+        };
+        let ended = self.schedule(now, code, known, Some(asked));
+        log.into_iter().chain(ended).collect()
+    }
+
+    /// Puts a followed payment where it belongs in the queue, when it was asked for last at that moment.
+    fn schedule(
+        &mut self,
+        now: Instant,
+        code: &WatchCode,
+        known: &Known,
+        asked: Option<Instant>,
+    ) -> Option<Action> {
+        self.unqueue(code);
+        let followed = self.followed.get_mut(code)?;
+        let age = now - followed.since;
+        if known.is_final || age >= self.give_up_after {
+            return self.give_up(code, known);
+        }
+        if self.under_way.contains_key(code) {
+            // It is put there when the call is over.
+            return None;
+        }
+        let failed = self.failures.get(code);
+        let situation = Situation {
+            age,
+            waited_for: followed.is_waited_for,
+            failures: failed.map_or(0, |failed| failed.times),
+        };
+        let interval = cadence::interval(situation, self.max_poll_interval, self.jitter.next());
+        let asked = asked.max(failed.map(|failed| failed.last));
+        // The last time is when it is given up.
+        let due = asked
+            .map_or(now, |asked| asked + interval)
+            .min(followed.since + self.give_up_after);
+        let slot = self
+            .queue
+            .add(code.clone(), followed.is_waited_for, due, interval);
+        followed.slot = Some(slot);
+        None
+    }
+
+    /// A followed payment is final or too old: it is not polled any more.
+    fn give_up(&mut self, code: &WatchCode, known: &Known) -> Option<Action> {
+        let followed = self.followed.get_mut(code)?;
+        // While a call is under way the payment may be just paid: this is looked at again when the call is over.
+        let notes = !known.is_final
+            && known.started.is_some()
+            && !known.polling_ended
+            && !followed.has_ended
+            && !self.under_way.contains_key(code);
+        followed.has_ended |= notes;
+        if !followed.is_waited_for {
+            self.followed.remove(code);
+        }
+        notes.then(|| Action::NotePollingEnded(code.clone()))
+    }
+
+    /// Gives the free places of the rate window to those whom the queue names.
+    fn hand_out(&mut self, now: Instant, has_secret: bool) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let wake_up = loop {
+            if !self.rate_window.has_place(now) {
+                break self.rate_window.next_free();
+            }
+            let payments_from = self.payments_from(now, has_secret);
+            match self.queue.next(now, payments_from) {
+                Next::Caller(caller) => actions.push(Action::GivePermit(caller)),
+                Next::Payment(code) => {
+                    if let Some(followed) = self.followed.get_mut(&code) {
+                        followed.slot = None;
+                    }
+                    self.under_way.insert(code.clone(), MadeBy::Background);
+                    actions.push(Action::Poll(code));
+                }
+                Next::Nobody(wake_up) => break wake_up,
+            }
+            self.rate_window.take();
+        };
+        actions.push(Action::SleepUntil(wake_up.unwrap_or(now + FAR_AWAY)));
+        actions
+    }
+
+    /// Before then the background makes no call. `None`: it may at once.
+    fn payments_from(&self, now: Instant, has_secret: bool) -> Option<Instant> {
+        let in_background = || self.under_way.values().any(|by| *by == MadeBy::Background);
+        if !has_secret {
+            Some(now + SECRET_AGAIN)
+        } else if self.breaker.is_open() && in_background() {
+            Some(now + FAR_AWAY)
+        } else {
+            self.breaker.until()
+        }
+    }
+
+    fn unqueue(&mut self, code: &WatchCode) {
+        if let Some(followed) = self.followed.get_mut(code)
+            && let Some(slot) = followed.slot.take()
+        {
+            self.queue.remove(code, slot);
+        }
     }
 }

@@ -4,68 +4,41 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::queue::Slot;
+use super::state::{Input, Known};
 use super::{Answer, Error, How, Inner, Stale};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::payment::WatchCode;
 use crate::store::Observation;
 
-/// A payment that is polled in the background.
-pub(super) struct Followed {
-    /// Its age counts from here: its start, or when somebody first waited for it.
-    pub(super) since: Instant,
-    /// Where it stands in the queue. `None` while it is being asked for, or will not be any more.
-    pub(super) slot: Option<Slot>,
-    /// It is too old to be asked for any more, and that was noted.
-    pub(super) has_ended: bool,
-    /// To everybody who waits for it; only while somebody does.
-    news: Option<watch::Sender<News>>,
-}
-
 /// The latest, not a queue of messages: who comes late misses nothing.
 #[derive(Clone, Default)]
-struct News {
+pub(super) struct News {
     observation: Option<Observation>,
     /// How the last call failed, if it did.
     failed: Option<Error>,
 }
 
-impl Followed {
-    pub(super) fn new(since: Instant) -> Self {
-        Self {
-            since,
-            slot: None,
-            has_ended: false,
-            news: None,
+/// Sends what came of a poll to all subscriptions. Only what is new wakes them up.
+pub(super) fn publish(news: &watch::Sender<News>, result: &Result<Observation, Error>) {
+    news.send_if_modified(|news| match result {
+        Ok(observation) => {
+            // What came before a failure may have been too old to be sent.
+            let same = news.failed.is_none()
+                && news
+                    .observation
+                    .as_ref()
+                    .is_some_and(|last| last.report.fingerprint == observation.report.fingerprint);
+            *news = News {
+                observation: Some(observation.clone()),
+                failed: None,
+            };
+            !same
         }
-    }
-
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.news.is_some()
-    }
-
-    /// Sends the result to all subscriptions. Only what is new wakes them up.
-    pub(super) fn tell(&self, result: &Result<Observation, Error>) {
-        let Some(news) = &self.news else { return };
-        news.send_if_modified(|news| match result {
-            Ok(observation) => {
-                // What came before a failure may have been too old to be sent.
-                let same = news.failed.is_none()
-                    && news.observation.as_ref().is_some_and(|last| {
-                        last.report.fingerprint == observation.report.fingerprint
-                    });
-                *news = News {
-                    observation: Some(observation.clone()),
-                    failed: None,
-                };
-                !same
-            }
-            Err(error) => {
-                news.failed = Some(error.clone());
-                error.is_final()
-            }
-        });
-    }
+        Err(error) => {
+            news.failed = Some(error.clone());
+            error.is_final()
+        }
+    });
 }
 
 /// Waits for one payment: while it lives the payment is polled.
@@ -78,36 +51,27 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(inner: Arc<Inner>, code: &WatchCode) -> Self {
-        let mut guard = inner.state();
-        let state = &mut *guard;
-        inner.store.pin(code);
-        let record = inner.store.get(code).unwrap_or_default();
-        let since = record.stored.map_or_else(clock::now, |stored| stored.since);
-        let followed = state
-            .followed
-            .entry(code.clone())
-            .or_insert_with(|| Followed::new(since));
-        let news = match &followed.news {
+        let mut guard = inner.lock();
+        let shared = &mut *guard;
+        let news = match shared.news.get(code) {
             Some(news) => news.subscribe(),
             None => {
+                inner.store.pin(code);
+                let record = inner.store.get(code).unwrap_or_default();
+                let input = Input::Subscribed {
+                    code: code.clone(),
+                    known: Known::from(&record),
+                };
                 let young = |observation: &Observation| {
                     observation.report.status.is_final()
                         || clock::now() - observation.asked < inner.stale_for
                 };
                 let (sender, receiver) = watch::channel(News {
-                    observation: record.observation.clone().filter(young),
+                    observation: record.observation.filter(young),
                     failed: None,
                 });
-                followed.news = Some(sender);
-                // Whoever begins to wait has asked already, or is about to, unless the answer in memory is fresh.
-                let fresh = record
-                    .observation
-                    .filter(|observation| inner.remembered(observation, false).is_some());
-                inner.schedule_next(
-                    state,
-                    code,
-                    Some(fresh.map_or_else(clock::now, |observation| observation.asked)),
-                );
+                shared.news.insert(code.clone(), sender);
+                inner.step(shared, input);
                 receiver
             }
         };
@@ -127,18 +91,13 @@ impl Subscription {
                 .observation
                 .map(|observation| Ok(self.inner.last(&observation)));
         };
-        let why = if matches!(failed, Error::NoPermit) {
-            Stale::RateLimited
-        } else {
-            Stale::Gateway
-        };
         let observation = news
             .observation
             .filter(|observation| clock::now() - observation.asked < self.inner.stale_for);
         let how = How::Asked {
             first: false,
             joined: true,
-            stale: Some(why),
+            stale: Some(Stale::from(&failed)),
         };
         Some(
             observation
@@ -166,20 +125,20 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.news = None;
-        let mut guard = self.inner.state();
-        let state = &mut *guard;
-        let Some(followed) = state.followed.get_mut(&self.code) else {
-            return;
-        };
-        if followed
+        let mut shared = self.inner.lock();
+        if shared
             .news
-            .as_ref()
-            .is_some_and(|news| news.receiver_count() > 0)
+            .get(&self.code)
+            .is_none_or(|news| news.receiver_count() > 0)
         {
             return;
         }
-        followed.news = None;
+        shared.news.remove(&self.code);
         self.inner.store.unpin(&self.code);
-        state.let_go_of(&self.code, &self.inner.store);
+        let input = Input::Unsubscribed {
+            code: self.code.clone(),
+            known: self.inner.known(&self.code),
+        };
+        self.inner.step(&mut shared, input);
     }
 }

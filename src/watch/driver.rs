@@ -1,0 +1,311 @@
+//! Drives the state of `state.rs`: holds the lock, reads the clock, waits, and does what the state says.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use tokio::sync::{oneshot, watch};
+
+use super::queue::{CallerId, Rank};
+use super::state::{Action, Input, Known, Outcome, Pause, PollState};
+use super::subscription::{self, News};
+use super::unknown::UnknownCodes;
+use super::{Call, Error, Inner, tell};
+use crate::clock::{self, Instant};
+use crate::gateway;
+use crate::payment::WatchCode;
+use crate::store::{Observation, Record, Settled};
+use crate::telemetry::RequestId;
+
+/// Open payments that are taken out of the store at once: nobody else gets at the state meanwhile.
+const ADOPTED_AT_ONCE: usize = 1000;
+
+/// What stands behind the one lock: the state, and the channels that belong to it. The look into the store before a call
+/// is made under this lock too: a caller that finds nothing fresh joins the call that is under way, or makes the only one.
+pub(super) struct Shared {
+    pub(super) state: PollState,
+    /// The calls that are under way.
+    pub(super) calls: HashMap<WatchCode, Call>,
+    /// To those who wait for a payment.
+    pub(super) news: HashMap<WatchCode, watch::Sender<News>>,
+    pub(super) unknown: UnknownCodes,
+    /// Callers that wait for a permit.
+    callers: HashMap<CallerId, oneshot::Sender<Permit>>,
+    last_caller: CallerId,
+    /// Nothing is due before then.
+    wake_up: Instant,
+}
+
+/// The right to make one call. Its place in the rate window rests from the moment when it is dropped: not while the lock
+/// is held, because that takes it.
+pub(super) struct Permit(Arc<Inner>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.input(Input::PermitReturned);
+    }
+}
+
+/// A caller's place in the queue, for as long as this lives.
+struct Queued {
+    inner: Arc<Inner>,
+    caller: CallerId,
+    /// Outlives the place in the queue, so that a permit is never sent in vain.
+    permit: oneshot::Receiver<Permit>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let mut shared = self.inner.lock();
+        if shared.callers.remove(&self.caller).is_some() {
+            let caller = self.caller;
+            self.inner
+                .step(&mut shared, Input::PermitUnwanted { caller });
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(state: PollState) -> Self {
+        Self {
+            state,
+            calls: HashMap::new(),
+            news: HashMap::new(),
+            unknown: UnknownCodes::default(),
+            callers: HashMap::new(),
+            last_caller: CallerId::default(),
+            wake_up: clock::now(),
+        }
+    }
+}
+
+/// Runs for as long as the poller lives.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut changes = inner.changes.changed();
+    loop {
+        let (wake_up, has_feed) = inner.tick();
+        tokio::select! {
+            () = inner.bell.notified() => {}
+            // Maybe a new payment. The sender is in the store, which lives as long as the poller.
+            _ = changes.changed(), if has_feed => {}
+            () = clock::sleep_until(wake_up) => {}
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock, and steps the state.
+    pub(super) fn input(self: &Arc<Self>, input: Input) {
+        self.step(&mut self.lock(), input);
+    }
+
+    /// Steps the state, does what it says, and wakes the loop up: permits are handed out there alone.
+    pub(super) fn step(self: &Arc<Self>, shared: &mut Shared, input: Input) {
+        let wakes = !matches!(input, Input::Tick { .. });
+        for action in shared.state.step(clock::now(), input) {
+            self.execute(shared, action);
+        }
+        if wakes {
+            self.bell.notify_one();
+        }
+    }
+
+    fn execute(self: &Arc<Self>, shared: &mut Shared, action: Action) {
+        match action {
+            Action::Poll(code) => self.poll_in_background(shared, code),
+            Action::GivePermit(caller) => {
+                if let Some(caller) = shared.callers.remove(&caller) {
+                    // The receiver is there: see `Queued`.
+                    let _ = caller.send(Permit(self.clone()));
+                }
+            }
+            Action::NotePollingEnded(code) => {
+                let store = self.store.clone();
+                self.tasks
+                    .launch(async move { store.polling_ended(&code).await });
+            }
+            Action::LogPause(Pause { length, failures }, error) => {
+                let pause_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(%error, failures, pause_ms, "the gateway is in trouble: no polls in the background for now");
+            }
+            Action::LogRecovery => tracing::info!("the gateway answers again"),
+            Action::SleepUntil(moment) => shared.wake_up = moment,
+        }
+    }
+
+    /// Hands out the permits that there are. Returns when to do so again at the latest, and whether there is a feed.
+    fn tick(self: &Arc<Self>) -> (Instant, bool) {
+        let mut shared = self.lock();
+        if let Some(after) = shared.state.adopts_after() {
+            // Each wakes the loop up, which then looks for more.
+            for (stored, _) in self.store.open_after(after, ADOPTED_AT_ONCE) {
+                let (number, code) = (stored.number, stored.payment.watch_code.clone());
+                let known = self.known(&code);
+                let input = Input::Adopted {
+                    number,
+                    code,
+                    known,
+                };
+                self.step(&mut shared, input);
+            }
+        }
+        let has_secret = self.gateway.has_secret();
+        self.step(&mut shared, Input::Tick { has_secret });
+        (shared.wake_up, shared.state.adopts_after().is_some())
+    }
+
+    /// What the store knows of this payment, as far as the state wants to know.
+    pub(super) fn known(&self, code: &WatchCode) -> Known {
+        self.store
+            .get(code)
+            .as_ref()
+            .map(Known::from)
+            .unwrap_or_default()
+    }
+
+    fn poll_in_background(self: &Arc<Self>, shared: &mut Shared, code: WatchCode) {
+        if !shared.news.contains_key(&code) && self.known(&code).started.is_none() {
+            // Let go, for watch.max_tracked; it may have been asked for since.
+            self.step(shared, Input::Forgotten { code });
+            return;
+        }
+        self.call(shared, code, true, true);
+    }
+
+    /// Makes the one call, which has its first permit already or waits for it. It settles what it learns by itself: the
+    /// caller may have gone.
+    pub(super) fn call(
+        self: &Arc<Self>,
+        shared: &mut Shared,
+        code: WatchCode,
+        has_permit: bool,
+        has_answer: bool,
+    ) -> Call {
+        let (this, polled) = (self.clone(), code.clone());
+        let task = self.tasks.launch(RequestId::keep(async move {
+            let began = clock::now();
+            // Made here, because a runtime that ends drops the task at once, and this is still under the lock.
+            let permit = has_permit.then(|| Permit(this.clone()));
+            // A crash is an end too: those who wait for this payment must not wait in vain.
+            let settled = async {
+                let answer = this.poll(&polled, permit, has_answer).await?;
+                // What is new is kept first; then everybody hears of it.
+                let settled = this.store.settle(&polled, answer.report, answer.asked);
+                Ok(settled.await)
+            };
+            let result = AssertUnwindSafe(settled)
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(Error::Crashed));
+            this.finish_poll(polled, began, result)
+        }));
+        shared.calls.insert(code, task.clone());
+        task
+    }
+
+    /// The call is over: what it learned is in the state in the same moment.
+    fn finish_poll(
+        self: &Arc<Self>,
+        code: WatchCode,
+        began: Instant,
+        result: Result<Settled, Error>,
+    ) -> Result<Observation, Error> {
+        let mut guard = self.lock();
+        let shared = &mut *guard;
+        shared.calls.remove(&code);
+        let record = self.store.get(&code);
+        let result = match result {
+            Ok(settled) => {
+                let odd = tell::tell(&settled.before, &settled.observation);
+                self.amount_mismatches.inc_by(odd.amount.into());
+                self.unknown_statuses.inc_by(odd.status.into());
+                shared.unknown.remove(&code);
+                Ok(settled.observation)
+            }
+            Err(Error::Gateway(error @ gateway::Error::UnknownCode(_))) => {
+                if record.is_some() {
+                    // We know better: it exists, so this answer is a failure.
+                    Err(error.of_known_code().into())
+                } else {
+                    shared.unknown.insert(clock::now(), &code, error.clone());
+                    Err(error.into())
+                }
+            }
+            Err(error) => Err(error),
+        };
+        if let Some(news) = shared.news.get(&code) {
+            subscription::publish(news, &result);
+        }
+        let input = Input::PollFinished {
+            code: code.clone(),
+            began,
+            outcome: Outcome::from(&result),
+            known: record.as_ref().map(Known::from).unwrap_or_default(),
+        };
+        self.step(shared, input);
+        if let Err(error) = &result {
+            let has_observation = record.is_some_and(|record| record.observation.is_some());
+            log_failure(error, has_observation || shared.state.follows(&code));
+        }
+        result
+    }
+
+    /// Waits in the queue for a permit, until the deadline.
+    pub(super) async fn permit(self: &Arc<Self>, rank: Rank, deadline: Instant) -> Option<Permit> {
+        let mut queued = {
+            let (sender, permit) = oneshot::channel();
+            let mut shared = self.lock();
+            shared.last_caller.0 += 1;
+            let caller = shared.last_caller;
+            shared.callers.insert(caller, sender);
+            self.step(&mut shared, Input::PermitWanted { caller, rank });
+            Queued {
+                inner: self.clone(),
+                caller,
+                permit,
+            }
+        };
+        clock::timeout_at(deadline, &mut queued.permit)
+            .await
+            .ok()?
+            .ok()
+    }
+}
+
+/// Logs a failure once, however many are waiting. A caller without an old answer gets the error, which is logged there.
+fn log_failure(error: &Error, has_answer: bool) {
+    if has_answer && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable)) {
+        tracing::warn!(%error, request_id = RequestId::current().as_deref(), "no new answer about a payment: the last known one is served while it is young enough");
+    }
+}
+
+impl From<&Record> for Known {
+    fn from(record: &Record) -> Self {
+        let observation = record.observation.as_ref();
+        Self {
+            started: record.stored.as_ref().map(|stored| stored.since),
+            asked: observation.map(|observation| observation.asked),
+            is_final: observation.is_some_and(|observation| observation.report.status.is_final()),
+            polling_ended: record.polling_ended,
+        }
+    }
+}
+
+impl From<&Result<Observation, Error>> for Outcome {
+    fn from(result: &Result<Observation, Error>) -> Self {
+        match result {
+            Ok(observation) => Self::Answered(observation.asked),
+            Err(
+                Error::Gateway(gateway::Error::SecretUnavailable)
+                | Error::NoPermit
+                | Error::Crashed,
+            ) => Self::NotAsked,
+            Err(Error::Gateway(error)) => Self::Failed(error.clone()),
+        }
+    }
+}
