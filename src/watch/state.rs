@@ -3,6 +3,8 @@
 mod breaker;
 mod failures;
 mod jitter;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;
