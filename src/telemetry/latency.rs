@@ -15,7 +15,7 @@ pub(crate) struct Latency(Arc<Mutex<Distribution>>);
 /// What was observed, as far as the buckets show it; in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Distribution {
-    /// Upper bounds, the last one as good as infinite, and how many were in each.
+    /// Upper bounds, the last one infinite, and how many were in each.
     buckets: [(f64, u64); LATENCY_BUCKETS.len() + 1],
     pub(crate) sum: f64,
     pub(crate) count: u64,
@@ -23,8 +23,7 @@ pub(crate) struct Distribution {
 
 impl Default for Distribution {
     fn default() -> Self {
-        // What stands for infinity in an encoder.
-        let mut buckets = [(f64::MAX, 0); LATENCY_BUCKETS.len() + 1];
+        let mut buckets = [(f64::INFINITY, 0); LATENCY_BUCKETS.len() + 1];
         for ((bound, _), finite) in buckets.iter_mut().zip(LATENCY_BUCKETS) {
             *bound = finite;
         }
@@ -91,7 +90,7 @@ impl Distribution {
         for (high, count) in self.buckets {
             let count = count as f64;
             if count > 0.0 && below + count >= rank {
-                return Some(if high < f64::MAX {
+                return Some(if high.is_finite() {
                     low + (high - low) * (rank - below) / count
                 } else {
                     low
@@ -115,14 +114,14 @@ mod tests {
         let took = Latency::default();
         let none = took.distribution();
         assert_eq!((none.mean(), none.quantile(0.5)), (None, None));
-        for millis in [60, 70, 900, 20_000] {
+        for millis in [500, 750, 2000, 20_000] {
             took.observe(Duration::from_millis(millis));
         }
         let took = took.distribution();
-        assert_eq!(took.mean(), Some(21.03 / 4.0));
-        assert_eq!(took.quantile(0.25), Some(0.075));
-        assert_eq!(took.quantile(0.5), Some(0.1));
-        assert_eq!(took.quantile(0.75), Some(1.0));
+        assert_eq!(took.mean(), Some(23.25 / 4.0));
+        assert_eq!(took.quantile(0.25), Some(0.5));
+        assert_eq!(took.quantile(0.5), Some(1.0));
+        assert_eq!(took.quantile(0.75), Some(2.5));
         assert_eq!(took.quantile(0.99), Some(10.0));
     }
 

@@ -131,9 +131,12 @@ impl Inner {
             }
             Action::LogPause(Pause { length, failures }, error) => {
                 let pause_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(%error, failures, pause_ms, "the gateway is in trouble: no polls in the background for now");
+                tracing::warn!(%error, failures, pause_ms, request_id = RequestId::current().as_deref(), "the gateway is in trouble: no polls in the background for now");
             }
-            Action::LogRecovery => tracing::info!("the gateway answers again"),
+            Action::LogRecovery => tracing::info!(
+                request_id = RequestId::current().as_deref(),
+                "the gateway answers again"
+            ),
             Action::SleepUntil(moment) => shared.wake_up = moment,
         }
     }

@@ -117,6 +117,25 @@ async fn the_probes_answer() {
 }
 
 #[tokio::test]
+async fn the_checks_are_listed_however_the_query_is_written() {
+    let (_sandbox, _sidecar, _, admin, _) = busy().await;
+    for (query, lists) in [
+        ("verbose=", true),
+        ("verbose=1&verbose=2", true),
+        ("other&&verbose", true),
+        ("%76erbose", true),
+        ("verbose+", false),
+        ("verbose%20=1", false),
+        ("other=verbose", false),
+        ("VERBOSE", false),
+    ] {
+        let answer = get_at(admin, &format!("/readyz?{query}")).await;
+        assert_eq!(answer.status, 200, "{query}");
+        assert_eq!(answer.body.contains("[+]secret"), lists, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn head_is_get_without_a_body_and_other_methods_are_405() {
     let (_sandbox, _sidecar, _, admin, _) = busy().await;
     for path in PAGES {
