@@ -60,10 +60,11 @@ pub(super) struct File {
 /// A file that is open, and read.
 pub(super) struct Opened {
     path: PathBuf,
-    /// Held for as long as the process uses the directory.
-    _claim: fs::File,
     /// `None` while there is no room.
     database: Option<Database>,
+    /// Held for as long as the process uses the directory. After the database, and so dropped after it: closing that
+    /// still writes to its file.
+    _claim: fs::File,
     lived: Lived,
     broken: CancellationToken,
 }
@@ -119,8 +120,8 @@ pub(super) fn open(
     } = loaded;
     let opened = Opened {
         path,
-        _claim: claim,
         database: Some(database),
+        _claim: claim,
         lived,
         broken,
     };
