@@ -1,4 +1,4 @@
-//! Arguments, exit codes, and what the commands print.
+//! The arguments of the program, and the command that each of them runs.
 
 mod banner;
 mod check;
@@ -6,50 +6,27 @@ mod child;
 mod client;
 mod deliveries;
 mod dev;
+mod exit;
 mod health;
 mod orphans;
+mod output;
+mod places;
+mod run;
+mod sandbox;
 mod tour;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{App, Behind, Bound, CannotBind, End, Opened};
-use crate::config::{self, Diagnostic, Environment, Source};
-use crate::hardening::{self, Hardening};
-use crate::sandbox::{Fault as SandboxFault, Options, Sandbox};
-use crate::sd_notify::SdNotify;
+pub use self::exit::Exit;
+use self::output::{answer, complain};
+use crate::config::Environment;
+use crate::sandbox::Fault as SandboxFault;
 use crate::server::Address;
-use crate::signals::{Signal, Signals};
-use crate::{app, clock, telemetry};
-
-/// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Fine.
-    Fine,
-    /// Failed while running.
-    Failed,
-    /// Bad usage or configuration.
-    Usage,
-    /// As the app that it ran.
-    AsApp(u8),
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Fine => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::AsApp(code) => code,
-        })
-    }
-}
+use crate::{clock, hardening};
 
 /// A sidecar that keeps a payment gateway's merchant secret out of your app.
 #[derive(Parser)]
@@ -138,12 +115,12 @@ struct SandboxArguments {
     faults: Vec<SandboxFault>,
 }
 
-/// Runs the program with these arguments, the first of which is its name.
+/// Runs the program with these arguments, the first of which is the name of the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are answers, everything else is bad usage; clap knows which stream is whose.
+            // Help and version are answers, everything else is bad usage; clap chooses the stream for each.
             let _ = error.print();
             return if error.use_stderr() {
                 Exit::Usage
@@ -153,14 +130,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let environment = Environment::of_process();
-    // Before there is a thread, and before anything secret is read.
-    // The app that `dev` runs would inherit all of this, and the only secret there is the sandbox's.
+    // Applied before any thread is started and before any secret is read. Not with an app under `dev`: it would inherit
+    // all of this, and the only secret there is the sandbox's.
     let runs_an_app =
         matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
     if !environment.is_debuggable() && !runs_an_app {
         hardening::apply();
     }
-    // A sidecar is small: more threads than this would only cost memory on a large machine.
+    // More threads would only cost memory on a large machine: a sidecar has little to do.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -174,16 +151,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let exit = runtime.block_on(command(arguments.command, environment));
-    // What is still running in the background has had its time.
+    // The command has waited for the tasks that matter; the others are dropped.
     runtime.shutdown_background();
     exit
 }
 
 async fn command(command: Command, environment: Environment) -> Exit {
     match command {
-        Command::Run(config) => run_sidecar(config, environment).await,
+        Command::Run(config) => run::run(config.path.as_deref(), environment).await,
         Command::Dev { tour, command } => dev::dev(tour, &command, &environment).await,
-        Command::Sandbox(arguments) => run_sandbox(arguments).await,
+        Command::Sandbox(SandboxArguments {
+            listen,
+            secret,
+            auto_complete,
+            faults,
+        }) => sandbox::sandbox(listen, secret, auto_complete, faults).await,
         Command::Check {
             config,
             online,
@@ -204,134 +186,4 @@ async fn command(command: Command, environment: Environment) -> Exit {
             health::health(config.path.as_deref(), &environment, wait).await
         }
     }
-}
-
-async fn run_sidecar(config: ConfigFile, environment: Environment) -> Exit {
-    let loaded = match config::load(Source::File(config.path.as_deref()), &environment) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => return tell(&diagnostics),
-    };
-    // Listened for before anything is open: a signal that comes early is not lost.
-    let (mut signals, _log) = match begin(&loaded.config.log, &environment) {
-        Ok(begun) => begun,
-        Err(exit) => return exit,
-    };
-    let service_manager = environment.service_manager().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
-        SdNotify::default()
-    });
-    // The secret may stand in it.
-    drop(environment);
-    let hardening = Hardening::now();
-    if !hardening.is_whole() {
-        tracing::warn!(
-            ?hardening,
-            "other programs of this user may read the memory of this one, and the secret in it"
-        );
-    }
-    for warning in &loaded.explained.warnings {
-        tracing::warn!(warning, "configuration");
-    }
-    let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
-    let bound = Opened::new(&listen.address, loaded.inherited.as_ref())
-        .and_then(|api| Ok((api, Bound::new("admin.address", admin.address)?)));
-    let (api, admin) = match bound {
-        Ok(bound) => bound,
-        Err(error) => return cannot_bind(&error),
-    };
-    let app = match App::build(loaded, Behind::Network, false) {
-        Ok(app) => app,
-        Err(error) => return failed(&error),
-    };
-    let end = tokio::select! {
-        end = app.run(api, admin, &mut signals, &service_manager) => end,
-        never = service_manager.keep_alive() => match never {},
-    };
-    match end {
-        End::Drained => Exit::Fine,
-        End::Forced | End::Broken => Exit::Failed,
-    }
-}
-
-async fn run_sandbox(arguments: SandboxArguments) -> Exit {
-    let SandboxArguments {
-        listen,
-        secret,
-        auto_complete,
-        faults,
-    } = arguments;
-    let bound = match Bound::new("--listen", listen) {
-        Ok(bound) => bound,
-        Err(error) => return cannot_bind(&error),
-    };
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => return failed(&error),
-    };
-    let url = match bound.address {
-        Address::One(address) => format!("http://{address}"),
-        Address::Localhost(port) | Address::Everywhere(port) => format!("http://127.0.0.1:{port}"),
-    };
-    let sandbox = Sandbox::new(Options {
-        secret,
-        auto_complete,
-        faults,
-        ..Options::default()
-    });
-    app::serve_sandbox(bound, &sandbox);
-    answer(&format!("sandbox listening on {url}"));
-    while signals.next().await == Signal::Reload {}
-    Exit::Fine
-}
-
-/// Starts the log, which ends when its guard is dropped, and listens for signals.
-fn begin(
-    log: &telemetry::Config,
-    environment: &Environment,
-) -> Result<(Signals, telemetry::Log), Exit> {
-    let log = telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
-    Ok((Signals::listen().map_err(|error| failed(&error))?, log))
-}
-
-/// One line of an answer, on stdout. Whoever closed it does not want to know.
-fn answer(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// One line to a person, on stderr.
-fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "tillgate: {line}");
-}
-
-fn failed(error: &dyn std::error::Error) -> Exit {
-    complain(&error.to_string());
-    Exit::Failed
-}
-
-fn cannot_bind(error: &CannotBind) -> Exit {
-    complain(&error.to_string());
-    Exit::Failed
-}
-
-/// Everything that is wrong, at once.
-fn tell(diagnostics: &[Diagnostic]) -> Exit {
-    let mut text = String::new();
-    for Diagnostic {
-        key,
-        place,
-        what,
-        help,
-    } in diagnostics
-    {
-        text.push_str(&format!(
-            "error: {key}: {what}\n   at: {place}\n help: {help}\n"
-        ));
-    }
-    let plural = if diagnostics.len() == 1 { "" } else { "s" };
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{text}{} fault{plural} in the configuration",
-        diagnostics.len()
-    );
-    Exit::Usage
 }

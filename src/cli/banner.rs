@@ -1,69 +1,22 @@
-//! What `tillgate dev` greets with: where everything is, and lines to paste.
+//! The greeting of `tillgate dev`: the URLs of its parts, and lines to paste into a shell.
 
 use std::ffi::OsString;
 
-use super::dev::Places;
+use super::places::Places;
 use crate::text::FilePath;
 
-/// The whole of it; `app` is the program that runs beside it, and callers show a token of `token_file`.
+/// Returns the whole greeting. `app` is the program that runs beside the sidecar; where there is a `token_file`, the
+/// lines to paste send a token of it.
 pub(super) fn banner(
     places: &Places,
     token_file: Option<&FilePath>,
     app: Option<&OsString>,
     color: bool,
 ) -> String {
-    let Places {
-        api,
-        admin,
-        sandbox,
-    } = places;
-    let paint = |code: &str, text: &str| {
-        if color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    };
-    let (bold, quiet) = (|text: &str| paint("1", text), |text: &str| paint("2", text));
-    // As wide as the widest, so that what they say stands below each other.
-    let width = [api, admin, sandbox]
-        .map(String::len)
-        .into_iter()
-        .max()
-        .unwrap_or_default();
-    let place = |name: &str, url: &str, what: &str| {
-        format!(
-            "  {}  {}   {}\n",
-            bold(&format!("{name:<7}")),
-            paint("36", &format!("{url:<width$}")),
-            quiet(what)
-        )
-    };
-    let mut parts = place("API", api, "what your app calls, without a secret");
-    parts += &place(
-        "Admin",
-        admin,
-        "the status page; also /readyz?verbose, /metrics, /status",
-    );
-    parts += &place(
-        "Gateway",
-        sandbox,
-        "the sandbox: its portal; also /dev/api, and /_sandbox/faults for bad days",
-    );
-    if let Some(app) = app {
-        let app = app.display().to_string().escape_debug().to_string();
-        parts += &place(
-            "App",
-            &app,
-            "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"",
-        );
-    }
-    let token = token_file.map_or_else(String::new, |FilePath(file)| {
-        // Another terminal may be in another directory.
-        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-        let file = file.display().to_string().replace('\'', r"'\''");
-        format!(r#" -H "Authorization: Bearer $(grep -m 1 . '{file}')""#)
-    });
+    let Places { api, sandbox, .. } = places;
+    let paint = Paint(color);
+    let quiet = |text: &str| paint.quiet(text);
+    let token = token_file.map_or_else(String::new, header);
     format!(
         r#"
   {title} {version} · dev: a sandbox gateway, no money moves
@@ -82,11 +35,84 @@ pub(super) fn banner(
 
   {end}
 "#,
-        title = bold("tillgate"),
+        title = paint.bold("tillgate"),
         version = env!("CARGO_PKG_VERSION"),
+        parts = parts(places, app, paint),
         start = quiet("# 1. Start a payment: only an amount, and where the payer returns to"),
         pay = quiet("# 2. Pay: open this in a browser and click Pay"),
         watch = quiet("# 3. Watch: \"created\", and \"completed\" once it is paid"),
         end = quiet("Ctrl-C ends it."),
     )
+}
+
+/// One line for each part: its name, its URL in a column as wide as the widest, and what it is for.
+fn parts(places: &Places, app: Option<&OsString>, paint: Paint) -> String {
+    let Places {
+        api,
+        admin,
+        sandbox,
+    } = places;
+    let width = api.len().max(admin.len()).max(sandbox.len());
+    let app = app.map(|app| app.display().to_string().escape_debug().to_string());
+    let parts = [
+        ("API", Some(api), "what your app calls, without a secret"),
+        (
+            "Admin",
+            Some(admin),
+            "the status page; also /readyz?verbose, /metrics, /status",
+        ),
+        (
+            "Gateway",
+            Some(sandbox),
+            "the sandbox: its portal; also /dev/api, and /_sandbox/faults for bad days",
+        ),
+        (
+            "App",
+            app.as_ref(),
+            "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"",
+        ),
+    ];
+    let line = |(name, place, what): (&str, Option<&String>, &str)| {
+        Some(format!(
+            "  {}  {}   {}\n",
+            paint.bold(&format!("{name:<7}")),
+            paint.cyan(&format!("{:<width$}", place?)),
+            paint.quiet(what)
+        ))
+    };
+    parts.into_iter().filter_map(line).collect()
+}
+
+/// The arguments with which curl sends the first token of the file.
+fn header(FilePath(file): &FilePath) -> String {
+    // The other terminal may be in another directory.
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    let file = file.display().to_string().replace('\'', r"'\''");
+    format!(r#" -H "Authorization: Bearer $(grep -m 1 . '{file}')""#)
+}
+
+/// Whether text is coloured.
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn quiet(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn cyan(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
 }

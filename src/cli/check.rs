@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Exit, answer, complain, tell};
+use super::exit::Exit;
+use super::output::{answer, complain, misconfigured};
 use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
 use crate::gateway::{Gateway, Order};
 use crate::{clock, start};
 
-/// Prints the configuration, or everything that is wrong with it; goes online when asked to.
+/// Prints the configuration, or everything that is wrong with it. With `online` it also connects to the gateway, and with
+/// `start` it also starts a payment there.
 pub(super) async fn check(
     path: Option<&Path>,
     environment: &Environment,
@@ -18,12 +20,12 @@ pub(super) async fn check(
 ) -> Exit {
     let loaded = match config::load(Source::File(path), environment) {
         Ok(loaded) => loaded,
-        Err(diagnostics) => return tell(&diagnostics),
+        Err(diagnostics) => return misconfigured(&diagnostics),
     };
     answer(&loaded.explained.to_string());
     let gateway = gateway(&loaded);
     if online && let Err(why) = connect(&loaded).await {
-        // Others wrote some of it, like the names in a certificate.
+        // Parts of it come from outside, such as the names in a certificate.
         complain(&gateway.scrub(why));
         return Exit::Failed;
     }
@@ -37,7 +39,10 @@ pub(super) async fn check(
     Exit::Fine
 }
 
-/// Makes a connection to the gateway, and to the app where webhooks are configured.
+/// Connects to the gateway, and to the app where webhooks are configured.
+///
+/// # Errors
+/// Says which connection failed, and why.
 async fn connect(loaded: &Loaded) -> Result<(), String> {
     let gateway = &loaded.config.gateway;
     let through = gateway

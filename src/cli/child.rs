@@ -1,5 +1,5 @@
-//! The app that `tillgate dev -- CMD` runs: its output is passed on line by line, signals reach it first, and nothing of it
-//! is left behind.
+//! The app that `tillgate dev -- CMD` runs. Its output is passed on line by line, signals reach it before the sidecar, and
+//! its processes are ended with it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -18,33 +18,34 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{Exit, orphans};
+use super::exit::Exit;
+use super::orphans;
 use crate::clock;
 use crate::config::Environment;
 use crate::signals::{Pass, Signal, Signals};
 
-/// How long what an app left behind has to end by itself.
+/// How long processes have to end by themselves before they are killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the last words of the app may take: whoever has left our reach may hold its end of the pipe for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// A longer line is passed on in pieces.
+/// How long output is still passed on after the app has ended: a process out of reach may hold the pipe open for ever.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// The longest piece of a line that is passed on at once, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// A running app. Its process is killed when this is dropped before its end.
+/// A running app. Dropping it kills its process.
 pub(super) struct Child {
     process: tokio::process::Child,
-    /// Its process group. None where it shares ours: on a terminal only the foreground may read, and Ctrl-C reaches all
-    /// of it without our help.
+    /// Its process group. `None` where it is in ours: on a terminal only the foreground group may read, and Ctrl-C
+    /// reaches every process in it.
     group: Option<Pid>,
-    words: Option<(ChildStdout, ChildStderr)>,
+    output: Option<(ChildStdout, ChildStderr)>,
     color: bool,
 }
 
 impl Child {
-    /// Starts it, with the sidecar's URL and none of our settings in its environment.
+    /// Starts it with the URL of the sidecar in its environment, and without the settings of this process.
     ///
     /// # Errors
-    /// There is no such program, or it cannot be run.
+    /// Fails if there is no such program, or it cannot be run.
     pub(super) fn start(
         command: &[OsString],
         api: &str,
@@ -70,36 +71,39 @@ impl Child {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let words = process.stdout.take().zip(process.stderr.take());
+        let output = process.stdout.take().zip(process.stderr.take());
         let group = process.id().filter(|_| apart).and_then(pid);
         Ok(Self {
             process,
             group,
-            words,
+            output,
             color: environment.wants_color(),
         })
     }
 
-    /// Passes its output on until it has ended, and with it what it had started; gives its exit code, as a shell does.
-    /// Signals reach it first; a reload is passed on.
+    /// Passes its output on until it and the processes that it started have ended. Returns its exit code as a shell
+    /// does, or [`Exit::Failed`] if a second signal killed it. It gets each signal first; a reload goes to `sidecar`.
     pub(super) async fn attend(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
-        let words = self.words.take();
+        let output = self.output.take();
         let color = |terminal: bool, code| if terminal && self.color { code } else { "" };
         let (out, err) = (
             color(io::stdout().is_terminal(), "36"),
             color(io::stderr().is_terminal(), "33"),
         );
         let over = Notify::new();
-        let told = async {
-            let Some((said, complained)) = words else {
+        let passed_on = async {
+            let Some((of_stdout, of_stderr)) = output else {
                 return;
             };
-            tokio::join!(tell(said, stdout(), out), tell(complained, stderr(), err));
+            tokio::join!(
+                pass_on(of_stdout, stdout(), out),
+                pass_on(of_stderr, stderr(), err)
+            );
         };
-        let told = async {
+        let passed_on = async {
             tokio::select! {
-                () = told => {}
-                () = async { over.notified().await; clock::sleep(LAST_WORDS).await } => {}
+                () = passed_on => {}
+                () = async { over.notified().await; clock::sleep(LAST_OUTPUT).await } => {}
             }
         };
         let ended = async {
@@ -107,7 +111,7 @@ impl Child {
             over.notify_one();
             exit
         };
-        tokio::join!(ended, told).0
+        tokio::join!(ended, passed_on).0
     }
 
     async fn ended(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
@@ -126,7 +130,7 @@ impl Child {
                 signal = signals.next() => match signal {
                     Signal::Reload => sidecar.on(Signal::Reload),
                     Signal::Terminate | Signal::Interrupt if asked => return self.kill().await,
-                    // The terminal has sent it to the app already, and many an app takes a second one for impatience.
+                    // The terminal has sent it to the app already. Many apps end at once when they get a second one.
                     Signal::Interrupt if self.group.is_none() => asked = true,
                     Signal::Terminate | Signal::Interrupt => {
                         asked = true;
@@ -145,7 +149,7 @@ impl Child {
         }
     }
 
-    /// Ends it, and what it has started.
+    /// Ends it and the processes that it started.
     pub(super) async fn end(&mut self) {
         self.send(Kill::TERM);
         if clock::timeout(GRACE, self.process.wait()).await.is_err() {
@@ -154,19 +158,19 @@ impl Child {
         self.end_the_rest().await;
     }
 
-    /// The same at once.
+    /// Kills it and the processes that it started.
     async fn kill(&mut self) -> Exit {
         self.send(Kill::KILL);
         let gone = async {
             let _ = self.process.wait().await;
             self.until_alone(Kill::KILL).await;
         };
-        // Not for ever: a process in the depths of the system does not end by that either.
+        // A process in an uninterruptible system call does not even end by SIGKILL.
         let _ = clock::timeout(GRACE, gone).await;
         Exit::Failed
     }
 
-    /// What is left of it is asked to end, and then ended.
+    /// Terminates the processes that are left, and kills those that do not end in time.
     async fn end_the_rest(&self) {
         if clock::timeout(GRACE, self.until_alone(Kill::TERM))
             .await
@@ -176,9 +180,10 @@ impl Child {
         }
     }
 
-    /// Sends this to everything that is left behind, as it comes to light: what had a parent until now, too.
+    /// Sends this signal to each process that is left behind, until none is. One that loses its parent in the meantime
+    /// becomes an orphan, and gets it then.
     async fn until_alone(&self, kill: Kill) {
-        let mut told = Vec::new();
+        let mut signalled = Vec::new();
         if let Some(group) = self.group {
             let _ = kill_process_group(group, kill);
         }
@@ -186,7 +191,7 @@ impl Child {
             let own = self.process.id();
             orphans::reap(own);
             let left = orphans::all(own);
-            for orphan in left.iter().filter(|orphan| !told.contains(*orphan)) {
+            for orphan in left.iter().filter(|orphan| !signalled.contains(*orphan)) {
                 let _ = kill_process(*orphan, kill);
             }
             if left.is_empty()
@@ -196,13 +201,13 @@ impl Child {
             {
                 return;
             }
-            told = left;
+            signalled = left;
             clock::sleep(Duration::from_millis(20)).await;
         }
     }
 
     fn send(&self, kill: Kill) {
-        // One that has ended meanwhile needs it no more.
+        // It fails if the process has ended in the meantime.
         let _ = match (self.group, self.process.id().and_then(pid)) {
             (Some(group), _) => kill_process_group(group, kill),
             (None, Some(own)) => kill_process(own, kill),
@@ -215,7 +220,7 @@ fn pid(id: u32) -> Option<Pid> {
     Pid::from_raw(id.cast_signed())
 }
 
-/// As in a shell: 128 and the number of the signal that ended it.
+/// Returns the exit code as a shell does: 128 plus the number of the signal if one ended the process.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status
         .code()
@@ -223,9 +228,9 @@ fn code_of(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Passes on what the app says, each line with its origin before it. Ends with the app's end, or with the reader's: then
-/// the app finds its pipe closed, as without us.
-async fn tell(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, color: &str) {
+/// Copies the output of the app line by line, each with a prefix that names its origin. Returns at the end of the output,
+/// or when it can no longer be written: the app then finds its pipe closed, as it would without `dev`.
+async fn pass_on(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, color: &str) {
     let prefix = match color {
         "" => "app | ".to_owned(),
         color => format!("\x1b[{color}mapp |\x1b[0m "),
@@ -241,7 +246,7 @@ async fn tell(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, col
         if !line.ends_with(b"\n") {
             line.push(b'\n');
         }
-        // One write a line, so that others' lines come between and not into it.
+        // One write for each line, so that lines from elsewhere do not come into the middle of it.
         if to.write_all(&line).await.is_err() || to.flush().await.is_err() {
             return;
         }

@@ -22,7 +22,10 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// Sends one request over a connection of its own.
+/// Sends one request over a TCP connection of its own.
+///
+/// # Errors
+/// Fails if the connection fails, the body is over 1 MiB, or a step takes more than 15 seconds.
 pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
     let uri = request.uri();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -30,7 +33,7 @@ pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxErr
     exchange(stream, request).await
 }
 
-/// The same over the socket at this path.
+/// Sends one request over a connection of its own to the Unix socket at this path.
 pub(super) async fn call_unix(
     path: &Path,
     request: Request<Full<Bytes>>,
@@ -60,7 +63,7 @@ async fn exchange(
             body,
         })
     };
-    // The connection ends when nothing more can be sent on it; its errors reach the exchange.
+    // The connection ends once its sender is dropped; the exchange gets its errors.
     let (answer, _) = within(async { tokio::join!(exchange, connection) }).await?;
     answer
 }

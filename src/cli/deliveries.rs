@@ -1,4 +1,4 @@
-//! `tillgate deliveries`: the messages to the app, as the running sidecar knows them.
+//! `tillgate deliveries`: lists the webhooks of a running sidecar, or has one of them posted again.
 
 use std::path::Path;
 
@@ -8,12 +8,13 @@ use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request};
 
 use super::client::{self, Answer};
-use super::{Exit, answer, complain, tell};
+use super::exit::Exit;
+use super::output::{answer, failed, misconfigured};
 use crate::config::{self, Environment, Reach};
 use crate::json::{self, Json};
 use crate::server::{BoxError, ListenAddr};
 
-/// Asks the API listener: lists all messages, or has that one posted again.
+/// Prints all deliveries, or has the one with the id `redeliver` posted again and prints it.
 pub(super) async fn deliveries(
     path: Option<&Path>,
     environment: &Environment,
@@ -21,7 +22,7 @@ pub(super) async fn deliveries(
 ) -> Exit {
     let reach = match config::reach(path, environment) {
         Ok(reach) => reach,
-        Err(diagnostics) => return tell(&diagnostics),
+        Err(diagnostics) => return misconfigured(&diagnostics),
     };
     let done = match redeliver {
         Some(id) => call(&reach, Method::POST, &format!("/deliveries/{id}/redeliver"))
@@ -34,10 +35,7 @@ pub(super) async fn deliveries(
             answer(text.trim_end());
             Exit::Fine
         }
-        Err(error) => {
-            complain(&error.to_string());
-            Exit::Failed
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -94,7 +92,7 @@ async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxEr
         .into())
 }
 
-/// A line for one message.
+/// Returns one delivery as a line of text; `-` stands for a field that is null or missing.
 fn show(delivery: &str) -> String {
     let object = json::parse_object(delivery.as_bytes()).unwrap_or_default();
     let field = |name| match json::get(&object, name) {

@@ -7,150 +7,156 @@ use secrecy::SecretString;
 
 use super::banner::banner;
 use super::child::Child;
-use super::{Exit, answer, begin, cannot_bind, complain, failed, tell, tour};
-use crate::admin;
-use crate::api;
-use crate::app::{App, Behind, Bound, CannotBind, End, serve_sandbox};
-use crate::config::{self, Environment, Source};
+use super::exit::Exit;
+use super::output::{answer, complain, failed, misconfigured};
+use super::places::{Places, Sockets};
+use super::run::{begin, exit_of};
+use super::tour;
+use crate::app::{App, Behind, Bound, serve_sandbox};
+use crate::config::{self, Diagnostic, Environment, Loaded, Source};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::sd_notify::SdNotify;
-use crate::server::Address;
 use crate::signals::{Signal, Signals};
+use crate::text::FilePath;
 
-/// Where the parts of a running `dev` are.
-pub(super) struct Places {
-    /// The API.
-    pub(super) api: String,
-    /// Probes, metrics and the status page.
-    pub(super) admin: String,
-    /// The sandbox gateway.
-    pub(super) sandbox: String,
+/// Runs until a signal ends it; with `tour` until the tour is over; with a command until that app has ended.
+pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environment) -> Exit {
+    let sockets = match Sockets::open() {
+        Ok(sockets) => sockets,
+        Err(error) => return failed(&error),
+    };
+    let places = sockets.places();
+    let loaded = match load(&places, tour, environment) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => return misconfigured(&diagnostics),
+    };
+    let (signals, _log) = match begin(&loaded.config.log, environment) {
+        Ok(begun) => begun,
+        Err(exit) => return exit,
+    };
+    let token_file = loaded.config.listen.token_file.clone();
+    serve_sandbox(sockets.sandbox, &Sandbox::new(Options::default()));
+    let app = match App::build(loaded, Behind::Network, true) {
+        Ok(app) => app,
+        Err(error) => return failed(&error),
+    };
+    let dev = Dev {
+        app,
+        api: sockets.api,
+        admin: sockets.admin,
+        signals,
+        places,
+        token_file,
+        color: std::io::stdout().is_terminal() && environment.wants_color(),
+    };
+    match command {
+        _ if tour => dev.tour().await,
+        [] => dev.alone().await,
+        command => dev.beside(command, environment).await,
+    }
 }
 
-/// Runs until asked to end; with `tour`, until the tour is over; with a command, until that app has ended.
-pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environment) -> Exit {
-    let bound = bind_or_next("sandbox", Address::Localhost(8081))
-        .and_then(|sandbox| {
-            Ok((
-                sandbox,
-                bind_or_next("listen.address", api::DEFAULT_ADDRESS)?,
-            ))
-        })
-        .and_then(|(sandbox, api)| {
-            Ok((
-                sandbox,
-                api,
-                bind_or_next("admin.address", admin::DEFAULT_ADDRESS)?,
-            ))
-        });
-    let (sandbox, api, admin) = match bound {
-        Ok(bound) => bound,
-        Err(error) => return cannot_bind(&error),
-    };
-    let places = Places {
-        api: format!("http://{}", api.address.reachable()),
-        admin: format!("http://{}", admin.address.reachable()),
-        sandbox: format!("http://{}", sandbox.address.reachable()),
-    };
+/// The configuration of a sidecar whose gateway is the sandbox.
+fn load(places: &Places, tour: bool, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
     let mut given = vec![
         ("gateway.url", places.sandbox.as_str()),
         ("gateway.public_url", ""),
     ];
     if tour {
-        // The tour prints what happens; the log would say it twice.
+        // The tour prints each request and answer itself.
         given.push(("log.level", "warn"));
     }
-    let loaded = match config::load(
-        Source::Given(&given, SecretString::from(DEFAULT_SECRET)),
-        environment,
-    ) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => return tell(&diagnostics),
-    };
-    let (mut signals, _log) = match begin(&loaded.config.log, environment) {
-        Ok(begun) => begun,
-        Err(exit) => return exit,
-    };
-    let token_file = loaded.config.listen.token_file.clone();
-    serve_sandbox(sandbox, &Sandbox::new(Options::default()));
-    let app = match App::build(loaded, Behind::Network, true) {
-        Ok(app) => app,
-        Err(error) => return failed(&error),
-    };
-    let service_manager = SdNotify::default();
-    if tour {
-        let authorization = match config::authorization(token_file.as_ref()) {
-            Ok(authorization) => authorization,
-            Err(diagnostics) => return tell(&diagnostics),
-        };
-        return tokio::select! {
-            _ = app.run(api.into(), admin, &mut signals, &service_manager) => Exit::Failed,
-            walked = tour::walk(&places, authorization.as_deref()) => walked.map_or_else(|error| failed(&*error), |()| Exit::Fine),
-        };
-    }
-    let color = std::io::stdout().is_terminal() && environment.wants_color();
-    if command.is_empty() {
-        answer(&banner(&places, token_file.as_ref(), None, color));
-        return match app
-            .run(api.into(), admin, &mut signals, &service_manager)
-            .await
-        {
-            End::Drained => Exit::Fine,
-            End::Forced | End::Broken => Exit::Failed,
-        };
-    }
-    // Both sockets listen already: whatever the app asks for first is answered.
-    let mut child = match Child::start(command, &places.api, environment) {
-        Ok(child) => child,
-        Err(error) => {
-            let name = command
-                .first()
-                .map(|name| name.display().to_string())
-                .unwrap_or_default();
-            complain(&format!(
-                "cannot run {name:?}: {error}: give a program that is in PATH, or its path"
-            ));
-            return Exit::Usage;
-        }
-    };
-    answer(&banner(
-        &places,
-        token_file.as_ref(),
-        command.first(),
-        color,
-    ));
-    let (pass, mut forwarded) = Signals::forwarded();
-    let mut exit = None;
-    let attended = async {
-        let ended = child.attend(&mut signals, &pass).await;
-        exit = Some(ended);
-        pass.on(Signal::Terminate);
-        if ended == Exit::Failed {
-            // Asked twice.
-            pass.on(Signal::Terminate);
-        }
-        loop {
-            pass.on(signals.next().await);
-        }
-    };
-    tokio::select! {
-        _ = app.run(api.into(), admin, &mut forwarded, &service_manager) => {}
-        never = attended => never,
-    }
-    match exit {
-        Some(exit) => exit,
-        // The store is broken.
-        None => {
-            child.end().await;
-            Exit::Failed
-        }
-    }
+    let source = Source::Given(&given, SecretString::from(DEFAULT_SECRET));
+    config::load(source, environment)
 }
 
-/// The usual port, or a free one where it is taken.
-fn bind_or_next(key: &'static str, address: Address) -> Result<Bound, CannotBind> {
-    match Bound::new(key, address) {
-        Err(error) if error.is_taken() => Bound::new(key, address.with_port(0)),
-        bound => bound,
+/// A sidecar that is built and not running yet. Its sandbox is running.
+struct Dev {
+    app: App,
+    api: Bound,
+    admin: Bound,
+    signals: Signals,
+    places: Places,
+    token_file: Option<FilePath>,
+    color: bool,
+}
+
+impl Dev {
+    /// Runs it for as long as the tour takes.
+    async fn tour(mut self) -> Exit {
+        let authorization = match config::authorization(self.token_file.as_ref()) {
+            Ok(authorization) => authorization,
+            Err(diagnostics) => return misconfigured(&diagnostics),
+        };
+        let service_manager = SdNotify::default();
+        tokio::select! {
+            _ = self.app.run(self.api.into(), self.admin, &mut self.signals, &service_manager) => Exit::Failed,
+            walked = tour::walk(&self.places, authorization.as_deref()) => {
+                walked.map_or_else(|error| failed(&error), |()| Exit::Fine)
+            }
+        }
+    }
+
+    /// Runs it without an app of its own.
+    async fn alone(mut self) -> Exit {
+        self.greet(None);
+        let service_manager = SdNotify::default();
+        let end = self.app.run(
+            self.api.into(),
+            self.admin,
+            &mut self.signals,
+            &service_manager,
+        );
+        exit_of(end.await)
+    }
+
+    /// Runs it beside the app of this command, for as long as the app runs.
+    async fn beside(mut self, command: &[OsString], environment: &Environment) -> Exit {
+        // Both sockets listen already, so the first request of the app is answered.
+        let mut child = match Child::start(command, &self.places.api, environment) {
+            Ok(child) => child,
+            Err(error) => {
+                let name = command.first().map(|name| name.display().to_string());
+                complain(&format!(
+                    "cannot run {:?}: {error}: give a program that is in PATH, or its path",
+                    name.unwrap_or_default()
+                ));
+                return Exit::Usage;
+            }
+        };
+        self.greet(command.first());
+        let (pass, mut forwarded) = Signals::forwarded();
+        let mut exit = None;
+        let signals = &mut self.signals;
+        let attended = async {
+            let ended = child.attend(signals, &pass).await;
+            exit = Some(ended);
+            pass.on(Signal::Terminate);
+            if ended == Exit::Failed {
+                // The app was killed: the second signal ends the sidecar at once, too.
+                pass.on(Signal::Terminate);
+            }
+            loop {
+                pass.on(signals.next().await);
+            }
+        };
+        let service_manager = SdNotify::default();
+        tokio::select! {
+            _ = self.app.run(self.api.into(), self.admin, &mut forwarded, &service_manager) => {}
+            never = attended => never,
+        }
+        match exit {
+            Some(exit) => exit,
+            // The sidecar ended first, because its store failed.
+            None => {
+                child.end().await;
+                Exit::Failed
+            }
+        }
+    }
+
+    fn greet(&self, app: Option<&OsString>) {
+        let token_file = self.token_file.as_ref();
+        answer(&banner(&self.places, token_file, app, self.color));
     }
 }

@@ -1,4 +1,4 @@
-//! `tillgate health`: for a container's HEALTHCHECK, exec probes and scripts, where there is no curl.
+//! `tillgate health`: for the HEALTHCHECK of a container, exec probes, and scripts without curl.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,14 +6,16 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::header::HOST;
 
-use super::{Exit, client, complain, tell};
+use super::client;
+use super::exit::Exit;
+use super::output::{complain, misconfigured};
 use crate::clock;
 use crate::config::{self, Environment};
 
-/// How long to wait between two questions.
+/// The time between two requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks the admin listener whether the sidecar is ready.
+/// Asks the admin listener whether the sidecar is ready: once, or again and again until `wait` is over.
 pub(super) async fn health(
     path: Option<&Path>,
     environment: &Environment,
@@ -21,11 +23,11 @@ pub(super) async fn health(
 ) -> Exit {
     let address = match config::admin_address(path, environment) {
         Ok(address) => address.reachable(),
-        Err(diagnostics) => return tell(&diagnostics),
+        Err(diagnostics) => return misconfigured(&diagnostics),
     };
     let deadline = clock::now() + wait.unwrap_or_default();
     loop {
-        // One question may take this long, also behind the end of the wait.
+        // A request may take this long even if the wait ends in between.
         let question = clock::timeout(Duration::from_secs(2), ask(&address));
         let why = match question
             .await

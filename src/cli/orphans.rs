@@ -1,24 +1,24 @@
-//! Processes that a program of ours has started and left behind: they become children of ours instead of init's, so that
-//! they can be ended.
+//! Processes that the app of `dev` has started and left behind. This process adopts them in place of init, so that it can
+//! end them.
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-/// From here on orphans of our descendants are ours.
+/// Makes this process the parent of every orphan among its descendants from now on.
 pub(super) fn adopt() {
-    // Without it there is only less to find.
+    // If it fails, orphans are not found, and everything else works.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Forgets those that have ended: nobody else would. `own` is the one that is waited for elsewhere.
+/// Reaps the children that have ended, except `own`, which is waited for elsewhere.
 pub(super) fn reap(own: Option<u32>) {
     for orphan in all(own) {
         let _ = waitpid(Some(orphan), WaitOptions::NOHANG);
     }
 }
 
-/// Our children, but for `own`.
+/// Returns the children of this process, except `own`.
 pub(super) fn all(own: Option<u32>) -> Vec<Pid> {
-    // A thread that ends meanwhile hands its children to another one.
+    // When a thread ends, another one takes over its children.
     let threads = std::fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()

@@ -7,17 +7,17 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use hyper::{Method, Request, StatusCode};
 
-use super::answer;
 use super::client::{self, Answer};
-use super::dev::Places;
+use super::output::answer;
+use super::places::Places;
 use crate::clock;
 use crate::json::{self, Json};
 use crate::server::BoxError;
 
-/// Walks all steps; with `authorization` where the API wants that.
+/// Walks all steps. `authorization` is sent to the API, where it wants one.
 ///
 /// # Errors
-/// The first answer that is not what the step promises.
+/// Fails at the first answer that is not what the step promises.
 pub(super) async fn walk(places: &Places, authorization: Option<&str>) -> Result<(), BoxError> {
     let Places { api, sandbox, .. } = places;
     step(
@@ -54,22 +54,26 @@ pub(super) async fn walk(places: &Places, authorization: Option<&str>) -> Result
     step(
         "Step 3 - Watch: the app asks as often as it likes, tillgate asks the gateway once for everyone",
     );
-    let mut left = 50;
-    loop {
-        let watched = client::call(request(Method::GET, &watch_url, "", authorization)?).await?;
-        if left == 0 || expect(&watched, "completed").is_ok() {
-            print(&Method::GET, &watch_url, "", &watched);
-            expect(&watched, "completed")?;
-            break;
-        }
-        left -= 1;
-        clock::sleep(Duration::from_millis(100)).await;
-    }
+    watch_until_paid(&watch_url, authorization).await?;
 
     step("Step 4 - Done: the payment stands in the merchant's portal");
     show(Method::GET, &format!("{sandbox}/"), "", None).await?;
     answer("\nThat was the whole guide, and no app has seen the secret.");
     Ok(())
+}
+
+/// Polls for about five seconds, and prints the last answer.
+async fn watch_until_paid(url: &str, authorization: Option<&str>) -> Result<(), BoxError> {
+    let mut left = 50;
+    loop {
+        let watched = client::call(request(Method::GET, url, "", authorization)?).await?;
+        if left == 0 || expect(&watched, "completed").is_ok() {
+            print(&Method::GET, url, "", &watched);
+            return expect(&watched, "completed");
+        }
+        left -= 1;
+        clock::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn step(title: &str) {
