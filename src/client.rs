@@ -1,5 +1,5 @@
-//! HTTP out: one clean connection for one answer. No redirects are followed, no proxy variables are read, no session keys
-//! are logged: none of it is built in.
+//! The HTTP client: one clean connection for one answer. It follows no redirects, reads no proxy variables and logs no
+//! session keys.
 
 mod connect;
 mod exchange;
@@ -10,17 +10,16 @@ mod resolve;
 mod step;
 mod target;
 mod tls;
+mod transport;
 mod why;
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response};
 use prometheus_client::registry::Registry;
@@ -34,92 +33,14 @@ pub(crate) use self::proxy::{Proxy, ProxyAuthorization, ProxyUrl};
 pub(crate) use self::target::Target;
 use self::tls::Files;
 pub(crate) use self::tls::{Identity, Roots, chain, key, roots};
+pub(crate) use self::transport::{
+    Answer, Cut, Exchanging, Sharing, Terms, Transport, TransportError,
+};
+pub(crate) use self::why::Side;
 use crate::clock::{self, Instant};
 use crate::file::Settle;
 
-/// The other side as seen from here: a request goes in, its answer comes out. A network or the sandbox stands behind it.
-pub(crate) trait Transport: Send + Sync {
-    /// Sends the request once and reads its answer.
-    fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_>;
-}
-
-/// What [`Transport::exchange`] returns.
-pub(crate) type Exchanging<'a> =
-    Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
-
-/// How one exchange goes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    /// When it is over, the body included.
-    pub(crate) deadline: Instant,
-    /// The largest body that is read.
-    pub(crate) max_bytes: usize,
-    pub(crate) connection: Sharing,
-}
-
-/// Whether other requests go over the same connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// It is opened for this request and closed behind its answer: no other answer can come on it.
-    Own,
-    /// It may have been used before, and may be again. An answer that was sent too late or too often can be taken for
-    /// the answer to this request.
-    Shared,
-}
-
-/// An answer, as far as it came.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    /// What was read of it.
-    pub(crate) body: Bytes,
-    /// Why that is not all.
-    pub(crate) cut: Option<Cut>,
-    /// The connection that it came on carried nothing else.
-    pub(crate) connection: Sharing,
-}
-
-/// Why an answer is not whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// It is larger than was asked for.
-    TooLarge,
-    /// The connection broke, or it is not clear where the answer ends; says why.
-    Broken(String),
-    /// The deadline passed.
-    TimedOut,
-}
-
-/// Nothing came back.
-#[derive(Debug)]
-pub(crate) enum TransportError {
-    /// Surely no byte reached the other side; says which step failed, and why.
-    NotSent(String),
-    /// The connection broke after some may have.
-    Broken(String),
-    /// The deadline passed after some may have.
-    TimedOut,
-}
-
-/// Which section of the configuration a client belongs to: errors name its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Gateway,
-    Webhook,
-}
-
-impl Side {
-    /// The full name of a key of that section.
-    fn key(self, name: &str) -> String {
-        let section = match self {
-            Self::Gateway => "gateway",
-            Self::Webhook => "webhook",
-        };
-        format!("{section}.{name}")
-    }
-}
-
-/// How long a new connection is listened to by [`Network::probe`], and the body of an answer that counts by its head.
+/// How long [`Network::probe`] listens to a new connection, and [`Network::post`] reads a body that is only for people.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// The way to one target over the network.
@@ -132,22 +53,22 @@ pub(crate) struct Network {
 
 /// What [`Network::probe`] found.
 pub(crate) struct Probe {
-    /// The addresses of the name that was looked up: the proxy's, where there is one.
+    /// The addresses of the name that was looked up: that of the proxy, where there is one.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The one that was connected to.
+    /// The address of the connection.
     pub(crate) address: IpAddr,
     /// The steps to the connection, and how long each took.
     pub(crate) steps: Vec<(&'static str, Duration)>,
-    /// Only a ClientHello that fits into one packet came through.
+    /// Whether only a ClientHello that fits into one packet got an answer.
     pub(crate) has_small_hello: bool,
 }
 
 impl Network {
-    /// A client for this target, through the proxy if there is one, over TLS with these roots, as this client.
-    /// `connect_timeout` is for one address.
+    /// A client for this target, through the proxy if there is one. TLS uses these roots and this client certificate.
+    /// `connect_timeout` limits the attempt at one address, TLS included.
     ///
     /// # Errors
-    /// Says why TLS cannot be had.
+    /// Says why the TLS files cannot be used.
     pub(crate) fn new(
         side: Side,
         target: Target,
@@ -183,7 +104,7 @@ impl Network {
             has_small_hello,
         } = connected;
         if matches!(stream, Either::Right(_)) {
-            // In TLS 1.3 a gateway that wants another certificate of ours says so when we believe that all is well.
+            // In TLS 1.3 the handshake of the client is over before a gateway refuses its certificate.
             if let Ok(Err(error)) = clock::timeout(A_MOMENT, stream.read_u8()).await {
                 return Err(format!("TLS: {}", why::causes(self.side, &error)));
             }
@@ -201,7 +122,7 @@ impl Network {
         })
     }
 
-    /// Looks at its files, and drops idle connections that are too old. True when something new was taken.
+    /// Reads its files again, and drops idle connections that are too old. Returns true if a file has new content.
     pub(crate) fn reload(&self, settle: Settle) -> bool {
         self.pool.sweep();
         let authorization = self.connector.proxy().and_then(Proxy::authorization);
@@ -212,12 +133,12 @@ impl Network {
         match self.files.tls() {
             Ok(tls) => {
                 self.connector.tls.store(Arc::new(tls));
-                // Nothing of the old one is used again.
+                // No connection of the old configuration is used again.
                 self.pool.clear();
                 true
             }
             Err(why) => {
-                tracing::warn!(why, "TLS stays as it was");
+                tracing::warn!(why, "TLS configuration not changed");
                 false
             }
         }
@@ -243,7 +164,7 @@ impl Network {
         self.connector.durations.register(connect, registry);
     }
 
-    /// Sends a request over a connection of its own, or over one that was used before if there is a clean one, and waits
+    /// Sends a request over a connection of its own, or over a clean one from the pool if `connection` allows it, and waits
     /// for the head of the answer.
     async fn send(
         &self,
@@ -291,11 +212,11 @@ impl Network {
         Ok((exchange?, ticket))
     }
 
-    /// Posts a request over a connection of its own. The first `max_bytes` of the body are read where the answer is no
-    /// success; a success says all that there is with its head.
+    /// Posts a request over a connection of its own. Returns the first `max_bytes` of the body of a refusal; the body of a
+    /// success is not read.
     ///
     /// # Errors
-    /// Fails if the head of an answer does not come by the deadline.
+    /// Fails if no head of an answer comes by the deadline.
     pub(crate) async fn post(
         &self,
         request: Request<Full<Bytes>>,
@@ -312,8 +233,8 @@ impl Network {
         Ok(Response::from_parts(read.head, read.body))
     }
 
-    /// Something went wrong at the other side: other idle connections to it are not used again, and its name is looked
-    /// up before the next one is made.
+    /// Reports that something is wrong at the other side: idle connections to it are not used again, and its name is
+    /// looked up before the next connection.
     fn doubt(&self) {
         self.pool.clear();
         self.connector.doubt();

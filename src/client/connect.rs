@@ -1,52 +1,43 @@
-//! One connection: the name, the addresses, the proxy, TLS.
+//! Makes one connection: the name, the addresses, the proxy, TLS.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::Side;
 use super::proxy::Proxy;
 use super::race::race;
 use super::resolve::Resolver;
 use super::step::{Durations, Failure, Step};
 use super::target::Target;
-use super::why;
+use super::tls::Tls;
+use super::why::{self, Side};
 use crate::clock::{self, Instant};
 
 /// A connection to the other side.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// The setting that bounds the way to one address, of webhooks too.
+/// The setting that limits the time for one address, also for webhooks.
 const CONNECT_TIMEOUT: &str = "gateway.connect_timeout";
-/// How long a name whose firewall wants a small ClientHello is given one at once.
+/// How long the small ClientHello is used at once after it was needed.
 const SMALL_HELLO_FOR: Duration = Duration::from_secs(600);
 
-/// Two ways to say hello, for the same roots and the same certificate of ours.
-pub(super) struct Tls {
-    /// With a key share that is safe from quantum computers. It does not fit into one packet.
-    pub(super) full: Arc<ClientConfig>,
-    /// Fits into one packet: some firewalls drop what does not.
-    pub(super) small: Arc<ClientConfig>,
-}
-
-/// A connection, and how it came about.
+/// A connection, and how it was made.
 pub(super) struct Connected {
     pub(super) stream: Stream,
-    /// Where it leads to, be it to the proxy.
+    /// The address at its other end: that of the proxy, where there is one.
     pub(super) address: SocketAddr,
     /// Its steps, and how long each took.
     pub(super) steps: Vec<(Step, Duration)>,
-    /// A full ClientHello would not have come through.
+    /// Whether only the small ClientHello got an answer.
     pub(super) has_small_hello: bool,
 }
 
@@ -55,16 +46,16 @@ pub(super) struct Connector {
     side: Side,
     target: Target,
     proxy: Option<Proxy>,
-    /// Of the proxy's name, where there is one.
+    /// Looks up the name of the proxy, where there is one, and that of the target otherwise.
     resolver: Resolver,
     pub(super) tls: ArcSwap<Tls>,
-    /// For one address, TLS included.
+    /// The time limit for one address, TLS included.
     timeout: Duration,
     memory: Mutex<Memory>,
     pub(super) durations: Durations,
 }
 
-/// What the last connections taught.
+/// What was learned from the last connections.
 #[derive(Default)]
 struct Memory {
     /// The address of the last good connection.
@@ -103,22 +94,22 @@ impl Connector {
         &self.target
     }
 
-    /// The addresses that are known of the name that is looked up.
+    /// Returns the known addresses of the name that is looked up.
     pub(super) fn known_addresses(&self) -> Vec<IpAddr> {
         self.resolver.known_addresses()
     }
 
-    /// Makes a connection. All addresses of the name are tried, the next one 250 ms after the last.
+    /// Makes a connection. All addresses of the name are tried, each 250 ms after the one before it.
     ///
     /// # Errors
-    /// Fails if no address gives one by the deadline. Nothing of a request has left then.
+    /// Fails if no address gives a connection by the deadline. No byte of a request has left then.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Connected, Failure> {
         let connected = match self.look_up(deadline).await {
             Ok((addresses, took)) => self.connect_to(addresses, took, deadline).await,
             Err(failure) => Err(failure),
         };
         connected.map_err(|failure| match &self.proxy {
-            // The name and the addresses are the proxy's.
+            // These steps lead to the proxy.
             Some(_) if failure.step < Step::Proxy => Failure {
                 why: format!("{} (gateway.proxy)", failure.why),
                 ..failure
@@ -127,7 +118,7 @@ impl Connector {
         })
     }
 
-    /// The addresses of the name, and how long they took.
+    /// Returns the addresses of the name, and how long the lookup took.
     async fn look_up(&self, deadline: Instant) -> Result<(Vec<IpAddr>, Duration), Failure> {
         let began = clock::now();
         let found = clock::timeout_at(deadline, self.resolver.addresses()).await;
@@ -163,20 +154,22 @@ impl Connector {
             }
             Err(failures) => {
                 self.doubt();
-                // The one that came furthest says most.
+                // The failure at the latest step says most.
                 let furthest = failures.into_iter().max_by_key(|failure| failure.step);
                 Err(furthest.unwrap_or_else(|| Failure::new(Step::Dns, "the name has no address")))
             }
         }
     }
 
-    /// Something is wrong at the address in use: the next connection looks the name up, and begins with no favourite.
+    /// Reports that something is wrong at the address in use: the next connection looks the name up again, and prefers
+    /// no address.
     pub(super) fn doubt(&self) {
         self.memory().address = None;
         self.resolver.doubt();
     }
 
-    /// One address. While a full hello goes unheard, or when it went, a small one is tried beside it.
+    /// Tries one address. If the full ClientHello gets no answer in half the time, or its connection breaks, the small one
+    /// is tried beside it.
     async fn attempt(&self, address: SocketAddr, deadline: Instant) -> Result<Connected, Failure> {
         let own = clock::now() + self.timeout;
         let deadline = deadline.min(own);
@@ -251,7 +244,7 @@ struct Path<'a> {
     connector: &'a Connector,
     address: SocketAddr,
     deadline: Instant,
-    /// The setting that the deadline comes from.
+    /// The setting that sets the deadline, for errors.
     key: String,
     steps: Vec<(Step, Duration)>,
 }
@@ -266,7 +259,7 @@ impl Path<'_> {
                 format!("{address}: {}", why::causes(side, &error)),
             )
         })?;
-        // Without it small writes wait for acknowledgements; a connection that refuses it works all the same.
+        // Without it small writes wait for acknowledgements. A connection works even if it cannot be set.
         let _ = tcp.set_nodelay(true);
         Ok(tcp)
     }
@@ -301,7 +294,7 @@ impl Path<'_> {
             })
     }
 
-    /// Takes the time of a step, however it ends.
+    /// Runs a step within the deadline, and records how long it took, however it ends.
     ///
     /// # Errors
     /// Fails if the deadline passes.

@@ -1,4 +1,4 @@
-//! One request and its answer, on a connection that carries nothing else meanwhile.
+//! One request and its answer, on a connection that carries nothing else at the same time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use hyper::http::response::Parts;
@@ -15,28 +16,29 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::connect::Stream;
-use super::{Cut, Side, TransportError, why};
+use super::transport::{Cut, TransportError};
+use super::why::{self, Side};
 use crate::clock::{self, Instant};
 
-/// Longest head of an answer.
+/// The longest head of an answer, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most fields in one. A table of them is made for each answer.
+/// The most fields in one head. hyper makes a table of this size for each answer.
 const MAX_FIELDS: usize = 1024;
-/// Most interim answers (1xx) before the real one.
+/// The most interim answers (1xx) before the final one.
 const MAX_INTERIM: usize = 100;
 
-/// An answer whose head has come.
+/// An answer whose head has been received.
 pub(super) struct Exchange {
     pub(super) head: Parts,
     body: Incoming,
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     driver: Driver,
     side: Side,
 }
 
-/// hyper's own end of a connection: nothing happens on it while it is not polled. It is dropped as soon as it is over, since
-/// a request or a body that still waits for it fails only when it is dropped.
-struct Driver(Option<Connection<TokioIo<Stream>, Full<Bytes>>>);
+/// hyper's end of a connection, on which nothing happens unless it is polled. It is dropped as soon as it has ended: a
+/// request or a body that still waits for it fails only then.
+struct Driver(Option<HttpConnection>);
 
 impl Driver {
     /// Polls the connection until `work` is done.
@@ -46,7 +48,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                // `work` gets its errors.
+                // Its errors reach `work`.
                 _ = connection => self.0 = None,
             }
         }
@@ -66,16 +68,7 @@ impl Exchange {
         side: Side,
     ) -> Result<Self, TransportError> {
         let too_many = bound_interim(&mut request);
-        // Lenient in what takes no part in where an answer ends.
-        let made = Builder::new()
-            .max_buf_size(2 * MAX_HEAD)
-            .max_header_size(MAX_HEAD)
-            .max_headers(MAX_FIELDS)
-            .allow_spaces_after_header_name_in_responses(true)
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .ignore_invalid_headers_in_responses(true)
-            .handshake(TokioIo::new(stream))
-            .await;
+        let made = handshake(stream).await;
         let (mut sender, connection) =
             made.map_err(|error| TransportError::NotSent(why::causes(side, &error)))?;
         let mut driver = Driver(Some(connection));
@@ -88,19 +81,7 @@ impl Exchange {
         };
         let answer = match clock::timeout_at(deadline, driver.during(sent)).await {
             Ok(Ok(Ok(answer))) => answer,
-            // hyper gives back what it has not begun to write.
-            Ok(Ok(Err(unsent))) if unsent.message().is_some() => {
-                return Err(TransportError::NotSent(why::causes(side, unsent.error())));
-            }
-            Ok(Ok(Err(broken))) if why::is_refused_handshake(broken.error()) => {
-                return Err(TransportError::NotSent(format!(
-                    "TLS: {}",
-                    why::causes(side, broken.error())
-                )));
-            }
-            Ok(Ok(Err(broken))) => {
-                return Err(TransportError::Broken(why::causes(side, broken.error())));
-            }
+            Ok(Ok(Err(error))) => return Err(classify(side, &error)),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(TransportError::TimedOut),
         };
@@ -114,7 +95,7 @@ impl Exchange {
         })
     }
 
-    /// Its Content-Length says that it is larger.
+    /// Whether its Content-Length is larger than this.
     pub(super) fn announces_more_than(&self, max_bytes: usize) -> bool {
         self.body.size_hint().lower() > max_bytes as u64
     }
@@ -161,7 +142,7 @@ impl Exchange {
         let body = bytes.freeze();
         let mut stream = None;
         if cut.is_none() {
-            // It ends, or it is ready for the next request.
+            // The connection ends, or becomes ready for the next request.
             let ready = clock::timeout_at(deadline, driver.during(sender.ready())).await;
             let parts = driver
                 .0
@@ -180,17 +161,45 @@ impl Exchange {
     }
 }
 
-/// An answer that was read.
+type Sender = SendRequest<Full<Bytes>>;
+type HttpConnection = Connection<TokioIo<Stream>, Full<Bytes>>;
+
+/// Makes the two ends of an HTTP connection. They are lenient in everything that does not affect where an answer ends.
+async fn handshake(stream: Stream) -> hyper::Result<(Sender, HttpConnection)> {
+    Builder::new()
+        .max_buf_size(2 * MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .handshake(TokioIo::new(stream))
+        .await
+}
+
+/// Says whether a byte of the request may have left. hyper returns a request that it has not begun to write.
+fn classify(side: Side, error: &TrySendError<Request<Full<Bytes>>>) -> TransportError {
+    let why = why::causes(side, error.error());
+    if error.message().is_some() {
+        TransportError::NotSent(why)
+    } else if why::is_refused_handshake(error.error()) {
+        TransportError::NotSent(format!("TLS: {why}"))
+    } else {
+        TransportError::Broken(why)
+    }
+}
+
+/// An answer whose body was read.
 pub(super) struct Read {
     pub(super) head: Parts,
     pub(super) body: Bytes,
     /// Why the body is not whole.
     pub(super) cut: Option<Cut>,
-    /// The connection, if it may be used again: nothing but this answer came on it.
+    /// The connection, if it may be used again: nothing came on it after this answer.
     pub(super) stream: Option<Stream>,
 }
 
-/// Rings when there were more interim answers than anybody needs: hyper skips them without an end.
+/// Returns a bell that rings after too many interim answers. hyper skips any number of them.
 fn bound_interim(request: &mut Request<Full<Bytes>>) -> Arc<Notify> {
     let (count, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
     let bell = too_many.clone();
@@ -202,7 +211,7 @@ fn bound_interim(request: &mut Request<Full<Bytes>>) -> Arc<Notify> {
     too_many
 }
 
-/// Where the answer ends must not be in doubt (RFC 9112, section 6.3): hyper is more forgiving.
+/// Fails if the end of the answer is in doubt (RFC 9112, section 6.3). hyper is more lenient.
 fn check_framing(headers: &HeaderMap) -> Result<(), String> {
     let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
     let codings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();

@@ -1,4 +1,4 @@
-//! Connections that may be used again: few, young, and clean.
+//! Connections that may be used again: few, young and clean ones.
 
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use tokio_util::either::Either;
 use super::connect::Stream;
 use crate::clock::{self, Instant};
 
-/// Longest that a connection waits for its next use: Node, for one, closes them after five seconds.
+/// The longest time that a connection stays idle. Node, for one, closes a connection after five seconds.
 const MAX_IDLE: Duration = Duration::from_secs(4);
-/// Oldest that a connection is used at: a name may have moved since it was looked up.
+/// The greatest age at which a connection is used again: its name may have another address by then.
 const MAX_AGE: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 32;
 
@@ -27,7 +27,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Inner {
     idle: Vec<Idle>,
-    /// Which pool a connection belongs to: one that was taken out before [`Pool::clear`] never comes back.
+    /// Counts the calls of [`Pool::clear`], so that a connection that was taken out before one is not put back after it.
     generation: u64,
 }
 
@@ -37,7 +37,7 @@ struct Idle {
     since: Instant,
 }
 
-/// What a connection needs to come back.
+/// What a connection needs to be put back.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
     born: Instant,
@@ -45,7 +45,7 @@ pub(super) struct Ticket {
 }
 
 impl Pool {
-    /// The ticket of a connection that was just made.
+    /// Returns the ticket for a connection that is made now.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket {
             born: clock::now(),
@@ -53,7 +53,7 @@ impl Pool {
         }
     }
 
-    /// Takes out a connection that may be used now. Those that may not be are dropped.
+    /// Takes out a connection that may be used. Drops those that may not.
     pub(super) fn take(&self) -> Option<(Stream, Ticket)> {
         let now = clock::now();
         let mut inner = self.inner();
@@ -65,7 +65,7 @@ impl Pool {
         None
     }
 
-    /// Puts a connection back that has been read to the end of its last answer.
+    /// Puts back a connection whose last answer was read to its end.
     pub(super) fn put(&self, stream: Stream, ticket: Ticket) {
         let mut inner = self.inner();
         if ticket.generation == inner.generation && inner.idle.len() < MAX_CONNECTIONS {
@@ -77,13 +77,13 @@ impl Pool {
         }
     }
 
-    /// Drops those that are too old, so that they do not stay open for nobody.
+    /// Drops the connections that are too old to be used again.
     pub(super) fn sweep(&self) {
         let now = clock::now();
         self.inner().idle.retain(|idle| idle.is_young(now));
     }
 
-    /// Drops every connection, and those in use when they come back.
+    /// Drops all idle connections now, and those in use when they are put back.
     pub(super) fn clear(&self) {
         let mut inner = self.inner();
         inner.generation += 1;
@@ -101,8 +101,8 @@ impl Idle {
     }
 }
 
-/// Nothing has come on it since its last answer: no byte, no end. Whatever has come was not asked for, and would be taken
-/// for the answer to the next request. The socket itself is asked, since the runtime may not have noticed yet.
+/// Whether nothing has come on the connection since its last answer: no byte and no end. Bytes that came would be taken
+/// for the answer to the next request. Peeks at the socket itself, because the runtime may not have noticed them yet.
 fn is_clean(stream: &mut Stream) -> bool {
     let tcp = match stream {
         Either::Left(tcp) => tcp,
@@ -110,6 +110,6 @@ fn is_clean(stream: &mut Stream) -> bool {
     };
     let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
     let is_silent = peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-    // What TLS has read ahead is no longer in the socket.
+    // Bytes that TLS has read ahead are no longer in the socket.
     is_silent && stream.read(&mut [0]).now_or_never().is_none()
 }

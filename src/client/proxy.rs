@@ -1,4 +1,4 @@
-//! The only way out may lead through an HTTP proxy: a CONNECT, and then bytes end to end.
+//! A tunnel through an HTTP proxy, by CONNECT.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::target::Target;
 use crate::file::ReloadableFile;
 
-/// Longest head of an answer to CONNECT.
+/// The longest head of an answer to CONNECT, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most fields in one.
+/// The most fields in one head.
 const MAX_FIELDS: usize = 256;
 
 /// `gateway.proxy`: where an HTTP proxy listens.
@@ -32,7 +32,7 @@ impl FromStr for ProxyUrl {
                 "only proxies that speak plain http are supported: {FORM}"
             ));
         }
-        // What stands in these could be a credential: it is not repeated.
+        // These parts may be credentials, so the error does not repeat them.
         if !url.username().is_empty() || url.password().is_some() {
             return Err(format!(
                 "the URL has a user name or password in it: {FORM}, and name a file in gateway.proxy_authorization_file"
@@ -60,14 +60,14 @@ impl Display for ProxyUrl {
     }
 }
 
-/// What a proxy knows us by. It cannot be printed.
+/// The credentials for a proxy. They cannot be printed.
 pub(crate) struct ProxyAuthorization(Zeroizing<Vec<u8>>);
 
 impl ProxyAuthorization {
-    /// The content of `gateway.proxy_authorization_file`: one line, the value of a Proxy-Authorization field.
+    /// Parses the content of `gateway.proxy_authorization_file`: one line, the value of a Proxy-Authorization field.
     ///
     /// # Errors
-    /// Says what is wrong with it, without quoting any of it.
+    /// Says what is wrong with it, without quoting it.
     pub(crate) fn parse(content: &[u8]) -> Result<Self, String> {
         if content.contains(&b'\n') || content.contains(&b'\r') {
             return Err("it has more than one line".to_owned());
@@ -87,14 +87,14 @@ impl ProxyAuthorization {
     }
 }
 
-/// An HTTP proxy between us and the other side.
+/// An HTTP proxy on the way to the target.
 pub(crate) struct Proxy {
     target: Target,
     authorization: Option<ReloadableFile<ProxyAuthorization>>,
 }
 
 impl Proxy {
-    /// The proxy at that address.
+    /// A proxy at this address, with its credentials if it wants some.
     ///
     /// # Errors
     /// Says what is wrong with the address.
@@ -108,17 +108,17 @@ impl Proxy {
         })
     }
 
-    /// Where the proxy itself is.
+    /// Returns the address of the proxy itself.
     pub(super) fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Its file, if it has one.
+    /// Returns the file of the credentials, if there is one.
     pub(super) fn authorization(&self) -> Option<&ReloadableFile<ProxyAuthorization>> {
         self.authorization.as_ref()
     }
 
-    /// Asks for a tunnel to `to`, which the proxy looks up. From then on the stream leads there.
+    /// Opens a tunnel to `to`, a host and port that the proxy looks up. The stream then leads there.
     ///
     /// # Errors
     /// Says what the proxy answered, or how the connection to it failed.
@@ -156,8 +156,11 @@ impl Proxy {
     }
 }
 
-/// The status of the first final answer. What follows its head belongs to the tunnel, and the other side of it never
-/// speaks first: bytes after the head are somebody else's.
+/// Reads the status of the first final answer.
+///
+/// # Errors
+/// Fails if it is malformed, or if bytes follow a success: they would be taken for bytes of the other end of the tunnel,
+/// which never sends first.
 async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, String> {
     let mut bytes = Vec::with_capacity(1024);
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! Happy Eyeballs (RFC 8305, section 5): several addresses, and no waiting for one that never answers.
+//! Happy Eyeballs (RFC 8305, section 5): attempts at several addresses, so that one that never answers delays nothing.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::clock;
 
-/// From the beginning of one attempt to that of the next.
+/// The time from the start of one attempt to the start of the next.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Begins an attempt with each candidate in turn, the next one after 250 ms or as soon as one has failed, and returns the
-/// first that succeeds. The others are dropped.
+/// Starts an attempt with each candidate in turn, the next one after 250 ms or as soon as one has failed. Returns the first
+/// success, and drops the other attempts.
 ///
 /// # Errors
-/// Every failure, in the order in which they came, if none succeeds.
+/// Returns all failures, in the order in which they came, if no attempt succeeds.
 pub(super) async fn race<C, T, E, F>(
     candidates: impl IntoIterator<Item = C>,
     attempt: impl Fn(C) -> F,

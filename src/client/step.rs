@@ -1,4 +1,4 @@
-//! The steps to a connection: how each is called, how it fails, and how long it takes.
+//! The steps to a connection: their names, their failures, and how long they take.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const STEP_BUCKETS: [f64; 11] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 5.0,
 ];
 
-/// What a connection is made of, in the order of coming.
+/// The steps to a connection, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     Dns,
@@ -32,7 +32,7 @@ impl Step {
         }
     }
 
-    /// As an operator reads it.
+    /// The name that operators read.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Dns => "DNS",
@@ -43,12 +43,12 @@ impl Step {
     }
 }
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) step: Step,
     pub(super) why: String,
-    /// The other side said nothing to our hello: a smaller one may get through.
+    /// Whether the other side did not answer the ClientHello, so that a smaller one may get through.
     pub(super) is_unheard: bool,
 }
 
@@ -73,11 +73,11 @@ struct StepLabel {
     step: &'static str,
 }
 
-/// How long the steps took, however they ended.
+/// A histogram of how long each step took, however it ended.
 pub(super) struct Durations(Family<StepLabel, Histogram, fn() -> Histogram>);
 
 impl Durations {
-    /// Every step is there from the beginning, with nothing in it.
+    /// Empty histograms, one for each step.
     pub(super) fn new() -> Self {
         let durations = Self(Family::new_with_constructor(|| {
             Histogram::new(STEP_BUCKETS)
@@ -93,7 +93,7 @@ impl Durations {
         self.0.get_or_create(&label).observe(took.as_secs_f64());
     }
 
-    /// Adds them under this name, to which the unit is added.
+    /// Registers them under this name, to which the unit is added.
     pub(super) fn register(&self, name: &str, registry: &mut Registry) {
         let help = "How long the steps to a connection took";
         registry.register_with_unit(name, help, Unit::Seconds, self.0.clone());

@@ -1,4 +1,4 @@
-//! The other side of a connection: a host, a port, and whether it speaks TLS.
+//! The other end of a connection: a host, a port, and whether it speaks TLS.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use rustls::pki_types::ServerName;
 /// Where a client connects to. One client has one target.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// As the URL has it, but without the brackets of an IPv6 address. A trailing dot stays: it keeps the resolver from
+    /// The host of the URL, without the brackets of an IPv6 address. It keeps a trailing dot, which stops the resolver from
     /// trying search domains.
     host: String,
     port: u16,
     /// The name in the certificate; `None` for plain http.
     server_name: Option<ServerName<'static>>,
-    /// What the Host field says: without a trailing dot, and without the port where it is the scheme's own.
+    /// The value of the Host field: without a trailing dot, and without the default port of the scheme.
     authority: HeaderValue,
 }
 
@@ -53,27 +53,27 @@ impl Target {
         })
     }
 
-    /// The host, to be looked up.
+    /// Returns the host, for a lookup.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// The name that the certificate must have; `None` for plain http.
+    /// Returns the name that the certificate must be for; `None` for plain http.
     pub(super) fn server_name(&self) -> Option<&ServerName<'static>> {
         self.server_name.as_ref()
     }
 
-    /// The value of the Host field.
+    /// Returns the value of the Host field.
     pub(super) fn authority(&self) -> &HeaderValue {
         &self.authority
     }
 
-    /// Host and port, as a CONNECT has them.
+    /// Returns host and port as the target of a CONNECT request.
     pub(super) fn host_and_port(&self) -> String {
         match self.host.parse() {
             Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", self.port),

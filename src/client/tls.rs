@@ -1,4 +1,4 @@
-//! What TLS is made of: whom we believe, and who we are. Files, which may change while we run.
+//! The TLS configuration: the roots, and the certificate of the client. Both come from files that may change at run time.
 
 use std::sync::Arc;
 
@@ -13,30 +13,29 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroize;
 
-use super::connect::Tls;
 use crate::file::{ReloadableFile, Settle};
 
-/// Whom we believe: the built-in roots, unless there is a file of others.
+/// The file of the roots that are trusted in place of the built-in ones, if there is one.
 pub(crate) type Roots = Option<ReloadableFile<RootCertStore>>;
 
-/// Who we are, for a gateway that asks: a certificate and its key, each in a file of its own.
+/// The certificate of the client and its key, each in a file of its own, for a gateway that asks for one.
 pub(crate) struct Identity {
     chain: ReloadableFile<Chain>,
     key: ReloadableFile<Key>,
-    /// The last two that belonged together: between the change of one file and that of the other they do not.
+    /// The last certificate and key that belonged together. Between the changes of the two files they do not.
     good: ArcSwapOption<CertifiedKey>,
 }
 
-/// A certificate, and those between it and its root.
+/// A certificate, followed by those between it and its root.
 pub(crate) type Chain = Vec<CertificateDer<'static>>;
-/// Can sign; cannot be printed.
+/// A private key. It cannot be printed.
 pub(crate) type Key = Arc<dyn SigningKey>;
 
 impl Identity {
-    /// Of two files that are there.
+    /// An identity from the two opened files.
     ///
     /// # Errors
-    /// When the key is not the certificate's.
+    /// Fails if a file is missing, or the key is not that of the certificate.
     pub(crate) fn new(
         chain: ReloadableFile<Chain>,
         key: ReloadableFile<Key>,
@@ -62,7 +61,7 @@ impl Identity {
         Ok(())
     }
 
-    /// True when there is a new one.
+    /// Reads both files again. Returns true if there is a new certificate or key.
     fn reload(&self, settle: Settle) -> bool {
         let [chain, key] = [self.chain.reload(settle), self.key.reload(settle)];
         if !chain && !key {
@@ -82,16 +81,24 @@ impl Identity {
     }
 }
 
+/// Two configurations that differ in the size of the ClientHello alone.
+pub(super) struct Tls {
+    /// With a post-quantum key share. Its ClientHello does not fit into one packet.
+    pub(super) full: Arc<ClientConfig>,
+    /// Its ClientHello fits into one packet: some firewalls drop one that does not.
+    pub(super) small: Arc<ClientConfig>,
+}
+
 /// The files of one side's TLS.
 pub(crate) struct Files {
     roots: Roots,
     identity: Option<Identity>,
-    /// Looks that found something bad, in whichever of them.
+    /// Counts the reads of any of the files that found nothing usable.
     pub(super) failures: Counter,
 }
 
 impl Files {
-    /// Those that were opened.
+    /// The TLS files of one side, already opened.
     pub(super) fn new(mut roots: Roots, mut identity: Option<Identity>) -> Self {
         let failures = Counter::default();
         if let Some(roots) = &mut roots {
@@ -107,7 +114,7 @@ impl Files {
         }
     }
 
-    /// Looks at each. True when one of them is new.
+    /// Reads each file again. Returns true if one has new content.
     pub(super) fn reload(&self, settle: Settle) -> bool {
         let roots = self
             .roots
@@ -120,10 +127,10 @@ impl Files {
         roots || identity
     }
 
-    /// TLS as the files have it now. Session keys are logged nowhere: rustls does so only where it is told to.
+    /// Returns the configuration as the files have it now. It logs no session keys: rustls does so only on request.
     ///
     /// # Errors
-    /// Says why there is none.
+    /// Says why the files cannot be used.
     pub(super) fn tls(&self) -> Result<Tls, String> {
         let roots = match &self.roots {
             None => Arc::new(RootCertStore {
@@ -140,7 +147,7 @@ impl Files {
             },
             &roots,
         )?;
-        // A ticket may be as large as the key share that was left out.
+        // A session ticket may be as large as the key share that was left out.
         small.resumption = Resumption::disabled();
         Ok(Tls {
             full: Arc::new(full),
@@ -169,10 +176,10 @@ impl Files {
     }
 }
 
-/// Roots as PEM. No error quotes what was read: it may be a key that was named by mistake, or pasted into one line.
+/// Parses root certificates in PEM.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Says what is wrong, without quoting the content: it may be a key that was named by mistake.
 pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in chain(pem)? {
@@ -183,10 +190,10 @@ pub(crate) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// A certificate as PEM, and those between it and its root behind it.
+/// Parses a certificate in PEM, followed by those between it and its root.
 ///
 /// # Errors
-/// Likewise.
+/// Says what is wrong, without quoting the content.
 pub(crate) fn chain(pem: &[u8]) -> Result<Chain, String> {
     let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
@@ -198,10 +205,10 @@ pub(crate) fn chain(pem: &[u8]) -> Result<Chain, String> {
     }
 }
 
-/// A private key as PEM: PKCS #8, PKCS #1 or SEC 1.
+/// Parses a private key in PEM: PKCS #8, PKCS #1 or SEC 1.
 ///
 /// # Errors
-/// Likewise.
+/// Says what is wrong, without quoting the content.
 pub(crate) fn key(pem: &[u8]) -> Result<Key, String> {
     let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => {

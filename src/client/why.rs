@@ -1,26 +1,43 @@
-//! Why there is no connection, in words that an operator can act on.
+//! Why a connection fails, in words that an operator can act on.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
-use super::Side;
 use crate::text;
 
-/// Most names of a certificate that are shown: it may have thousands.
+/// Which section of the configuration a client belongs to. Errors name the keys of that section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Gateway,
+    Webhook,
+}
+
+impl Side {
+    /// Returns the full name of a key of that section.
+    pub(super) fn key(self, name: &str) -> String {
+        let section = match self {
+            Self::Gateway => "gateway",
+            Self::Webhook => "webhook",
+        };
+        format!("{section}.{name}")
+    }
+}
+
+/// The most names of a certificate that an error lists: a certificate may have thousands.
 const MAX_NAMES: usize = 3;
 
-/// What went wrong, with all its causes: the outermost alone says "connection error".
+/// Returns the error with all its causes. The outermost alone often says no more than "connection error".
 pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in chain(error) {
-        // What TLS says of it says it all.
+        // A TLS error explains the failure by itself.
         if let Some(tls) = of_tls(error) {
             return words(side, tls);
         }
         let line = match error.downcast_ref::<io::Error>() {
-            // What TLS and the standard library say of it is not for people.
+            // The texts of rustls and of the standard library for this are not meant for operators.
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 "it closed the connection".to_owned()
             }
@@ -34,8 +51,8 @@ pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The other side ended the handshake because of our certificate. In TLS 1.3 ours is looked at when we have begun to
-/// send already: what left is thrown away unread with the connection (RFC 8446, sections 4.4.2.4 and 6.2).
+/// Whether the other side ended the handshake because of the client certificate. In TLS 1.3 it checks that certificate
+/// when the client may have sent a request already, and discards the request unread (RFC 8446, sections 4.4.2.4 and 6.2).
 pub(super) fn is_refused_handshake(error: &(dyn Error + 'static)) -> bool {
     chain(error).filter_map(of_tls).any(|error| match error {
         rustls::Error::AlertReceived(alert) => is_about_our_certificate(*alert),
@@ -43,7 +60,7 @@ pub(super) fn is_refused_handshake(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// It is TLS that failed, not the connection below it.
+/// Whether TLS failed, rather than the connection below it.
 pub(super) fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| of_tls(error).is_some())
 }
@@ -60,7 +77,7 @@ fn is_about_our_certificate(alert: AlertDescription) -> bool {
             | Alert::CertificateUnknown
             | Alert::UnknownCA
             | Alert::AccessDenied
-            // What we signed with is not the key of what we showed, or of who signed that.
+            // The signature does not match the certificate, or a certificate of its chain.
             | Alert::DecryptError
     )
 }
@@ -69,7 +86,8 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// An I/O error does not name what it carries as its source, and may carry another.
+/// Returns the TLS error in this one. An I/O error does not name the error inside it as its source, and that may be another
+/// I/O error.
 fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => of_tls(error.get_ref()?),
@@ -143,7 +161,7 @@ fn of_certificate(side: Side, error: &CertificateError) -> String {
     }
 }
 
-/// The name in what rustls shows of one: `DnsName("pay.example")`, `IpAddress(127.0.0.1)`.
+/// Returns the name out of the form in which rustls prints it: `DnsName("pay.example")`, `IpAddress(127.0.0.1)`.
 fn bare(name: &str) -> &str {
     let inner = name
         .split_once('(')

@@ -1,4 +1,4 @@
-//! What this process was started with. The one reader of the environment.
+//! The environment that this process was started with, read here and nowhere else.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,7 +13,7 @@ use crate::server::InheritedSocket;
 
 const PREFIX: &str = "TILLGATE_";
 
-/// The variable of that key.
+/// Returns the name of the variable that sets this key.
 pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
@@ -25,8 +25,8 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Those of the process. Must come before anything is opened: the numbers of passed sockets are known from the
-    /// variables alone, and something of ours could have one that was not passed after all.
+    /// Reads the environment of the process, and takes over the sockets that it names. Call it before any file is opened:
+    /// a descriptor that was not passed after all could otherwise be one of this process.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one reader of the environment"
@@ -35,7 +35,7 @@ impl Environment {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
-        // Removes the variables of sd_listen_fds(3), so that nothing we start takes the sockets for its own.
+        // Removes the variables of sd_listen_fds(3), so that no child process takes the sockets for its own.
         let mut found = ListenFd::from_env();
         let inherited = (0..found.len()).filter_map(|i| match found.take_tcp_listener(i) {
             Ok(socket) => socket.map(OwnedFd::from),
@@ -51,7 +51,7 @@ impl Environment {
         }
     }
 
-    /// None at all.
+    /// An environment without variables.
     pub(crate) fn empty() -> Self {
         Self {
             variables: Vec::new(),
@@ -70,11 +70,11 @@ impl Environment {
         self.get(name)?.to_str()?.parse().ok()
     }
 
-    /// The socket that was passed with this number; `None` where none at all was passed, as when a person checks the
-    /// configuration of a service.
+    /// Returns the socket that was passed as this descriptor; `None` where no socket was passed at all, as when a person
+    /// checks the configuration of a service.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Fails if others were passed and this one was not, or if it cannot be listened on.
     pub(super) fn inherited(&self, number: RawFd) -> Result<Option<InheritedSocket>, String> {
         if let Some(socket) = self
             .inherited
@@ -100,7 +100,11 @@ impl Environment {
         }
     }
 
-    /// The service manager that started us, if it wants notifications (sd_notify(3), sd_watchdog_enabled(3)).
+    /// Returns the service manager that started this process, if it wants notifications (sd_notify(3),
+    /// sd_watchdog_enabled(3)).
+    ///
+    /// # Errors
+    /// Fails if its address is not one of a socket.
     pub(crate) fn service_manager(&self) -> io::Result<SdNotify> {
         let Some(address) = self.get("NOTIFY_SOCKET") else {
             return Ok(SdNotify::default());
@@ -114,24 +118,24 @@ impl Environment {
         SdNotify::at(address, watchdog.map(Duration::from_micros))
     }
 
-    /// Somebody wants to look into this process with a debugger.
+    /// Whether a debugger may be attached to this process.
     pub(crate) fn is_debuggable(&self) -> bool {
         self.get("TILLGATE_DEBUGGABLE")
             .is_some_and(|value| value == "1")
     }
 
-    /// Colours are welcome (<https://no-color.org>).
+    /// Whether output may have colours (<https://no-color.org>).
     pub(crate) fn wants_color(&self) -> bool {
         self.get("NO_COLOR").is_none()
     }
 
-    /// The variables that are settings of ours: nobody else's business.
+    /// Returns the names of the variables that are settings, which child processes must not inherit.
     pub(crate) fn names_of_settings(&self) -> impl Iterator<Item = &str> {
         self.settings().map(|(name, ..)| name)
     }
 
-    /// Ours: what has two underscores behind the prefix. Kubernetes makes others of its own (`TILLGATE_PORT`) where a
-    /// Service has our name.
+    /// Returns the name, key and value of each variable that is a setting: those with two underscores behind the prefix.
+    /// Kubernetes sets others with the same prefix (`TILLGATE_PORT`) where a Service is called tillgate.
     pub(super) fn settings(&self) -> impl Iterator<Item = (&str, String, &OsString)> {
         self.variables.iter().filter_map(|(name, value)| {
             let path = name

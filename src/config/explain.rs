@@ -1,4 +1,4 @@
-//! Every effective setting, where it came from, and what a choice means where that is easy to miss.
+//! Every effective setting, where it comes from, and the consequences of a choice where they are easy to miss.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -7,20 +7,20 @@ use std::path::Path;
 use figment::value::Value;
 use serde_json::Value as Json;
 
-use super::Config;
+use super::sections::Config;
 use crate::file;
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 use crate::store::Place;
 
-/// Where a value comes from. An unset one is a default.
+/// Where a value comes from. A default has no origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A file, and the line in it.
     File { path: String, line: usize },
-    /// A variable.
+    /// An environment variable.
     Variable(String),
-    /// The command itself.
+    /// The command that runs, such as `dev`.
     Given,
 }
 
@@ -37,11 +37,11 @@ impl Display for Origin {
 /// What `tillgate check` prints.
 #[derive(Clone, Debug)]
 pub(crate) struct Explained {
-    /// Key, value as TOML, origin.
+    /// The key, the value as TOML, and the origin.
     settings: Vec<(String, String, String)>,
-    /// Somebody could get at a secret.
+    /// What puts a secret at risk.
     pub(crate) warnings: Vec<String>,
-    /// Easy to miss.
+    /// Consequences that are easy to miss.
     notes: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl Explained {
         inherited: Option<&InheritedSocket>,
         file: Option<&Path>,
     ) -> Self {
-        // As the sections themselves write it: what was understood, not what was typed.
+        // The sections write their values themselves, so this shows what was understood rather than what was typed.
         let effective = serde_json::to_value(config).unwrap_or_default();
         let settings = defaults.keys().map(|key| {
             let (section, name) = key.split_once('.').unwrap_or(("", key));
@@ -149,7 +149,7 @@ fn notes(
 }
 
 impl Display for Explained {
-    /// As TOML, with each origin behind it.
+    /// Writes the settings as TOML, each with its origin in a comment, then the warnings and the notes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self
             .settings

@@ -1,14 +1,14 @@
-//! A configuration file, for the programs in `tests/fuzz`: not a part of tillgate.
+//! Access to the loading of a configuration file, for the programs in `tests/fuzz`. Not part of tillgate.
 
 use std::path::Path;
 
 use super::environment::Environment;
 use super::load::{Source, load};
 
-/// Loads the file alone, without any variable.
+/// Loads the file without any variable.
 ///
 /// # Errors
-/// Its diagnostics: key, place, what is wrong, and what to do.
+/// Returns its diagnostics: the key, the place, what is wrong, and what to do.
 pub fn file(path: &Path) -> Result<String, Vec<[String; 4]>> {
     match load(Source::File(Some(path)), &Environment::empty()) {
         Ok(loaded) => Ok(loaded.explained.to_string()),

@@ -1,15 +1,18 @@
-//! Where a running sidecar is, by its configuration: for the commands that talk to it.
+//! Where a running sidecar listens according to its configuration, for the commands that talk to it.
 
 use std::path::Path;
 
 use super::environment::Environment;
-use super::load::Reading;
-use super::{Config, Diagnostic};
+use super::reading::{Diagnostic, Reading};
+use super::sections::Config;
 use crate::file;
 use crate::server::{Address, ListenAddr};
 use crate::text::FilePath;
 
-/// Where the admin listener of a running sidecar is, by this configuration: other diagnostics do not matter.
+/// Returns the address of the admin listener.
+///
+/// # Errors
+/// Returns what is wrong with the keys of `[admin]`; faults elsewhere do not matter.
 pub(crate) fn admin_address(
     path: Option<&Path>,
     environment: &Environment,
@@ -18,17 +21,18 @@ pub(crate) fn admin_address(
     Ok(config.admin.address)
 }
 
-/// How the running sidecar's API is reached.
+/// How to reach the API of a running sidecar.
 pub(crate) struct Reach {
     pub(crate) listen_addr: ListenAddr,
-    /// The `Authorization` that it wants, if it wants one.
+    /// The value of the `Authorization` field, if the API wants one.
     pub(crate) token: Option<String>,
 }
 
-/// The same for the API listener, with the first of the tokens.
+/// Returns the address of the API listener, and the first of its tokens.
 ///
 /// # Errors
-/// What is wrong with the keys of that listener, or its token file.
+/// Returns what is wrong with the keys of `[listen]`, or with its token file. An inherited socket is an error too, since
+/// only the running sidecar has it.
 pub(crate) fn reach(
     path: Option<&Path>,
     environment: &Environment,
@@ -53,7 +57,10 @@ pub(crate) fn reach(
     })
 }
 
-/// The `Authorization` of a caller who has the first of the tokens.
+/// Returns the value of the `Authorization` field for the first token of the file; `None` without a file.
+///
+/// # Errors
+/// Fails if the file cannot be read, or is empty.
 pub(crate) fn authorization(
     token_file: Option<&FilePath>,
 ) -> Result<Option<String>, Vec<Diagnostic>> {
@@ -86,7 +93,7 @@ pub(crate) fn authorization(
     Ok(Some(format!("Bearer {}", token.trim_end())))
 }
 
-/// A configuration of which only the keys that begin so need to be right.
+/// Returns a configuration in which only the keys with this prefix have to be right.
 fn part(
     path: Option<&Path>,
     environment: &Environment,

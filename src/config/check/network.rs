@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::Config;
-use super::super::load::{Reading, help_of};
+use super::super::reading::{Reading, help_of};
+use super::super::sections::Config;
 use crate::client::{self, Identity, Network, Proxy, ProxyAuthorization, Side, Target};
 use crate::gateway::{self, BaseUrl};
 
 impl Reading {
     pub(super) fn check_gateway(&mut self, config: &Config) -> Option<BaseUrl> {
         const KEY: &str = "gateway.url";
-        if self
-            .diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.key == KEY)
-        {
+        if self.is_bad(KEY) {
             return None;
         }
         let Some(url) = &config.gateway.url else {
@@ -128,13 +124,9 @@ impl Reading {
         }
     }
 
-    /// A key is set that needs another, which is not.
+    /// Reports that `key` is set and `other`, which it needs, is not.
     fn is_alone(&mut self, key: &str, other: &str, help: &str) {
-        if !self
-            .diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.key == other)
-        {
+        if !self.is_bad(other) {
             let place = self.unset(other);
             self.report(other, place, format!("{key} is set, and this is not"), help);
         }

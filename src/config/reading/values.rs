@@ -1,4 +1,4 @@
-//! Single values, between TOML and figment.
+//! Single values: from TOML to figment.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use toml_edit::ImDocument;
 
-/// What figment says, without the names of Rust's types.
+/// Returns the message of figment, without the names of Rust types.
 pub(super) fn what_of(kind: &Kind) -> String {
     match kind {
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
@@ -26,7 +26,7 @@ pub(super) fn what_of(kind: &Kind) -> String {
     }
 }
 
-/// The defaults as figment has them.
+/// Returns the defaults as a figment.
 pub(super) fn figment(defaults: &BTreeMap<String, Value>) -> Figment {
     defaults
         .iter()
@@ -35,7 +35,7 @@ pub(super) fn figment(defaults: &BTreeMap<String, Value>) -> Figment {
         })
 }
 
-/// One value under its key.
+/// A provider of one value under its key.
 pub(super) struct One<'a>(pub(super) &'a str, pub(super) &'a Value);
 
 impl Provider for One<'_> {
@@ -50,8 +50,8 @@ impl Provider for One<'_> {
     }
 }
 
-/// A TOML value as figment has it; `None` for what no key of ours is.
-pub(super) fn value_of(item: &toml_edit::Item) -> Option<Value> {
+/// Converts a TOML value; `None` if no key can have a value of its kind.
+pub(in super::super) fn value_of(item: &toml_edit::Item) -> Option<Value> {
     fn convert(value: &toml_edit::Value) -> Option<Value> {
         Some(match value {
             toml_edit::Value::String(text) => Value::from(text.value().as_str()),
@@ -67,7 +67,8 @@ pub(super) fn value_of(item: &toml_edit::Item) -> Option<Value> {
     convert(item.as_value()?)
 }
 
-pub(super) fn toml_value(text: &str) -> Option<Value> {
+/// Parses the text of one TOML value.
+pub(in super::super) fn toml_value(text: &str) -> Option<Value> {
     let document = format!("value = {text}")
         .parse::<ImDocument<String>>()
         .ok()?;
