@@ -1,5 +1,5 @@
-//! The way to the gateway: two calls, in the words of payments. Nothing above this room knows a status code of the
-//! gateway's, and nothing below it knows a payment.
+//! The client of the gateway: two calls, in the terms of payments. Nothing above this room sees a status code of the
+//! gateway, and nothing below it knows of payments.
 
 mod config;
 mod error;
@@ -7,8 +7,10 @@ mod error;
 pub mod fuzz;
 mod inject;
 mod metrics;
+mod order;
 mod read;
 mod scrub;
+mod tries;
 mod url;
 mod wire;
 
@@ -24,42 +26,21 @@ use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 
 pub(crate) use self::config::Config;
-use self::error::BadAnswer;
 pub(crate) use self::error::{Error, GatewayMessage, Outcome};
 use self::metrics::Metrics;
 pub(crate) use self::metrics::{Calls, Snapshot};
+pub(crate) use self::order::{Order, Started};
 use self::scrub::Scrubber;
+pub(crate) use self::tries::Tries;
 pub(crate) use self::url::BaseUrl;
 pub(crate) use crate::client::Sharing;
 use crate::client::{Terms, Transport};
 use crate::clock::{self, Instant};
-use crate::json::Object;
-use crate::payment::{Amount, Code, Report, WatchCode};
-use crate::random;
+use crate::payment::{Code, Report, WatchCode};
 use crate::secret::Secret;
 use crate::telemetry::RequestId;
 
-/// What a payment is started with.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    /// Within the bounds of the configuration.
-    pub(crate) amount: Amount,
-    /// Further fields that the operator lets through; never one of those that this program sets.
-    pub(crate) extra: Object,
-}
-
-/// A start that the gateway took.
-#[derive(Clone, Debug)]
-pub(crate) struct Started {
-    /// For the pay page.
-    pub(crate) code: Code,
-    /// For its status.
-    pub(crate) watch_code: WatchCode,
-    /// The gateway's object as it came, scrubbed.
-    pub(crate) answer: Object,
-}
-
-/// The gateway.
+/// A client of the gateway.
 pub(crate) struct Gateway {
     url: BaseUrl,
     public_url: BaseUrl,
@@ -69,14 +50,6 @@ pub(crate) struct Gateway {
     secret: Secret,
     transport: Arc<dyn Transport>,
     metrics: Metrics,
-}
-
-/// The tries of one call: how many are left, and until when.
-pub(crate) struct Tries {
-    left: u32,
-    backoff: Duration,
-    /// When the call is over, whatever is left.
-    pub(crate) deadline: Instant,
 }
 
 impl Gateway {
@@ -99,22 +72,22 @@ impl Gateway {
         }
     }
 
-    /// Starts a payment. Sent again only when the gateway surely did not get it, and once more with the new secret
-    /// when the gateway refused one that has changed since.
+    /// Starts a payment. Repeats the request only if no byte of it left, and once if the gateway refused a secret that has
+    /// been replaced since.
     ///
     /// # Errors
-    /// Each says whether the gateway may have started a payment that nobody has the code of.
+    /// [`Error::outcome`] says whether the gateway may have started a payment whose code is lost.
     pub(crate) async fn start(&self, order: &Order) -> Result<Started, Error> {
         let mut tries = self.tries()?;
         let mut looked_again = false;
         loop {
-            // Read as late as possible, for this try alone.
+            // Read as late as possible, and for this try alone.
             let secret = self.secret.now().ok_or(Error::SecretUnavailable)?;
             match self.start_once(order, &secret, tries.deadline).await {
                 Err(error @ Error::Unreachable(_)) => tries.again_after(error).await?,
                 Err(error @ Error::RefusedSecret(_)) => {
                     let look = self.secret.is_replaced(&secret);
-                    // A file on a mount that hangs is not waited for longer than the gateway itself would be.
+                    // A read on a mount that hangs must not outlast the deadline of the call.
                     if looked_again
                         || !clock::timeout_at(tries.deadline, look)
                             .await
@@ -143,16 +116,17 @@ impl Gateway {
         .await
     }
 
-    /// Whether there is a secret. Without one nothing is asked for, not even what it is not sent with: it could not be
-    /// taken out of the answer, which is kept, and may be final.
+    /// Returns whether there is a secret. Without one the gateway is not even asked for a status: the secret could not be
+    /// removed from the answer, which is stored and may be final.
     pub(crate) fn has_secret(&self) -> bool {
         self.secret.now().is_some()
     }
 
-    /// Asks for the status of a payment, once: [`Tries`] and the turn for each of them are the caller's.
+    /// Asks for the status of a payment once. The caller repeats it, with [`Tries`] and a permit for each try. Returns the
+    /// kind of connection that the answer came on too.
     ///
     /// # Errors
-    /// `UnknownCode` when the gateway does not know it; otherwise it is not known what the gateway would say.
+    /// [`Error::UnknownCode`] if the gateway does not know the payment. After any other error its status is unknown.
     pub(crate) async fn status(
         &self,
         code: &WatchCode,
@@ -173,25 +147,19 @@ impl Gateway {
         }
     }
 
-    /// A new call's tries.
+    /// Returns the tries of a call that begins now.
     ///
     /// # Errors
-    /// `SecretUnavailable` while there is no secret.
+    /// [`Error::SecretUnavailable`] while there is no secret.
     pub(crate) fn tries(&self) -> Result<Tries, Error> {
-        let deadline = clock::now() + self.timeout;
-        let tries = Tries {
-            left: self.retries,
-            backoff: Duration::from_millis(100),
-            deadline,
-        };
         if self.has_secret() {
-            Ok(tries)
+            Ok(Tries::new(self.retries, self.timeout))
         } else {
             Err(Error::SecretUnavailable)
         }
     }
 
-    /// Where the payer of this payment goes.
+    /// Returns the URL of the page on which this payment is paid.
     pub(crate) fn pay_url(&self, code: &Code, redirect: Option<&Url>) -> String {
         // Everything but RFC 3986's unreserved characters.
         const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -211,7 +179,7 @@ impl Gateway {
         }
     }
 
-    /// The same text without the secret: for what others than the gateway say.
+    /// Removes the secret from a text that did not come in an answer of the gateway.
     pub(crate) fn scrub(&self, text: String) -> String {
         Scrubber::new(self.secret.ever_held()).text(text)
     }
@@ -221,13 +189,13 @@ impl Gateway {
         self.metrics.snapshot(&self.secret)
     }
 
-    /// Adds this room's metrics.
+    /// Registers the metrics of this room.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.metrics.register(registry);
         self.secret.register(registry);
     }
 
-    /// One try: sends, reads, takes the secret out, and reads what is left.
+    /// Makes one try: sends the request, removes the secret from the answer, and interprets the rest by `meaning`.
     async fn exchange<T>(
         &self,
         operation: &'static str,
@@ -238,7 +206,7 @@ impl Gateway {
     ) -> Result<T, Error> {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, terms).await;
-        // What was sent is looked for in any case, whatever has taken its place meanwhile.
+        // The secret that was sent may have been replaced since.
         let secrets = self
             .secret
             .ever_held()
@@ -264,25 +232,5 @@ impl Gateway {
         self.metrics
             .observe(operation, began, result.as_ref().err());
         result
-    }
-}
-
-impl Tries {
-    /// Waits before the next try.
-    ///
-    /// # Errors
-    /// The error itself, when no try is left.
-    pub(crate) async fn again_after(&mut self, error: Error) -> Result<(), Error> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Err(error);
-        };
-        self.left = left;
-        let pause = random::jitter(self.backoff);
-        self.backoff *= 2;
-        if clock::now() + pause >= self.deadline {
-            return Err(error);
-        }
-        clock::sleep(pause).await;
-        Ok(())
     }
 }

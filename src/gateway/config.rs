@@ -14,38 +14,38 @@ use crate::text::{self, FilePath};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
-    /// Where the API is. Required.
+    /// The base URL of the API. Required.
     #[serde(with = "text")]
     pub(crate) url: Option<BaseUrl>,
-    /// The base of the page that payers open, if it is another one.
+    /// The base URL of the pages that payers open, if it is another one.
     #[serde(with = "text")]
     pub(crate) public_url: Option<BaseUrl>,
-    /// Over plain http everyone on the way can read the secret.
+    /// Accepts an http URL, over which everyone on the way can read the secret.
     pub(crate) allow_plain_http: bool,
-    /// PEM roots that take the place of the built-in ones.
+    /// Root certificates in PEM, in place of the built-in ones.
     #[serde(with = "text")]
     pub(crate) ca_file: Option<FilePath>,
-    /// PEM: the certificate that the gateway knows us by, where it wants one. With its key, or not at all.
+    /// The client certificate in PEM, for a gateway that asks for one. Set together with its key.
     #[serde(with = "text")]
     pub(crate) client_cert_file: Option<FilePath>,
-    /// PEM, without a passphrase.
+    /// The key of the client certificate in PEM, without a passphrase.
     #[serde(with = "text")]
     pub(crate) client_key_file: Option<FilePath>,
-    /// An HTTP proxy, where that is the only way out.
+    /// The HTTP proxy on the way to the gateway, if there is one.
     #[serde(with = "text")]
     pub(crate) proxy: Option<ProxyUrl>,
-    /// What the proxy knows us by: the value of a Proxy-Authorization field.
+    /// The credentials for the proxy: the value of a Proxy-Authorization field.
     #[serde(with = "text")]
     pub(crate) proxy_authorization_file: Option<FilePath>,
-    /// TCP and TLS to one address.
+    /// The time limit for TCP and TLS to one address.
     #[serde(with = "clock::text")]
     pub(crate) connect_timeout: Duration,
-    /// One start or one poll, with all its repeats.
+    /// The time limit for one start or one poll, with all its repeats.
     #[serde(with = "clock::text")]
     pub(crate) timeout: Duration,
-    /// How often what is safe to repeat is repeated.
+    /// How often a request that is safe to repeat is repeated.
     pub(crate) retries: u32,
-    /// The largest answer that is read.
+    /// The largest answer that is read, in bytes.
     pub(crate) max_response_bytes: NonZeroUsize,
 }
 
@@ -70,7 +70,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether somebody on the way can read what is sent. What is local here is not local to a proxy.
+    /// Returns whether requests can be read on the way. A host that is local here is not local to a proxy.
     pub(crate) fn is_exposed(&self) -> bool {
         self.url
             .as_ref()

@@ -1,53 +1,53 @@
-//! What can go wrong between us and the gateway: a variant is a thing that the caller can do about it.
+//! The errors of a call to the gateway. A variant stands for what a caller can do about it.
 
 use std::time::Duration;
 
-/// Whether the gateway may have done what it was asked for.
+/// Whether the gateway may have done what the request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Surely not: nothing reached it.
+    /// It has not: nothing reached it.
     NotSent,
-    /// It said no.
+    /// It has not: it refused.
     Rejected,
-    /// It may have: bytes left and no whole answer came.
+    /// It may have: bytes left, and no usable answer came.
     Unknown,
 }
 
-/// A call that failed. `Clone`, because everyone who joined it gets it.
+/// Why a call failed. It is `Clone` because every caller that joined the call gets it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// There is no secret yet.
+    /// The file of the secret is missing.
     #[error("there is no merchant secret yet")]
     SecretUnavailable,
-    /// DNS, TCP or TLS failed; says how.
+    /// DNS, TCP or TLS failed. Says how.
     #[error("no connection to the gateway: {0}")]
     Unreachable(String),
     /// Bytes left, and no whole answer came in time.
     #[error("the gateway did not answer in time")]
     Timeout,
-    /// An answer that is none.
+    /// The answer cannot be used.
     #[error("{0}")]
     BadAnswer(BadAnswer),
-    /// It asks for a pause, and may say how long.
+    /// The gateway asks for a pause, and may say how long.
     #[error("the gateway is busy")]
     Busy(GatewayMessage, Option<Duration>),
-    /// It does not want this payment.
+    /// The gateway refuses this payment.
     #[error("the gateway refuses this payment")]
     Rejected(GatewayMessage),
-    /// It does not take our secret.
+    /// The gateway refuses the secret.
     #[error("the gateway refuses the merchant secret")]
     RefusedSecret(GatewayMessage),
-    /// It does not know the watch code.
+    /// The gateway does not know the watch code.
     #[error("the gateway does not know this watch code")]
     UnknownCode(GatewayMessage),
 }
 
-/// What the gateway said beside its no: for people, scrubbed and short.
+/// What the gateway said about a failure: for people, short, and without the secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GatewayMessage {
-    /// Its HTTP status.
+    /// The HTTP status.
     pub(crate) status: Option<u16>,
-    /// Its message, if it gave one.
+    /// The message, if there is one.
     pub(crate) message: Option<String>,
 }
 
@@ -57,16 +57,16 @@ pub(crate) struct GatewayMessage {
 pub(crate) struct BadAnswer {
     /// What is wrong with it.
     pub(crate) what: String,
-    /// What it said.
+    /// What the gateway said.
     pub(crate) gateway_message: GatewayMessage,
-    /// The connection broke off: a call that may be made twice may be worth a second try.
+    /// Whether the connection broke, so that a call that may be repeated is worth another try.
     pub(crate) broken_off: bool,
-    /// How much patience it asks for, if it does.
+    /// The pause that it asks for, if it asks for one.
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl Error {
-    /// An answer that cannot be used, and what it said.
+    /// An answer that cannot be used, and what the gateway said in it.
     pub(super) fn bad_answer(what: impl Into<String>, gateway_message: GatewayMessage) -> Self {
         Self::BadAnswer(BadAnswer {
             what: what.into(),
@@ -76,7 +76,7 @@ impl Error {
         })
     }
 
-    /// Its own words changed: those that quote what the other side wrote, be it a certificate.
+    /// Changes those texts that may quote the other side, such as the names in a certificate.
     pub(super) fn map_words(self, change: impl Fn(String) -> String) -> Self {
         match self {
             Self::Unreachable(why) => Self::Unreachable(change(why)),
@@ -88,7 +88,7 @@ impl Error {
         }
     }
 
-    /// Whether the gateway may have done it.
+    /// Returns whether the gateway may have done what the request asks for.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::SecretUnavailable | Self::Unreachable(_) => Outcome::NotSent,
@@ -99,7 +99,7 @@ impl Error {
         }
     }
 
-    /// What the gateway said, if it said anything.
+    /// Returns what the gateway said, if there was an answer.
     pub(crate) fn gateway_message(&self) -> Option<&GatewayMessage> {
         match self {
             Self::SecretUnavailable | Self::Unreachable(_) | Self::Timeout => None,
@@ -111,7 +111,7 @@ impl Error {
         }
     }
 
-    /// A call that may be made twice is worth a second try.
+    /// Returns whether a call that may be repeated is worth another try.
     pub(crate) fn is_worth_another_try(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -120,11 +120,11 @@ impl Error {
         }
     }
 
-    /// Asking about another payment would end the same way: it is not about this one.
+    /// Returns whether a call about another payment would fail in the same way.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Timeout | Self::Busy(..) | Self::RefusedSecret(_) => true,
-            // A firewall says 403 to every question.
+            // A firewall answers 403 to every request.
             Self::BadAnswer(bad) => {
                 bad.broken_off
                     || bad
@@ -136,9 +136,9 @@ impl Error {
         }
     }
 
-    /// How much patience the gateway asks for, at most five minutes.
+    /// Returns the pause that the gateway asks for, at most five minutes.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        /// A gateway that asks for more wants something else.
+        /// A longer pause is probably a mistake.
         const LONGEST: Duration = Duration::from_secs(300);
         match self {
             Self::Busy(_, wait) => wait.map(|wait| wait.min(LONGEST)),
@@ -147,7 +147,7 @@ impl Error {
         }
     }
 
-    /// The same answer about a code that is known to exist.
+    /// Returns the error for a payment that is known to exist: an unknown code is then a bad answer.
     pub(crate) fn of_known_code(self) -> Self {
         match self {
             Self::UnknownCode(gateway_message) => Self::bad_answer(
@@ -158,7 +158,7 @@ impl Error {
         }
     }
 
-    /// From a closed set, for metrics.
+    /// Returns a label from a closed set, for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::SecretUnavailable => "secret_unavailable",
@@ -174,7 +174,7 @@ impl Error {
 }
 
 impl Outcome {
-    /// The word for it, in answers, logs and metrics.
+    /// Returns the label for answers, logs and metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",

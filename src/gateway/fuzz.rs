@@ -1,19 +1,19 @@
-//! What the gateway says, for the programs in `tests/fuzz`: not a part of tillgate.
+//! Access to the reading of answers, for the programs in `tests/fuzz`. Not part of tillgate.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use super::Sharing;
 use super::error::Error;
 use super::scrub::Scrubber;
 use super::wire::{self, Answer, Scrubbed};
+use crate::client::Sharing;
 
-/// A start that the gateway took: code, watch code, and the object as a caller gets it.
+/// Reads the answer to a start. Returns the code, the watch code, and the object for the caller.
 ///
 /// # Errors
-/// What a caller gets instead.
+/// Returns the error for the caller.
 pub fn started(status: u16, body: &[u8], secret: &str) -> Result<(String, String, String), String> {
     let started = scrubbed(status, body, secret, wire::started)?;
     let answer = crate::json::Json::Object(started.answer).to_string();
@@ -24,10 +24,10 @@ pub fn started(status: u16, body: &[u8], secret: &str) -> Result<(String, String
     ))
 }
 
-/// The status of a payment, the object as a caller gets it, and its fingerprint.
+/// Reads the answer about a status. Returns the status, the object for the caller, and its fingerprint.
 ///
 /// # Errors
-/// What a caller gets instead.
+/// Returns the error for the caller.
 pub fn watched(
     status: u16,
     body: &[u8],

@@ -1,13 +1,13 @@
-//! The one place where the secret is written: into the body of a start.
+//! The only place that writes the secret: the body of a start.
 
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::Order;
+use super::order::Order;
 use crate::json;
 
-/// The body of a start, in a buffer that is wiped when the last reference to it goes.
+/// Returns the body of a start, in a buffer that is wiped when the last reference to it is dropped.
 pub(super) fn body(secret: &SecretString, order: &Order) -> Bytes {
     let mut rest = format!(r#"","amount":{}"#, order.amount);
     for (name, value) in &order.extra {
@@ -16,7 +16,7 @@ pub(super) fn body(secret: &SecretString, order: &Order) -> Bytes {
     rest.push('}');
     let secret = secret.expose_secret();
     let head = br#"{"merchant_secret":""#;
-    // Exactly sized: a buffer that grows leaves a copy of the secret where it was.
+    // Sized exactly: a buffer that grows leaves a copy of the secret behind.
     let escaped = secret
         .bytes()
         .map(|byte| 1 + usize::from(matches!(byte, b'"' | b'\\')))
@@ -24,7 +24,7 @@ pub(super) fn body(secret: &SecretString, order: &Order) -> Bytes {
     let mut body = Zeroizing::new(Vec::with_capacity(head.len() + escaped + rest.len()));
     body.extend_from_slice(head);
     for byte in secret.bytes() {
-        // A secret has no control characters: these two are all that JSON wants escaped (RFC 8259, section 7).
+        // A secret has no control characters, so these are the only bytes that JSON escapes (RFC 8259, section 7).
         if matches!(byte, b'"' | b'\\') {
             body.push(b'\\');
         }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::Error;
+use super::error::Error;
 use crate::clock::{self, Instant};
 use crate::secret::{self, Secret};
 use crate::telemetry::{self, Counts, Distribution, Latency};

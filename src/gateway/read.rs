@@ -1,35 +1,35 @@
-//! What the body of an answer says: its fields, and its words for people.
+//! Reads the body of an answer: its fields, and its message for people.
 
 use super::scrub::Scrubber;
 use crate::json::{self, Json, Lenient, Object};
 use crate::text;
 
-/// As much of what the gateway says as a person is shown.
+/// The most characters of a message that people are shown.
 const MAX_MESSAGE: usize = 200;
 
-/// Where a refusal has its words for people, in the order in which they are looked for.
+/// The fields in which a refusal may have its message, in the order in which they are tried.
 const MESSAGES: [&str; 3] = ["message", "error", "detail"];
 
-/// A body that the secret was taken out of.
+/// A body without the secret.
 pub(super) struct Reading {
     /// Its fields, or why it has none.
     pub(super) fields: Result<Fields, &'static str>,
-    /// Its words for people.
+    /// Its message for people.
     pub(super) message: Option<String>,
 }
 
 /// The fields of an object.
 pub(super) struct Fields {
     object: Object,
-    /// The names that occurred more than once.
+    /// The names that occur more than once.
     repeated: Vec<String>,
 }
 
 impl Fields {
-    /// A field that is acted on.
+    /// Returns a field that the program acts on.
     ///
     /// # Errors
-    /// If it occurs more than once: which of them counts would be a guess.
+    /// Fails if the field occurs more than once: which of them counts would be a guess.
     pub(super) fn once(&self, name: &str) -> Result<Option<&Json>, String> {
         if self.repeated.iter().any(|repeated| repeated == name) {
             return Err(format!("{name} occurs twice in the gateway's answer"));
@@ -37,13 +37,13 @@ impl Fields {
         Ok(json::get(&self.object, name))
     }
 
-    /// All of them, each name once.
+    /// Returns all fields, each name once.
     pub(super) fn into_object(self) -> Object {
         self.object
     }
 }
 
-/// Reads the body of an answer with that status leniently, and takes the secret out of all that is read.
+/// Reads the body of an answer with this status leniently, and removes the secret from everything in it.
 pub(super) fn read(
     status: u16,
     content_type: Option<&str>,
@@ -64,7 +64,7 @@ pub(super) fn read(
             let message = message_in(&object).map(str::to_owned);
             (Ok(Fields { object, repeated }), message)
         }
-        // A yes that cannot be used may have the code of a payment anywhere in it, and nobody may see that.
+        // A malformed success may have the code of a payment anywhere in it, and a message must not reveal that.
         other if (200..300).contains(&status) => {
             (Err(other.err().unwrap_or(json::NO_OBJECT)), None)
         }
@@ -80,14 +80,14 @@ pub(super) fn read(
     }
 }
 
-/// The first words for people in an object.
+/// Returns the first message in an object.
 fn message_in(object: &Object) -> Option<&str> {
     let named = MESSAGES
         .iter()
         .find_map(|name| words(json::get(object, name)?));
     named.or_else(|| match json::get(object, "errors")? {
         Json::Array(errors) => errors.iter().find_map(words),
-        // By field, each with one message or a list of them.
+        // An object by the names of fields, each with one message or a list of them.
         errors @ Json::Object(fields) => words(errors).or_else(|| {
             fields.iter().find_map(|(_, messages)| match messages {
                 Json::Array(messages) => messages.iter().find_map(words),
@@ -98,7 +98,7 @@ fn message_in(object: &Object) -> Option<&str> {
     })
 }
 
-/// The text, or that of an object.
+/// Returns the text itself, or the first message field of an object.
 fn words(value: &Json) -> Option<&str> {
     match value {
         Json::Object(object) => MESSAGES
@@ -108,14 +108,14 @@ fn words(value: &Json) -> Option<&str> {
     }
 }
 
-/// A text that has something to read in it.
+/// Returns the text, unless it is blank.
 fn text_of(value: &Json) -> Option<&str> {
     value
         .as_text()
         .filter(|text| text.contains(|c: char| !c.is_control() && !c.is_whitespace()))
 }
 
-/// A body that is no JSON, if it is meant to be read by a person as it is.
+/// Returns a body that is not JSON, if its type says that people can read it.
 fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
     let text = json::decode_lenient(body);
     let kind = content_type
@@ -127,10 +127,10 @@ fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
     is_plain.then(|| text.into_owned())
 }
 
-/// The message as a person is shown it: one short line.
+/// Returns the message as people are shown it: one short line.
 fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
-    // What is left out could have stood in the middle of the secret: looked through again. A limit could cut it in two,
-    // and half of it would not be found: shortened last.
+    // The characters that are left out could be in the middle of the secret, so it is searched for again. The message is
+    // shortened last, because half of a secret would not be found.
     let message: String = text::printable(message).collect();
     let message: String = scrubber
         .text(message)

@@ -16,7 +16,7 @@ impl FromStr for BaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The parser forgives `https:/pay.example` and `https:///pay.example`; a typing mistake in an address is reported.
+        // The parser accepts `https:/pay.example` and `https:///pay.example`, which are typing mistakes.
         if text
             .split_once("://")
             .is_none_or(|(_, rest)| rest.starts_with('/'))
@@ -27,7 +27,7 @@ impl FromStr for BaseUrl {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err("this is not an http(s) URL".to_owned());
         }
-        // What stands in these could be a credential: it is not repeated.
+        // These parts may be credentials, so the error does not repeat them.
         if !url.username().is_empty() || url.password().is_some() {
             return Err("the URL has a user name or password in it".to_owned());
         }
@@ -52,10 +52,10 @@ impl Display for BaseUrl {
 }
 
 impl BaseUrl {
-    /// What goes over it can be read on the way: http to another machine.
+    /// Returns whether requests can be read on the way: plain http to another machine.
     pub(super) fn is_exposed(&self) -> bool {
         let loopback = match self.url.host() {
-            // Not the names below it: what they mean is up to the resolver.
+            // Not the names below localhost, which the resolver may take anywhere.
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(ip)) => ip.is_loopback(),
             Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
@@ -64,12 +64,12 @@ impl BaseUrl {
         self.url.scheme() == "http" && !loopback
     }
 
-    /// The same, as requests have it.
+    /// Returns the URL in the type of requests.
     pub(crate) fn uri(&self) -> &hyper::Uri {
         &self.uri
     }
 
-    /// It speaks TLS.
+    /// Returns whether the scheme is https.
     pub(super) fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }

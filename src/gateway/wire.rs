@@ -1,4 +1,4 @@
-//! Requests as the gateway's guide has them, and what its answers mean.
+//! The requests of the gateway's guide, and the meaning of the answers.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 
-use super::error::GatewayMessage;
+use super::error::{BadAnswer, Error, GatewayMessage};
+use super::order::Started;
 use super::read::{self, Fields, Reading};
 use super::scrub::Scrubber;
-use super::{BadAnswer, BaseUrl, Error, Started};
-use crate::client::{Cut, Sharing, Terms, Transport, TransportError};
+use super::url::BaseUrl;
+use crate::client::{self, Cut, Sharing, Terms, Transport, TransportError};
 use crate::clock;
 use crate::json::{self, Json};
 use crate::payment::{Decimal, Report, Status, WatchCode};
@@ -25,14 +26,14 @@ pub(super) struct Answer {
     pub(super) connection: Sharing,
 }
 
-/// A whole answer that the secret was taken out of: the only kind that is read.
+/// A whole answer without the secret. Only such an answer is interpreted.
 pub(super) struct Scrubbed {
     gateway_message: GatewayMessage,
     retry_after: Option<Duration>,
     fields: Result<Fields, &'static str>,
 }
 
-/// A POST with exactly these headers: nothing that our caller sent in one is ever passed on.
+/// Makes a POST request. It has these header fields alone: none of the caller's request is passed on.
 pub(super) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     let mut request = get(base, path);
     *request.method_mut() = Method::POST;
@@ -43,7 +44,7 @@ pub(super) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Request<Full<Byte
     request
 }
 
-/// A GET, likewise.
+/// Makes a GET request. It has these header fields alone.
 pub(super) fn get(base: &BaseUrl, path: &str) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     #[expect(
@@ -61,7 +62,10 @@ pub(super) fn get(base: &BaseUrl, path: &str) -> Request<Full<Bytes>> {
     request
 }
 
-/// Sends the request and reads the answer whole, within the terms.
+/// Sends the request, and reads the whole answer within the terms.
+///
+/// # Errors
+/// Fails if no whole answer comes, or if that of a success cannot be read.
 pub(super) async fn exchange(
     transport: &dyn Transport,
     request: Request<Full<Bytes>>,
@@ -84,37 +88,12 @@ pub(super) async fn exchange(
     };
     let retry_after = header(RETRY_AFTER).and_then(clock::parse_retry_after);
     let content_type = header(CONTENT_TYPE).map(str::to_owned);
-    let unreadable = match answer.cut {
-        Some(Cut::TimedOut) => return Err(Error::Timeout),
-        Some(Cut::Broken(why)) => return Err(broken_off(Some(status), &why)),
-        Some(Cut::TooLarge) => {
-            let max_bytes = terms.max_bytes;
-            Some(format!(
-                "the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)"
-            ))
-        }
-        None if answer
-            .headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .all(is_identity) =>
-        {
-            None
-        }
-        None => Some("the gateway sent an encoded answer that nobody asked for".to_owned()),
-    };
-    let body = match unreadable {
+    let body = match unreadable(&answer, terms.max_bytes)? {
         None => answer.body,
         Some(what) if (200..300).contains(&status) => {
-            return Err(Error::bad_answer(
-                what,
-                GatewayMessage {
-                    status: Some(status),
-                    message: None,
-                },
-            ));
+            return Err(Error::bad_answer(what, of_status(status)));
         }
-        // A refusal says what it means by its status.
+        // The status alone says what a refusal means.
         Some(_) => Bytes::new(),
     };
     Ok(Answer {
@@ -124,6 +103,33 @@ pub(super) async fn exchange(
         body,
         connection: answer.connection,
     })
+}
+
+/// Returns why the body cannot be read; `None` if it can.
+///
+/// # Errors
+/// Fails if the answer did not come whole.
+fn unreadable(answer: &client::Answer, max_bytes: usize) -> Result<Option<String>, Error> {
+    let mut codings = answer.headers.get_all(CONTENT_ENCODING).iter();
+    match &answer.cut {
+        Some(Cut::TimedOut) => Err(Error::Timeout),
+        Some(Cut::Broken(why)) => Err(broken_off(Some(answer.status), why)),
+        Some(Cut::TooLarge) => Ok(Some(format!(
+            "the gateway's answer is over {max_bytes} bytes (gateway.max_response_bytes)"
+        ))),
+        None if codings.all(is_identity) => Ok(None),
+        None => Ok(Some(
+            "the gateway sent an encoded answer that nobody asked for".to_owned(),
+        )),
+    }
+}
+
+/// A status without a message.
+fn of_status(status: u16) -> GatewayMessage {
+    GatewayMessage {
+        status: Some(status),
+        message: None,
+    }
 }
 
 /// Whether a `Content-Encoding` names no coding but `identity`.
@@ -139,17 +145,14 @@ fn broken_off(status: Option<u16>, why: &str) -> Error {
         format!("the connection to the gateway broke off before the answer was whole: {why}");
     Error::BadAnswer(BadAnswer {
         what,
-        gateway_message: GatewayMessage {
-            status,
-            message: None,
-        },
+        gateway_message: status.map(of_status).unwrap_or_default(),
         broken_off: true,
         retry_after: None,
     })
 }
 
 impl Answer {
-    /// Takes the secret out.
+    /// Removes the secret, and reads the fields.
     pub(super) fn scrubbed(self, scrubber: &Scrubber) -> Scrubbed {
         let Self {
             status,
@@ -172,7 +175,7 @@ impl Answer {
 }
 
 impl Scrubbed {
-    /// The fields of an answer that says yes.
+    /// Returns the fields of a success.
     fn into_fields(self) -> Result<(Fields, GatewayMessage), Error> {
         match self.fields {
             Ok(fields) => Ok((fields, self.gateway_message)),
@@ -183,7 +186,7 @@ impl Scrubbed {
         }
     }
 
-    /// An answer that says no, in a way that means the same for a start and for a watch.
+    /// Interprets a refusal that means the same for a start and for a status.
     fn into_refusal(self) -> Error {
         let Self {
             gateway_message,
@@ -192,7 +195,7 @@ impl Scrubbed {
         } = self;
         match gateway_message.status {
             Some(401) => Error::RefusedSecret(gateway_message),
-            // What stands in front of a gateway answers with a page.
+            // A firewall in front of the gateway answers with a page.
             Some(403) if fields.is_ok() => Error::RefusedSecret(gateway_message),
             Some(429) => Error::Busy(gateway_message, retry_after),
             _ => unexpected(gateway_message, retry_after),
@@ -200,7 +203,7 @@ impl Scrubbed {
     }
 }
 
-/// What the answer to a start means.
+/// Interprets the answer to a start.
 pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
     let (fields, gateway_message) = match answer.gateway_message.status {
         Some(200 | 201 | 203) => answer.into_fields()?,
@@ -227,7 +230,7 @@ pub(super) fn started(answer: Scrubbed) -> Result<Started, Error> {
     })
 }
 
-/// What the answer to a watch of that code means.
+/// Interprets the answer about the status of this payment.
 pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error> {
     let (fields, gateway_message) = match answer.gateway_message.status {
         Some(200 | 203) => answer.into_fields()?,
@@ -239,8 +242,8 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
             .once(name)
             .map_err(|twice| Error::bad_answer(twice, gateway_message.clone()))
     };
-    // The guide's answer names none; one that does must not be another payment's, sent on a connection that has got out
-    // of step.
+    // The guide's answer has no code. If there is one, it must not be that of another payment, whose answer came late on the
+    // same connection.
     let other = field("watch_code")?.filter(|other| !other.is_null());
     if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {
         return Err(Error::bad_answer(
@@ -264,7 +267,7 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
             gateway_message,
         ));
     }
-    // Whatever the other fields are, they must not keep the status from an app.
+    // Other fields are passed on whatever they are, so that they cannot keep the status from the app.
     let body = Json::Object(fields.into_object()).canonical().to_string();
     let fingerprint = json::fingerprint(&body);
     Ok(Report {
@@ -274,7 +277,7 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
     })
 }
 
-/// A number, or a text that is one; null stands for none.
+/// Whether the value is a number, a text with a number in it, or null, which stands for no amount.
 fn is_amount(value: &Json) -> bool {
     match value {
         Json::Literal(number) => value.is_null() || Decimal::parse(number).is_some(),

@@ -1,14 +1,12 @@
-//! Text that a careless writer took for JSON, made well-formed where that takes no guess.
+//! Repairs text that is almost JSON, where that takes no guess.
 
 use std::borrow::Cow;
 
-/// What takes the place of what cannot be read.
+/// The escape that takes the place of one that cannot be read.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// The same text as well-formed JSON would have it: without a byte order mark, with U+FFFD in the place of bytes that
-/// are not UTF-8 and of halves of surrogate pairs, and with control characters escaped within strings.
-///
-/// What is not JSON for another reason is not JSON afterwards either.
+/// Returns the text without a byte order mark, with U+FFFD in place of bytes that are not UTF-8 and of halves of surrogate
+/// pairs, and with control characters escaped in strings. Text that is malformed in another way stays malformed.
 pub(super) fn repaired(bytes: &[u8]) -> String {
     let text = decoded(bytes);
     let mut repaired = String::with_capacity(text.len());
@@ -40,13 +38,13 @@ pub(super) fn repaired(bytes: &[u8]) -> String {
     repaired
 }
 
-/// The bytes as text, without a byte order mark.
+/// Decodes the bytes as text, without a byte order mark.
 pub(super) fn decoded(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
 }
 
-/// How long the escape at the start of the text is, and whether it stands for a character. Both halves of a surrogate
-/// pair are one escape.
+/// Returns the length of the escape at the start of the text, and whether it stands for a character. The two halves of a
+/// surrogate pair count as one escape.
 fn escape(text: &str) -> (usize, bool) {
     match unit(text) {
         Some(0xd800..0xdc00) if matches!(text.get(6..).and_then(unit), Some(0xdc00..0xe000)) => {
@@ -58,7 +56,7 @@ fn escape(text: &str) -> (usize, bool) {
     }
 }
 
-/// The UTF-16 code unit that the text begins with, if it begins with `\u` and four hexadecimal digits.
+/// Returns the UTF-16 code unit at the start of the text, if that is `\u` and four hexadecimal digits.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits

@@ -1,4 +1,4 @@
-//! How often the sandbox was called: what a caller's good manners are measured by.
+//! Counts the calls of the sandbox, by which tests check how often a caller polls.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,16 +10,16 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The calls of one kind.
 #[derive(Default)]
 pub(super) struct Calls {
-    /// All of them.
+    /// The number of calls.
     pub(super) count: u64,
-    /// The most that came in any one second. Two that are a whole second apart are not in the same one.
+    /// The most calls within any one second. Two calls exactly a second apart are not in the same one.
     pub(super) busiest_second: u64,
-    /// When those of the last second came.
+    /// The times of the calls of the last second.
     recent: VecDeque<Instant>,
 }
 
 impl Calls {
-    /// One has come.
+    /// Counts a call that comes now.
     pub(super) fn add(&mut self) {
         let now = clock::now();
         while self

@@ -1,4 +1,4 @@
-//! What the sandbox remembers: its payments, in memory, the oldest let go.
+//! The payments of the sandbox, in memory. The oldest are dropped when there are too many.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,12 +10,13 @@ use crate::{clock, random};
 
 const MAX_PAYMENTS: usize = 100_000;
 
-/// Longer than any sum, short enough that a full ledger stays small.
+/// The longest amount: longer than any sum, and short enough that a full ledger stays small.
 const MAX_AMOUNT_DIGITS: usize = 128;
 
-/// Payments by either of their codes.
+/// Payments, found by either of their codes.
 pub(super) struct Ledger {
-    /// In the order of their start. Only the front ever leaves, so that `number - first` is a payment's place.
+    /// The payments in the order of their start. Only the front is ever removed, so the place of a payment is its number
+    /// minus `first`.
     payments: VecDeque<Payment>,
     /// The number of the payment at the front.
     first: usize,
@@ -61,7 +62,7 @@ impl Ledger {
             .get(self.by_watch_code.get(watch_code)? - self.first)
     }
 
-    /// Paying twice is paying once: the first time stands.
+    /// Pays a payment. One that is paid already keeps its time.
     pub(super) fn complete(&mut self, code: &str) -> Option<&Payment> {
         let payment = self
             .payments
@@ -82,8 +83,8 @@ pub(super) struct Payment {
     pub(super) amount: Amount,
     pub(super) created_at: Timestamp,
     paid_at: Option<Timestamp>,
-    /// When it counts as paid if nobody pays: on the clock that decides, and as the time that is shown. Nothing runs
-    /// for it; who reads it works it out.
+    /// When it counts as paid if nobody pays: by the steady clock, which decides, and by the wall clock, which is shown. It
+    /// is compared when the payment is read, so no timer runs.
     due: Option<(Instant, Timestamp)>,
 }
 
@@ -109,7 +110,7 @@ impl Payment {
         let due = || {
             self.due
                 .filter(|(at, _)| *at <= clock::now())
-                .map(|(_, told)| told)
+                .map(|(_, shown)| shown)
         };
         self.paid_at.or_else(due)
     }
@@ -123,12 +124,12 @@ impl Payment {
     }
 }
 
-/// A positive JSON number, kept as the text it came as: an amount of thirty digits goes out as it came in.
+/// A positive JSON number. It is kept as text, so that an amount of thirty digits keeps them all.
 #[derive(Clone)]
 pub(super) struct Amount(String);
 
 impl Amount {
-    /// None for what is not above zero, or too long to be a sum. `number` is the text of a JSON number.
+    /// Takes the text of a JSON number; `None` if it is not above zero, or too long.
     pub(super) fn parse(number: &str) -> Option<Self> {
         let mantissa = number.split(['e', 'E']).next().unwrap_or(number);
         let positive =
@@ -141,7 +142,7 @@ impl Amount {
     }
 }
 
-/// The guide's form of a time, in UTC.
-pub(super) fn told(time: Timestamp) -> String {
+/// Formats a time as the guide does, in UTC.
+pub(super) fn format_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

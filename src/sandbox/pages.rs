@@ -1,29 +1,26 @@
-//! The sandbox's pages: plain HTML without a script, readable on a phone and in the dark.
+//! The pages of the sandbox: plain HTML without scripts, for phones and dark mode too.
 
 mod faults;
+mod frame;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
 
-use super::ledger::{Amount, Payment, told};
-use super::reply::{quoted, response, with};
+use super::ledger::{Amount, Payment, format_time};
+use super::reply::{quoted, with};
 use super::request::{Redirect, WayBack};
 use crate::html::text;
 use crate::server::Body;
 pub(super) use faults::{bad_fault, faults};
+use frame::page;
 
 /// How many payments the portal shows.
 const PORTAL_ROWS: usize = 100;
 
 const FAULTY: &str = r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See what is set</a></p>"#;
 
-/// A form may lead anywhere on the web: browsers hold this against every redirect that follows a post, the merchant's
-/// own ones too.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
-    form-action http: https:; base-uri 'none'; frame-ancestors 'none'";
-
-/// What a payer sees: the amount and a button, or that it is paid.
+/// Returns the page of a payer: the amount and a button, or that it is paid.
 pub(super) fn pay(payment: &Payment, merchant: &str, back: &WayBack) -> Response<Body> {
     match payment.completed_at() {
         Some(paid_at) => page("Paid", &paid(payment, merchant, paid_at, back)),
@@ -86,7 +83,7 @@ fn refused_way_back() -> String {
         .to_owned()
 }
 
-/// The merchant's portal: payments newest first.
+/// Returns the portal of the merchant, with the newest payments first.
 pub(super) fn portal<'a>(
     merchant: &str,
     payments: impl ExactSizeIterator<Item = &'a Payment>,
@@ -146,7 +143,7 @@ fn row(payment: &Payment) -> String {
     )
 }
 
-/// The guide in short, with the secret: the one page that shows it.
+/// Returns the guide in short. It is the only page that shows the secret.
 pub(super) fn dev_api(secret: &str, host: &str) -> Response<Body> {
     let start = format!(
         r#"{{"merchant_secret": {}, "amount": 1000}}"#,
@@ -190,27 +187,7 @@ fn missing(title: &str, what: &str) -> Response<Body> {
     page
 }
 
-fn page(title: &str, main: &str) -> Response<Body> {
-    let html = format!(
-        include_str!("pages/frame.html"),
-        title = text(title),
-        style = include_str!("pages/page.css"),
-        main = main
-    );
-    let page = response(StatusCode::OK, "text/html; charset=utf-8", html);
-    let page = with(
-        page,
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(POLICY),
-    );
-    with(
-        page,
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    )
-}
-
-/// Digits in threes by style alone, so that what is copied or read aloud is the number itself.
+/// Groups digits in threes by style alone, so that copying and reading aloud give the number itself.
 fn amount(amount: &Amount) -> String {
     let number = amount.as_str();
     let end = number
@@ -232,6 +209,6 @@ fn amount(amount: &Amount) -> String {
 }
 
 fn time(time: Timestamp) -> String {
-    let (machine, human) = (time.strftime("%Y-%m-%dT%H:%M:%SZ"), told(time));
+    let (machine, human) = (time.strftime("%Y-%m-%dT%H:%M:%SZ"), format_time(time));
     format!(r#"<time datetime="{machine}">{human} UTC</time>"#)
 }

@@ -1,4 +1,4 @@
-//! What callers and browsers send, read strictly.
+//! Reads the requests of callers and browsers, strictly.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::HeaderValue;
@@ -7,13 +7,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::{Url, form_urlencoded};
 
-use super::fault::{Fault, GRAMMAR};
+use super::fault::Fault;
+use super::grammar::GRAMMAR;
 use super::ledger::Amount;
 use super::reply::Reply;
 use crate::server::BoxError;
 
+/// The longest body that is read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Reads the whole body.
+///
+/// # Errors
+/// Returns the refusal of one that is too long, or that ends early.
 pub(super) async fn read<B>(body: B) -> Result<Bytes, Reply>
 where
     B: hyper::body::Body,
@@ -32,9 +38,12 @@ where
     }
 }
 
-/// The amount to take, from a caller who knows the secret.
+/// Reads the body of a start. Returns the amount.
+///
+/// # Errors
+/// Returns the refusal of a malformed body, a wrong secret, or an amount that cannot be paid.
 pub(super) fn start(body: &[u8], secret: &str) -> Result<Amount, Reply> {
-    /// Values stay text, so that a number keeps all its digits and a refusal can name the field.
+    /// The values stay text, so that a number keeps all its digits and a refusal can name the field.
     #[derive(Deserialize)]
     struct Start {
         merchant_secret: Option<Box<RawValue>>,
@@ -68,7 +77,10 @@ pub(super) fn start(body: &[u8], secret: &str) -> Result<Amount, Reply> {
     })
 }
 
-/// The faults of `{"faults":[…]}`: all of them, or what is wrong with each bad one.
+/// Reads the faults of `{"faults":[…]}`.
+///
+/// # Errors
+/// Returns the refusal, which says what is wrong with each bad one.
 pub(super) fn faults(body: &[u8]) -> Result<Vec<Fault>, Reply> {
     #[derive(Deserialize)]
     struct Faults {
@@ -93,14 +105,14 @@ pub(super) fn faults(body: &[u8]) -> Result<Vec<Fault>, Reply> {
     }
 }
 
-/// What a person wants changed, on the page of faults.
+/// A change that was asked for on the page of faults.
 pub(super) enum Change {
     Add(String),
     Remove(String),
     Clear,
 }
 
-/// That of the page's form; None for a body that is none, as a program's `{"faults":[…]}`.
+/// Reads the form of the page of faults; `None` for another body, such as `{"faults":[…]}` of a program.
 pub(super) fn change(form: &[u8]) -> Option<Change> {
     form_urlencoded::parse(form).find_map(|(name, value)| match &*name {
         "add" => Some(Change::Add(value.trim().to_owned())),
@@ -110,7 +122,7 @@ pub(super) fn change(form: &[u8]) -> Option<Change> {
     })
 }
 
-/// serde would also take an array for a struct.
+/// Parses an object. serde would also accept an array for a struct.
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     let is_object = body.trim_ascii_start().starts_with(b"{");
     is_object
@@ -118,12 +130,12 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
         .flatten()
 }
 
-/// Where a payer came from, and goes back to.
+/// Where a payer is sent back to.
 pub(super) struct Redirect {
-    /// The text as it was given, nothing added: a merchant may compare it.
+    /// The text exactly as it was given, since a merchant may compare it.
     pub(super) location: HeaderValue,
     pub(super) url: String,
-    /// The name that a payer knows the place by.
+    /// The host, which the payer knows the shop by.
     pub(super) host: String,
 }
 
@@ -131,12 +143,12 @@ pub(super) struct Redirect {
 pub(super) enum WayBack {
     None,
     To(Redirect),
-    /// Something that is no absolute http(s) URL: shown as a mistake, never followed.
+    /// Not an absolute http(s) URL. The page shows it as a mistake, and it is never followed.
     Refused,
 }
 
 impl WayBack {
-    /// From a query or a form; the first `redirect` counts.
+    /// Reads the first `redirect` of a query or a form.
     pub(super) fn find(form: &[u8]) -> Self {
         let given = form_urlencoded::parse(form).find(|(name, _)| name == "redirect");
         match given {
@@ -151,7 +163,7 @@ impl WayBack {
 impl Redirect {
     fn parse(text: &str) -> Option<Self> {
         let parsed = Url::parse(text).ok()?;
-        // `http:shop` and `http:\\shop` parse, but a browser may take them for a place on this host.
+        // `http:shop` and `http:\\shop` parse, but a browser may take them for a path on this host.
         let after_scheme = text.get(parsed.scheme().len()..)?;
         if !matches!(parsed.scheme(), "http" | "https") || !after_scheme.starts_with("://") {
             return None;

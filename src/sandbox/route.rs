@@ -1,4 +1,4 @@
-//! Where a request goes.
+//! The paths of the sandbox.
 
 pub(super) enum Route<'a> {
     Portal,

@@ -364,7 +364,8 @@ impl Source {
             }
             if statement.is_none()
                 && let Some((before, tree)) = text.split_once("use ")
-                && (before.is_empty() || before.starts_with("pub"))
+                && (["", "pub "].contains(&before)
+                    || before.starts_with("pub(") && before.ends_with(") "))
             {
                 statement = Some((*number, tree.to_owned()));
             } else if let Some((_, tree)) = &mut statement {

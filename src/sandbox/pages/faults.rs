@@ -1,13 +1,13 @@
-//! The page on which a person makes the gateway go wrong.
+//! The page of faults, on which a person sets and removes them.
 
 use hyper::{Response, StatusCode};
 
 use super::super::fault::{Fault, Operation, WORDS};
-use super::page;
+use super::frame::page;
 use crate::html::text;
 use crate::server::Body;
 
-/// What goes wrong otherwise than by one word: examples, to be written out with other numbers.
+/// Examples of faults that are more than one word, to be added with other numbers.
 const OTHERS: [(&str, &str); 4] = [
     ("status=500", "this status in place of an answer"),
     (
@@ -18,12 +18,12 @@ const OTHERS: [(&str, &str); 4] = [
     ("reset,rate=0.3", "any of these for a share of the calls"),
 ];
 
-/// What is set, and ways to change it.
+/// Returns the page: the faults that are set, and buttons to change them.
 pub(in super::super) fn faults(faults: &[Fault], host: &str) -> Response<Body> {
     page("Faults", &main(faults, host, None))
 }
 
-/// The same to somebody who has written what is no fault: it can be mended there.
+/// Returns the page after a text that is not a fault, so that it can be corrected there.
 pub(in super::super) fn bad_fault(
     faults: &[Fault],
     host: &str,
@@ -83,7 +83,7 @@ fn set(faults: &[Fault]) -> String {
     )
 }
 
-/// Each kind, with a button for each call that knows it.
+/// Returns the rows of the table of kinds, each with a button for each call that can have it.
 fn rows() -> String {
     let both = [Operation::Start, Operation::Watch];
     let words = WORDS.iter().map(|(word, _, by, what)| row(word, what, by));
