@@ -1,5 +1,6 @@
 """A shop in one file, to try tillgate with: what the app does, and nothing else."""
 
+import http.client
 import json
 import os
 import signal
@@ -11,14 +12,35 @@ TILLGATE = os.environ["TILLGATE_URL"]
 orders = {}  # order: watch_code. A table, in yours.
 
 
+class Unavailable(Exception):
+    """tillgate is not there, or gives no answer that can be used."""
+
+
 def tillgate(path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(TILLGATE + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable(error)
+
+
+def page(method):
+    """Without it the browser would get an empty reply when tillgate is not there."""
+
+    def shown(self):
+        try:
+            method(self)
+        except Unavailable as error:
+            self.log_error("tillgate: %s", error.args[0])
+            self.answer(503, "<p>Payments are not possible at the moment. Try again.</p>", **{"Retry-After": "2"})
+
+    return shown
 
 
 class Shop(BaseHTTPRequestHandler):
+    @page
     def do_GET(self):
         order = self.path.removeprefix("/thanks/")
         if self.path == "/":
@@ -28,6 +50,7 @@ class Shop(BaseHTTPRequestHandler):
         else:
             self.answer(404, "<p>No such order</p>")
 
+    @page
     def do_POST(self):
         order = uuid.uuid4().hex
         back = f"http://localhost:8080/thanks/{order}"

@@ -52,12 +52,13 @@ public class Shop {
                     return save(new Order(order.id, order.amount, order.state, payment.get("watch_code"),
                         payment.get("pay_url"), ""));
                 }
-                if (wait > 4 || answer.statusCode() < 500 && answer.statusCode() != 429) {
+                if (answer.statusCode() < 500 && answer.statusCode() != 429) {
                     throw new IllegalStateException(payment.get("detail"));
                 }
+                if (wait > 4) throw new TimeoutException(payment.get("detail"));
                 asked = answer.headers().firstValueAsLong("Retry-After").orElse(0);
             } catch (IOException error) {
-                if (wait > 4) throw error;
+                if (wait > 4) throw new TimeoutException(error.toString());
             }
             Thread.sleep((long) (1000 * Math.max(wait, Math.min(asked, 10))));
         }
@@ -183,7 +184,8 @@ public class Shop {
                 page.show(http);
             } catch (Exception error) {
                 error.printStackTrace();
-                http.sendResponseHeaders(500, -1);
+                if (error instanceof TimeoutException) http.getResponseHeaders().set("Retry-After", "5");
+                http.sendResponseHeaders(error instanceof TimeoutException ? 503 : 500, -1);
             } finally {
                 http.close();
             }

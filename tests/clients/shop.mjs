@@ -41,7 +41,9 @@ async function start(order) {
       if (!order.watch_code) Object.assign(order, { watch_code: answer.watch_code, pay_url: answer.pay_url });
       return save();
     }
-    if (!wait || (status && status < 500 && status !== 429)) throw new Error(answer.detail);
+    if (status && status < 500 && status !== 429) throw new Error(answer.detail);
+    // Express answers with this status and these fields.
+    if (!wait) throw Object.assign(new Error(answer.detail), { status: 503, headers: { "Retry-After": "5" } });
     await sleep(1000 * Math.max(wait, Math.min(asked, 10)));
   }
 }

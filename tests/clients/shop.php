@@ -46,11 +46,13 @@ function start(array $order): void
                 [$answer['watch_code'], $answer['pay_url'], $order['id']]);
             return;
         }
-        if (!$wait || ($status && $status < 500 && $status !== 429)) {
+        if ($status && $status < 500 && $status !== 429) {
             throw new RuntimeException($answer['detail']);
         }
-        usleep((int) (max($wait, min($asked, 10)) * 1e6));
+        $wait && usleep((int) (max($wait, min($asked, 10)) * 1e6));
     }
+    header('Retry-After: 5', true, 503);
+    exit('Payments are not possible at the moment. Try again.');
 }
 
 /** Marks the payment's order as paid: once, whoever says so and however often. */

@@ -43,13 +43,13 @@ def start(order):
                 sql("UPDATE orders SET watch_code = ?, pay_url = ? WHERE id = ? AND watch_code IS NULL",
                     payment["watch_code"], payment["pay_url"], order["id"])
                 return
-            if wait is None or answer.status_code < 500 and answer.status_code != 429:
+            if answer.status_code < 500 and answer.status_code != 429:
                 raise RuntimeError(answer.json()["detail"])
-            wait = max(wait, min(int(answer.headers.get("Retry-After", 0)), 10))
-        except requests.RequestException:
+            answer.raise_for_status()
+        except requests.RequestException as error:
             if wait is None:
                 raise
-        time.sleep(wait)
+            time.sleep(max(wait, min(int(getattr(error.response, "headers", {}).get("Retry-After", 0)), 10)))
 
 
 def settle(payment, source):
@@ -63,6 +63,11 @@ def settle(payment, source):
         print("paid:", payment["watch_code"], "by", source, flush=True)
     elif not sql("SELECT id FROM orders WHERE watch_code = ? AND amount = ?", *order)[0]:
         print("not the amount of an order:", payment, file=sys.stderr, flush=True)
+
+
+@app.errorhandler(requests.RequestException)
+def unavailable(_):
+    return "Payments are not possible at the moment. Try again.", 503, {"Retry-After": "5"}
 
 
 @app.post("/orders")

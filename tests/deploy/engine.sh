@@ -56,7 +56,14 @@ sysroot=$(rustc --print sysroot)
 cat > "$STORE/bin/docker" <<END
 #!/bin/sh
 case \$1 in
-  compose) shift; exec podman-compose "\$@" ;;
+  compose)
+    shift
+    # Where there is no systemd nothing else makes the health checks that are waited for.
+    while sleep 2; do podman ps -q --filter health=starting | xargs -r -n 1 podman healthcheck run; done > /dev/null 2>&1 &
+    podman-compose "\$@"
+    code=\$?
+    kill \$!
+    exit \$code ;;
   build)
     shift
     exec podman build --format docker -v /usr:/usr:ro -v /etc/alternatives:/etc/alternatives:ro \

@@ -30,6 +30,8 @@ sleep_until_paid
 docker compose restart tillgate
 docker compose exec tillgate /tillgate health --wait 20s
 curl -s "$shop/thanks/$order"
+docker compose stop tillgate
+curl -s -D - -o /dev/null -X POST $shop/buy
 if curl -s --max-time 5 http://localhost:8700/watch/x; then echo "tillgate can be reached from the host" >&2; exit 1; fi
 docker compose down --volumes
 "#;
@@ -64,6 +66,8 @@ fn the_image_is_small_and_does_what_the_page_says() {
         "the payer goes to http://localhost:8081/pay/pay_",
         "Your order is created",
         "Your order is completed",
+        "503 Service Unavailable",
+        "Retry-After: 2",
     ] {
         assert!(said.contains(part), "no {part:?}: {said}");
     }

@@ -155,6 +155,7 @@ in_each_language! {
     forged_webhooks_are_refused
     either_of_two_keys_will_do
     an_order_has_one_payment_however_often_it_is_started
+    a_shop_without_tillgate_asks_the_payer_to_try_again
 }
 
 /// Everything around one shop.
@@ -921,6 +922,19 @@ async fn an_order_has_one_payment_however_often_it_is_started(kind: Kind) {
         starts[0].get("idempotency-key"),
         starts[1].get("idempotency-key")
     );
+    shop.close().await;
+}
+
+async fn a_shop_without_tillgate_asks_the_payer_to_try_again(kind: Kind) {
+    let town = Town::new(kind).await;
+    let shop = town.shop().await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let made = call(town.shop, Method::POST, "/orders", &form, "amount=1000").await;
+    let path = made.header("location");
+    let page = town.page(path).await;
+    assert_eq!((page.status, page.header("retry-after")), (503, "5"));
+    let _sidecar = town.sidecar(town.shop).await;
+    assert!(town.page(path).await.body.contains("Pay 1000"));
     shop.close().await;
 }
 
