@@ -1,6 +1,6 @@
-//! The one clock: a steady one for intervals, a wall clock for timestamps, and durations as people write them.
+//! The only access to clocks: a steady one for intervals, a wall clock for timestamps. Also durations as people write them.
 //!
-//! The steady clock is tokio's, so that tests with paused time move everything at once.
+//! The steady clock is that of tokio, so that tests with paused time control everything at once.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ pub(crate) use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 const A_YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// The steady clock: never goes back, knows no date.
+/// Returns the time of the steady clock, which never goes back and has no date.
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The wall clock: for timestamps that people and other programs read, never for intervals.
+/// Returns the time of the wall clock, for timestamps that people and other programs read. Not for intervals.
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub(crate) fn wall() -> Timestamp {
     Timestamp::now()
 }
 
-/// What both clocks show at one moment.
+/// The times of both clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) now: Instant,
@@ -39,7 +39,7 @@ impl Reading {
         }
     }
 
-    /// What the wall clock shows at that moment, to the millisecond, if nobody sets it in between.
+    /// Returns the time of the wall clock at this moment, in milliseconds, provided that nobody sets the clock in between.
     pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
         let at = self
             .wall
@@ -49,27 +49,26 @@ impl Reading {
     }
 }
 
-/// From the first moment to the second; negative if the second is the earlier one.
+/// Returns the milliseconds from one moment to the other; negative if `to` is earlier.
 pub(crate) fn milliseconds_between(from: Instant, to: Instant) -> i64 {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     ms(to - from) - ms(from - to)
 }
 
-/// What the wall clock showed at that moment, to the millisecond: as it tells the time now, should it have been set
-/// meanwhile.
+/// Returns the time of the wall clock at this moment, in milliseconds, by the present setting of the clock.
 pub(crate) fn wall_at(moment: Instant) -> Timestamp {
     Reading::take().wall_at(moment)
 }
 
-/// Seconds since the epoch, for metrics.
+/// Returns the seconds since the epoch, for metrics.
 pub(crate) fn unix_seconds() -> i64 {
     wall().as_second()
 }
 
-/// Reads `"250ms"`, `"2s"`, `"10m"`, `"24h"`. A number without a unit is refused: nobody should have to guess it.
+/// Parses `"250ms"`, `"2s"`, `"10m"`, `"24h"`. The unit is required, so that nobody has to guess it.
 ///
 /// # Errors
-/// A sentence that says how to write one.
+/// Says how to write a duration.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = SpanParser::new()
         .parse_unsigned_duration(text)
@@ -78,7 +77,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
                 "{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""
             )
         })?;
-    // Any longer, and adding it to a moment may leave the range of the clock.
+    // Adding a longer one to a moment could leave the range of the clock.
     if duration > A_YEAR {
         Err(format!("{text:?} is longer than a year"))
     } else {
@@ -86,34 +85,34 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The shortest text that [`parse_duration`] reads back to the same duration.
+/// Formats a duration as text that [`parse_duration`] parses to the same duration.
 pub(crate) fn format_duration(duration: Duration) -> String {
     SpanPrinter::new()
         .unsigned_duration_to_string(&duration)
         .replace(' ', "")
 }
 
-/// What a `Retry-After` asks for (RFC 9110, section 10.2.3: seconds or a date); `None` when it cannot be read.
+/// Parses the value of a `Retry-After` field, seconds or a date (RFC 9110, section 10.2.3); `None` if it is malformed.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a very long time too.
+        // A number that does not fit is a very long time.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     Some(Duration::try_from(parse_http_date(text)?.duration_since(wall())).unwrap_or_default())
 }
 
-/// A date as HTTP writes it, in each of its three forms (RFC 9110, section 5.6.7); `None` when it cannot be read.
+/// Parses a date of HTTP in any of its three forms (RFC 9110, section 5.6.7); `None` if it is malformed.
 pub(crate) fn parse_http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text.trim()).ok()?.try_into().ok()
 }
 
-/// Whole seconds, rounded up and at least one: what our own `Retry-After` says.
+/// Returns the value for a `Retry-After` field of ours: whole seconds, rounded up, at least one.
 pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// For `#[serde(with = "clock::text")]`: a duration as text.
+/// For `#[serde(with = "clock::text")]`: a duration as text. Zero is refused.
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
 

@@ -1,7 +1,7 @@
-//! Files whose content matters while we run: secrets, tokens, roots.
+//! Files whose content may change at run time: secrets, tokens, roots.
 //!
-//! They are polled, not watched: Kubernetes swaps a `..data` symlink that a watch on the file goes blind after, some
-//! mounts notify nobody at all, and reading a small file every second costs nothing.
+//! They are polled rather than watched: Kubernetes swaps a `..data` symlink, after which a watch on the file sees nothing,
+//! some mounts send no notifications at all, and reading a small file every second costs nothing.
 
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, RandomState};
@@ -19,71 +19,71 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 
-/// How long a content that is wanted at once must stay the same: overwriting a file takes less.
+/// How long content must stay the same for [`Settle::Briefly`]. Overwriting a file takes less.
 const SETTLES: Duration = Duration::from_millis(10);
-/// So often it is looked at again for that: who writes without end is not waited for.
+/// The most reads for [`Settle::Briefly`], so that a file that changes all the time delays nothing.
 const MAX_READS: usize = 5;
-/// No file that we read is larger than this; one that is was named by mistake.
+/// The largest file that is read. A larger one was named by mistake.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Turns the content of a file into what it is for. The error says what is wrong without quoting the content.
+/// Parses the content of a file. The error says what is wrong without quoting the content.
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
-/// A file, and the last good thing that was read from it.
+/// A file, and its last good content.
 pub(crate) struct ReloadableFile<T> {
     path: PathBuf,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
-    /// Keyed, so that what is kept of a content tells nothing of it; and not a digest like SHA-256, which works on a block
-    /// that it leaves behind on the stack.
+    /// Keyed, so that a stored hash reveals nothing of the content. A digest such as SHA-256 would leave a copy of the
+    /// content on the stack.
     hash: RandomState,
-    /// Held for a whole look, reading included.
+    /// Locked during a whole reload, reading included.
     last_read: Mutex<LastRead>,
-    /// Seconds since the epoch of the last good read.
+    /// The time of the last good read, in seconds since the epoch.
     pub(crate) loaded_at: Gauge,
-    /// Reads that found something bad.
+    /// The number of reads that found nothing usable.
     pub(crate) failures: Counter,
 }
 
-/// What was seen of a file, by its hash or why it could not be read.
+/// The hash of the content that was read, or the reason why it could not be read.
 type Sight = Result<u64, io::ErrorKind>;
 
 #[derive(Default)]
 struct LastRead {
-    /// What was decided about, good or bad: a bad one is logged once, not every second.
+    /// The content that was taken or rejected last, so that bad content is logged once rather than every second.
     decided: Option<Sight>,
-    /// What was seen last.
+    /// The content of the last read.
     last: Option<Sight>,
-    /// The hash of what is in use.
+    /// The hash of the content in use.
     good: Option<u64>,
 }
 
-/// Whether to wait for a content to stay as it is.
+/// Whether to wait until content no longer changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settle {
-    /// Somebody said that it is there, or needs it now: take it unless it changes under our eyes. Blocks for some
-    /// ten milliseconds.
+    /// Take it once two reads ten milliseconds apart are equal: for content that was announced, or is needed now. Blocks
+    /// for up to 40 ms.
     Briefly,
-    /// Take it as it is.
+    /// Take it at once.
     None,
-    /// Only what is the same in two looks: a file that is being written is not taken half-written.
+    /// Take it if it is the same as in the reload before, so that a half-written file is not taken.
     TwoReads,
 }
 
-/// Why there is nothing good to begin with.
+/// Why the content of a file cannot be used.
 #[derive(Debug)]
 pub(crate) enum Unusable {
-    /// No such file: mounts can come late.
+    /// There is no such file. It may be mounted later.
     Missing,
-    /// Anything else; says what.
+    /// Any other reason. Says which.
     Bad(String),
 }
 
 impl<T> ReloadableFile<T> {
-    /// Names the file and looks at it once.
+    /// Opens the file at this path and reads it once.
     ///
     /// # Errors
-    /// `Bad` content is an error from the start. A missing file is none: [`ReloadableFile::get`] is `None` until it comes.
+    /// Fails if the content is bad. A missing file is not an error: [`ReloadableFile::get`] returns `None` until it exists.
     pub(crate) fn open(
         path: impl Into<PathBuf>,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
@@ -103,18 +103,18 @@ impl<T> ReloadableFile<T> {
         }
     }
 
-    /// The last good content; `None` before there was any.
+    /// Returns the last good content; `None` before there was any.
     pub(crate) fn get(&self) -> Option<Arc<T>> {
         self.good.load_full()
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the file again. New good content takes the old one's place; bad content is logged and counted, and the
-    /// last good stays. True when something new was taken.
+    /// Reads the file again. Returns true if it has new good content, which replaces the old one. Bad content is logged and
+    /// counted, and the last good content stays in use.
     pub(crate) fn reload(&self, settle: Settle) -> bool {
         match self.try_reload(settle) {
             Ok(false) => false,
@@ -148,9 +148,9 @@ impl<T> ReloadableFile<T> {
         (content, seen)
     }
 
-    /// `Ok(true)` when new content was taken, `Ok(false)` when nothing changed since the last look.
+    /// Returns true if new content was taken, and false if nothing has changed since the last reload.
     fn try_reload(&self, settle: Settle) -> Result<bool, Unusable> {
-        // One look at a time, so that an older content never takes the place of a newer one.
+        // One reload at a time, so that older content never replaces newer content.
         let mut last_read = self
             .last_read
             .lock()
@@ -172,7 +172,7 @@ impl<T> ReloadableFile<T> {
         }
         last_read.decided = Some(seen);
         if last_read.good.map(Ok) == Some(seen) {
-            // Gone or bad for a while, and the same again: nothing new.
+            // The file was missing or bad in between.
             tracing::info!(file = %self.path.display(), "file good again, with the content in use");
             return Ok(false);
         }
@@ -188,9 +188,9 @@ impl<T> ReloadableFile<T> {
     }
 }
 
-/// Something that is looked at every second.
+/// Something that is reloaded every second.
 pub(crate) trait Reload: Send + Sync {
-    /// Whether there is something good to use.
+    /// Returns whether there is good content.
     fn is_loaded(&self) -> bool;
     /// See [`ReloadableFile::reload`].
     fn reload(&self, settle: Settle) -> bool;
@@ -206,13 +206,13 @@ impl<T: Send + Sync> Reload for ReloadableFile<T> {
     }
 }
 
-/// Reads a whole file through one descriptor, so that it is never half of one file and half of another, into a
-/// buffer that is wiped. One line end at the end (LF or CRLF) is dropped.
+/// Reads a whole file into a buffer that is wiped on drop. It uses one descriptor, so that it never gets parts of two files.
+/// Drops one line end (LF or CRLF) at the end.
 ///
 /// # Errors
-/// Those of the system; also when it is not a file, or is too large.
+/// Returns the error of the system. Also fails if it is not a regular file, is over 1 MiB, or grows meanwhile.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Or a named pipe would be waited for until somebody writes into it.
+    // Otherwise opening a named pipe would block until another process opens it for writing.
     let at_once = OFlags::NONBLOCK.bits().cast_signed();
     let mut file = OpenOptions::new()
         .read(true)
@@ -232,10 +232,10 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
             "it is larger than 1 MiB",
         ));
     }
-    // Exactly sized from the start and never grown: a buffer that moves leaves a copy behind.
+    // Sized exactly and never grown: a buffer that moves leaves a copy of its content behind.
     let mut bytes = Zeroizing::new(vec![0; size + 1]);
     let mut length = 0;
-    // Not `read_to_end`, which looks for the end with a buffer of its own.
+    // `read_to_end` would read into a buffer of its own to find the end.
     loop {
         match file.read(&mut bytes[length..]) {
             Ok(0) => break,
@@ -261,7 +261,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// What the mode of the file lets others do, if that is more than a secret should: for a warning.
+/// Returns a warning if every user of the machine can open the file.
 pub(crate) fn too_open(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;

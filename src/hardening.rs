@@ -1,6 +1,6 @@
-//! What this process does so that its memory stays its own: no core file, nothing to read in `/proc` or with a debugger
-//! for others of the same user, no new privileges, and freed memory is wiped. Landlock, seccomp and users of their own
-//! are for what starts it: systemd, a container.
+//! Protects the memory of this process: it writes no core file, other processes of the same user can neither read it in
+//! `/proc` nor attach a debugger, it gets no new privileges, and freed memory is wiped. Landlock, seccomp and a separate user
+//! are up to what starts the process, such as systemd or a container engine.
 
 use std::alloc::System;
 
@@ -11,24 +11,24 @@ use rustix::process::{
 use serde::Serialize;
 use zeroizing_alloc::ZeroAlloc;
 
-/// The secret passes through memory that others own and free: the read buffers of hyper when the gateway echoes it, the
-/// text of the configuration file, the variables that the standard library copies. All of it is wiped as it is freed.
+/// Wipes all memory as it is freed. The secret passes through buffers that other crates own: those of hyper when the gateway
+/// echoes it, the text of the configuration file, and the variables that the standard library copies.
 #[global_allocator]
 static MEMORY: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// What the kernel says of this process. The program that started it may have set some of it already.
+/// The protection of this process, as the kernel reports it. Some of it may have been set by the program that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Hardening {
     /// Only root can read its memory and its environment, or attach a debugger.
     pub(crate) not_dumpable: bool,
-    /// It may not write a core file.
+    /// It cannot write a core file.
     pub(crate) no_core: bool,
-    /// Nothing that it runs can have more privileges than it has.
+    /// No program that it runs can have more privileges than it has.
     pub(crate) no_new_privs: bool,
 }
 
-/// Takes what the system grants; [`Hardening::now`] returns what that was. Threads have it from the one that starts them,
-/// so this comes before the first.
+/// Applies the protection, as far as the system permits; [`Hardening::now`] returns the result. Call it before the first
+/// thread is started, because a thread inherits it.
 pub(crate) fn apply() {
     let _ = setrlimit(
         Resource::Core,
@@ -42,10 +42,10 @@ pub(crate) fn apply() {
 }
 
 impl Hardening {
-    /// As it is now.
+    /// Returns the present protection.
     pub(crate) fn now() -> Self {
         let no_core = getrlimit(Resource::Core).current == Some(0);
-        // Readable by root alone is what the kernel makes of a program that changed its user.
+        // The third value, readable by root alone, is what the kernel sets for a program that changed its user.
         let not_dumpable = !matches!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable) | Err(_));
         let no_new_privs = rustix::thread::no_new_privs().unwrap_or(false);
         Self {
@@ -55,7 +55,7 @@ impl Hardening {
         }
     }
 
-    /// Everything that was asked for.
+    /// Returns whether everything that [`apply`] asks for is in effect.
     pub(crate) fn is_whole(self) -> bool {
         self.not_dumpable && self.no_core && self.no_new_privs
     }

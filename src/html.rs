@@ -1,13 +1,13 @@
-//! Text in pages of our own.
+//! Escapes text in HTML pages.
 
 use std::fmt::{self, Display};
 
-/// Text as HTML, in an element or a quoted attribute.
+/// Escapes text for the content of an element or for a quoted attribute.
 pub(crate) fn text(raw: &str) -> Text<'_> {
     Text(raw)
 }
 
-/// See [`text`].
+/// The result of [`text`]; its `Display` writes the escaped text.
 pub(crate) struct Text<'a>(&'a str);
 
 impl Display for Text<'_> {

@@ -1,14 +1,14 @@
 //! tillgate keeps a payment secret out of merchant apps: a reverse-proxy sidecar between an app and its payment
 //! gateway. See the README for what it does, and `docs/architecture.md` for how it is built.
 //!
-//! The crate is a house with floors. A file names only files of lower floors, and the rooms of one floor do not see
-//! each other; `tests/it/layers.rs` keeps it so.
+//! The crate is a house with floors. A file names only files of lower floors, the rooms of one floor do not see each
+//! other, and the files of a room stand in an order, too. `tests/it/layers.rs` fails where that is broken.
 //!
 //! | floor | rooms | |
 //! |---|---|---|
 //! | 8 | `main`, [`cli`] | arguments, exit codes |
 //! | 7 | `app` | builds from the ground up, binds, runs, drains: the only file that knows everything |
-//! | 6 | `config` | puts the sections together that the rooms below define; loads, explains |
+//! | 6 | `config` | puts the sections together that the rooms below define; loads and explains them |
 //! | 5 | `api`, `admin`, `sandbox` | HTTP in |
 //! | 4 | `start`, `watch`, `webhook` | the stories; no HTTP word in them but in `webhook/send.rs` |
 //! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
@@ -44,7 +44,7 @@ mod text;
 mod watch;
 mod webhook;
 
-/// Doors to rooms, for the programs in `tests/fuzz`. Nothing of them is in tillgate itself.
+/// Access to some rooms for the programs in `tests/fuzz`. Not part of tillgate itself.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz {

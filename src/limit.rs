@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{self, Instant};
 
-/// A number per second; may be a fraction (0.5 is one every two seconds).
+/// A number per second. It may be a fraction: 0.5 is one every two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Rate(pub(crate) f64);
 
 impl Rate {
-    /// From one to the next.
+    /// Returns the time from one to the next.
     fn period(self) -> Duration {
         Duration::from_secs_f64(1.0 / self.0)
     }
@@ -36,31 +36,31 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// However high the rate: who waits holds a connection.
+/// The most places in a queue, however high the rate: each caller that waits holds a connection.
 const MAX_PLACES: usize = 10_000;
 
-/// Lets through `rate` a second on average and `burst` at once (GCRA); who comes over it waits for a turn, first come
-/// first served, for at most `queue_for`.
+/// Admits `rate` callers a second on average, and `burst` at once (GCRA). Other callers wait in their order, for at most
+/// `queue_for`.
 pub(crate) struct Limiter {
     gcra: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>,
     clock: TokioClock,
     period: Duration,
     queue_for: Duration,
-    /// The head of the queue: tokio's semaphore hands it over in the order of asking.
+    /// The head of the queue. The semaphore of tokio is fair, so it passes from caller to caller in their order.
     turn: Semaphore,
-    /// Places in the queue. More could not get their turn within `queue_for`, so they are not kept waiting for it.
+    /// The places in the queue: as many as can be admitted within `queue_for`.
     places: Semaphore,
 }
 
-/// No turn within `queue_for`.
+/// The caller was not admitted within `queue_for`.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// When it is worth trying again.
+    /// The time after which a retry makes sense.
     pub(crate) retry_after: Duration,
 }
 
 impl Limiter {
-    /// A full bucket.
+    /// A limiter that admits `burst` callers at once from the start.
     pub(crate) fn new(rate: Rate, burst: NonZeroU32, queue_for: Duration) -> Self {
         let period = rate.period();
         #[expect(
@@ -87,12 +87,12 @@ impl Limiter {
         }
     }
 
-    /// Waits for a turn.
+    /// Waits until the caller is admitted.
     ///
     /// # Errors
-    /// [`Refused`] when there is none within `queue_for`; nothing was taken from the bucket then.
+    /// [`Refused`] if that takes longer than `queue_for`, or the queue is full. It does not count against the rate then.
     pub(crate) async fn admit(&self) -> Result<(), Refused> {
-        // Nobody waits: no need to queue. Whoever holds the head of the queue is asking the bucket right now.
+        // No caller waits. One that waits holds the head of the queue.
         if let Ok(_head) = self.turn.try_acquire()
             && self.gcra.check().is_ok()
         {
@@ -104,7 +104,7 @@ impl Limiter {
             });
         };
         let in_turn = async {
-            // Nobody closes this semaphore; were it closed, everyone would be at the head.
+            // The semaphore is never closed.
             let _head = self.turn.acquire().await;
             while let Err(too_soon) = self.gcra.check() {
                 clock::sleep(too_soon.wait_time_from(self.clock.now())).await;
@@ -118,7 +118,7 @@ impl Limiter {
     }
 }
 
-/// governor's own clock does not follow paused time.
+/// The clock of tokio, because that of governor does not follow paused time.
 #[derive(Clone)]
 struct TokioClock(Instant);
 

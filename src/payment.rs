@@ -1,4 +1,4 @@
-//! The words: what a payment is made of. Wrong values of these types do not exist.
+//! The types of payments. Their values are valid by construction.
 
 mod decimal;
 
@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 pub(crate) use self::decimal::Decimal;
 
-/// An amount in the gateway's unit, passed through: this program knows no currency.
+/// An amount in the unit of the gateway. This program knows no currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Amount(u64);
 
 impl Amount {
-    /// Reads an integer literal as JSON has it: no sign, fraction or exponent, nothing that another reader could
-    /// take for another number.
+    /// Parses a JSON integer without sign, fraction and exponent, which every reader takes for the same number.
     pub(crate) fn parse(literal: &str) -> Option<Self> {
         literal
             .bytes()
@@ -22,12 +21,12 @@ impl Amount {
             .then(|| literal.parse().ok().map(Self))?
     }
 
-    /// The number.
+    /// Returns the number.
     pub(crate) fn value(self) -> u64 {
         self.0
     }
 
-    /// The amount `value`.
+    /// An amount of `value`.
     pub(crate) fn new(value: u64) -> Self {
         Self(value)
     }
@@ -39,20 +38,20 @@ impl Display for Amount {
     }
 }
 
-/// The public code of a payment: whoever has it can pay it.
+/// The public code of a payment, with which anyone can pay it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Code(Box<str>);
 
-/// The code that a payment's status is asked with. Clones share the text: it stands in several places for each payment.
+/// The code with which the status of a payment is read. Clones share the text, because several maps hold it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WatchCode(Arc<str>);
 
-/// Not 1 to 256 of `A-Z a-z 0-9 - . _ ~` (RFC 3986's unreserved), or a dot segment.
+/// A malformed code or key. A code has 1 to 256 of the unreserved characters of RFC 3986, `A-Z a-z 0-9 - . _ ~`, and is not
+/// a dot segment.
 #[derive(Debug)]
 pub(crate) struct Malformed;
 
-/// Both codes stand in paths that we build. With these characters there is nothing to escape, and no way out of the
-/// segment.
+/// Parses a code for use in a path: these characters need no escaping, and cannot leave the path segment.
 fn parse_code<T: for<'a> From<&'a str>>(text: &str) -> Result<T, Malformed> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let well_formed = (1..=256).contains(&text.len())
@@ -94,14 +93,14 @@ impl Display for WatchCode {
     }
 }
 
-/// The name that a caller gives to a start, to be able to ask for it again.
+/// The key with which a caller can repeat a start without a second payment: 1 to 255 printable ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdempotencyKey(Arc<str>);
 
 impl IdempotencyKey {
     const MAX: usize = 255;
 
-    /// A key that was read before, as `Display` gives it.
+    /// Parses a key in the form that `Display` writes.
     pub(crate) fn stored(text: &str) -> Option<Self> {
         let well_formed = (1..=Self::MAX).contains(&text.len())
             && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -112,8 +111,8 @@ impl IdempotencyKey {
 impl FromStr for IdempotencyKey {
     type Err = Malformed;
 
-    /// A string in quotes (RFC 9651, section 4.2.5), as draft-ietf-httpapi-idempotency-key-header has it, or its text
-    /// alone: both name the same.
+    /// Parses a quoted string (RFC 9651, section 4.2.5), as draft-ietf-httpapi-idempotency-key-header wants, or the text
+    /// without quotes. Both are the same key.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let mut key = String::with_capacity(text.len());
         match text.strip_prefix('"') {
@@ -143,24 +142,24 @@ impl Display for IdempotencyKey {
     }
 }
 
-/// What the gateway says of a payment.
+/// The status of a payment at the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Pending.
+    /// Started, and not paid yet.
     Created,
-    /// Paid: the one final status.
+    /// Paid. The only final status.
     Completed,
-    /// One that the guide does not know: passed on, never final.
+    /// A status that is not in the guide. It is passed on, and never final.
     Other(Box<str>),
 }
 
 impl Status {
-    /// Final: the gateway is never asked again, and never believed if it takes it back.
+    /// Returns whether the status is final: the gateway is not asked again, and not believed if it reports another one.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Completed)
     }
 
-    /// From a closed set, for metrics.
+    /// Returns a label from a closed set, for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -190,30 +189,29 @@ impl Display for Status {
     }
 }
 
-/// A payment that was started here.
+/// A payment that this program has started.
 #[derive(Clone, Debug)]
 pub(crate) struct Payment {
-    /// For the pay page.
+    /// The code of the pay page.
     pub(crate) code: Code,
-    /// For its status.
+    /// The code of the status.
     pub(crate) watch_code: WatchCode,
-    /// As it was asked for.
+    /// The amount of the start.
     pub(crate) amount: Amount,
 }
 
 /// One answer of the gateway about a payment.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    /// The one field that this program acts on.
+    /// The only field that this program acts on.
     pub(crate) status: Status,
-    /// The gateway's whole object, fields that we do not know included, as canonical JSON: equal in meaning is equal
-    /// in bytes.
+    /// The whole object of the gateway, unknown fields included, as canonical JSON: equal values are equal bytes.
     pub(crate) body: Box<str>,
-    /// A hash of the body.
+    /// The hash of `body`.
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// Distinguishes one meaning from another: the same for the same meaning in whatever run of whatever process.
+/// A hash of canonical JSON: equal for equal values, also in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(pub(crate) [u8; 16]);
 

@@ -1,10 +1,10 @@
-//! The one source of randomness: the operating system's.
+//! The only source of randomness: that of the operating system.
 
 use std::time::Duration;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// `len` characters of `[0-9A-Za-z]`, about six bits each: for ids and codes.
+/// Returns `len` characters of `[0-9A-Za-z]` with almost six bits of randomness each, for ids and codes.
 pub(crate) fn token(len: usize) -> String {
     let mut bytes = vec![0; len];
     fill(&mut bytes);
@@ -14,21 +14,21 @@ pub(crate) fn token(len: usize) -> String {
         .collect()
 }
 
-/// Bytes for a key.
+/// Returns random bytes, for a key.
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
 }
 
-/// A number from 0 up to, but not, 1.
+/// Returns a number from 0 (inclusive) to 1 (exclusive).
 pub(crate) fn fraction() -> f64 {
     let mut bytes = [0; 4];
     fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// A wait anywhere between nothing and `ceiling`: "full jitter", so that many who failed together do not return together.
+/// Returns a duration between zero and `ceiling` ("full jitter"), so that callers that failed together do not retry together.
 pub(crate) fn jitter(ceiling: Duration) -> Duration {
     ceiling.mul_f64(fraction())
 }

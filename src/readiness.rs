@@ -1,13 +1,13 @@
-//! Readiness: ready is "every latch is dropped", not a flag that five places set.
+//! Readiness: the program is ready when all latches are dropped, so that no place has to set a flag.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Holds the names of everything that readiness depends on, and how many latches each still has.
+/// The checks that readiness depends on, by name, each with the number of its latches. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Readiness(Arc<Mutex<BTreeMap<&'static str, usize>>>);
 
-/// While it lives, its check fails.
+/// Makes its check fail until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Latch {
     name: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Latch {
 }
 
 impl Readiness {
-    /// Takes a latch: not ready until it is dropped.
+    /// Returns a latch for this check.
     pub(crate) fn latch(&self, name: &'static str) -> Latch {
         self.with(|latches| *latches.entry(name).or_default() += 1);
         Latch {
@@ -24,7 +24,7 @@ impl Readiness {
         }
     }
 
-    /// Every check by name, and whether it passes.
+    /// Returns the name of each check, and whether it passes.
     pub(crate) fn checks(&self) -> Vec<(&'static str, bool)> {
         self.with(|latches| {
             latches
@@ -34,7 +34,7 @@ impl Readiness {
         })
     }
 
-    /// All checks pass.
+    /// Returns whether all checks pass.
     pub(crate) fn is_ready(&self) -> bool {
         self.with(|latches| latches.values().all(|held| *held == 0))
     }

@@ -1,4 +1,4 @@
-//! Notifies the service manager that started us (sd_notify(3)): ready, stopping, still alive.
+//! Notifies the service manager that started this process (sd_notify(3)): ready, stopping, still alive.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -10,33 +10,33 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// A manager that does not read holds us up no longer than this.
+/// How long a notification may block if the manager does not read it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service manager, if there is one that wants notifications.
 #[derive(Default)]
 pub(crate) struct SdNotify {
     address: Option<SocketAddr>,
-    /// A process that is silent for longer is taken for dead, and started again.
+    /// The time without a sign of life after which the manager restarts this process.
     watchdog: Option<Duration>,
 }
 
 /// One notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceState {
-    /// Callers are answered.
+    /// Requests are answered.
     Ready,
-    /// The end has begun.
+    /// The shutdown has begun.
     Stopping,
-    /// Still alive.
+    /// The process is alive.
     Alive,
 }
 
 impl SdNotify {
-    /// Listens at a path, or at an abstract name that is written with an `@` before it.
+    /// A service manager at a path, or at an abstract name with an `@` before it.
     ///
     /// # Errors
-    /// It is no address that a datagram can be sent to.
+    /// Fails if the address is neither.
     pub(crate) fn at(address: &OsStr, watchdog: Option<Duration>) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -54,7 +54,7 @@ impl SdNotify {
         })
     }
 
-    /// Notifies it; logs when that fails.
+    /// Sends a notification. Logs a failure.
     pub(crate) fn tell(&self, state: ServiceState) {
         let Some(address) = &self.address else { return };
         let message: &[u8] = match state {
@@ -62,16 +62,16 @@ impl SdNotify {
             ServiceState::Stopping => b"STOPPING=1",
             ServiceState::Alive => b"WATCHDOG=1",
         };
-        let told = UnixDatagram::unbound().and_then(|socket| {
+        let sent = UnixDatagram::unbound().and_then(|socket| {
             socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
             socket.send_to_addr(message, address)
         });
-        if let Err(error) = told {
+        if let Err(error) = sent {
             tracing::warn!(?state, %error, "the service manager (NOTIFY_SOCKET) cannot be told");
         }
     }
 
-    /// Notifies it in time, again and again, that we are alive. Never returns.
+    /// Sends signs of life, twice as often as the manager expects them. Never returns.
     pub(crate) async fn keep_alive(&self) -> Infallible {
         let Some(limit) = self.watchdog.filter(|_| self.address.is_some()) else {
             return std::future::pending().await;

@@ -1,11 +1,11 @@
-//! The merchant secret: where it comes from, what form it has, who holds it.
+//! The merchant secret: its source, its form, and its owner.
 //!
-//! It lies in a buffer that is wiped when it is no longer held; the last few of a file are held on, to be taken out of
-//! answers. Nothing here prints it, and the only rooms that read it are `gateway/inject.rs` and `gateway/scrub.rs`.
+//! It is in a buffer that is wiped when the last reference is dropped. The last few secrets of a file are kept, so that they
+//! can be removed from answers. Nothing here prints it, and only `gateway/inject.rs` and `gateway/scrub.rs` read it.
 //!
-//! Where else it stands: for the time of a start in its request (one buffer, wiped; TLS encrypts a copy in place); when
-//! the gateway echoes it, in the buffer of that connection until it is used again or ends; and when it came by a variable,
-//! in the environment of the process for good, where only root can read it (see [`crate::hardening`]).
+//! Other copies exist in the request of a start for as long as that takes (one buffer, wiped; TLS encrypts a copy in place);
+//! in the buffer of a connection on which the gateway echoed it, until that is used again or ends; and, if it was set by a
+//! variable, in the environment of the process, where only root can read it (see [`crate::hardening`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,17 +19,18 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::file::{Reload, ReloadableFile, Settle};
 use crate::text::{self, FilePath};
 
-/// The secret that the gateway's guide shows as an example.
+/// The example in the guide of the gateway.
 const PLACEHOLDER: &str = "your_token_here";
 
-/// `[merchant]`: exactly one of the two is set.
+/// `[merchant]`: exactly one of the two keys is set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
-    /// A file that holds the secret and nothing else. Preferred: it can change while we run.
+    /// A file that holds the secret and nothing else. Preferred, because it can change at run time.
     #[serde(with = "text")]
     pub(crate) secret_file: Option<FilePath>,
-    /// Whether it is given inline. It never stands here itself, nor among the values that are parsed and may be quoted.
+    /// Whether the secret is given inline. The secret itself is neither here nor among the parsed values, which may be
+    /// quoted.
     #[serde(rename = "secret", skip_deserializing, serialize_with = "redacted")]
     pub(crate) is_inline: bool,
 }
@@ -39,7 +40,7 @@ fn redacted<S: Serializer>(is_inline: &bool, serializer: S) -> Result<S::Ok, S::
     serializer.serialize_str(if *is_inline { "[redacted]" } else { "" })
 }
 
-/// The secret as it is at any moment. Clones share it.
+/// The current secret. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Secret(Arc<Source>);
 
@@ -50,16 +51,16 @@ enum Source {
     },
     File {
         file: ReloadableFile<SecretString>,
-        /// Those that were in the file before: they never expire, so they are still worth taking out of answers.
+        /// The secrets that were in the file before. They never expire, so they are still removed from answers.
         before: Mutex<VecDeque<Arc<SecretString>>>,
-        /// Held while one takes the place of another.
+        /// Locked while the file is read and `before` is updated.
         taking: Mutex<()>,
-        /// Held by the one that looks because the gateway refused: the others wait without a thread.
+        /// Locked by the caller that reads the file again after a refusal. The other callers wait without a thread.
         looking: Arc<tokio::sync::Mutex<()>>,
     },
 }
 
-/// How the secret is at one moment.
+/// The secret's file at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Snapshot {
     /// When it was last loaded, in seconds since the epoch.
@@ -68,14 +69,14 @@ pub(crate) struct Snapshot {
     pub(crate) reload_failures: u64,
 }
 
-/// How many of them are kept.
+/// How many earlier secrets are kept.
 const KEPT: usize = 8;
 
 impl Secret {
     /// A secret that does not change.
     ///
     /// # Errors
-    /// Says what is wrong with it, never what it is.
+    /// Says what is wrong with it, without quoting it.
     pub(crate) fn inline(secret: &SecretString) -> Result<Self, String> {
         let secret = parse(secret.expose_secret().as_bytes())?;
         let loaded_at = Gauge::default();
@@ -86,10 +87,10 @@ impl Secret {
         })))
     }
 
-    /// A secret that is read from a file, again whenever it changes.
+    /// A secret that is read from a file, and again whenever the file changes.
     ///
     /// # Errors
-    /// Says what is wrong with the content, never the content. A missing file is no error: it may be mounted late.
+    /// Says what is wrong with the content, without quoting it. A missing file is not an error: it may be mounted later.
     pub(crate) fn file(path: &FilePath) -> Result<Self, String> {
         let file = ReloadableFile::open(&path.0, parse)?;
         Ok(Self(Arc::new(Source::File {
@@ -100,7 +101,7 @@ impl Secret {
         })))
     }
 
-    /// The secret now; `None` while its file has not come.
+    /// Returns the current secret; `None` before its file exists.
     pub(crate) fn now(&self) -> Option<Arc<SecretString>> {
         match &*self.0 {
             Source::Inline { secret, .. } => Some(secret.clone()),
@@ -108,7 +109,7 @@ impl Secret {
         }
     }
 
-    /// The secret now, and those before it.
+    /// Returns the current secret and the earlier ones that are kept.
     pub(crate) fn ever_held(&self) -> Vec<Arc<SecretString>> {
         let mut held: Vec<_> = self.now().into_iter().collect();
         if let Source::File { before, .. } = &*self.0 {
@@ -123,7 +124,7 @@ impl Secret {
         held
     }
 
-    /// Looks again at once. True when there is another one than `old` now, whoever noticed first.
+    /// Reads the file again at once. Returns true if the current secret is not `old`.
     pub(crate) async fn is_replaced(&self, old: &Arc<SecretString>) -> bool {
         let is_another = || self.now().is_some_and(|now| !Arc::ptr_eq(&now, old));
         let Source::File { looking, .. } = &*self.0 else {
@@ -135,19 +136,19 @@ impl Secret {
         }
         let this = self.clone();
         let reload = move || {
-            // The thread may outlive whoever waits for it, on a mount that hangs.
+            // The thread may outlive its caller on a mount that hangs.
             let _turn = turn;
             this.reload(Settle::Briefly)
         };
         tokio::task::spawn_blocking(reload).await.is_ok() && is_another()
     }
 
-    /// It was given inline.
+    /// Returns whether the secret was given inline.
     pub(crate) fn is_inline(&self) -> bool {
         matches!(&*self.0, Source::Inline { .. })
     }
 
-    /// Where it is read from, for people.
+    /// Returns the source of the secret, for people.
     pub(crate) fn source(&self) -> String {
         match &*self.0 {
             Source::Inline { .. } => "given inline".to_owned(),
@@ -155,7 +156,7 @@ impl Secret {
         }
     }
 
-    /// When it was last loaded, and how often looks at its file found nothing usable.
+    /// Returns when it was last loaded, and how many looks at its file found nothing usable.
     fn metrics(&self) -> (Gauge, Counter) {
         match &*self.0 {
             Source::Inline { loaded_at, .. } => (loaded_at.clone(), Counter::default()),
@@ -163,7 +164,7 @@ impl Secret {
         }
     }
 
-    /// How it is at this moment.
+    /// Returns how it is at this moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (loaded_at, failures) = self.metrics();
         Snapshot {
@@ -172,7 +173,7 @@ impl Secret {
         }
     }
 
-    /// Adds the two metrics of the secret's file.
+    /// Registers the metrics of the file.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let (loaded_at, failures) = self.metrics();
         registry.register(
@@ -204,7 +205,7 @@ impl Reload for Secret {
             } => {
                 let _taking = taking.lock().unwrap_or_else(PoisonError::into_inner);
                 let before = || before.lock().unwrap_or_else(PoisonError::into_inner);
-                // Ahead of the look: between the two an answer with the old one in it may come.
+                // Before the reload, because an answer with the old secret may come during it.
                 let old = file.get();
                 if let Some(old) = &old {
                     before().push_front(old.clone());
@@ -221,10 +222,10 @@ impl Reload for Secret {
     }
 }
 
-/// Takes the bytes for a secret if they can be one.
+/// Parses a secret.
 ///
 /// # Errors
-/// Says what is wrong, never what was read.
+/// Says what is wrong, without quoting the bytes.
 fn parse(bytes: &[u8]) -> Result<SecretString, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the secret is not UTF-8")?;
     match text.len() {
@@ -233,7 +234,7 @@ fn parse(bytes: &[u8]) -> Result<SecretString, String> {
         8..=4096 => {}
         _ => return Err("the secret is longer than 4096 bytes".to_owned()),
     }
-    // The last are invisible too: a byte order mark, and what is copied from web pages by mistake.
+    // A byte order mark, and characters that are copied from web pages by mistake.
     let invisible = |c| matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}');
     if text
         .chars()
@@ -247,7 +248,7 @@ fn parse(bytes: &[u8]) -> Result<SecretString, String> {
     if text == PLACEHOLDER {
         return Err("this is the placeholder of the guide: put your own merchant secret there (the gateway's /dev/api page shows it)".to_owned());
     }
-    // Boxed as it is, without spare room: shrinking would leave a copy behind.
+    // Boxed at its exact size: shrinking a `String` would leave a copy behind.
     Ok(SecretString::from(Box::<str>::from(text)))
 }
 

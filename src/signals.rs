@@ -1,22 +1,22 @@
-//! What the operating system asks of us.
+//! The signals that the program answers.
 
 use std::io;
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// One request.
+/// A signal, by what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// SIGTERM: finish.
+    /// SIGTERM: finish what is under way, and end.
     Terminate,
-    /// SIGINT: the same; from a terminal it reaches all of its foreground.
+    /// SIGINT: the same. A terminal sends it to every process in the foreground.
     Interrupt,
-    /// SIGHUP: read the files again.
+    /// SIGHUP: reload the files.
     Reload,
 }
 
-/// The signals that this process answers.
+/// A stream of signals, from the system or from a [`Pass`].
 pub(crate) struct Signals(Source);
 
 enum Source {
@@ -28,22 +28,22 @@ enum Source {
     Forwarded(mpsc::UnboundedReceiver<Signal>),
 }
 
-/// The one who decides which signals get through; when it is dropped, the wish is to end.
+/// Forwards signals to a stream. Dropping it asks the stream to end.
 pub(crate) struct Pass(mpsc::UnboundedSender<Signal>);
 
 impl Pass {
-    /// Lets this one through.
+    /// Forwards this signal.
     pub(crate) fn on(&self, signal: Signal) {
-        // Who has ended needs none.
+        // It fails if the receiver has ended.
         let _ = self.0.send(signal);
     }
 }
 
 impl Signals {
-    /// From here on these signals no longer end the process by themselves.
+    /// Listens to the signals of the system, which no longer end the process from now on.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the error of the system.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self(Source::System {
             term: signal(SignalKind::terminate())?,
@@ -52,13 +52,13 @@ impl Signals {
         }))
     }
 
-    /// Those that somebody else lets through.
+    /// Returns a stream that gets its signals from the [`Pass`] alone.
     pub(crate) fn forwarded() -> (Pass, Self) {
         let (pass, forwarded) = mpsc::unbounded_channel();
         (Pass(pass), Self(Source::Forwarded(forwarded)))
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         match &mut self.0 {
             Source::System { term, int, hup } => tokio::select! {

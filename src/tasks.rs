@@ -1,51 +1,51 @@
-//! Work that goes on when the caller that asked for it has gone, and whose result any number of callers wait for.
+//! Work that continues without the caller that asked for it, and whose result any number of callers can wait for.
 
 use std::future::Future;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// Starts tasks, and knows when none of them runs any more.
+/// Starts tasks, and waits for their end. Clones share the tasks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedTasks(TaskTracker);
 
-/// One piece of work under way. Clones wait for the same result.
+/// A task that was started. Clones wait for the same result.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedTask<T>(watch::Receiver<Option<T>>);
 
-/// The other end of a [`SharedTask`]: whoever does the work holds it.
+/// The other end of a [`SharedTask`], held by the work itself.
 #[derive(Debug)]
 pub(crate) struct Promise<T>(watch::Sender<Option<T>>);
 
-/// A result to come, and the promise of it. A promise that is dropped counts as a crash of the work.
+/// Returns a result to come, and the promise of it. A promise that is dropped counts as a crash of the work.
 pub(crate) fn promise<T>() -> (Promise<T>, SharedTask<T>) {
     let (promise, task) = watch::channel(None);
     (Promise(promise), SharedTask(task))
 }
 
-/// The work panicked: there is no result, and never will be.
+/// The task panicked, and has no result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crashed;
 
 impl SharedTasks {
-    /// Starts the work now. It ends by itself, whether anybody waits for it or not.
+    /// Starts a task. It runs to its end whether or not a caller waits for it.
     pub(crate) fn launch<T: Clone + Send + Sync + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> SharedTask<T> {
         let (promise, task) = promise();
-        // The task owns the promise: those who wait notice its end, in whatever way it comes.
+        // The task owns the promise, so callers notice its end even if it panics.
         self.detach(async move { promise.keep(work.await) });
         task
     }
 
-    /// Starts work now that keeps a promise by itself.
+    /// Starts work now that keeps its promise by itself.
     pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // Spawned, because work that costs money is not to be cancelled with the wish for its answer.
+        // Spawned, because a caller that hangs up must not cancel work that costs money.
         self.0.spawn(work);
     }
 
-    /// Returns when no task runs any more.
+    /// Waits until no task runs.
     pub(crate) async fn idle(&self) {
         self.0.close();
         self.0.wait().await;
@@ -60,7 +60,7 @@ impl<T> Promise<T> {
 }
 
 impl<T: Clone> SharedTask<T> {
-    /// The result, for each who asks.
+    /// Waits for the result.
     ///
     /// # Errors
     /// [`Crashed`] if the work panicked.
@@ -71,7 +71,7 @@ impl<T: Clone> SharedTask<T> {
         }
     }
 
-    /// Whether the task still runs.
+    /// Returns whether the task is still running.
     pub(crate) fn is_under_way(&self) -> bool {
         // The sender is dropped with the task.
         self.0.has_changed().is_ok()

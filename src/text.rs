@@ -1,11 +1,11 @@
-//! Optional values in configuration: `""` means unset, there and nowhere else.
+//! Text in the configuration, where `""` means unset, and text from outside.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// For `#[serde(with = "text")]` on an `Option`: the empty text is `None`.
+/// Serializes an `Option` for `#[serde(with = "text")]`: `None` is the empty text.
 pub(crate) fn serialize<T: Display, S: Serializer>(
     value: &Option<T>,
     serializer: S,
@@ -16,7 +16,7 @@ pub(crate) fn serialize<T: Display, S: Serializer>(
     }
 }
 
-/// The other direction of [`serialize`].
+/// Deserializes an `Option` for `#[serde(with = "text")]`: the empty text is `None`.
 pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: FromStr<Err: Display>,
@@ -29,8 +29,8 @@ where
     text.parse().map(Some).map_err(de::Error::custom)
 }
 
-/// For `#[serde(with = "text::required")]`: a value that is never unset. Where the text is empty the default counts, by
-/// the loading of the configuration.
+/// For `#[serde(with = "text::required")]`: a value that is never unset. An empty text in the configuration leaves the key
+/// at its default, and does not come here.
 pub(crate) mod required {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer, de};
 
@@ -52,8 +52,8 @@ pub(crate) mod required {
     }
 }
 
-/// What others wrote, as a line of the log or a terminal bears it: without control characters, and without those that
-/// change the direction or the lines of the text around them.
+/// Makes text from outside fit for a log or a terminal: drops control characters, and those that change the direction or
+/// the lines of the text around them.
 pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {
     let is_printable = |c: &char| {
         !c.is_control()
@@ -62,13 +62,13 @@ pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {
     text.chars().filter(is_printable)
 }
 
-/// A path as configuration holds it: text, so that it can be printed as it was written.
+/// A path in the configuration, which is printed as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) std::path::PathBuf);
 
 impl FilePath {
-    /// A key for webhooks; or long, and neither a path nor the name of a file that is there: what was meant to be in the
-    /// file may have been put in the place of its path, and logs would repeat it until that file comes.
+    /// Returns whether the text may be the content that was meant to be in the file: it looks like a webhook key, or is long
+    /// and has neither a slash nor a dot, and there is no such file. Logs must not repeat it then.
     pub(crate) fn could_be_a_secret(&self) -> bool {
         let text = self.to_string();
         let looks_like_one =

@@ -1,4 +1,4 @@
-//! Numbers as JSON writes them, compared by value.
+//! JSON numbers, compared by value.
 
 /// The value of a JSON number (RFC 8259, section 6). Two numbers are equal if their values are, however they are
 /// written: `1000`, `1000.00` and `1e3` are one value.
@@ -7,14 +7,14 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decimal {
     negative: bool,
-    /// Without zeros at either end; empty for zero.
+    /// The digits without zeros at either end; empty for zero.
     digits: String,
     /// The value is `0.digits` times ten to the power of this.
     exponent: i64,
 }
 
 impl Decimal {
-    /// Reads a number. `None` if the text is not exactly one JSON number.
+    /// Parses a number; `None` if the text is not exactly one JSON number.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (negative, unsigned) = text
             .strip_prefix('-')
@@ -53,7 +53,7 @@ impl Decimal {
                 digits: digits.to_owned(),
                 exponent,
             },
-            // No amount is so large or so small: such a number equals only one that is written the same.
+            // The exponent is out of range, as no amount has it: such a number equals only one that is written the same.
             None => Self {
                 negative,
                 digits: unsigned.to_owned(),
@@ -63,7 +63,7 @@ impl Decimal {
     }
 }
 
-/// The parts before and behind the first of these characters.
+/// Returns the parts before and after the first of these characters.
 fn split<'a>(text: &'a str, at: &[char]) -> (&'a str, Option<&'a str>) {
     text.split_once(at)
         .map_or((text, None), |(before, behind)| (before, Some(behind)))
