@@ -75,7 +75,7 @@ enum Command {
     Health {
         #[command(flatten)]
         config: ConfigFile,
-        /// Keep asking for so long, like 10s
+        /// How long to keep asking, like 10s
         #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
         wait: Option<Duration>,
     },
@@ -107,7 +107,7 @@ struct SandboxArguments {
     /// The secret that it takes
     #[arg(long, default_value = crate::sandbox::DEFAULT_SECRET)]
     secret: String,
-    /// Payments are paid by themselves after so long, like 5s
+    /// Payments become paid by themselves after this time, like 5s
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
     auto_complete: Option<Duration>,
     /// What goes wrong, like start:status=500,rate=0.1 or watch:delay=3s; may be given several times

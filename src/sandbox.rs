@@ -251,7 +251,7 @@ fn nothing_here(head: &Parts) -> Response<Body> {
     } else {
         Reply::message(
             StatusCode::NOT_FOUND,
-            "Nothing here: GET /dev/api tells what there is",
+            "Nothing here: GET /dev/api lists what there is",
         )
         .into_response()
     }

@@ -128,12 +128,12 @@ async fn start_one(gateway: &Gateway, order: &Order) -> Result<(), String> {
             Ok(())
         }
         Err(error) => {
-            let said = error
+            let message = error
                 .gateway_message()
-                .and_then(|said| said.message.clone());
+                .and_then(|answer| answer.message.clone());
             Err(format!(
                 "start: {error}{}",
-                said.map(|said| format!(": {said}")).unwrap_or_default()
+                message.map_or_else(String::new, |message| format!(": {message}"))
             ))
         }
     }

@@ -128,7 +128,7 @@ fn notes(
         ListenAddr::Unix(path) => notes.push(SocketFile::who_may_come_in(path)),
         ListenAddr::Inherited(_) if inherited.is_none() => notes.push(
             "listen.address is a socket that tillgate is started with (socket activation), and none was passed here: \
-             where it is, and who reaches it, is said by who passes it"
+             what passes it decides where it is and who reaches it"
                 .to_owned(),
         ),
         ListenAddr::Inherited(_) if inherited.is_some_and(InheritedSocket::is_unix) => notes.push(
@@ -142,7 +142,7 @@ fn notes(
     if matches!(config.store.url, Place::Memory) {
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
         if config.webhook.url.is_some() {
-            notes.push("webhooks without a durable store: what the app was not told when tillgate ends, it is never told; set store.url = \"file:/var/lib/tillgate\"".to_owned());
+            notes.push("webhooks without a durable store: a webhook that is not delivered when tillgate ends is lost; set store.url = \"file:/var/lib/tillgate\"".to_owned());
         }
     }
     notes

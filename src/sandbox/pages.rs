@@ -172,7 +172,7 @@ pub(super) fn unknown_payment() -> Response<Body> {
 pub(super) fn nothing_here() -> Response<Body> {
     missing(
         "Nothing here",
-        "This is a practice gateway. Its API page tells what it can do.",
+        "This is a practice gateway. Its API page describes what it can do.",
     )
 }
 

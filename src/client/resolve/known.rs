@@ -268,8 +268,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the families do and when: there is one lookup, one thread a family, and who knows addresses waits a
-        /// second at the longest.
+        /// Whatever the families do and when: there is one lookup, one thread a family, and a caller waits for
+        /// known addresses a second at the longest.
         #[test]
         fn nobody_waits_long_for_what_is_known(steps in prop::collection::vec((0_u8..5, 0_u64..40_000), 1..60)) {
             let (mut known, mut now) = (Known::default(), clock::now());
