@@ -45,6 +45,11 @@ impl SharedTasks {
         self.0.spawn(work);
     }
 
+    /// Returns whether no task runs at this moment.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Waits until no task runs.
     pub(crate) async fn idle(&self) {
         self.0.close();

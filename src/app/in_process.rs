@@ -86,6 +86,12 @@ impl Sidecar {
         self.app.admin.keep_history().await;
     }
 
+    /// Whether a start is under way, or a message to the app, whoever asked for it.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        !self.app.tasks.is_idle()
+    }
+
     /// Returns when nothing is under way any more, whoever asked for it.
     pub async fn idle(&self) {
         self.app.tasks.idle().await;

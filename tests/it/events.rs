@@ -299,7 +299,6 @@ async fn what_is_out_of_the_journals_reach_is_made_up_for_by_the_present_state()
     let mut stream = open(&sidecar, Some(&resumed[0].id)).await;
     assert_eq!(watch_codes(&next_of(&mut stream, REACH).await), codes[2..]);
     drop(stream);
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,7 +463,6 @@ async fn a_reader_who_reads_nothing_is_left_behind_and_no_other() {
         *codes.last().unwrap()
     );
     drop((back, fast));
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -318,7 +318,6 @@ async fn a_flood_of_questions_leaves_turns_for_the_background() {
         }
         assert_eq!(sidecar.gateway_busiest_second(), 10);
         drop(waited);
-        sidecar.idle().await;
     }
 }
 
@@ -343,7 +342,6 @@ async fn a_flood_for_unheard_of_codes_leaves_turns_for_those_who_want_a_newer_an
         never = flood(&sidecar, 100, "x", |i| format!("/watch/unheard-of-{i}")) => match never {},
     }
     assert_eq!(sidecar.gateway_busiest_second(), 10);
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,7 +395,6 @@ async fn the_poll_rate_holds_for_all_kinds_of_questions_together() {
     }
     assert_eq!(sidecar.gateway_busiest_second(), 7);
     drop((feed, streams));
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -787,5 +784,4 @@ async fn a_call_that_is_under_way_when_its_waiter_leaves_ends_by_itself() {
     );
     drop(feed);
     settles(|| sidecar.followed() == 0).await;
-    sidecar.idle().await;
 }

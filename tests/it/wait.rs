@@ -725,7 +725,6 @@ async fn a_gateway_that_hangs_for_longer_than_the_wait_does_not_make_it_longer()
         answer.header("age").parse::<u64>().unwrap() >= 23,
         "{answer:?}"
     );
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -880,7 +879,6 @@ async fn gaps_with(fault: &str, known: bool) -> Vec<Duration> {
     }
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(!gaps.is_empty(), "{fault}: it is not asked again");
-    sidecar.idle().await;
     gaps
 }
 
@@ -1078,7 +1076,6 @@ async fn a_shutdown_is_what_is_told_where_nothing_is_known() {
                 >= 1
         );
     }
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -1106,7 +1103,6 @@ async fn a_shutdown_does_not_wait_for_a_wait_whose_time_is_over() {
     let (answer, took) = timed(waiting).await;
     assert_about(took, 0.0);
     assert_error(&answer, 503, "draining");
-    sidecar.idle().await;
 }
 
 #[tokio::test(start_paused = true)]
