@@ -131,10 +131,8 @@ async fn replays_take_no_turn_and_count_as_no_start() {
     let began = tokio::time::Instant::now();
     sidecar.started().await;
     assert_eq!(began.elapsed(), Duration::ZERO);
-    let accepted = sidecar
-        .metric("tillgate_starts_total{outcome=\"accepted\"}")
-        .await;
-    assert_eq!(accepted, 2);
+    let accepted = r#"tillgate_starts_total{outcome="accepted"}"#;
+    assert_eq!(sidecar.metric(accepted).await, 2);
     assert_eq!(sidecar.metric("tillgate_rate_limited_total").await, 0);
 }
 
@@ -190,10 +188,8 @@ async fn the_same_key_with_another_request_is_a_mismatch_also_while_the_first_st
     assert_eq!(sidecar.gateway_starts(), 1);
     // It took nothing from the one that is right.
     assert_replay(&start(&sidecar, "order-1", first).await, &answer);
-    let refused = sidecar
-        .metric("tillgate_refused_total{error=\"idempotency_mismatch\"}")
-        .await;
-    assert_eq!(refused, 24);
+    let refused = r#"tillgate_refused_total{error="idempotency_mismatch"}"#;
+    assert_eq!(sidecar.metric(refused).await, 24);
 }
 
 #[tokio::test(start_paused = true)]
