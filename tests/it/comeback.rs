@@ -13,7 +13,7 @@ use hyper::Method;
 
 use crate::faults::{by_clock, faketime};
 use crate::harness::{Answer, Program, Sidecar, call, get_at, metric_at, pay_at, start_at, until};
-use crate::push::{
+use crate::webhook::{
     App, OK, Post, Say, delivered, deliveries, delivery, paid, pending, skip as pass, started,
 };
 
