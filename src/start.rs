@@ -1,11 +1,11 @@
 //! Starting a payment: parse, admit, send, remember, reply.
 
+mod config;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod redirect;
 mod request;
 
-use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,56 +14,18 @@ use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::config::Config;
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
 use crate::gateway::{self, Gateway, Order, Outcome};
 use crate::json::{Json, Object};
-use crate::limit::{Limiter, Rate, Refused};
+use crate::limit::{Limiter, Refused};
 use crate::payment::{Amount, IdempotencyKey, Payment};
 use crate::store::{Claim, Claimed, Keys, Payments, Store, WriteFailed};
 use crate::tasks::SharedTasks;
 use crate::telemetry::{Counts, RequestId, Tally};
 use crate::{clock, telemetry};
-
-/// `[start]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// Starts per second.
-    pub(crate) rate: Rate,
-    /// Starts at once.
-    pub(crate) burst: NonZeroU32,
-    /// The longest that a start waits for its turn.
-    #[serde(with = "clock::text")]
-    pub(crate) queue_for: Duration,
-    /// Smallest amount.
-    pub(crate) min_amount: u64,
-    /// Largest amount.
-    pub(crate) max_amount: u64,
-    /// Names of further request fields that are passed on to the gateway.
-    pub(crate) forward_fields: Vec<request::FieldName>,
-    /// How long an answer is kept under its key, and a finished payment in the list.
-    #[serde(with = "clock::text")]
-    pub(crate) idempotency_ttl: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            rate: Rate(10.0),
-            #[expect(clippy::unwrap_used, reason = "20 is not zero")]
-            burst: NonZeroU32::new(20).unwrap(),
-            queue_for: Duration::from_secs(2),
-            min_amount: 1,
-            // The largest integer that every JSON reader keeps exact (RFC 8259, section 6).
-            max_amount: (1 << 53) - 1,
-            forward_fields: Vec::new(),
-            idempotency_ttl: Duration::from_secs(24 * 3600),
-        }
-    }
-}
 
 /// Why there is no payment to show.
 #[derive(Clone, Debug, thiserror::Error)]

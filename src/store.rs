@@ -28,14 +28,14 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::keys::{Claim, Claimed, Keys};
+pub(crate) use self::log::CannotOpen;
 use self::log::Log;
 #[cfg(fuzzing)]
 pub use self::log::fuzz;
-pub(crate) use self::log::{CannotOpen, WriteFailed};
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
     Change, Delivery, DeliveryState, Kind, Known, LastTries, Observation, OutOfReach, Record,
-    Settled, StoredPayment,
+    Settled, StoredPayment, WriteFailed,
 };
 use self::outbox::Composer;
 pub(crate) use self::outbox::{Compose, Outbox};

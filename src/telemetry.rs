@@ -16,7 +16,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-pub(crate) use self::latency::{Distribution, Latency};
+pub(crate) use self::latency::{Distribution, LATENCY_BUCKETS, Latency};
 pub(crate) use self::request_id::RequestId;
 pub(crate) use self::tally::{Counts, Tally};
 
@@ -131,12 +131,7 @@ pub(crate) fn registry() -> Registry {
     registry
 }
 
-/// Buckets of every latency histogram, in seconds: from a cache hit to a gateway's timeout.
-pub(crate) const LATENCY_BUCKETS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
-
-/// The unit of the same.
+/// The unit of every latency histogram.
 pub(crate) const SECONDS: Unit = Unit::Seconds;
 
 /// The registry as OpenMetrics 1.0 text.

@@ -1,16 +1,11 @@
 //! What a caller sends to start a payment.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
-use super::Config;
+use super::config::{Config, OWN, SECRET};
 use super::redirect::Allowed;
 use crate::json::{self, Json, Object};
 use crate::payment::{Amount, Fingerprint};
-
-/// The fields that this program knows: they can be neither forwarded nor extra.
-const OWN: [&str; 3] = ["amount", "redirect", SECRET];
-const SECRET: &str = "merchant_secret";
 
 /// A start as it may be sent.
 #[derive(Clone, Debug)]
@@ -149,24 +144,5 @@ impl Request {
             redirect,
             extra,
         })
-    }
-}
-
-/// The name of a field to forward.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct FieldName(String);
-
-impl<'de> Deserialize<'de> for FieldName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if name.is_empty() {
-            return Err(de::Error::custom("an empty name"));
-        }
-        if OWN.contains(&name.as_str()) {
-            return Err(de::Error::custom(format!(
-                "{name:?} cannot be forwarded: tillgate itself decides about it"
-            )));
-        }
-        Ok(Self(name))
     }
 }

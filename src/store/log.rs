@@ -17,17 +17,12 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use self::batch::Starting;
 pub(crate) use self::file::CannotOpen;
 use self::file::File;
-use super::model::{Event, Removal};
+use super::model::{Event, Removal, WriteFailed};
 use super::place::Place;
 use super::shared::{Guarded, Shared};
 use super::state::State;
 use crate::random;
 use crate::readiness::Readiness;
-
-/// An event could not be written: nobody may hear of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the store has no room, or could not be written")]
-pub(crate) struct WriteFailed;
 
 /// The state, and what keeps it.
 pub(super) struct Log {

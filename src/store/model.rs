@@ -314,3 +314,8 @@ impl Event {
         }
     }
 }
+
+/// An event could not be written: nobody may hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has no room, or could not be written")]
+pub(crate) struct WriteFailed;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::log::{Log, Starting, WriteFailed};
-use super::model::{Answer, Event, Kind, Known, Observation, Record, Settled, StoredPayment};
+use super::log::{Log, Starting};
+use super::model::{
+    Answer, Event, Kind, Known, Observation, Record, Settled, StoredPayment, WriteFailed,
+};
 use super::outbox::Composer;
 use super::shared::Guarded;
 use crate::clock::{self, Instant};

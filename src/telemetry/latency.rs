@@ -6,7 +6,10 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use super::LATENCY_BUCKETS;
+/// Buckets of every latency histogram, in seconds: from a cache hit to a gateway's timeout.
+pub(crate) const LATENCY_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
 
 /// A histogram of times. Clones share it.
 #[derive(Clone, Debug, Default)]

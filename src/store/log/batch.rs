@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::WriteFailed;
 use crate::clock::{self, Reading};
-use crate::store::model::Event;
+use crate::store::model::{Event, WriteFailed};
 
 /// Events that are written at once.
 const MOST: usize = 256;

@@ -15,14 +15,13 @@ use redb::Database;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::WriteFailed;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Noted, Reply, Starting, Starts};
 use super::lived::Lived;
 use super::tables::{self, Loaded};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
-use crate::store::model::{Event, Removal};
+use crate::store::model::{Event, Removal, WriteFailed};
 use crate::store::shared::Shared;
 use crate::store::state::State;
 
