@@ -154,6 +154,9 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    /// All labels.
+    pub(crate) const LABELS: [&'static str; 3] = ["created", "completed", "other"];
+
     /// Returns whether the status is final: the gateway is not asked again, and not believed if it reports another one.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Completed)

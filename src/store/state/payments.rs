@@ -33,7 +33,6 @@ pub(in crate::store) struct Records {
 
 impl Records {
     pub(super) fn new(room: usize, has_webhook: bool) -> Self {
-        let statuses = [Status::Created, Status::Completed];
         Self {
             room,
             has_webhook,
@@ -43,7 +42,7 @@ impl Records {
             finished: BTreeSet::new(),
             heard: VecDeque::new(),
             pinned: HashSet::new(),
-            by_status: statuses.map(|status| (status.label(), 0)).into(),
+            by_status: Status::LABELS.map(|label| (label, 0)).into(),
             let_go: 0,
         }
     }
