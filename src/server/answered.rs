@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::connection::Verdicts;
-use super::{Body, BoxError};
+use super::body::{Body, BoxError};
+use super::rejection::Verdicts;
 
 /// An answer until its last byte is handed on.
 pub(super) struct Answered {

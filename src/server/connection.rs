@@ -1,9 +1,8 @@
 //! One connection: hyper behind the gate, what answers its requests, and its end.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -21,8 +20,11 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 use super::answered::{Answered, Answering};
+use super::body::{Body, BoxError};
 use super::gate::Gate;
-use super::{Body, BoxError, Rejection, Server, Stage, Stream, reached};
+use super::listener::Stream;
+use super::rejection::{Rejection, Verdicts};
+use super::shared::{Shared, Stage, reached};
 use crate::clock;
 
 /// An extension of every request: whether its caller still listens, and whether it may go on.
@@ -45,9 +47,6 @@ impl ConnectionHandle {
     }
 }
 
-/// What was decided about the requests of one connection, in their order; the gate writes it, [`Answers`] reads it.
-pub(super) type Verdicts = Arc<Mutex<VecDeque<Option<Rejection>>>>;
-
 /// What answers the requests of a connection.
 struct Answers<S, R> {
     /// Those of good form.
@@ -65,7 +64,7 @@ struct Cut(BoxError);
 
 /// Serves a connection until its end; with `refused`, its first request is refused for that, whatever it says.
 pub(super) async fn run<S, R>(
-    server: Arc<Server>,
+    shared: Arc<Shared>,
     stream: Stream,
     _slot: OwnedSemaphorePermit,
     refused: Option<Rejection>,
@@ -80,11 +79,11 @@ pub(super) async fn run<S, R>(
     let verdicts = Verdicts::default();
     let handle = ConnectionHandle::default();
     let (hung_up, last) = (handle.hung_up.clone(), handle.last.clone());
-    let gate = Gate::new(stream, server.limits, refused, verdicts.clone(), hung_up);
+    let gate = Gate::new(stream, shared.limits, refused, verdicts.clone(), hung_up);
     let answers = Answers {
         service,
         rejections,
-        requests: server.requests.clone(),
+        requests: shared.requests.clone(),
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(handle.clone());
@@ -98,7 +97,7 @@ pub(super) async fn run<S, R>(
         // Who sends a whole request and closes that direction still wants the answer.
         .half_close(true)
         .serve_connection(TokioIo::new(gate), service);
-    let mut stage = server.stage.subscribe();
+    let mut stage = shared.stage.subscribe();
     let (mut closing, mut ending) = (false, false);
     let ended = loop {
         tokio::select! {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
-use super::connection::Verdicts;
 use super::gate::Gate;
+use super::rejection::Verdicts;
 
 /// What the gate makes of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]

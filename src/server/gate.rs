@@ -15,10 +15,10 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::chunk::{bad_body, chunk_size, line};
-use super::connection::Verdicts;
 use super::head::{self, Framing};
+use super::limits::Limits;
+use super::rejection::{Rejection, Verdicts};
 use super::write_timeout::WriteTimeout;
-use super::{Limits, Rejection};
 use crate::clock;
 
 /// How much is read from the socket at once.

@@ -5,7 +5,7 @@
 
 use hyper::http::uri::PathAndQuery;
 
-use super::Rejection;
+use super::rejection::Rejection;
 
 /// Most fields in one head. hyper's own limit, too.
 const MAX_FIELDS: usize = 100;

@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::either::Either;
 
-use super::Listener;
+use super::listener::Listener;
 
 /// A socket that listens, TCP or Unix as it says itself.
 pub(crate) struct InheritedSocket(Socket);

@@ -3,12 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::WRITE_TIMEOUT;
 use crate::clock;
 
+/// Longest that what there is for the other side waits to be read.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the other side has to take of what waits for it, or all of it, within [`WRITE_TIMEOUT`].
 const ENOUGH: usize = 64 * 1024;
 
@@ -54,14 +56,12 @@ impl WriteTimeout {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
 
     use super::super::Limits;
-    use super::super::connection::Verdicts;
     use super::super::gate::Gate;
+    use super::super::rejection::Verdicts;
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
