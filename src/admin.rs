@@ -6,6 +6,7 @@ mod history;
 mod page;
 mod plot;
 mod snapshot;
+mod sources;
 mod status;
 mod tables;
 
@@ -18,7 +19,6 @@ use hyper::header::{
 use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tower::Service;
@@ -26,8 +26,9 @@ use url::form_urlencoded;
 
 use self::history::{History, Hour, Point};
 pub(crate) use self::snapshot::Rooms;
+use self::sources::Sources;
 use self::status::Status;
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::readiness::Readiness;
 use crate::server::{self, Address, Body, Rejection};
 use crate::telemetry;
@@ -55,17 +56,10 @@ impl Default for Config {
 
 /// The listener's answers. Clones share everything.
 #[derive(Clone)]
-pub(crate) struct Admin(Arc<Inner>);
-
-struct Inner {
-    readiness: Readiness,
-    registry: Registry,
-    rooms: Rooms,
-    history: History,
+pub(crate) struct Admin {
+    sources: Arc<Sources>,
     /// Only programs of this machine reach it: then a foreign name is a trick (DNS rebinding).
     loopback: bool,
-    since: Instant,
-    started_at: Timestamp,
 }
 
 impl Admin {
@@ -78,26 +72,28 @@ impl Admin {
     ) -> Self {
         let since = clock::now();
         let history = History::new(Point::new(since, &rooms.snapshot()));
-        Self(Arc::new(Inner {
+        let sources = Sources {
             readiness,
             registry,
             rooms,
             history,
-            loopback,
             since,
             started_at: clock::wall(),
-        }))
+        };
+        Self {
+            sources: Arc::new(sources),
+            loopback,
+        }
     }
 
     /// Remembers what the page shows of the last hour. Never returns.
     pub(crate) async fn keep_history(&self) {
-        let mut next = self.0.since;
+        let mut next = self.sources.since;
         loop {
             next += history::EVERY;
             clock::sleep_until(next).await;
-            self.0
-                .history
-                .keep(Point::new(clock::now(), &self.0.rooms.snapshot()));
+            let now = Point::new(clock::now(), &self.sources.rooms.snapshot());
+            self.sources.history.keep(now);
         }
     }
 
@@ -112,7 +108,7 @@ impl Admin {
         tower::service_fn(move |request: Request<B>| {
             let admin = self.clone();
             async move {
-                let response = admin.0.answer(&request);
+                let response = admin.answer(&request);
                 Ok(finished(request.uri().path(), response))
             }
         })
@@ -124,14 +120,12 @@ impl Admin {
         let response = match (rejection, path) {
             // Whoever holds all the places must not make the process look dead, and be restarted for it.
             (Rejection::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
-            (Rejection::Overloaded, "/readyz") => self.0.ready(""),
+            (Rejection::Overloaded, "/readyz") => self.ready(""),
             _ => rejected(rejection),
         };
         finished(path, response)
     }
-}
 
-impl Inner {
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         if self.loopback && !is_from_here(request.headers()) {
             return text(
@@ -163,10 +157,10 @@ impl Inner {
     }
 
     fn ready(&self, query: &str) -> Response<Body> {
-        let ready = self.readiness.is_ready();
+        let ready = self.sources.readiness.is_ready();
         let mut body = String::new();
         if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "verbose") {
-            for (name, ok) in self.readiness.checks() {
+            for (name, ok) in self.sources.readiness.checks() {
                 body.push_str(&if ok {
                     format!("[+]{name} ok\n")
                 } else {
@@ -193,12 +187,12 @@ impl Inner {
         let (kind, body) = if accept.contains("application/openmetrics-text") {
             (
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                telemetry::openmetrics(&self.registry),
+                telemetry::openmetrics(&self.sources.registry),
             )
         } else {
             (
                 "text/plain; version=0.0.4; charset=utf-8",
-                telemetry::prometheus(&self.registry),
+                telemetry::prometheus(&self.sources.registry),
             )
         };
         let mut response = text(StatusCode::OK, body.unwrap_or_default());
@@ -235,9 +229,9 @@ impl Inner {
 
     /// Everything as it is now, and the hour up to now.
     fn told(&self) -> (Status, Hour) {
-        let now = self.rooms.snapshot();
-        let hour = self.history.hour(Point::new(clock::now(), &now));
-        (Status::new(self, now, &hour), hour)
+        let now = self.sources.rooms.snapshot();
+        let hour = self.sources.history.hour(Point::new(clock::now(), &now));
+        (Status::new(&self.sources, now, &hour), hour)
     }
 }
 

@@ -7,9 +7,9 @@ use prometheus_client::registry::Registry;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::Inner;
 use super::history::{self, Hour};
 use super::snapshot::{self, Snapshot};
+use super::sources::Sources;
 use crate::clock::{self, Instant};
 use crate::gateway;
 use crate::hardening::Hardening;
@@ -133,19 +133,19 @@ pub(super) struct Counts(pub(super) telemetry::Counts);
 
 impl Status {
     /// As it is now.
-    pub(super) fn new(admin: &Inner, now: Snapshot, hour: &Hour) -> Self {
+    pub(super) fn new(of: &Sources, now: Snapshot, hour: &Hour) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            started_at: admin.started_at.to_string(),
-            uptime_seconds: (clock::now() - admin.since).as_secs(),
-            ready: admin.readiness.is_ready(),
-            checks: admin
+            started_at: of.started_at.to_string(),
+            uptime_seconds: (clock::now() - of.since).as_secs(),
+            ready: of.readiness.is_ready(),
+            checks: of
                 .readiness
                 .checks()
                 .into_iter()
                 .map(|(name, ok)| Check { name, ok })
                 .collect(),
-            payments: Payments::new(&admin.rooms.store, &now.store),
+            payments: Payments::new(&of.rooms.store, &now.store),
             polls: Polls::new(&now),
             webhooks: now.store.webhooks_pending.map(|pending| Webhooks {
                 pending: pending as u64,
@@ -161,7 +161,7 @@ impl Status {
             refused: Counts(now.refused),
             hardening: Hardening::now(),
             last_hour: LastHour::new(hour),
-            metrics: metrics(&admin.registry),
+            metrics: metrics(&of.registry),
         }
     }
 }
