@@ -5,9 +5,11 @@ mod cadence;
 mod config;
 mod driver;
 mod feed;
+mod news;
 mod poll;
 mod queue;
 mod rate_window;
+mod shared;
 mod snapshot;
 mod state;
 mod subscription;
@@ -15,7 +17,6 @@ mod tell;
 mod unknown;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -24,8 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::answer::{Answer, Error, How, Stale};
 pub(crate) use self::config::Config;
-use self::driver::Shared;
 pub(crate) use self::feed::ChangeFeed;
+use self::shared::{Call, Inner, Shared};
 pub(crate) use self::snapshot::Snapshot;
 use self::state::{Input, PollState};
 pub(crate) use self::subscription::Subscription;
@@ -33,8 +34,8 @@ use crate::clock;
 use crate::gateway::Gateway;
 use crate::payment::WatchCode;
 use crate::random;
-use crate::store::{Changes, Observation, Payments, Record, Store};
-use crate::tasks::{SharedTask, SharedTasks};
+use crate::store::{Observation, Record, Store};
+use crate::tasks::SharedTasks;
 
 /// Answers questions about payments, and polls those that somebody waits for. Clones share everything.
 #[derive(Clone)]
@@ -42,25 +43,6 @@ pub(crate) struct StatusPoller {
     inner: Arc<Inner>,
     /// Ends the driver's loop when the last clone is dropped.
     _driver: Arc<AbortOnDropHandle<()>>,
-}
-
-struct Inner {
-    fresh_for: Duration,
-    stale_for: Duration,
-    gateway: Arc<Gateway>,
-    store: Payments,
-    changes: Changes,
-    tasks: SharedTasks,
-    shared: Mutex<Shared>,
-    /// Rings when the driver's loop should look at the state again.
-    bell: Notify,
-    polls_saved: Counter,
-    /// Second answers that were not as the first.
-    unconfirmed: Counter,
-    /// Answers that name another amount than was started.
-    amount_mismatches: Counter,
-    /// Answers with a status that the guide does not know.
-    unknown_statuses: Counter,
 }
 
 /// Where the answer to a question comes from, and what was known when it was asked.
@@ -72,9 +54,6 @@ enum Asked {
     /// A call of its own.
     Called(Record, Call),
 }
-
-/// A call to the gateway, which any number of callers wait for.
-type Call = SharedTask<Result<Observation, Error>>;
 
 impl StatusPoller {
     /// A poller that follows nothing yet, and its driver. With `owes` every open payment is polled, whoever waits for
@@ -179,6 +158,13 @@ impl StatusPoller {
         self.inner.lock().state.followed()
     }
 
+    /// What it has done up to now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            polls_saved: self.inner.polls_saved.get(),
+        }
+    }
+
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let saved = self.inner.polls_saved.clone();
@@ -241,17 +227,5 @@ impl Inner {
         let answer = self.last(observation);
         let fresh = answer.age < self.fresh_for && !force;
         (fresh || observation.report.status.is_final()).then_some(answer)
-    }
-
-    /// What is known, however old.
-    fn last(&self, observation: &Observation) -> Answer {
-        let age = clock::now() - observation.asked;
-        let is_final = observation.report.status.is_final();
-        let fresh_for = (!is_final).then(|| self.fresh_for.saturating_sub(age));
-        Answer {
-            report: observation.report.clone(),
-            age,
-            how: How::Hit { fresh_for },
-        }
     }
 }

@@ -1,51 +1,24 @@
 //! Drives the state of `state.rs`: holds the lock, reads the clock, waits, and does what the state says.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use super::answer::Error;
 use super::queue::{CallerId, Rank};
-use super::state::{Action, Input, Known, Outcome, Pause, PollState};
-use super::subscription::{self, News};
-use super::unknown::UnknownCodes;
-use super::{Call, Error, Inner, tell};
+use super::shared::{Call, Inner, Permit, Shared};
+use super::state::{Action, Input, Known, Outcome, Pause};
+use super::{news, tell};
 use crate::clock::{self, Instant};
 use crate::gateway;
 use crate::payment::WatchCode;
-use crate::store::{Observation, Record, Settled};
+use crate::store::{Observation, Settled};
 use crate::telemetry::RequestId;
 
 /// Open payments that are taken out of the store at once: nobody else gets at the state meanwhile.
 const ADOPTED_AT_ONCE: usize = 1000;
-
-/// What stands behind the one lock: the state, and the channels that belong to it. The look into the store before a call
-/// is made under this lock too: a caller that finds nothing fresh joins the call that is under way, or makes the only one.
-pub(super) struct Shared {
-    pub(super) state: PollState,
-    /// The calls that are under way.
-    pub(super) calls: HashMap<WatchCode, Call>,
-    /// To those who wait for a payment.
-    pub(super) news: HashMap<WatchCode, watch::Sender<News>>,
-    pub(super) unknown: UnknownCodes,
-    /// Callers that wait for a permit.
-    callers: HashMap<CallerId, oneshot::Sender<Permit>>,
-    last_caller: CallerId,
-    /// Nothing is due before then.
-    wake_up: Instant,
-}
-
-/// The right to make one call. Its place in the rate window rests from the moment when it is dropped: not while the lock
-/// is held, because that takes it.
-pub(super) struct Permit(Arc<Inner>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.input(Input::PermitReturned);
-    }
-}
 
 /// A caller's place in the queue, for as long as this lives.
 struct Queued {
@@ -66,20 +39,6 @@ impl Drop for Queued {
     }
 }
 
-impl Shared {
-    pub(super) fn new(state: PollState) -> Self {
-        Self {
-            state,
-            calls: HashMap::new(),
-            news: HashMap::new(),
-            unknown: UnknownCodes::default(),
-            callers: HashMap::new(),
-            last_caller: CallerId::default(),
-            wake_up: clock::now(),
-        }
-    }
-}
-
 /// Runs for as long as the poller lives.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut changes = inner.changes.changed();
@@ -95,10 +54,6 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 impl Inner {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the lock, and steps the state.
     pub(super) fn input(self: &Arc<Self>, input: Input) {
         self.step(&mut self.lock(), input);
@@ -160,15 +115,6 @@ impl Inner {
         let has_secret = self.gateway.has_secret();
         self.step(&mut shared, Input::Tick { has_secret });
         (shared.wake_up, shared.state.adopts_after().is_some())
-    }
-
-    /// What the store knows of this payment, as far as the state wants to know.
-    pub(super) fn known(&self, code: &WatchCode) -> Known {
-        self.store
-            .get(code)
-            .as_ref()
-            .map(Known::from)
-            .unwrap_or_default()
     }
 
     fn poll_in_background(self: &Arc<Self>, shared: &mut Shared, code: WatchCode) {
@@ -241,8 +187,8 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
-        if let Some(news) = shared.news.get(&code) {
-            subscription::publish(news, &result);
+        if let Some(sender) = shared.news.get(&code) {
+            news::publish(sender, &result);
         }
         let input = Input::PollFinished {
             code: code.clone(),
@@ -284,18 +230,6 @@ impl Inner {
 fn log_failure(error: &Error, has_answer: bool) {
     if has_answer && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable)) {
         tracing::warn!(%error, request_id = RequestId::current().as_deref(), "no new answer about a payment: the last known one is served while it is young enough");
-    }
-}
-
-impl From<&Record> for Known {
-    fn from(record: &Record) -> Self {
-        let observation = record.observation.as_ref();
-        Self {
-            started: record.stored.as_ref().map(|stored| stored.since),
-            asked: observation.map(|observation| observation.asked),
-            is_final: observation.is_some_and(|observation| observation.report.status.is_final()),
-            polling_ended: record.polling_ended,
-        }
     }
 }
 

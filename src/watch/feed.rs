@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Inner;
+use super::shared::Inner;
 use super::state::Input;
 use crate::payment::Report;
 use crate::store::{Change, OutOfReach, StoredPayment};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::Permit;
+use super::answer::Error;
 use super::queue::Rank;
-use super::{Error, Inner};
+use super::shared::{Inner, Permit};
 use crate::clock::{self, Instant};
 use crate::gateway::Sharing;
 use crate::payment::{Report, WatchCode};

@@ -4,42 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::answer::{Answer, Error, How, Stale};
+use super::news::News;
+use super::shared::Inner;
 use super::state::{Input, Known};
-use super::{Answer, Error, How, Inner, Stale};
 use crate::clock;
 use crate::payment::WatchCode;
 use crate::store::Observation;
-
-/// The latest, not a queue of messages: who comes late misses nothing.
-#[derive(Clone, Default)]
-pub(super) struct News {
-    observation: Option<Observation>,
-    /// How the last call failed, if it did.
-    failed: Option<Error>,
-}
-
-/// Sends what came of a poll to all subscriptions. Only what is new wakes them up.
-pub(super) fn publish(news: &watch::Sender<News>, result: &Result<Observation, Error>) {
-    news.send_if_modified(|news| match result {
-        Ok(observation) => {
-            // What came before a failure may have been too old to be sent.
-            let same = news.failed.is_none()
-                && news
-                    .observation
-                    .as_ref()
-                    .is_some_and(|last| last.report.fingerprint == observation.report.fingerprint);
-            *news = News {
-                observation: Some(observation.clone()),
-                failed: None,
-            };
-            !same
-        }
-        Err(error) => {
-            news.failed = Some(error.clone());
-            error.is_final()
-        }
-    });
-}
 
 /// Waits for one payment: while it lives the payment is polled.
 pub(crate) struct Subscription {
