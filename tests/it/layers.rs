@@ -150,6 +150,8 @@ fn sources() -> Vec<Source> {
     assert!(files.len() > 30, "the sources are found");
     let source = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
+        // What follows the declaration of a file of tests is code of the program.
+        let text = text.replace("#[cfg(test)]\nmod tests;\n", "\n\n");
         let code = text.split("#[cfg(test)]").next().unwrap();
         // Doors for fuzzing are no part of the program.
         let code = code.replace("#[cfg(fuzzing)]\npub mod fuzz;\n", "");
