@@ -1,6 +1,8 @@
-//! Builds the program from the ground up, binds, runs, drains.
+//! The whole program: built from the ground up, bound, run and drained.
 
+mod behind;
 mod bound;
+mod build;
 mod files;
 mod in_process;
 mod stories;
@@ -8,59 +10,24 @@ mod stories;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 
+pub(crate) use self::behind::Behind;
 pub(crate) use self::bound::{Bound, CannotBind, Opened};
-use self::files::Files;
+pub(crate) use self::build::App;
 pub use self::in_process::Sidecar;
-use self::stories::Stories;
 use crate::admin::Admin;
-use crate::api::{Api, Tokens};
-use crate::client::{Network, Transport};
+use crate::api::Api;
 use crate::clock;
-use crate::config::{Config, Loaded};
-
-use crate::file::{Reload, ReloadableFile};
-use crate::gateway::Gateway;
-
-use crate::readiness::Readiness;
 use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
-use crate::server::{self, Limits, Listener, Server};
+use crate::server::{Limits, Listener, Server};
 use crate::signals::{Signal, Signals};
-use crate::store::{CannotOpen, Store};
-use crate::tasks::SharedTasks;
-use crate::telemetry;
-use crate::watch::StatusPoller;
-use crate::webhook::{self, Dispatcher};
+use crate::store::Store;
 
 /// How often the store forgets what has had its time; more often where that is short.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// Everything but the sockets.
-pub(crate) struct App {
-    config: Config,
-    pub(crate) api: Api,
-    admin: Admin,
-    poller: StatusPoller,
-    store: Store,
-    /// Posts the messages to the app.
-    dispatcher: Option<Dispatcher>,
-    /// The starts and webhooks that are under way, whether somebody still waits for them or not.
-    tasks: SharedTasks,
-    files: Files,
-    readiness: Readiness,
-}
-
-/// Where the gateway is.
-pub(crate) enum Behind {
-    /// Over the network.
-    Network,
-    /// In this process.
-    Sandbox(Sandbox),
-}
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,72 +41,6 @@ pub(crate) enum End {
 }
 
 impl App {
-    /// Builds everything from a checked configuration. `dev`: on a developer's own machine, where starts may name any
-    /// page of this machine, and everybody may see every code.
-    ///
-    /// # Errors
-    /// When the store cannot be opened.
-    pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
-        let lists = dev || loaded.is_unix();
-        let Loaded {
-            mut config,
-            gateway_url,
-            secret,
-            tokens,
-            network,
-            webhook: sender,
-            inherited: _,
-            explained: _,
-        } = loaded;
-        config.listen.max_connections = server::room_for(config.listen.max_connections);
-        let mut registry = telemetry::registry();
-        let tasks = SharedTasks::default();
-        let readiness = Readiness::default();
-        drop(readiness.latch("draining"));
-        let gateway = Gateway::new(
-            &config.gateway,
-            gateway_url,
-            secret.clone(),
-            behind.transport(&network),
-        );
-        network.register(&mut registry);
-        let owes = sender.is_some();
-        let stories = Stories::build(&config, gateway, &tasks, &readiness, owes, dev)?;
-        stories.register(&mut registry);
-        let api = Api::new(
-            &config.listen,
-            config.watch.max_wait,
-            stories.starter.clone(),
-            stories.poller.clone(),
-            &stories.store,
-            tokens.clone(),
-            lists,
-        );
-        api.register(&mut registry);
-        let latch = readiness.latch("secret");
-        let others = reloaded(network, tokens, sender.as_ref(), &mut registry);
-        let files = Files::new(Arc::new(secret), latch, others);
-        let dispatcher = sender.map(|sender| stories.dispatcher(sender, &tasks));
-        if let Some(dispatcher) = &dispatcher {
-            dispatcher.register(&mut registry);
-        }
-        let loopback = config.admin.address.is_loopback();
-        let rooms = stories.rooms(&api, dispatcher.as_ref());
-        let admin = Admin::new(readiness.clone(), registry, rooms, loopback);
-        let Stories { store, poller, .. } = stories;
-        Ok(Self {
-            config,
-            api,
-            poller,
-            store,
-            dispatcher,
-            admin,
-            tasks,
-            files,
-            readiness,
-        })
-    }
-
     /// Serves on these sockets until the process is asked to end.
     pub(crate) async fn run(
         self,
@@ -208,39 +109,6 @@ impl App {
         let drained = clock::timeout(config.listen.drain_timeout, drained);
         end(drained, store.broken(), second(signals)).await
     }
-}
-
-impl Behind {
-    fn transport(self, network: &Arc<Network>) -> Arc<dyn Transport> {
-        match self {
-            Self::Network => network.clone(),
-            Self::Sandbox(sandbox) => Arc::new(in_process::Gateway(sandbox)),
-        }
-    }
-}
-
-/// The files beside the secret that are to be looked at for changes.
-fn reloaded(
-    network: Arc<Network>,
-    tokens: Option<Arc<ReloadableFile<Tokens>>>,
-    sender: Option<&webhook::Sender>,
-    registry: &mut Registry,
-) -> Vec<Arc<dyn Reload>> {
-    let mut others: Vec<Arc<dyn Reload>> = vec![network];
-    if let Some(tokens) = &tokens {
-        let failures = tokens.failures.clone();
-        registry.register(
-            "token_reload_failures",
-            "Looks at the token file that found nothing usable",
-            failures,
-        );
-    }
-    others.extend(tokens.map(|tokens| tokens as Arc<dyn Reload>));
-    if let Some(sender) = sender {
-        sender.register(registry);
-        others.extend([sender.keys(), sender.network().clone() as Arc<dyn Reload>]);
-    }
-    others
 }
 
 fn serve_api(server: &Arc<Server>, listeners: Vec<Listener>, api: &Api) {

@@ -7,9 +7,8 @@ use hyper::{Request, Response};
 use secrecy::SecretString;
 use tower::ServiceExt;
 
-use super::{App, Behind};
-use crate::client::{Answer, Cut, Exchanging, Sharing, Terms, Transport, TransportError};
-use crate::clock;
+use super::behind::Behind;
+use super::build::App;
 use crate::config::{self, Environment, Source};
 use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::server::{Body, BoxError};
@@ -107,38 +106,4 @@ async fn whole(answer: Response<Body>) -> Response<Bytes> {
         .map(|body| body.to_bytes())
         .unwrap_or_default();
     Response::from_parts(head, body)
-}
-
-/// The sandbox in the place of the network.
-pub(super) struct Gateway(pub(super) Sandbox);
-
-impl Transport for Gateway {
-    fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_> {
-        Box::pin(async move {
-            let answer = match clock::timeout_at(terms.deadline, self.0.answer(request)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(reset)) => return Err(TransportError::Broken(reset.to_string())),
-                Err(_) => return Err(TransportError::TimedOut),
-            };
-            let (head, body) = answer.into_parts();
-            let (body, cut) = match clock::timeout_at(terms.deadline, body.collect()).await {
-                Ok(Ok(body)) => (body.to_bytes(), None),
-                Ok(Err(error)) => (Bytes::new(), Some(Cut::Broken(error.to_string()))),
-                Err(_) => (Bytes::new(), Some(Cut::TimedOut)),
-            };
-            let cut = if body.len() > terms.max_bytes {
-                Some(Cut::TooLarge)
-            } else {
-                cut
-            };
-            // There is no connection that could be shared.
-            Ok(Answer {
-                status: head.status.as_u16(),
-                headers: head.headers,
-                body,
-                cut,
-                connection: Sharing::Own,
-            })
-        })
-    }
 }
