@@ -43,11 +43,7 @@ const HTTP: [&str; 5] = ["hyper", "http_body", "Header", "StatusCode", "Bytes"];
 /// that has everything else of them. What came of a try leaves this file as a value without a status code or a header.
 const SEND: &str = "webhook/send.rs";
 
-/// The rooms whose files are not in an order yet, and that may have longer files and functions. A room leaves this list as
-/// soon as it is in order; none is added.
-const NOT_YET_IN_ORDER: [&str; 0] = [];
-
-/// Imports inside a room that run upwards although the room is in order: the file, the module that it names, and why. This
+/// Imports inside a room that run upwards: the file, the module that it names, and why. This
 /// list may only become shorter.
 const UPWARDS: [(&str, &str, &str); 0] = [];
 
@@ -274,12 +270,7 @@ fn some_words_stand_in_few_rooms() {
 fn no_file_and_no_function_is_longer_than_can_be_read_at_once() {
     let mut faults = Vec::new();
     for source in sources() {
-        let is_in_order = !NOT_YET_IN_ORDER.contains(&source.room());
-        let length = if is_in_order {
-            source.length
-        } else {
-            source.lines.len()
-        };
+        let length = source.length;
         if length > MAX_FILE {
             faults.push(format!(
                 "src/{} has {length} lines: which second idea is in it?",
@@ -287,7 +278,7 @@ fn no_file_and_no_function_is_longer_than_can_be_read_at_once() {
             ));
         }
         let mut began: Option<(usize, usize, &str)> = None;
-        for (number, line) in source.lines.iter().filter(|_| is_in_order) {
+        for (number, line) in &source.lines {
             let text = line.trim_start();
             let indent = line.len() - text.len();
             match began {
@@ -598,9 +589,7 @@ fn inside_a_room_a_file_names_only_files_below_it() {
     for room in FLOORS.iter().copied().flatten() {
         let files = Room::new(room, &sources);
         seen += files.graph().values().map(BTreeMap::len).sum::<usize>();
-        if !NOT_YET_IN_ORDER.contains(room) {
-            faults.extend(circles(&files));
-        }
+        faults.extend(circles(&files));
     }
     assert!(seen > 100, "the imports are found: {seen}");
     assert!(faults.is_empty(), "{faults:#?}");
