@@ -2,85 +2,86 @@
 
 mod faults;
 mod frame;
+mod guide;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use jiff::Timestamp;
+use maud::{Markup, display, html};
 
 use super::ledger::{Amount, Payment, format_time};
-use super::reply::{quoted, with};
+use super::reply::with;
 use super::request::{Redirect, WayBack};
-use crate::html::text;
 use crate::server::Body;
 pub(super) use faults::{bad_fault, faults};
-use frame::page;
+use frame::{START, page};
+pub(super) use guide::dev_api;
 
 /// How many payments the portal shows.
 const PORTAL_ROWS: usize = 100;
 
-const FAULTY: &str = r#"<p class="note">{}: calls go wrong on purpose. <a href="/_sandbox/faults">See what is set</a></p>"#;
-
 /// Returns the page of a payer: the amount and a button, or that it is paid.
 pub(super) fn pay(payment: &Payment, merchant: &str, back: &WayBack) -> Response<Body> {
-    match payment.completed_at() {
-        Some(paid_at) => page("Paid", &paid(payment, merchant, paid_at, back)),
-        None => page(&format!("Pay {merchant}"), &open(payment, merchant, back)),
+    let (title, card) = match payment.completed_at() {
+        Some(paid_at) => ("Paid".to_owned(), paid(payment, merchant, paid_at, back)),
+        None => (format!("Pay {merchant}"), open(payment, merchant, back)),
+    };
+    let main = html! {
+        main.narrow {
+            section.card { (card) }
+            p.fine { "Payment " code { (payment.code) } }
+        }
+    };
+    page(&title, &main)
+}
+
+fn open(payment: &Payment, merchant: &str, back: &WayBack) -> Markup {
+    let amount = amount(&payment.amount);
+    html! {
+        h1 { span.label { "Pay" } " " (merchant) }
+        p.amount { (amount) }
+        form method="post" action={ "/pay/" (payment.code) } {
+            @if let WayBack::To(Redirect { url, .. }) = back {
+                input type="hidden" name="redirect" value=(url);
+            }
+            button.button { "Pay " (amount) }
+        }
+        @match back {
+            WayBack::To(Redirect { url, host, .. }) => {
+                p.quiet { "You then return to " b { (host) } "." }
+                p.quiet { a href=(url) rel="noreferrer" { "Go back without paying" } }
+            }
+            WayBack::None => {}
+            WayBack::Refused => (refused_way_back())
+        }
     }
 }
 
-fn open(payment: &Payment, merchant: &str, back: &WayBack) -> String {
-    let (field, note) = match back {
-        WayBack::To(Redirect { url, host, .. }) => (
-            format!(
-                r#"<input type="hidden" name="redirect" value="{}">"#,
-                text(url)
-            ),
-            format!(
-                r#"<p class="quiet">You then return to <b>{}</b>.</p>
-                <p class="quiet"><a href="{}" rel="noreferrer">Go back without paying</a></p>"#,
-                text(host),
-                text(url)
-            ),
-        ),
-        WayBack::None => (String::new(), String::new()),
-        WayBack::Refused => (String::new(), refused_way_back()),
-    };
-    format!(
-        include_str!("pages/pay.html"),
-        merchant = text(merchant),
-        amount = amount(&payment.amount),
-        code = text(&payment.code),
-        field = field,
-        note = note,
-    )
-}
-
-fn paid(payment: &Payment, merchant: &str, paid_at: Timestamp, back: &WayBack) -> String {
-    let onward = match back {
-        WayBack::To(Redirect { url, host, .. }) => {
-            format!(
-                r#"<a class="button" href="{}" rel="noreferrer">Continue to {}</a>"#,
-                text(url),
-                text(host)
-            )
+fn paid(payment: &Payment, merchant: &str, paid_at: Timestamp, back: &WayBack) -> Markup {
+    html! {
+        svg.tick viewBox="0 0 48 48" aria-hidden="true" {
+            circle cx="24" cy="24" r="24" {}
+            path d="M14 25l7 7 13-14" {}
         }
-        WayBack::None => r#"<p class="quiet">You can close this page.</p>"#.to_owned(),
-        WayBack::Refused => refused_way_back(),
-    };
-    format!(
-        include_str!("pages/paid.html"),
-        merchant = text(merchant),
-        amount = amount(&payment.amount),
-        code = text(&payment.code),
-        paid_at = time(paid_at),
-        onward = onward,
-    )
+        h1 { "Paid" }
+        p.amount { (amount(&payment.amount)) }
+        p.quiet { "to " b { (merchant) } br; (time(paid_at)) }
+        @match back {
+            WayBack::To(Redirect { url, host, .. }) => {
+                a.button href=(url) rel="noreferrer" { "Continue to " (host) }
+            }
+            WayBack::None => p.quiet { "You can close this page." }
+            WayBack::Refused => (refused_way_back())
+        }
+    }
 }
 
-fn refused_way_back() -> String {
-    r#"<p class="note">The <code>redirect</code> of this link is not an absolute http or https URL, so it is not
-    followed.</p>"#
-        .to_owned()
+fn refused_way_back() -> Markup {
+    html! {
+        p.note {
+            "The " code { "redirect" } " of this link is not an absolute http or https URL, so it is not followed."
+        }
+    }
 }
 
 /// Returns the portal of the merchant, with the newest payments first.
@@ -90,31 +91,27 @@ pub(super) fn portal<'a>(
     faults: usize,
 ) -> Response<Body> {
     let all = payments.len();
-    let note = match faults {
-        0 => String::new(),
-        1 => FAULTY.replace("{}", "A fault is set"),
-        many => FAULTY.replace("{}", &format!("{many} faults are set")),
-    };
-    let rows: String = payments.take(PORTAL_ROWS).map(row).collect();
-    let main = if all == 0 {
-        format!(
-            include_str!("pages/empty.html"),
-            merchant = text(merchant),
-            note = note
-        )
-    } else {
-        let more = match all.saturating_sub(PORTAL_ROWS) {
-            0 => String::new(),
-            older => format!(r#"<p class="quiet">{older} older ones are not shown.</p>"#),
-        };
-        format!(
-            include_str!("pages/portal.html"),
-            merchant = text(merchant),
-            note = note,
-            count = all,
-            rows = rows,
-            more = more
-        )
+    let main = html! {
+        main {
+            div.head {
+                h1 { "Payments" @if all > 0 { " " span.count { (all) } } }
+                p.quiet { (merchant) @if all > 0 { ", newest first" } ". This page refreshes itself." }
+            }
+            @if faults > 0 {
+                p.note {
+                    @if faults == 1 { "A fault is set" } @else { (faults) " faults are set" }
+                    ": calls go wrong on purpose. " a href="/_sandbox/faults" { "See what is set" }
+                }
+            }
+            @if all == 0 {
+                (no_payments())
+            } @else {
+                ol.card.rows { @for payment in payments.take(PORTAL_ROWS) { (row(payment)) } }
+            }
+            @if all > PORTAL_ROWS {
+                p.quiet { (all - PORTAL_ROWS) " older ones are not shown." }
+            }
+        }
     };
     with(
         page("Payments", &main),
@@ -123,43 +120,38 @@ pub(super) fn portal<'a>(
     )
 }
 
-fn row(payment: &Payment) -> String {
-    let (status, code) = (payment.status(), text(&payment.code));
-    let (completed, link) = match payment.completed_at() {
-        Some(paid_at) => (
-            format!(r#"<span class="when">completed {}</span>"#, time(paid_at)),
-            String::new(),
-        ),
-        None => (
-            String::new(),
-            format!(r#"<a class="last" href="/pay/{code}">Open pay page</a>"#),
-        ),
-    };
-    format!(
-        r#"<li><span class="sum">{amount}</span> <span class="badge {status}">{status}</span>
-        <span class="what"><code>{code}</code> <span class="when">created {created}</span> {completed}</span> {link}</li>"#,
-        amount = amount(&payment.amount),
-        created = time(payment.created_at),
-    )
+fn no_payments() -> Markup {
+    html! {
+        section.card.empty {
+            h2 { "No payments yet" }
+            p { "Start one through tillgate, which adds the merchant secret:" }
+            pre { code { (START) } }
+            p {
+                "It then shows up here, with a link to its pay page. To call this gateway without tillgate, see "
+                a href="/dev/api" { "the API" } "."
+            }
+        }
+    }
 }
 
-/// Returns the guide in short. It is the only page that shows the secret.
-pub(super) fn dev_api(secret: &str, host: &str) -> Response<Body> {
-    let start = format!(
-        r#"{{"merchant_secret": {}, "amount": 1000}}"#,
-        quoted(secret)
-    );
-    let main = format!(
-        include_str!("pages/dev_api.html"),
-        secret = text(secret),
-        start = text(&shell_quoted(&start)),
-        base = text(&format!("http://{host}")),
-    );
-    page("API", &main)
-}
-
-fn shell_quoted(argument: &str) -> String {
-    format!("'{}'", argument.replace('\'', r"'\''"))
+fn row(payment: &Payment) -> Markup {
+    let (status, completed_at) = (payment.status(), payment.completed_at());
+    html! {
+        li {
+            span.sum { (amount(&payment.amount)) } " "
+            span.badge.(status) { (status) } " "
+            span.what {
+                code { (payment.code) } " "
+                span.when { "created " (time(payment.created_at)) } " "
+                @if let Some(paid_at) = completed_at {
+                    span.when { "completed " (time(paid_at)) }
+                }
+            } " "
+            @if completed_at.is_none() {
+                a.last href={ "/pay/" (payment.code) } { "Open pay page" }
+            }
+        }
+    }
 }
 
 pub(super) fn unknown_payment() -> Response<Body> {
@@ -177,38 +169,41 @@ pub(super) fn nothing_here() -> Response<Body> {
 }
 
 fn missing(title: &str, what: &str) -> Response<Body> {
-    let main = format!(
-        include_str!("pages/missing.html"),
-        title = text(title),
-        what = text(what)
-    );
+    let main = html! {
+        main.narrow {
+            section.card {
+                h1 { (title) }
+                p.quiet { (what) }
+                p { a href="/" { "All payments" } " · " a href="/dev/api" { "The API" } }
+            }
+        }
+    };
     let mut page = page(title, &main);
     *page.status_mut() = StatusCode::NOT_FOUND;
     page
 }
 
 /// Groups digits in threes by style alone, so that copying and reading aloud give the number itself.
-fn amount(amount: &Amount) -> String {
+fn amount(amount: &Amount) -> Markup {
     let number = amount.as_str();
     let end = number
         .find(|digit: char| !digit.is_ascii_digit())
         .unwrap_or(number.len());
     let (whole, rest) = number.split_at(end);
-    let mut grouped = String::new();
-    for (place, digit) in whole.char_indices() {
-        if place > 0 && whole.len() > 4 && (whole.len() - place).is_multiple_of(3) {
-            grouped.push_str(r#"<span class="gap"></span><wbr>"#);
+    html! {
+        data value=(number) {
+            @for (place, digit) in whole.char_indices() {
+                @if place > 0 && whole.len() > 4 && (whole.len() - place).is_multiple_of(3) {
+                    span.gap {} wbr;
+                }
+                (digit)
+            }
+            (rest)
         }
-        grouped.push(digit);
     }
-    format!(
-        r#"<data value="{number}">{grouped}{rest}</data>"#,
-        number = text(number),
-        rest = text(rest)
-    )
 }
 
-fn time(time: Timestamp) -> String {
-    let (machine, human) = (time.strftime("%Y-%m-%dT%H:%M:%SZ"), format_time(time));
-    format!(r#"<time datetime="{machine}">{human} UTC</time>"#)
+fn time(time: Timestamp) -> Markup {
+    let machine = time.strftime("%Y-%m-%dT%H:%M:%SZ");
+    html! { time datetime=(display(machine)) { (format_time(time)) " UTC" } }
 }
