@@ -25,7 +25,6 @@ mod config;
 mod file;
 mod gateway;
 mod hardening;
-mod html;
 mod json;
 mod limit;
 mod payment;

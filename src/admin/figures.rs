@@ -1,12 +1,14 @@
 //! The last hour at a glance: a number, what belongs to it, and its picture.
 
+use maud::{Markup, Render, html};
+
 use super::format::{age, count, latency, percent, plain, sentence};
 use super::history::{Hour, Series, peak};
 use super::plot;
 use super::status::Status;
 
 /// Six of them: they fill rows of one, two or three.
-pub(super) fn all(status: &Status, hour: &Hour) -> String {
+pub(super) fn all(status: &Status, hour: &Hour) -> [Figure; 6] {
     [
         starts(status, hour),
         polls(status, hour),
@@ -15,22 +17,20 @@ pub(super) fn all(status: &Status, hour: &Hour) -> String {
         waiting(status, hour),
         refused(status, hour),
     ]
-    .concat()
 }
 
-fn starts(status: &Status, hour: &Hour) -> String {
+fn starts(status: &Status, hour: &Hour) -> Figure {
     let series = hour.growth(|point| point.starts);
     Figure {
         title: "Starts",
-        class: "",
+        trouble: false,
         value: count(status.last_hour.starts),
         note: most("busiest", &series),
         picture: plot::bars("Starts in each minute", &[&series]),
     }
-    .html()
 }
 
-fn polls(status: &Status, hour: &Hour) -> String {
+fn polls(status: &Status, hour: &Hour) -> Figure {
     let (made, saved) = (
         hour.growth(|point| point.polls),
         hour.growth(|point| point.polls_saved),
@@ -43,21 +43,21 @@ fn polls(status: &Status, hour: &Hour) -> String {
     let [made_count, saved_count] = [last.polls_made, last.polls_saved].map(count);
     Figure {
         title: "Polls",
-        class: "",
+        trouble: false,
         value: share,
-        note: format!(
-            r#"<span class="key first">{made_count} made</span> <span class="key second">{saved_count} saved</span>"#
-        ),
+        note: html! {
+            span.key.first { (made_count) " made" } " "
+            span.key.second { (saved_count) " saved" }
+        },
         picture: plot::bars("Polls made and saved in each minute", &[&made, &saved]),
     }
-    .html()
 }
 
-fn latencies(status: &Status, hour: &Hour) -> String {
+fn latencies(status: &Status, hour: &Hour) -> Figure {
     let series = hour.latency();
     let mean = status.last_hour.gateway_mean_seconds;
     let note = match mean {
-        None => "no calls in this hour".to_owned(),
+        None => html! { "no calls in this hour" },
         Some(_) => sentence([
             format!("mean of {} calls", count(status.last_hour.gateway_calls)),
             format!("slowest minute {}", latency(peak(&series))),
@@ -66,7 +66,7 @@ fn latencies(status: &Status, hour: &Hour) -> String {
     let ran = hour.growth(|point| point.calls);
     Figure {
         title: "Gateway latency",
-        class: "",
+        trouble: false,
         value: mean.map_or_else(|| "–".to_owned(), latency),
         note,
         picture: plot::line(
@@ -75,28 +75,26 @@ fn latencies(status: &Status, hour: &Hour) -> String {
             &ran,
         ),
     }
-    .html()
 }
 
-fn open(status: &Status, hour: &Hour) -> String {
+fn open(status: &Status, hour: &Hour) -> Figure {
     let payments = &status.payments;
-    let oldest = payments
-        .oldest_open_seconds
-        .map(|seconds| format!("oldest {}", age(seconds)));
     Figure {
         title: "Open payments",
-        class: "",
+        trouble: false,
         value: count(payments.open),
-        note: oldest.unwrap_or_else(|| "none at this moment".to_owned()),
+        note: match payments.oldest_open_seconds {
+            Some(seconds) => html! { "oldest " (age(seconds)) },
+            None => html! { "none at this moment" },
+        },
         picture: plot::area(
             "Open payments at the end of each minute",
             &hour.level(|point| point.open),
         ),
     }
-    .html()
 }
 
-fn waiting(status: &Status, hour: &Hour) -> String {
+fn waiting(status: &Status, hour: &Hour) -> Figure {
     let kinds = status
         .waiters
         .0
@@ -104,7 +102,7 @@ fn waiting(status: &Status, hour: &Hour) -> String {
         .map(|(kind, waiters)| format!("{} {}", plain(kind), count(*waiters)));
     Figure {
         title: "Callers who wait",
-        class: "",
+        trouble: false,
         value: count(status.waiters.sum()),
         note: sentence(kinds),
         picture: plot::area(
@@ -112,57 +110,44 @@ fn waiting(status: &Status, hour: &Hour) -> String {
             &hour.level(|point| point.waiting),
         ),
     }
-    .html()
 }
 
-fn refused(status: &Status, hour: &Hour) -> String {
+fn refused(status: &Status, hour: &Hour) -> Figure {
     let series = hour.growth(|point| point.refused);
     Figure {
         title: "Refusals and errors",
-        class: " trouble",
+        trouble: true,
         value: count(status.last_hour.refused),
         note: most("worst", &series),
         picture: plot::bars("Refusals and errors in each minute", &[&series]),
     }
-    .html()
 }
 
-fn most(word: &str, series: &Series) -> String {
+fn most(word: &str, series: &Series) -> Markup {
     let peak = peak(series);
-    if peak > 0.0 {
-        format!("{word} minute {peak}")
-    } else {
-        "none in this hour".to_owned()
+    html! {
+        @if peak > 0.0 { (word) " minute " (peak) } @else { "none in this hour" }
     }
 }
 
-/// All of it is HTML.
-struct Figure {
+pub(super) struct Figure {
     title: &'static str,
-    /// Beside that of every figure.
-    class: &'static str,
+    /// What it counts should not happen: it is drawn in another color.
+    trouble: bool,
     value: String,
-    note: String,
-    picture: String,
+    note: Markup,
+    picture: Markup,
 }
 
-impl Figure {
-    fn html(self) -> String {
-        let Self {
-            title,
-            class,
-            value,
-            note,
-            picture,
-        } = self;
-        format!(
-            r#"<figure class="cell{class}">
-<h3>{title}</h3>
-<p class="value">{value}</p>
-<p class="note">{note}</p>
-{picture}
-</figure>
-"#
-        )
+impl Render for Figure {
+    fn render(&self) -> Markup {
+        html! {
+            figure.cell.trouble[self.trouble] {
+                h3 { (self.title) }
+                p.value { (self.value) }
+                p.note { (self.note) }
+                (self.picture)
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers and texts as people read them.
 
-use crate::html;
+use maud::{Markup, html};
 
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3600.0;
@@ -65,13 +65,14 @@ pub(super) fn plain(label: &str) -> String {
     label.replace('_', " ")
 }
 
-/// These as HTML in one line, which is broken between them alone.
-pub(super) fn sentence(parts: impl IntoIterator<Item = String>) -> String {
-    let parts: Vec<_> = parts
-        .into_iter()
-        .map(|part| format!("<span>{}</span>", html::text(&part)))
-        .collect();
-    parts.join(" · ")
+/// These in one line, which is broken between them alone.
+pub(super) fn sentence(parts: impl IntoIterator<Item = String>) -> Markup {
+    html! {
+        @for (place, part) in parts.into_iter().enumerate() {
+            @if place > 0 { " · " }
+            span { (part) }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::format::{age, ago, count};
@@ -12,7 +13,6 @@ use super::history::Hour;
 use super::status::{Check, Gateway, Secret, Status};
 use super::{figures, tables};
 use crate::hardening::Hardening;
-use crate::html::text;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -32,43 +32,116 @@ pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// The page.
 pub(super) fn html(status: &Status, hour: &Hour) -> String {
-    let (state, ready_class, icon) = if status.ready {
-        ("Ready", "good", "%230f766e")
+    let (state, color) = if status.ready {
+        ("Ready", "0f766e")
     } else {
-        ("Not ready", "bad", "%23c2372e")
+        ("Not ready", "c2372e")
     };
-    let (gateway_state, gateway_class) = gateway_state(&status.gateway);
-    let (secret_state, secret_class) = if status.secret.loaded_at.is_some() {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="refresh" content="5";
+                title { (state) " · tillgate" }
+                link rel="icon" href=(icon(color));
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { "tillgate " span.quiet { (status.version) } }
+                    p.quiet { "Refreshes every 5 s" }
+                }
+                main {
+                    section.cells.four aria-label="State" { (states(status, state)) }
+                    section aria-labelledby="hour" {
+                        (head("hour", "Last hour", "by the minute, now on the right"))
+                        div.cells.three { @for figure in figures::all(status, hour) { (figure) } }
+                    }
+                    section aria-labelledby="counts" {
+                        (head("counts", "In detail", "counters are since the start"))
+                        div.columns { (details(status)) }
+                    }
+                }
+                footer {
+                    nav aria-label="The same for programs" {
+                        a href="/status" { "/status" } " " a href="/metrics" { "/metrics" } " "
+                        a href="/readyz?verbose" { "/readyz" }
+                    }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn icon(color: &str) -> String {
+    format!(
+        "data:image/svg+xml,\
+        %3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
+        %3Crect width='16' height='16' rx='4' fill='%23{color}'/%3E\
+        %3Cpath d='M3.5 10.5h2.3l1.6-5 2 6 1.2-3h1.9' fill='none' stroke='%23fff' stroke-width='1.5' stroke-linecap='round' stroke-linejoin='round'/%3E\
+        %3C/svg%3E"
+    )
+}
+
+fn head(id: &str, title: &str, note: &str) -> Markup {
+    html! { div.head { h2 id=(id) { (title) } p.quiet { (note) } } }
+}
+
+/// The cells of the first row. `ready` is the word for the readiness.
+fn states(status: &Status, ready: &str) -> Markup {
+    let (gateway, secret) = (&status.gateway, &status.secret);
+    let (answers, answers_class) = gateway_state(gateway);
+    let (held, held_class) = if secret.loaded_at.is_some() {
         ("Held", "good")
     } else {
         ("Missing", "bad")
     };
-    format!(
-        include_str!("page.html"),
-        style = STYLE,
-        icon = icon,
-        version = text(status.version),
-        state = state,
-        ready_class = ready_class,
-        checks = lines(status.checks.iter().map(check)),
-        gateway_state = gateway_state,
-        gateway_class = gateway_class,
-        gateway_notes = lines(gateway_notes(&status.gateway)),
-        secret_state = secret_state,
-        secret_class = secret_class,
-        secret_notes = lines(secret_notes(&status.secret, status.hardening)),
-        uptime = age(status.uptime_seconds as f64),
-        started_at = text(&status.started_at),
-        started_minute = text(&minute(&status.started_at)),
-        figures = figures::all(status, hour),
-        ages = tables::ages(&status.payments),
-        tracked = tables::counts(&status.payments.tracked_by_status),
-        calls = tables::calls(&status.gateway),
-        polls = tables::polls(&status.polls),
-        starts = tables::starts(&status.starts),
-        webhooks = tables::webhooks(status.webhooks.as_ref()),
-        refused = tables::refused(&status.refused),
-    )
+    let ready_class = if status.ready { "good" } else { "bad" };
+    let checks = status.checks.iter().map(check);
+    html! {
+        (cell("Readiness", ready, ready_class, checks))
+        (cell("Gateway", answers, answers_class, gateway_notes(gateway)))
+        (cell("Secret", held, held_class, secret_notes(secret, status.hardening)))
+        div.cell {
+            h2 { "Uptime" }
+            p.state { (age(status.uptime_seconds as f64)) }
+            p.note { "since " time datetime=(status.started_at) { (minute(&status.started_at)) } }
+        }
+    }
+}
+
+fn cell(title: &str, state: &str, class: &str, notes: impl IntoIterator<Item = String>) -> Markup {
+    html! {
+        div.cell {
+            h2 { (title) }
+            p.state.(class) { (state) }
+            @for note in notes { p.note { (note) } }
+        }
+    }
+}
+
+/// The columns of tables.
+fn details(status: &Status) -> Markup {
+    let payments = &status.payments;
+    html! {
+        div {
+            div.card { h3 { "Open payments by age" } table.ages { (tables::ages(payments)) } }
+            div.card { h3 { "Watch codes in memory" } table { (tables::counts(&payments.tracked_by_status)) } }
+        }
+        div {
+            div.card { h3 { "Calls to the gateway" } table.two { (tables::calls(&status.gateway)) } }
+            div.card { h3 { "Polls" } table { (tables::polls(&status.polls)) } }
+            div.card { h3 { "Webhooks" } table { (tables::webhooks(status.webhooks.as_ref())) } }
+        }
+        div {
+            div.card { h3 { "Starts" } table { (tables::starts(&status.starts)) } }
+            div.card { h3 { "Refusals and errors" } table { (tables::refused(&status.refused)) } }
+        }
+    }
 }
 
 fn check(check: &Check) -> String {
@@ -125,13 +198,6 @@ fn secret_notes(secret: &Secret, hardening: Hardening) -> Vec<String> {
         .chain([failures])
         .chain(echoes)
         .chain([memory.to_owned()])
-        .collect()
-}
-
-fn lines(notes: impl IntoIterator<Item = String>) -> String {
-    notes
-        .into_iter()
-        .map(|note| format!("<p class=\"note\">{}</p>\n", text(&note)))
         .collect()
 }
 

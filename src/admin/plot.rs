@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
+use maud::{Markup, html};
+
 use super::history::{MINUTES, Series, peak};
-use crate::html;
 
 /// Of the drawing; the page stretches it.
 const HEIGHT: f64 = 48.0;
@@ -13,7 +14,7 @@ const WIDTH: f64 = STEP * MINUTES as f64;
 
 /// A bar for each minute; with two series the first stands on the ground and the second on top of it. `title` is what
 /// it shows, for who cannot see it.
-pub(super) fn bars(title: &str, series: &[&Series]) -> String {
+pub(super) fn bars(title: &str, series: &[&Series]) -> Markup {
     let mut total = [None; MINUTES];
     for series in series {
         for (sum, value) in total.iter_mut().zip(series.iter()) {
@@ -22,7 +23,7 @@ pub(super) fn bars(title: &str, series: &[&Series]) -> String {
     }
     let top = top(&total);
     let mut base = [0.0; MINUTES];
-    let mut shapes = String::new();
+    let mut shapes = Vec::new();
     for (series, class) in series.iter().zip(["first", "second"]) {
         let mut path = String::new();
         for (minute, value) in known(series).filter(|(_, value)| *value > 0.0) {
@@ -37,31 +38,28 @@ pub(super) fn bars(title: &str, series: &[&Series]) -> String {
             );
             base[minute] += height;
         }
-        let _ = write!(shapes, r#"<path class="{class}" d="{path}"/>"#);
+        shapes.push((class, path));
     }
     svg(title, &total, &shapes)
 }
 
 /// A filled line: how much of something there was.
-pub(super) fn area(title: &str, series: &Series) -> String {
+pub(super) fn area(title: &str, series: &Series) -> Markup {
     let top = top(series);
     let Some((first, value)) = known(series).next() else {
-        return svg(title, series, "");
+        return svg(title, series, &[]);
     };
     let mut line = format!("M{:.1} {:.1}", x(first), y(value, top));
     for (minute, value) in known(series) {
         let _ = write!(line, "V{:.1}H{:.1}", y(value, top), x(minute + 1));
     }
-    let shapes = format!(
-        r#"<path class="shade" d="{line}V{HEIGHT}H{:.1}z"/><path class="line" d="{line}"/>"#,
-        x(first)
-    );
-    svg(title, series, &shapes)
+    let shade = format!("{line}V{HEIGHT}H{:.1}z", x(first));
+    svg(title, series, &[("shade", shade), ("line", line)])
 }
 
 /// A line where there are numbers in a row, a dash where one stands alone. `ran` is known where the program ran, with
 /// something to measure or without.
-pub(super) fn line(title: &str, series: &Series, ran: &Series) -> String {
+pub(super) fn line(title: &str, series: &Series, ran: &Series) -> Markup {
     let top = peak(series).max(f64::MIN_POSITIVE);
     let (mut path, mut last) = (String::new(), None);
     for (minute, value) in known(series) {
@@ -74,18 +72,24 @@ pub(super) fn line(title: &str, series: &Series, ran: &Series) -> String {
         };
         last = Some(minute);
     }
-    svg(title, ran, &format!(r#"<path class="line" d="{path}"/>"#))
+    svg(title, ran, &[("line", path)])
 }
 
-fn svg(title: &str, known_in: &Series, shapes: &str) -> String {
+/// Draws the ground line, and on it these shapes: the class of each, and its path.
+fn svg(title: &str, known_in: &Series, shapes: &[(&str, String)]) -> Markup {
     let began = known(known_in)
         .map(|(minute, _)| x(minute))
         .next()
         .unwrap_or(WIDTH);
-    format!(
-        r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{title}"><path class="before" d="M0 {HEIGHT}H{began:.1}"/><path class="since" d="M{began:.1} {HEIGHT}H{WIDTH}"/>{shapes}</svg>"#,
-        title = html::text(title),
-    )
+    let before = format!("M0 {HEIGHT}H{began:.1}");
+    let since = format!("M{began:.1} {HEIGHT}H{WIDTH}");
+    html! {
+        svg.plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(title) {
+            path.before d=(before) {}
+            path.since d=(since) {}
+            @for (class, path) in shapes { path.(class) d=(path) {} }
+        }
+    }
 }
 
 fn known(series: &Series) -> impl Iterator<Item = (usize, f64)> {
@@ -135,14 +139,16 @@ mod tests {
             bars("none", &[&nothing, &nothing]),
             area("none", &nothing),
             line("none", &nothing, &nothing),
-        ] {
+        ]
+        .map(Markup::into_string)
+        {
             assert_eq!(
                 (path(&svg, "before"), path(&svg, "since")),
                 ("M0 48H240.0", "M240.0 48H240")
             );
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
-        let one = area("one", &series(&[(59, 0.0)]));
+        let one = area("one", &series(&[(59, 0.0)])).into_string();
         assert_eq!(
             (path(&one, "since"), path(&one, "line")),
             ("M236.0 48H240", "M236.0 47.0V47.0H240.0")
@@ -155,7 +161,7 @@ mod tests {
             series(&[(58, 6.0), (59, 0.0)]),
             series(&[(58, 2.0), (59, 4.0)]),
         );
-        let svg = bars("<polls>", &[&made, &saved]);
+        let svg = bars("<polls>", &[&made, &saved]).into_string();
         assert_eq!(path(&svg, "first"), "M232.0 48.0v-36.0h3.0v36.0z");
         assert_eq!(
             path(&svg, "second"),
@@ -170,7 +176,8 @@ mod tests {
             "latency",
             &series(&[(0, 0.1), (1, 0.2), (5, 0.0)]),
             &series(&[(0, 1.0)]),
-        );
+        )
+        .into_string();
         assert_eq!(path(&svg, "line"), "M0.0 24.0h3.0L6.0 1.0M20.0 47.0h3.0");
     }
 }

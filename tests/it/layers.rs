@@ -19,7 +19,6 @@ const FLOORS: [&[&str]; 8] = [
         "sd_notify",
         "telemetry",
         "hardening",
-        "html",
     ],
     &["gateway", "store"],
     &["start", "watch", "webhook"],
