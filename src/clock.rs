@@ -112,6 +112,18 @@ pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
+/// For `#[serde(with = "clock::text_or_zero")]`: a duration as text, where zero means never or at once.
+pub(crate) mod text_or_zero {
+    pub(crate) use super::text::serialize;
+    use super::{Deserialize, Deserializer, Duration, de};
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        super::parse_duration(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
 /// For `#[serde(with = "clock::text")]`: a duration as text. Zero is refused.
 pub(crate) mod text {
     use super::{Deserialize, Deserializer, Duration, Serializer, de};
@@ -128,9 +140,9 @@ pub(crate) mod text {
     ) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         match super::parse_duration(&text) {
-            Ok(Duration::ZERO) => Err(de::Error::custom(
-                "a duration of nothing: give at least \"1ms\"",
-            )),
+            Ok(Duration::ZERO) => Err(de::Error::custom(format!(
+                "{text:?} makes no sense here: give at least \"1ms\""
+            ))),
             other => other.map_err(de::Error::custom),
         }
     }
@@ -142,7 +154,7 @@ mod tests {
 
     #[test]
     fn durations_survive_a_round_trip() {
-        for text in ["250ms", "2s", "10m", "24h", "1h30m"] {
+        for text in ["0s", "250ms", "2s", "10m", "24h", "1h30m"] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
         }
         for text in ["", "10", "-1s", "soon", "10 parsecs"] {

@@ -100,7 +100,7 @@ impl Limiter {
         }
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Refused {
-                retry_after: self.queue_for,
+                retry_after: self.queue_for.max(self.period),
             });
         };
         let in_turn = async {

@@ -21,8 +21,8 @@ pub(crate) struct Config {
     pub(crate) rate: Rate,
     /// Starts at once.
     pub(crate) burst: NonZeroU32,
-    /// The longest that a start waits for its turn.
-    #[serde(with = "clock::text")]
+    /// The longest that a start waits for its turn. Zero: it is refused at once.
+    #[serde(with = "clock::text_or_zero")]
     pub(crate) queue_for: Duration,
     /// Smallest amount.
     pub(crate) min_amount: u64,

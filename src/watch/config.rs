@@ -11,14 +11,14 @@ use crate::clock;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
-    /// A younger answer is served from memory.
-    #[serde(with = "clock::text")]
+    /// A younger answer is served from memory. Zero: only a final one is.
+    #[serde(with = "clock::text_or_zero")]
     pub(crate) fresh_for: Duration,
-    /// At most so old an answer is served when the gateway fails.
-    #[serde(with = "clock::text")]
+    /// At most so old an answer is served when the gateway fails. Zero: none is.
+    #[serde(with = "clock::text_or_zero")]
     pub(crate) stale_for: Duration,
-    /// Longest that a caller may wait for a change.
-    #[serde(with = "clock::text")]
+    /// Longest that a caller may wait for a change. Zero: every caller is answered at once.
+    #[serde(with = "clock::text_or_zero")]
     pub(crate) max_wait: Duration,
     /// Calls per second, all payments together, repeats included.
     pub(crate) poll_rate: NonZeroU32,
@@ -42,7 +42,8 @@ impl Default for Config {
         Self {
             fresh_for: Duration::from_secs(1),
             stale_for: Duration::from_secs(600),
-            max_wait: Duration::from_secs(60),
+            // Many clients give up after 60 s.
+            max_wait: Duration::from_secs(55),
             poll_rate,
             max_poll_interval: Duration::from_secs(600),
             give_up_after: Duration::from_secs(24 * 3600),

@@ -33,9 +33,10 @@ impl Subscription {
                     code: code.clone(),
                     known: Known::from(&record),
                 };
+                // A fresh answer is young even if `watch.stale_for` is shorter.
+                let limit = inner.stale_for.max(inner.fresh_for);
                 let young = |observation: &Observation| {
-                    observation.report.status.is_final()
-                        || clock::now() - observation.asked < inner.stale_for
+                    observation.report.status.is_final() || clock::now() - observation.asked < limit
                 };
                 let (sender, receiver) = watch::channel(News {
                     observation: record.observation.filter(young),

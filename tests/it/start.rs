@@ -602,6 +602,29 @@ async fn who_comes_back_after_retry_after_gets_a_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_queue_a_start_over_the_burst_is_refused_at_once() {
+    for (rate, retry_after) in [("0.4", "3"), ("1000", "1")] {
+        let sidecar = Sidecar::with(&[
+            ("start.rate", rate),
+            ("start.burst", "2"),
+            ("start.queue_for", "0s"),
+        ]);
+        sidecar.started().await;
+        sidecar.started().await;
+        let began = tokio::time::Instant::now();
+        let refused = join_all((0..3).map(|_| sidecar.start(r#"{"amount":1000}"#))).await;
+        assert!(began.elapsed() < Duration::from_millis(10));
+        for refused in refused {
+            assert_refused(&refused, 429, "rate_limited", rate);
+            assert_eq!(refused.header("retry-after"), retry_after, "{rate}");
+        }
+        sleep(Duration::from_secs(3)).await;
+        sidecar.started().await;
+        assert_eq!(sidecar.gateway_starts(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_burst_fills_up_again() {
     let sidecar = Sidecar::with(&[
         ("start.rate", "2"),

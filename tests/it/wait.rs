@@ -239,7 +239,7 @@ async fn without_a_tag_a_wait_begins_with_the_first_answer_it_has_from_memory_or
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_of_the_wait_it_is_200_without_and_304_with_the_tag() {
-    let sidecar = Sidecar::new();
+    let sidecar = Sidecar::with(&[("watch.max_wait", "60s")]);
     let (_, code) = sidecar.started().await;
     let mut tag = String::new();
     for query in [
@@ -281,6 +281,26 @@ async fn no_wait_is_longer_than_max_wait() {
         assert_about(took, 90.0);
     }
     assert_about(timed(wait(&sidecar, &code, "wait=89")).await.1, 89.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_wait_is_as_long_as_the_minute_that_many_clients_give_up_after() {
+    let sidecar = Sidecar::new();
+    let (_, code) = sidecar.started().await;
+    assert_about(timed(wait(&sidecar, &code, "wait=60")).await.1, 55.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_max_wait_nothing_who_waits_is_answered_as_who_does_not() {
+    let sidecar = Sidecar::with(&[("watch.max_wait", "0s")]);
+    let (_, code) = sidecar.started().await;
+    let (answer, took) = timed(wait(&sidecar, &code, "wait=25")).await;
+    assert_status(&answer, "created");
+    assert_about(took, 0.0);
+    let (same, took) = timed(wait_from(&sidecar, &code, "wait=25", answer.header("etag"))).await;
+    assert_eq!(same.status, 304, "{same:?}");
+    assert_about(took, 0.0);
+    assert_error(&wait(&sidecar, &code, "wait=x").await, 400, "invalid_wait");
 }
 
 #[tokio::test(start_paused = true)]
@@ -688,7 +708,11 @@ async fn whoever_waits_for_something_else_is_told_what_was_known_long_ago_as_soo
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_hangs_for_longer_than_the_wait_does_not_make_it_longer() {
-    let sidecar = Sidecar::with(&[("gateway.timeout", "10m"), ("watch.stale_for", "1h")]);
+    let sidecar = Sidecar::with(&[
+        ("gateway.timeout", "10m"),
+        ("watch.stale_for", "1h"),
+        ("watch.max_wait", "60s"),
+    ]);
     let (_, code) = sidecar.started().await;
     let known = sidecar.watch(&code).await;
     sidecar.faults(&["watch:hang"]);

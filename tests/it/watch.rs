@@ -238,6 +238,50 @@ async fn completed_is_final_whatever_the_gateway_says_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_fresh_for_nothing_only_what_is_final_comes_from_memory() {
+    let sidecar = Sidecar::with(&[("watch.fresh_for", "0s")]);
+    let (code, watch_code) = sidecar.started().await;
+    for calls in 1..=3 {
+        assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
+        assert_eq!(sidecar.gateway_watches(), calls);
+    }
+    // Those who ask at once still share one call.
+    sidecar.faults(&["watch:delay=100ms"]);
+    futures_util::future::join_all((0..5).map(|_| sidecar.watch(&watch_code))).await;
+    assert_eq!(sidecar.gateway_watches(), 4);
+    sidecar.faults(&[]);
+    sidecar.pay(&code);
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed");
+    let asked = sidecar.gateway_watches();
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed");
+    assert_eq!(sidecar.gateway_watches(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_stale_for_nothing_a_failure_is_told_and_no_older_answer() {
+    let sidecar = Sidecar::with(&[("watch.stale_for", "0s")]);
+    let (code, watch_code) = sidecar.started().await;
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
+    // What is fresh is not stale.
+    sidecar.faults(&["watch:status=500"]);
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "created");
+    pass(1.5).await;
+    let failed = sidecar.watch(&watch_code).await;
+    assert_eq!(
+        (failed.status, failed.text("error")),
+        (502, "gateway_bad_answer")
+    );
+    sidecar.faults(&[]);
+    sidecar.pay(&code);
+    pass(1.5).await;
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed");
+    // Final is not stale either.
+    sidecar.faults(&["watch:status=500"]);
+    pass(3600.0).await;
+    assert_eq!(sidecar.watch(&watch_code).await.text("status"), "completed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_who_will_not_have_it_from_memory_makes_the_call() {
     let sidecar = Sidecar::with(&[("watch.fresh_for", "1h")]);
     let (code, watch_code) = sidecar.started().await;

@@ -165,7 +165,7 @@ async fn faults_that_no_value_shows_alone_are_told() {
     let pem = directory.path().join("no.pem");
     fs::write(&pem, "no certificate").unwrap();
     type Variables<'a> = &'a [(&'a str, &'a str)];
-    let cases: [(Variables<'_>, &[&str]); 24] = [
+    let cases: [(Variables<'_>, &[&str]); 25] = [
         (
             &[("merchant.secret_file", file)],
             &["merchant.secret", "secret_file"],
@@ -220,6 +220,14 @@ async fn faults_that_no_value_shows_alone_are_told() {
             &["listen.token_file", "missing"],
         ),
         (&[("start.queue_for", "2")], &["start.queue_for", "2s"]),
+        (
+            &[("gateway.timeout", "0s"), ("listen.drain_timeout", "0ms")],
+            &[
+                "gateway.timeout",
+                "listen.drain_timeout",
+                "\"0s\" makes no sense here: give at least \"1ms\"",
+            ],
+        ),
         (
             &[("start.forward_fields", "[\"merchant_secret\"]")],
             &["start.forward_fields"],

@@ -403,7 +403,7 @@ async fn a_caller_who_will_not_have_it_from_memory_is_told_at_once_what_the_gate
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_the_guide_does_not_know_is_a_change_and_not_the_end() {
-    let sidecar = Sidecar::new();
+    let sidecar = Sidecar::with(&[("watch.max_wait", "60s")]);
     let (code, watch_code) = sidecar.started().await;
     let hold = || sidecar.faults(&["watch:unknown-status"]);
     let (on_hold, took) = timed_while(wait(&sidecar, &watch_code, "wait=60"), 10.0, hold).await;
