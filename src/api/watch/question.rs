@@ -83,7 +83,8 @@ impl Question<'_> {
             .any(|part| part.trim().eq_ignore_ascii_case("no-cache"))
     }
 
-    /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. `None`: it is not there.
+    /// `If-None-Match` (RFC 9110, section 13.1.2): a list or `*`, compared weakly. A bare tag counts as one in quotes,
+    /// because a client that drops the quotes would otherwise ask again and again. `None`: it is not there.
     pub(super) fn has(&self, tag: &str) -> Option<bool> {
         let mut values = self
             .headers
@@ -93,8 +94,10 @@ impl Question<'_> {
             .peekable();
         values.peek()?;
         let mut candidates = values.flat_map(|value| value.split(',')).map(str::trim);
+        let bare = tag.trim_matches('"');
         Some(candidates.any(|candidate| {
-            candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag
+            let candidate = candidate.strip_prefix("W/").unwrap_or(candidate);
+            candidate == "*" || candidate == tag || candidate == bare
         }))
     }
 }
