@@ -1,6 +1,6 @@
 //! `GET /events`
 
-use super::stream::{Source, event};
+use super::stream::{Block, Source};
 use crate::json::Json;
 use crate::store;
 use crate::watch::ChangeFeed;
@@ -9,15 +9,15 @@ use crate::watch::ChangeFeed;
 pub(super) struct Events(pub(super) ChangeFeed);
 
 impl Source for Events {
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Block> {
         let next = self.0.next().await?;
         Some(match next.payment {
             Some((stored, report)) => {
                 let object = Json::Object(store::shown(&stored, report.as_deref()));
-                event("payment", &next.id, &object.to_string())
+                Block::event("payment", &next.id, &object.to_string())
             }
             // Without data no event is dispatched, and the id counts all the same.
-            None => format!("id: {}\n\n", next.id),
+            None => Block::mark(&next.id, "up to date"),
         })
     }
 }

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 pub(super) use self::question::{Question, code, last_event};
 use super::Route;
 use super::problem::Problem;
-use super::stream::{Source, event, response};
+use super::stream::{Block, Source, response};
 use super::waiter_limit::{Kind, WaiterLimit, WaiterSlot};
 use super::waiting::Interruption;
 use crate::clock::{self, Instant};
@@ -208,7 +208,7 @@ struct Changes {
 }
 
 impl Source for Changes {
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Block> {
         if self.over {
             return None;
         }
@@ -217,7 +217,7 @@ impl Source for Changes {
                 Some(Ok(answer)) if self.told != Some(answer.report.fingerprint) => {
                     self.told = Some(answer.report.fingerprint);
                     self.over = answer.report.status.is_final();
-                    return Some(event(
+                    return Some(Block::event(
                         "payment",
                         &answer.report.fingerprint.to_string(),
                         &answer.report.body,
@@ -230,9 +230,10 @@ impl Source for Changes {
             if self.asked {
                 self.subscription.changed().await;
             } else {
-                // What was known was sent at once; what this returns comes through the subscription.
-                let asked = self.poller.ask(&self.code, false).await;
+                // What was known was sent at once; what this returns comes through the subscription, also when nobody
+                // waits here any more, since a comment was due.
                 self.asked = true;
+                let asked = self.poller.ask(&self.code, false).await;
                 if let Err(error) = asked
                     && error.is_final()
                 {
@@ -245,11 +246,11 @@ impl Source for Changes {
 
 impl Changes {
     /// The last event of a payment that there is not.
-    fn end(&mut self, error: Error) -> String {
+    fn end(&mut self, error: Error) -> Block {
         self.over = true;
         let problem = Problem::from(error).of(Route::Watch).body(&self.request_id);
         // An `EventSource` comes back whatever the answer is: not every second.
-        format!("event: problem\nretry: 60000\ndata: {problem}\n\n")
+        Block::event_without_id("problem", &problem).retrying(Duration::from_secs(60))
     }
 }
 

@@ -19,8 +19,8 @@ def events(url, headers=None):
     while True:
         head = {"Accept": "text/event-stream", "Last-Event-ID": last_id, **(headers or {})}
         try:
-            # tillgate says something every 15 s: who is silent for longer is gone.
-            with requests.get(url, headers=head, stream=True, timeout=(5, 40)) as answer:
+            # tillgate says something every 4 s: who is silent for longer is gone.
+            with requests.get(url, headers=head, stream=True, timeout=(5, 15)) as answer:
                 if answer.status_code == 204:
                     return
                 if 400 <= answer.status_code < 500:

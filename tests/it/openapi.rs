@@ -176,10 +176,10 @@ fn its_examples_are_what_they_are_examples_of() {
         let content = &DOCUMENT.value["paths"][path]["get"]["responses"]["200"]["content"];
         let stream = content["text/event-stream"]["example"].as_str().unwrap();
         let blocks: Vec<_> = stream.split_terminator("\n\n").map(Block::parse).collect();
-        let [retry, event] = &blocks[..] else {
+        let [event] = &blocks[..] else {
             panic!("{stream}")
         };
-        assert_eq!(retry.retry, "1000");
+        assert_eq!(event.retry, "1000");
         assert_eq!(DOCUMENT.event(target, event), Ok(()));
     }
 }

@@ -19,24 +19,16 @@ use crate::harness::{
 };
 use crate::paused::{FAILURES, HOUR, POLL, SLACK, assert_about, pass, seconds, timed};
 
-/// A stream of this payment, after its beginning.
+/// A stream of this payment.
 async fn open(sidecar: &Sidecar, watch_code: &str) -> Stream {
     open_after(sidecar, watch_code, None).await
 }
 
 /// The same of a client who comes back.
 async fn open_after(sidecar: &Sidecar, watch_code: &str, last_event_id: Option<&str>) -> Stream {
-    let (mut stream, took) =
+    let (stream, took) =
         timed(sidecar.stream(&format!("/watch/{watch_code}"), last_event_id)).await;
     assert_eq!(stream.status, 200);
-    let beginning = stream.block().await.expect("a beginning");
-    assert_eq!(
-        beginning,
-        Block {
-            retry: "1000".to_owned(),
-            ..Block::default()
-        }
-    );
     assert_about(took, 0.0);
     stream
 }
@@ -88,8 +80,8 @@ async fn a_stream_tells_every_state_and_ends_with_the_final_one() {
     let (code, watch_code) = sidecar.started().await;
     let path = format!("/watch/{watch_code}");
     let mut stream = sidecar.stream(&path, None).await;
-    assert_eq!(stream.block().await.unwrap().retry, "1000");
     let first = stream.block().await.unwrap();
+    assert_eq!(stream.retry, "1000");
     assert_eq!(
         (first.event.as_str(), &first.json()["status"]),
         ("payment", &"created".into())
@@ -197,10 +189,11 @@ async fn a_gateway_that_is_slower_than_the_comments_keeps_no_state_from_a_stream
     sidecar.faults(&["watch:delay=50s,count=1"]);
     let mut stream = open(&sidecar, &code).await;
     let began = Instant::now();
-    for n in 1..=3 {
+    for n in 1..=12 {
         let block = stream.block().await.unwrap();
         assert!(!block.comment.is_empty(), "{block:?}");
-        assert_about(began.elapsed(), f64::from(n) * 15.0);
+        assert_eq!(stream.retry, "1000");
+        assert_about(began.elapsed(), f64::from(n) * 4.0);
     }
     assert_eq!(sidecar.gateway_watches(), 1);
     told(&mut stream, "created", 5.0).await;
@@ -239,7 +232,7 @@ async fn a_stream_tells_every_change_within_two_seconds_however_old_the_payment(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_still_there() {
+async fn a_silent_stream_says_every_four_seconds_that_it_is_still_there() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
     let mut stream = open(&sidecar, &watch_code).await;
@@ -255,14 +248,14 @@ async fn a_silent_stream_says_every_fifteen_seconds_that_it_is_still_there() {
                 ..Block::default()
             }
         );
-        assert_about(took, 15.0);
+        assert_about(took, 4.0);
     }
     // Of a gateway that says nothing, too.
     sidecar.faults(&["watch:hang"]);
     for _ in 0..20 {
         let (block, took) = timed(stream.block()).await;
         assert!(!block.unwrap().comment.is_empty());
-        assert_about(took, 15.0);
+        assert_about(took, 4.0);
     }
     sidecar.faults(&[]);
     sidecar.pay(&code);
@@ -415,7 +408,7 @@ async fn a_sidecar_that_has_never_heard_of_a_payment_knows_whether_its_last_even
     assert_eq!(
         whole.body,
         format!(
-            "retry: 1000\n\nevent: payment\nid: {id}\ndata: {}\n\n",
+            "retry: 1000\nevent: payment\nid: {id}\ndata: {}\n\n",
             paid.body
         )
     );
@@ -538,6 +531,20 @@ async fn what_was_known_long_ago_is_told_as_soon_as_the_gateway_says_it_again() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_fresh_is_told_at_once_although_nothing_stale_is() {
+    let sidecar = Sidecar::with(&[("watch.stale_for", "0s")]);
+    let (code, watch_code) = sidecar.started().await;
+    sidecar.watch(&watch_code).await;
+    sidecar.faults(&["watch:hang"]);
+    let mut stream = open(&sidecar, &watch_code).await;
+    told(&mut stream, "created", 0.0).await;
+    sidecar.faults(&[]);
+    sidecar.pay(&code);
+    told(&mut stream, "completed", 75.0).await;
+    drop(stream);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_known_is_told_while_the_gateway_fails() {
     let sidecar = Sidecar::new();
     let (code, watch_code) = sidecar.started().await;
@@ -569,10 +576,8 @@ async fn a_shutdown_ends_every_stream_and_tells_its_reader_to_come_back() {
     let mut asking = open(&sidecar, &other).await;
     silent(&mut asking, 1.0).await;
     streams.push(asking);
-    let mut unread = sidecar.stream(&format!("/watch/{code}"), None).await;
+    streams.push(sidecar.stream(&format!("/watch/{code}"), None).await);
     sidecar.drain();
-    assert_eq!(unread.block().await.unwrap().retry, "1000");
-    streams.push(unread);
     let mut retries = Vec::new();
     for stream in &mut streams {
         let (block, took) = timed(stream.block()).await;
@@ -581,11 +586,11 @@ async fn a_shutdown_ends_every_stream_and_tells_its_reader_to_come_back() {
         assert_eq!(
             block,
             Block {
-                retry: block.retry.clone(),
+                comment: block.comment.clone(),
                 ..Block::default()
             }
         );
-        retries.push(block.retry.parse::<u64>().expect("milliseconds"));
+        retries.push(stream.retry.parse::<u64>().expect("milliseconds"));
         ended(stream).await;
     }
     // Not all at once, and soon.

@@ -145,6 +145,8 @@ pub struct Stream {
     pub(super) target: String,
     pub status: u16,
     pub headers: hyper::HeaderMap,
+    /// When to come back after the end, in milliseconds, as it was said last. It is the stream's, not its event's.
+    pub retry: String,
     pub(super) body: BodyDataStream<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>,
     pub(super) read: String,
 }
@@ -166,8 +168,9 @@ impl Stream {
     pub async fn block(&mut self) -> Option<Block> {
         loop {
             if let Some((block, rest)) = self.read.split_once("\n\n") {
-                let block = Block::parse(block);
+                let mut block = Block::parse(block);
                 self.read = rest.to_owned();
+                self.take_retry(&mut block);
                 return Some(block);
             }
             match self.body.next().await {
@@ -183,6 +186,21 @@ impl Stream {
                     return None;
                 }
             }
+        }
+    }
+
+    /// Some clients take a block without data and comment for an event.
+    fn take_retry(&mut self, block: &mut Block) {
+        assert!(
+            !block.data.is_empty() || !block.comment.is_empty(),
+            "neither an event nor a comment: {block:?}"
+        );
+        assert!(
+            !block.retry.is_empty() || !self.retry.is_empty(),
+            "the first block does not say when to come back: {block:?}"
+        );
+        if !block.retry.is_empty() {
+            self.retry = std::mem::take(&mut block.retry);
         }
     }
 

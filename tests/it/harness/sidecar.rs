@@ -124,6 +124,7 @@ impl Sidecar {
             target,
             status: head.status.as_u16(),
             headers: head.headers,
+            retry: String::new(),
             body: body.into_data_stream(),
             read: String::new(),
         }
