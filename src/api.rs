@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::Body as HttpBody;
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ use self::document::Document;
 use self::events::Events;
 use self::page::Pages;
 use self::problem::{ErrorCode, Problem};
-use self::route::{Route, redelivered};
+use self::route::{OF_A_STREAM, Route, redelivered};
 use self::waiter_limit::{Kind, WaiterLimit};
 use self::waiting::Interruption;
 use self::watch::Question;
@@ -216,16 +216,20 @@ impl Inner {
             }
             Route::Watch => {
                 let code = watch::code(request.uri().path()).map_err(refuse)?;
+                let is_head = request.method() == Method::HEAD;
                 let wait = Question::wait(query, self.max_wait).map_err(refuse)?;
                 let interruption = self.interruption(&request);
                 let question = Question {
                     code: &code,
                     headers: request.headers(),
-                    wait,
+                    wait: wait.filter(|_| !is_head),
                 };
                 if !question.wants_stream() {
                     return watch::watch(&self.poller, &question, &self.waiters, &interruption)
                         .await;
+                }
+                if is_head {
+                    return Err(refuse(Problem::method_not_allowed(OF_A_STREAM)));
                 }
                 let slot = self.waiters.take(Kind::STREAM).map_err(refuse)?;
                 Ok(watch::stream(&self.poller, &question, id, interruption, slot).await)

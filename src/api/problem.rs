@@ -84,13 +84,19 @@ impl Problem {
         )
     }
 
+    /// There are only these methods, as `Allow` lists them.
+    pub(super) fn method_not_allowed(methods: &'static str) -> Self {
+        let detail = format!("Use {} here.", methods.replace(", ", " or "));
+        Self {
+            allow: Some(methods),
+            ..Self::new(ErrorCode::MethodNotAllowed, detail)
+        }
+    }
+
     /// The route does not take this method, or leads nowhere.
     pub(super) fn not_here(route: Route) -> Self {
-        if let Some(allow) = route.method() {
-            return Self {
-                allow: Some(allow),
-                ..Self::new(ErrorCode::MethodNotAllowed, format!("Use {allow} here."))
-            };
+        if let Some(methods) = route.methods() {
+            return Self::method_not_allowed(methods);
         }
         let detail = if route == Route::Pay {
             "The pay page is the gateway's: send the payer to the pay_url that the start answered with."

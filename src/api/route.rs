@@ -2,6 +2,9 @@
 
 use hyper::Method;
 
+/// The methods that a stream takes: it has no head without the stream.
+pub(super) const OF_A_STREAM: &str = "GET";
+
 /// Where a request goes, as its path says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
@@ -31,19 +34,22 @@ impl Route {
         }
     }
 
-    /// The one method that it takes; `None` where there is nothing.
-    pub(super) fn method(self) -> Option<&'static str> {
+    /// The methods that it takes, as `Allow` lists them; `None` where there is nothing.
+    pub(super) fn methods(self) -> Option<&'static str> {
         match self {
             Self::Start | Self::Redeliver => Some("POST"),
-            Self::Watch | Self::Events | Self::Payments | Self::Deliveries | Self::Document => {
-                Some("GET")
-            }
+            Self::Watch | Self::Payments | Self::Deliveries | Self::Document => Some("GET, HEAD"),
+            Self::Events => Some(OF_A_STREAM),
             Self::Pay | Self::Nowhere => None,
         }
     }
 
     pub(super) fn takes(self, method: &Method) -> bool {
-        self.method() == Some(method.as_str())
+        self.methods().is_some_and(|methods| {
+            methods
+                .split(", ")
+                .any(|allowed| allowed == method.as_str())
+        })
     }
 
     /// Who gets an answer may learn the code of any payment.

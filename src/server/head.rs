@@ -55,7 +55,9 @@ pub(super) fn stand_in(head: &[u8]) -> String {
     let line = line.and_then(|line| std::str::from_utf8(line).ok());
     let mut words = line.unwrap_or_default().split(' ');
     let (method, target) = match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(method @ ("GET" | "POST")), Some(target), Some(_), None) if is_path(target) => {
+        (Some(method @ ("GET" | "HEAD" | "POST")), Some(target), Some(_), None)
+            if is_path(target) =>
+        {
             (method, target)
         }
         _ => ("GET", "/"),

@@ -137,7 +137,8 @@ impl Document {
     ) -> Result<(), String> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (template, expected, operation) = self.operation(path);
-        if *method != expected {
+        // HEAD is where GET is.
+        if *method != expected && (method, &expected) != (&Method::HEAD, &Method::GET) {
             return Err(format!("{template} has no {method}"));
         }
         let of_path: HashMap<_, _> = template.split('/').zip(path.split('/')).collect();

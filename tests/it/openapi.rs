@@ -29,7 +29,7 @@ async fn the_document_is_there_and_is_of_this_version() {
     let refused = sidecar.api(other).await;
     assert_eq!(
         (refused.status, refused.header("allow")),
-        (405, "GET"),
+        (405, "GET, HEAD"),
         "{refused:?}"
     );
     let nowhere = sidecar.api(get("/nowhere")).await.json()["detail"]

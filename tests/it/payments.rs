@@ -363,13 +363,13 @@ async fn a_query_that_cannot_be_answered_is_refused() {
 #[tokio::test]
 async fn the_list_is_read_and_nothing_else() {
     let sidecar = Sidecar::dev(&[]);
-    for method in ["POST", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let mut request = get("/payments");
         *request.method_mut() = method.parse().unwrap();
         let answer = sidecar.api(request).await;
         assert_eq!(
             (answer.status, answer.header("allow")),
-            (405, "GET"),
+            (405, "GET, HEAD"),
             "{method}: {answer:?}"
         );
     }

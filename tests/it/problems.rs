@@ -457,6 +457,63 @@ async fn where_there_is_nothing_it_says_so() {
 }
 
 #[tokio::test]
+async fn a_head_is_that_of_a_get() {
+    let sidecar = Sidecar::dev(&[("watch.fresh_for", "10s")]);
+    let (_, code) = sidecar.started().await;
+    let known = sidecar.watch(&code).await.header("etag").to_owned();
+    let head = |path: &str, headers: &[(&str, &str)]| {
+        let mut request = with(get(path), headers);
+        *request.method_mut() = Method::HEAD;
+        sidecar.api(request)
+    };
+    let watch = format!("/watch/{code}");
+    let waits = format!("{watch}?wait=25");
+    for path in [&watch, &waits, "/payments", "/deliveries", "/openapi.json"] {
+        let began = tokio::time::Instant::now();
+        let (head, get) = (
+            head(path, &[]).await,
+            sidecar.api(get(path.split('?').next().unwrap())).await,
+        );
+        assert!(began.elapsed().as_secs() < 1, "{path}: it never waits");
+        assert_eq!((head.status, get.status), (200, 200), "{path}: {head:?}");
+        for name in [
+            "content-type",
+            "etag",
+            "age",
+            "cache-control",
+            "cache-status",
+        ] {
+            assert_eq!(head.header(name), get.header(name), "{path} {name}");
+        }
+    }
+    let unchanged = head(&waits, &[("if-none-match", &known)]).await;
+    assert_eq!(unchanged.status, 304, "{unchanged:?}");
+    for (path, status) in [
+        ("/watch/..", 400),
+        ("/watch/abc?wait=x", 400),
+        ("/watch/unheard-of", 404),
+        ("/payments?limit=x", 400),
+        ("/pay/abc", 404),
+        ("/nowhere", 404),
+    ] {
+        assert_eq!(head(path, &[]).await.status, status, "{path}");
+    }
+    // A stream has no head without it, and a start does something.
+    for (path, headers, allow) in [
+        ("/events", &[][..], "GET"),
+        (&watch, &[("accept", "text/event-stream")], "GET"),
+        ("/api/start_payment", &[], "POST"),
+    ] {
+        let refused = head(path, headers).await;
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, allow),
+            "{path}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn another_method_is_told_the_right_one() {
     let sidecar = Sidecar::new();
     for (path, methods, allow) in [

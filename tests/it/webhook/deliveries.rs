@@ -238,7 +238,7 @@ async fn what_was_delivered_can_be_posted_again() {
     let answer = sidecar.api(empty_post("/deliveries")).await;
     assert_eq!(
         (answer.status, answer.header("allow")),
-        (405, "GET"),
+        (405, "GET, HEAD"),
         "{answer:?}"
     );
     assert_eq!(app.heard().len(), 4);
