@@ -261,6 +261,10 @@ fn rejected(rejection: Rejection) -> Response<Body> {
             "503: too many connections\n",
         ),
         Rejection::TooSlow => text(StatusCode::REQUEST_TIMEOUT, "408: too slow\n"),
+        Rejection::Malformed(what) => text(
+            StatusCode::BAD_REQUEST,
+            format!("400: not a well-formed request: {what}\n"),
+        ),
         _ => text(StatusCode::BAD_REQUEST, "400: not a well-formed request\n"),
     }
 }

@@ -129,6 +129,13 @@ impl<S> Gate<S> {
         let verdict = match (self.rejected, head::end_of_head(rest)) {
             // Whatever it says, and without waiting for the rest of it.
             (Some(rejection), _) if !rest.is_empty() => Err(rejection),
+            // The rest of it may never come, and would say no more.
+            _ if head::is_tls(rest) => {
+                tracing::warn!(
+                    "a client speaks TLS to a port that speaks plain HTTP: its URL has to begin with http://"
+                );
+                Err(head::TLS)
+            }
             (_, Some(end)) if end <= head::MAX_HEAD => {
                 head::check(&rest[..end]).map(|framing| (end, framing))
             }

@@ -23,6 +23,16 @@ pub(super) enum Framing {
     Chunked,
 }
 
+/// What a TLS hello is refused for.
+pub(super) const TLS: Rejection = Rejection::Malformed(
+    "it is a TLS hello, and this port speaks plain HTTP: let the URL begin with http://",
+);
+
+/// Whether these are the first bytes of a TLS handshake (RFC 8446, section 5.1). No head of HTTP begins like that.
+pub(super) fn is_tls(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x16)
+}
+
 /// Where the head at the start of `bytes` ends, if it does.
 pub(super) fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let mut line_start = 0;

@@ -381,6 +381,73 @@ async fn a_request_that_takes_longer_than_the_idle_timeout_is_still_answered() {
 }
 
 #[tokio::test]
+async fn who_speaks_tls_is_told_at_once_that_the_port_does_not() {
+    let (_sandbox, sidecar, _, api, admin, _) = with_payment(&[]).await;
+    for (address, json) in [(api, true), (admin, false)] {
+        // The beginning of a hello, of which the rest never comes: there is nothing to wait for.
+        for hello in [
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+            b"\x16",
+        ] {
+            let mut wire = Wire::open(address).await;
+            let began = std::time::Instant::now();
+            wire.send(hello).await;
+            let answer = wire.answer().await;
+            assert!(began.elapsed().as_millis() < 1000, "{:?}", began.elapsed());
+            assert_eq!(answer.status, 400, "{answer:?}");
+            assert!(answer.body.contains("plain HTTP"), "{answer:?}");
+            assert!(answer.body.contains("http://"), "{answer:?}");
+            if json {
+                assert_eq!(answer.text("error"), "bad_request");
+            }
+            wire.closed().await;
+        }
+    }
+    sidecar.signal("TERM");
+    let (_, _, log) = sidecar.end().await;
+    assert_eq!(log.matches("plain HTTP").count(), 4, "{log}");
+}
+
+#[tokio::test]
+async fn a_head_has_the_length_of_a_get_and_no_body() {
+    let (_sandbox, _sidecar, _, api, _, code) = with_payment(&[]).await;
+    for path in [
+        format!("/watch/{code}"),
+        "/openapi.json".to_owned(),
+        "/nowhere".to_owned(),
+    ] {
+        let get = get_at(api, &path).await;
+        let mut stream = TcpStream::connect(api).await.unwrap();
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut bytes = String::new();
+        stream.read_to_string(&mut bytes).await.unwrap();
+        assert!(bytes.ends_with("\r\n\r\n"), "{bytes}");
+        assert!(
+            bytes.starts_with(&format!("HTTP/1.1 {}", get.status)),
+            "{bytes}"
+        );
+        let length = format!("content-length: {}\r\n", get.header("content-length"));
+        assert!(
+            !get.header("content-length").is_empty() && bytes.contains(&length),
+            "{bytes}"
+        );
+    }
+    // Refused for its form, too.
+    let mut stream = TcpStream::connect(api).await.unwrap();
+    stream
+        .write_all(b"HEAD /watch/x HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let mut bytes = String::new();
+    stream.read_to_string(&mut bytes).await.unwrap();
+    assert!(
+        bytes.starts_with("HTTP/1.1 400") && bytes.ends_with("\r\n\r\n"),
+        "{bytes}"
+    );
+}
+
+#[tokio::test]
 async fn a_refusal_before_the_body_was_read_reaches_a_caller_who_is_still_sending() {
     let (_sandbox, _sidecar, gateway, api, _, _) = with_payment(&[]).await;
     let json = "Content-Type: application/json\r\n";
