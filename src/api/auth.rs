@@ -9,7 +9,7 @@ use super::problem::{ErrorCode, Problem};
 use crate::server;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The tokens that callers may show, as digests: what is not kept cannot leak.
 pub(crate) struct Tokens(Vec<[u8; 32]>);
@@ -77,20 +77,21 @@ pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Res
             "This API is for the server side of the app, not for pages in a browser (Origin or Sec-Fetch-Site was sent).",
         ));
     }
-    if !has_token
-        && [X_FORWARDED_FOR, FORWARDED, VIA]
-            .iter()
-            .any(|name| headers.contains_key(name))
-    {
+    if !has_token && headers.keys().any(is_of_a_proxy) {
         return Err(Problem::new(
             ErrorCode::ForwardedNotAllowed,
-            "The request came through a proxy (X-Forwarded-For, Forwarded or Via was sent): call tillgate directly, or with a token (listen.token_file).",
+            "The request came through a proxy (X-Forwarded-*, X-Real-IP, Forwarded or Via was sent): call tillgate directly, or with a token (listen.token_file). If the app uses a proxy for other calls, set NO_PROXY=localhost,127.0.0.1 for it.",
         ));
     }
     if tokens.is_some() && !has_token {
         return Err(Problem::unauthorized());
     }
     Ok(())
+}
+
+/// A field that proxies add to what they pass on.
+fn is_of_a_proxy(name: &HeaderName) -> bool {
+    [FORWARDED, VIA, X_REAL_IP].contains(name) || name.as_str().starts_with("x-forwarded-")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {

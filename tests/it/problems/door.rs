@@ -98,6 +98,35 @@ async fn pages_in_a_browser_and_proxies_are_kept_out() {
 }
 
 #[tokio::test]
+async fn who_comes_through_a_proxy_learns_how_to_come_without() {
+    let sidecar = Sidecar::new();
+    for name in [
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+        "Forwarded",
+        "Via",
+    ] {
+        let answer = sidecar.api(with(good_start(), &[(name, "x")])).await;
+        let expected = Expected {
+            outcome: Some("not_sent"),
+            ..own(403, "forwarded_not_allowed")
+        };
+        assert_problem(&answer, name, expected);
+        let named = if name.starts_with("X-Forwarded-") {
+            "X-Forwarded-*"
+        } else {
+            name
+        };
+        assert!(answer.text("detail").contains(named), "{answer:?}");
+        let hint = "NO_PROXY=localhost,127.0.0.1";
+        assert!(answer.text("detail").contains(hint), "{answer:?}");
+    }
+    assert_eq!(sidecar.gateway_starts(), 0);
+}
+
+#[tokio::test]
 async fn with_tokens_nobody_comes_in_without_one() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens");
