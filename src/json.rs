@@ -38,22 +38,44 @@ pub(crate) enum Json {
 /// The members of an object in their order. No name occurs twice.
 pub(crate) type Object = Vec<(String, Json)>;
 
+/// Why bytes are not one object. `Display` repeats nothing of the input, which may hold a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAnObject {
+    /// Says what is wrong, and where if that is known.
+    #[error("{0}")]
+    Malformed(Cow<'static, str>),
+    /// This name occurs more than once in one object.
+    #[error("{REPEATED}")]
+    Repeated(String),
+}
+
+impl From<&'static str> for NotAnObject {
+    fn from(what: &'static str) -> Self {
+        Self::Malformed(what.into())
+    }
+}
+
 /// Reads exactly one object, strictly.
 ///
 /// # Errors
-/// Says what is wrong, without quoting the input: it may hold a secret.
-pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, &'static str> {
+/// Says what is wrong.
+pub(crate) fn parse_object(bytes: &[u8]) -> Result<Object, NotAnObject> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(EMPTY);
+        return Err(EMPTY.into());
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let place = error.valid_up_to();
+        NotAnObject::Malformed(format!("it is not UTF-8 from byte {place} on").into())
+    })?;
     if text.starts_with('\u{feff}') {
-        return Err("it starts with a byte order mark");
+        return Err("it starts with a byte order mark".into());
     }
-    let raw: &RawValue = serde_json::from_str(text).map_err(|_| MALFORMED)?;
+    // The parser names what it expected and the place, never what it found there.
+    let raw: &RawValue = serde_json::from_str(text)
+        .map_err(|error| NotAnObject::Malformed(format!("{MALFORMED}: {error}").into()))?;
     match parse(raw, 1, &mut Names::Once)? {
         Json::Object(members) => Ok(members),
-        _ => Err(NO_OBJECT),
+        _ => Err(NO_OBJECT.into()),
     }
 }
 
@@ -80,7 +102,10 @@ pub(crate) fn parse_lenient(bytes: &[u8]) -> Result<Lenient, &'static str> {
     let mut names = Names::LastCounts {
         repeated: Vec::new(),
     };
-    let value = parse(raw, 1, &mut names)?;
+    let value = parse(raw, 1, &mut names).map_err(|error| match error {
+        NotAnObject::Malformed(Cow::Borrowed(what)) => what,
+        _ => MALFORMED,
+    })?;
     let repeated = match names {
         Names::LastCounts { repeated } => repeated,
         Names::Once => Vec::new(),
@@ -94,6 +119,7 @@ pub(crate) fn decode_lenient(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 const EMPTY: &str = "the body is empty";
+const REPEATED: &str = "a key occurs twice in one object";
 const MALFORMED: &str = "it is not one well-formed JSON value";
 /// The error for a value that is not an object.
 pub(crate) const NO_OBJECT: &str = "it is not an object";
@@ -227,10 +253,10 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn parse(raw: &RawValue, depth: usize, names: &mut Names) -> Result<Json, &'static str> {
+fn parse(raw: &RawValue, depth: usize, names: &mut Names) -> Result<Json, NotAnObject> {
     let text = raw.get();
     match text.as_bytes().first() {
-        Some(b'{' | b'[') if depth > MAX_DEPTH => Err("it is nested deeper than 16"),
+        Some(b'{' | b'[') if depth > MAX_DEPTH => Err("it is nested deeper than 16".into()),
         Some(b'{') => {
             let Members(members) = read(text)?;
             let mut parsed = Object::with_capacity(members.len());
@@ -267,7 +293,7 @@ enum Names {
 
 impl Names {
     /// Returns the members of an object at this depth, each name once.
-    fn settle(&mut self, members: Object, depth: usize) -> Result<Object, &'static str> {
+    fn settle(&mut self, members: Object, depth: usize) -> Result<Object, NotAnObject> {
         let mut places = HashMap::new();
         let mut settled = Object::with_capacity(members.len());
         for (name, value) in members {
@@ -276,7 +302,7 @@ impl Names {
                     place.insert(settled.len());
                     settled.push((name, value));
                 }
-                (Entry::Occupied(_), Self::Once) => return Err("a key occurs twice in one object"),
+                (Entry::Occupied(_), Self::Once) => return Err(NotAnObject::Repeated(name)),
                 (Entry::Occupied(place), Self::LastCounts { repeated }) => {
                     settled[*place.get()].1 = value;
                     if depth == 1 {

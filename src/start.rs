@@ -3,6 +3,7 @@
 mod config;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod quoted;
 mod redirect;
 mod request;
 
@@ -107,7 +108,9 @@ impl Starter {
     /// # Errors
     /// The first thing that is wrong with it; nothing was sent, and no turn was used.
     pub(crate) fn parse(&self, body: &[u8]) -> Result<Request, BadRequest> {
+        // What is wrong may be the secret, in the wrong field.
         Request::parse(body, &self.0.bounds)
+            .map_err(|bad| bad.scrubbed(|text| self.0.gateway.scrub(text)))
     }
 
     /// What a start may be.

@@ -243,11 +243,11 @@ impl From<Malformed> for Problem {
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
         let code = match bad {
-            BadRequest::InvalidJson(_) => ErrorCode::InvalidJson,
+            BadRequest::InvalidJson(_) | BadRequest::RepeatedKey(_) => ErrorCode::InvalidJson,
             BadRequest::SecretNotAccepted => ErrorCode::SecretNotAccepted,
-            BadRequest::UnknownField(_) => ErrorCode::UnknownField,
+            BadRequest::UnknownField { .. } => ErrorCode::UnknownField,
             BadRequest::InvalidAmount { .. } => ErrorCode::InvalidAmount,
-            BadRequest::RedirectNotAllowed(_) => ErrorCode::RedirectNotAllowed,
+            BadRequest::RedirectNotAllowed { .. } => ErrorCode::RedirectNotAllowed,
         };
         Self::new(code, bad.to_string())
     }

@@ -67,7 +67,7 @@ impl Allowed {
             Ok(url)
         } else {
             Err(
-                "redirect is not allowed: add its origin (scheme, host and port) to redirect.allowed in the configuration.",
+                "it is not allowed: add its origin (scheme, host and port) to redirect.allowed in the configuration",
             )
         }
     }
@@ -87,8 +87,7 @@ fn has_prefix(path: &str, prefix: &str) -> bool {
 
 /// An absolute http(s) URL without anything that browsers and servers read in different ways.
 fn parse_url(text: &str) -> Result<Url, &'static str> {
-    const NO_URL: &str =
-        "redirect must be an absolute http(s) URL, like \"https://shop.example/thanks\".";
+    const NO_URL: &str = "it must be an absolute http(s) URL, like \"https://shop.example/thanks\"";
     if text.is_empty() {
         return Err(NO_URL);
     }
@@ -97,7 +96,7 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
         .chars()
         .any(|c| c == '\\' || c.is_whitespace() || c.is_control())
     {
-        return Err("redirect must not have a backslash, white space or control characters in it.");
+        return Err("it must not have a backslash, white space or control characters in it");
     }
     // It would also forgive `https:shop.example` and `https:///shop.example`.
     let rest = text.split_once("://").filter(|(scheme, _)| {
@@ -108,7 +107,7 @@ fn parse_url(text: &str) -> Result<Url, &'static str> {
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("redirect must not have a user name or password in it.");
+        return Err("it must not have a user name or password in it");
     }
     Url::parse(text).ok().filter(Url::has_host).ok_or(NO_URL)
 }

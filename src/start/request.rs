@@ -1,10 +1,13 @@
 //! What a caller sends to start a payment.
 
+use std::borrow::Cow;
+
 use url::Url;
 
 use super::config::{Config, OWN, SECRET};
+use super::quoted::Quoted;
 use super::redirect::Allowed;
-use crate::json::{self, Json, Object};
+use crate::json::{self, Json, NotAnObject, Object};
 use crate::payment::{Amount, Fingerprint};
 
 /// A start as it may be sent.
@@ -23,30 +26,48 @@ pub(crate) struct Request {
 pub(crate) enum BadRequest {
     /// Not one JSON object.
     #[error("The body must be one JSON object, like {{\"amount\": 1000}}: {0}.")]
-    InvalidJson(&'static str),
+    InvalidJson(Cow<'static, str>),
+    /// The same, because of this name.
+    #[error(
+        "The body must be one JSON object, like {{\"amount\": 1000}}: the key {0} occurs twice in one object."
+    )]
+    RepeatedKey(Quoted),
     /// The caller sent the secret.
     #[error(
         "Leave merchant_secret out: tillgate adds it. If it is the real one, consider it leaked to this app."
     )]
     SecretNotAccepted,
-    /// A field that nobody asked for; its name may be anything, so it is not repeated.
+    /// A field that nobody asked for.
     #[error(
-        "A start has the fields amount and redirect, and those of start.forward_fields{0}; there is another one."
+        "A start has no field {name}: it has amount and redirect, and those of start.forward_fields{forwarded}."
     )]
-    UnknownField(String),
+    UnknownField {
+        /// Its name.
+        name: Quoted,
+        /// Those that there are.
+        forwarded: String,
+    },
     /// Not an integer, or out of bounds.
     #[error(
-        "amount must be an integer from {min} to {max} (start.min_amount, start.max_amount), written like 1000."
+        "amount is {}: it must be an integer from {min} to {max} (start.min_amount, start.max_amount), written like 1000.",
+        .found.as_ref().map_or("missing".to_owned(), ToString::to_string)
     )]
     InvalidAmount {
+        /// What it is instead.
+        found: Option<Quoted>,
         /// Smallest.
         min: Amount,
         /// Largest.
         max: Amount,
     },
     /// Not an allowed URL.
-    #[error("{0}")]
-    RedirectNotAllowed(&'static str),
+    #[error("redirect is {found}: {why}.")]
+    RedirectNotAllowed {
+        /// What it is.
+        found: Quoted,
+        /// What it must be.
+        why: &'static str,
+    },
 }
 
 /// The bounds of a start.
@@ -75,6 +96,25 @@ impl Bounds {
     }
 }
 
+impl BadRequest {
+    /// The same with this done to everything that it repeats of the request.
+    pub(super) fn scrubbed(mut self, scrub: impl Fn(String) -> String) -> Self {
+        match &mut self {
+            Self::RepeatedKey(quoted)
+            | Self::UnknownField { name: quoted, .. }
+            | Self::InvalidAmount {
+                found: Some(quoted),
+                ..
+            }
+            | Self::RedirectNotAllowed { found: quoted, .. } => quoted.scrub(scrub),
+            Self::InvalidJson(_)
+            | Self::SecretNotAccepted
+            | Self::InvalidAmount { found: None, .. } => {}
+        }
+        self
+    }
+}
+
 impl Request {
     /// Of its meaning: the same for the same start, however it was written.
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -93,14 +133,17 @@ impl Request {
 
     /// Checks in the order of the contract; the first fault is reported.
     pub(super) fn parse(body: &[u8], bounds: &Bounds) -> Result<Self, BadRequest> {
-        let object = json::parse_object(body).map_err(BadRequest::InvalidJson)?;
+        let object = json::parse_object(body).map_err(|error| match error {
+            NotAnObject::Malformed(what) => BadRequest::InvalidJson(what),
+            NotAnObject::Repeated(name) => BadRequest::RepeatedKey(Quoted::text(name)),
+        })?;
         if json::get(&object, SECRET).is_some() {
             return Err(BadRequest::SecretNotAccepted);
         }
         let forwarded = |name: &String| bounds.forward.contains(name);
-        if object
+        if let Some((name, _)) = object
             .iter()
-            .any(|(name, _)| !OWN.contains(&name.as_str()) && !forwarded(name))
+            .find(|(name, _)| !OWN.contains(&name.as_str()) && !forwarded(name))
         {
             let names = bounds.forward.join(", ");
             let names = if names.is_empty() {
@@ -108,33 +151,42 @@ impl Request {
             } else {
                 format!(" ({names})")
             };
-            return Err(BadRequest::UnknownField(names));
+            return Err(BadRequest::UnknownField {
+                name: Quoted::text(name.clone()),
+                forwarded: names,
+            });
         }
-        let amount = match json::get(&object, "amount") {
+        let found = json::get(&object, "amount");
+        let amount = match found {
             Some(Json::Literal(literal)) => Amount::parse(literal),
             _ => None,
         };
         let amount = amount
             .filter(|amount| (bounds.min..=bounds.max).contains(amount))
-            .ok_or(BadRequest::InvalidAmount {
+            .ok_or_else(|| BadRequest::InvalidAmount {
+                found: found.map(Quoted::new),
                 min: bounds.min,
                 max: bounds.max,
             })?;
-        let redirect = match json::get(&object, "redirect").filter(|redirect| !redirect.is_null()) {
-            None => None,
-            Some(Json::Text(text)) => {
-                let url = bounds
-                    .allowed
-                    .parse(text)
-                    .map_err(BadRequest::RedirectNotAllowed)?;
-                (bounds.allowed.default_url() != Some(&url)).then_some(url)
-            }
-            Some(_) => {
-                return Err(BadRequest::RedirectNotAllowed(
-                    "redirect must be a URL as text, or null.",
-                ));
-            }
-        };
+        let redirect =
+            match json::get(&object, "redirect").filter(|redirect| !redirect.is_null()) {
+                None => None,
+                Some(Json::Text(text)) => {
+                    let url = bounds.allowed.parse(text).map_err(|why| {
+                        BadRequest::RedirectNotAllowed {
+                            found: Quoted::text(text.clone()),
+                            why,
+                        }
+                    })?;
+                    (bounds.allowed.default_url() != Some(&url)).then_some(url)
+                }
+                Some(other) => {
+                    return Err(BadRequest::RedirectNotAllowed {
+                        found: Quoted::new(other),
+                        why: "it must be a URL as text, or null",
+                    });
+                }
+            };
         let extra = object
             .into_iter()
             .filter(|(name, _)| forwarded(name))

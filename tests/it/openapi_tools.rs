@@ -129,7 +129,7 @@ async fn a_python_client_that_was_generated_starts_and_watches() {
     .unwrap();
     let (code, said) = run("python3", &["too_much.py"], directory.path(), api).await;
     assert!(
-        code == 1 && said.starts_with("invalid_amount: amount must be"),
+        code == 1 && said.starts_with("invalid_amount: amount is 1001: it must be"),
         "{code}: {said}"
     );
 }

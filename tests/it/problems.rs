@@ -1,5 +1,6 @@
 //! Errors: every row of the contract's table that a caller can bring about, and the door.
 
+mod details;
 mod door;
 
 use http_body_util::Full;

@@ -46,13 +46,19 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// A member of the body that is a text.
+    /// A member of the body that is a text, as it is written there.
     pub fn text(&self, name: &str) -> &str {
         let (_, rest) = self
             .body
             .split_once(&format!("\"{name}\":\""))
             .unwrap_or_else(|| panic!("no {name}: {}", self.body));
-        rest.split('"').next().unwrap()
+        let mut is_escaped = false;
+        let end = rest.find(|c| {
+            let is_end = c == '"' && !is_escaped;
+            is_escaped = c == '\\' && !is_escaped;
+            is_end
+        });
+        &rest[..end.unwrap()]
     }
 
     /// The value of a metric, where this is a page of them: a count, or whole seconds. The name has its labels as they
