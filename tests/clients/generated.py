@@ -17,7 +17,7 @@ tillgate = Client(os.environ.get("TILLGATE_URL", "http://localhost:8700"), timeo
 order = StartRequest(amount=1000, redirect="https://shop.example/thanks")
 started = start_payment.sync(client=tillgate, body=order, idempotency_key="order-7")
 if isinstance(started, StartProblem):
-    sys.exit(f"{started.error.value}: {started.detail}")
+    sys.exit(f"{started.error}: {started.detail}")
 assert isinstance(started, Started)
 print("pay:", started.pay_url, flush=True)
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use hyper::{HeaderMap, Method};
 use jsonschema::Validator;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Answer, Block};
 
@@ -17,8 +17,9 @@ const OF_HTTP: [&str; 5] = [
     "connection",
     "date",
 ];
-/// Every path that is not in the document is answered as this one.
-const ELSEWHERE: &str = "/pay/{code}";
+/// Schemas of answers that are tillgate's own. The document leaves them open, so that a client of today can read the
+/// answers of a later version; here a field that is not described is a fault.
+const OWN: [&str; 4] = ["Delivery", "DeliveryPage", "PaymentPage", "Problem"];
 
 /// As it stands in the source.
 pub static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
@@ -31,14 +32,30 @@ pub static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
 /// An OpenAPI document, and what was made of its schemas.
 pub struct Document {
     pub value: Value,
+    /// Its components, with the schemas in [`OWN`] closed.
+    closed: Value,
+    /// What every path is that is not in the document.
+    elsewhere: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
 impl Document {
     /// One that a sidecar gave.
     pub fn new(value: Value) -> Self {
+        let mut closed = value["components"].clone();
+        for name in OWN {
+            closed["schemas"][name]["additionalProperties"] = false.into();
+        }
+        // It fails like any other path, and is never found.
+        let mut responses = value["paths"]["/openapi.json"]["get"]["responses"].clone();
+        responses["404"] = json!({ "$ref": "#/components/responses/NotFound" });
+        for status in ["200", "405"] {
+            responses.as_object_mut().unwrap().remove(status);
+        }
         Self {
             value,
+            closed,
+            elsewhere: json!({ "parameters": [], "responses": responses }),
             validators: Mutex::default(),
         }
     }
@@ -94,7 +111,7 @@ impl Document {
         let mut root = schema.as_object().cloned().unwrap();
         // References are into the whole document; most schemas have none.
         if schema.to_string().contains("\"$ref\"") {
-            root.insert("components".to_owned(), self.value["components"].clone());
+            root.insert("components".to_owned(), self.closed.clone());
         }
         let options = jsonschema::draft202012::options().should_validate_formats(true);
         options
@@ -115,16 +132,12 @@ impl Document {
         // A watch code may not have a slash in it, and is told so.
         let is_watch =
             |template: &str| template.starts_with("/watch/") && path.starts_with("/watch/");
-        let find = |template: &str| {
-            self.operations()
-                .find(|(name, ..)| *name == template)
-                .unwrap()
-        };
-        let known = self
-            .operations()
-            .find(|(name, ..)| is_it(name) || is_watch(name));
-        let (name, method, operation) = known.unwrap_or_else(|| find(ELSEWHERE));
-        (name, method, operation)
+        self.operations()
+            .find(|(name, ..)| is_it(name) || is_watch(name))
+            .map_or(
+                ("elsewhere", Method::GET, &self.elsewhere),
+                |(name, method, operation)| (name, method, operation),
+            )
     }
 
     /// Whether a request that was granted is one of those that the document knows.
@@ -171,11 +184,11 @@ impl Document {
 
     /// Whether the document knows such an answer to that request.
     pub fn answer(&self, method: &Method, target: &str, answer: &Answer) -> Result<(), String> {
-        let content = self.head(target, answer.status, &answer.headers)?;
+        let response = self.head(target, answer.status, &answer.headers)?;
         if *method == Method::HEAD {
             Ok(())
         } else {
-            self.body(target, content, answer)
+            self.body(target, response, answer)
         }
     }
 
@@ -191,13 +204,8 @@ impl Document {
         Err(faults.join("\n"))
     }
 
-    /// Whether it knows an answer with this status and these headers; what it says of the body.
-    pub fn head(
-        &self,
-        target: &str,
-        status: u16,
-        headers: &HeaderMap,
-    ) -> Result<Option<&Map<String, Value>>, String> {
+    /// Whether it knows an answer with this status and these headers; what it says of that response.
+    pub fn head(&self, target: &str, status: u16, headers: &HeaderMap) -> Result<&Value, String> {
         let (template, _, operation) = self.operation(target.split('?').next().unwrap());
         let response = operation["responses"].get(status.to_string());
         let response =
@@ -231,18 +239,13 @@ impl Document {
             Some(name) => Err(format!(
                 "{template} {status} has the header {name}, which is not described"
             )),
-            None => Ok(response.get("content").and_then(Value::as_object)),
+            None => Ok(response),
         }
     }
 
-    fn body(
-        &self,
-        target: &str,
-        content: Option<&Map<String, Value>>,
-        answer: &Answer,
-    ) -> Result<(), String> {
+    fn body(&self, target: &str, response: &Value, answer: &Answer) -> Result<(), String> {
         let kind = answer.header("content-type");
-        let Some(content) = content else {
+        let Some(content) = response.get("content") else {
             let is_empty = kind.is_empty() && answer.body.is_empty();
             return if is_empty {
                 Ok(())
@@ -266,6 +269,10 @@ impl Document {
         let body = serde_json::from_str(&answer.body)
             .map_err(|error| format!("{error}: {}", answer.body))?;
         self.validate(&content["schema"], &body)
+            .and_then(|()| match kind {
+                "application/problem+json" => problem(response, answer.status, &body),
+                _ => Ok(()),
+            })
             .map_err(|why| format!("{target} {}: {why}", answer.status))
     }
 
@@ -273,7 +280,8 @@ impl Document {
     pub fn event(&self, target: &str, block: &Block) -> Result<(), String> {
         let (template, _, operation) = self.operation(target.split('?').next().unwrap());
         let schema = operation.pointer("/responses/200/content/text~1event-stream/schema");
-        let schema = self.resolve(schema.ok_or_else(|| format!("{template} is no stream"))?);
+        let stream = self.resolve(schema.ok_or_else(|| format!("{template} is no stream"))?);
+        let schema = self.resolve(&stream["contentSchema"]["items"]);
         let mut event = serde_json::json!({ "event": block.event, "data": block.data });
         if !block.id.is_empty() {
             event["id"] = Value::from(&*block.id);
@@ -306,5 +314,20 @@ impl Document {
             Value::from(text)
         };
         self.validate(schema, &value)
+    }
+}
+
+/// Whether a problem has a word of this response, and says what the answer says.
+fn problem(response: &Value, status: u16, problem: &Value) -> Result<(), String> {
+    let error = &problem["error"];
+    let codes = response["x-error-codes"].as_array();
+    if !codes.is_some_and(|codes| codes.contains(error)) {
+        return Err(format!("{error} is not a word of this response"));
+    }
+    let kind = format!("urn:tillgate:error:{}", error.as_str().unwrap());
+    if problem["status"] == status && problem["type"] == *kind {
+        Ok(())
+    } else {
+        Err(format!("not a problem {error} with {status}: {problem}"))
     }
 }
