@@ -1,7 +1,8 @@
-//! What others make of `/openapi.json`: clients in two languages, and schemathesis, which tries to prove it wrong.
+//! What others make of `/openapi.json`: clients of three generators in two languages, what linters find in it, and
+//! schemathesis, which tries to prove it wrong.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::clients::file;
+use crate::described::DOCUMENT;
 use crate::harness::{
     Program, call, free_port, has, metric_at, pay_at, run as run_tillgate, skip, until,
 };
@@ -29,6 +31,8 @@ async fn run(
         .env("TILLGATE_URL", format!("http://{api}"))
         .env("PYTHONPATH", directory)
         .env("no_proxy", "127.0.0.1")
+        .env("REDOCLY_TELEMETRY", "off")
+        .env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")
         .current_dir(directory)
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -53,6 +57,85 @@ fn has_module(module: &str) -> bool {
         probe.is_ok_and(|output| output.status.success())
     };
     has("python3") && (found() || skip(&format!("Python has no {module}")))
+}
+
+/// Where the packages of npm are that the clients need, if all of these are there; if not, the test says so.
+fn node_modules(programs: &[&str]) -> Option<PathBuf> {
+    let modules = file("tests/clients/node_modules");
+    let found = programs
+        .iter()
+        .all(|program| modules.join(".bin").join(program).exists());
+    (has("node") && (found || skip("no npm ci in tests/clients"))).then_some(modules)
+}
+
+/// Compiles these for Node. There, `directory` is a package of its own.
+async fn tsc(modules: &Path, directory: &Path, files: &str, api: SocketAddr) -> (i32, String) {
+    std::os::unix::fs::symlink(modules, directory.join("node_modules")).unwrap();
+    let project = format!(
+        r#"{{"compilerOptions": {{"strict": true, "target": "es2022", "module": "nodenext", "lib": ["es2022", "dom"],
+        "types": []}}, "files": {files}}}"#
+    );
+    std::fs::write(directory.join("tsconfig.json"), project).unwrap();
+    std::fs::write(directory.join("package.json"), r#"{"type": "module"}"#).unwrap();
+    run(modules.join(".bin/tsc"), &[], directory, api).await
+}
+
+/// Has openapi-generator make a client, without its pages and tests.
+async fn openapi_generator(directory: &Path, api: SocketAddr, arguments: &[&str]) {
+    let program =
+        "import sys, openapi_generator_cli as it; sys.exit(it.run(sys.argv[1:]).returncode)";
+    let parts =
+        "apis,models,supportingFiles,apiDocs=false,modelDocs=false,apiTests=false,modelTests=false";
+    let url = format!("http://{api}/openapi.json");
+    let generate = ["-c", program, "generate", "-i", &url];
+    let generate = [&generate[..], &["--global-property", parts], arguments].concat();
+    let (code, said) = run("python3", &generate, directory, api).await;
+    assert!(code == 0 && !said.contains("ERROR"), "{code}: {said}");
+}
+
+/// Whether openapi-generator can be run; if not, the test says so.
+fn has_openapi_generator() -> bool {
+    has("java") && has_module("openapi_generator_cli")
+}
+
+/// The names of what was generated there, without the index of them.
+fn generated(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_lowercase())
+        .map(|name| name.replace('_', ""))
+        .filter(|name| !["", "init", "index", "pycache"].contains(&&**name))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The names of the schemas that are more than a text.
+fn schemas() -> Vec<String> {
+    let schemas = DOCUMENT.value["components"]["schemas"].as_object().unwrap();
+    let mut names: Vec<_> = schemas
+        .iter()
+        .filter(|(_, schema)| schema["type"] != "string" || schema.get("enum").is_some())
+        .map(|(name, _)| name.to_lowercase())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The text of one of `tests/clients`, for another order with a page to return to that is not allowed.
+fn not_allowed(name: &str) -> String {
+    let text = std::fs::read_to_string(file("tests/clients").join(name)).unwrap();
+    text.replace("https://shop.example", "https://elsewhere.example")
+        .replace("order-7", "order-8")
+}
+
+/// What the clients say when the start is refused.
+fn assert_not_allowed((code, said): (i32, String)) {
+    assert!(
+        code == 1 && said.starts_with("redirect_not_allowed: redirect is not allowed: add its"),
+        "{code}: {said}"
+    );
 }
 
 /// A sandbox, whose payers pay soon, and a sidecar before it: its URL, and the address of its API.
@@ -137,14 +220,10 @@ async fn a_python_client_that_was_generated_starts_and_watches() {
 
 #[tokio::test]
 async fn a_typescript_client_that_was_generated_starts_and_watches() {
-    let modules = file("tests/clients/node_modules");
-    if !has("node")
-        || !(modules.join(".bin/openapi-typescript").exists() || skip("no npm ci in tests/clients"))
-    {
+    let Some(modules) = node_modules(&["openapi-typescript", "tsc"]) else {
         return;
-    }
+    };
     let directory = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(&modules, directory.path().join("node_modules")).unwrap();
     let (_sandbox, gateway, _sidecar, api) = sidecar().await;
     let url = format!("http://{api}/openapi.json");
     let generate = [&*url, "-o", "tillgate.d.ts"];
@@ -162,10 +241,8 @@ async fn a_typescript_client_that_was_generated_starts_and_watches() {
         .replace("order-7", "order-8");
     std::fs::write(directory.path().join("generated.mts"), text).unwrap();
     std::fs::write(directory.path().join("wrong.mts"), wrong).unwrap();
-    let project = r#"{"compilerOptions": {"strict": true, "target": "es2022", "module": "nodenext", "lib": ["es2022", "dom"],
-        "types": []}, "files": ["generated.mts", "wrong.mts"]}"#;
-    std::fs::write(directory.path().join("tsconfig.json"), project).unwrap();
-    let (_, said) = run(modules.join(".bin/tsc"), &[], directory.path(), api).await;
+    let files = r#"["generated.mts", "wrong.mts"]"#;
+    let (_, said) = tsc(&modules, directory.path(), files, api).await;
     // The types know what a start is: the one fault is that of the wrong one.
     let faults: Vec<_> = said
         .lines()
@@ -179,6 +256,125 @@ async fn a_typescript_client_that_was_generated_starts_and_watches() {
         &gateway,
         run("node", &["generated.mjs"], directory.path(), api).await,
     );
+}
+
+#[tokio::test]
+async fn openapi_generator_makes_a_python_client_that_reads_errors() {
+    if !has_openapi_generator() || !has_module("dateutil, pydantic, urllib3") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (_sandbox, gateway, _sidecar, api) = sidecar().await;
+    let python = [
+        "-g",
+        "python",
+        "--package-name",
+        "tillgate_client",
+        "-o",
+        ".",
+    ];
+    openapi_generator(directory, api, &python).await;
+    assert_eq!(
+        generated(&directory.join("tillgate_client/models")),
+        schemas()
+    );
+    let client = file("tests/clients/openapi_generator.py");
+    let paid = run("python3", &[client.to_str().unwrap()], directory, api).await;
+    assert_paid(&gateway, paid);
+    std::fs::write(
+        directory.join("refused.py"),
+        not_allowed("openapi_generator.py"),
+    )
+    .unwrap();
+    assert_not_allowed(run("python3", &["refused.py"], directory, api).await);
+    // A later version may have another word, and a field more.
+    let later = r#"
+import sys
+from tillgate_client import StartProblem
+print(StartProblem.from_json(sys.argv[1]).error)
+"#;
+    let responses = &DOCUMENT.value["paths"]["/api/start_payment"]["post"]["responses"];
+    let mut problem = responses["422"]["content"]["application/problem+json"]["example"].clone();
+    problem["error"] = "of_version_2".into();
+    problem["more"] = 1.into();
+    let (code, said) = run(
+        "python3",
+        &["-c", later, &problem.to_string()],
+        directory,
+        api,
+    )
+    .await;
+    assert_eq!((code, &*said), (0, "of_version_2\n"));
+}
+
+#[tokio::test]
+async fn openapi_generator_makes_a_typescript_client_that_reads_errors() {
+    let Some(modules) = node_modules(&["tsc"]).filter(|_| has_openapi_generator()) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let (_sandbox, gateway, _sidecar, api) = sidecar().await;
+    let typescript = ["-g", "typescript-fetch", "-o", "tillgate"];
+    let typescript = [
+        &typescript[..],
+        &["--additional-properties", "importFileExtension=.js"],
+    ];
+    openapi_generator(directory, api, &typescript.concat()).await;
+    assert_eq!(generated(&directory.join("tillgate/models")), schemas());
+    let client = std::fs::read(file("tests/clients/openapi_generator.mts")).unwrap();
+    std::fs::write(directory.join("client.mts"), client).unwrap();
+    std::fs::write(
+        directory.join("refused.mts"),
+        not_allowed("openapi_generator.mts"),
+    )
+    .unwrap();
+    let files = r#"["client.mts", "refused.mts"]"#;
+    let (code, said) = tsc(&modules, directory, files, api).await;
+    assert_eq!(code, 0, "{said}");
+    assert_paid(&gateway, run("node", &["client.mjs"], directory, api).await);
+    assert_not_allowed(run("node", &["refused.mjs"], directory, api).await);
+}
+
+#[tokio::test]
+async fn linters_find_nothing() {
+    let Some(modules) = node_modules(&["redocly", "spectral"]) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (_sandbox, _, _sidecar, api) = sidecar().await;
+    let served = call(api, Method::GET, "/openapi.json", &[], "").await.body;
+    // Its example is a fault, to see that they look at it.
+    let wrong = served.replace(r#""value":{"amount":1000}"#, r#""value":{"amount":"1000"}"#);
+    assert_ne!(wrong, served);
+    std::fs::write(directory.path().join("served.json"), served).unwrap();
+    std::fs::write(directory.path().join("wrong.json"), wrong).unwrap();
+    let (redocly, spectral) = (
+        file("tests/clients/redocly.yaml"),
+        file("tests/clients/spectral.yaml"),
+    );
+    let linters = [
+        (
+            "redocly",
+            ["lint", "--config", redocly.to_str().unwrap()],
+            &[][..],
+        ),
+        (
+            "spectral",
+            ["lint", "--ruleset", spectral.to_str().unwrap()],
+            &["--fail-severity", "hint"],
+        ),
+    ];
+    for (name, arguments, more) in linters {
+        let linter = modules.join(".bin").join(name);
+        for (document, finds) in [("served.json", 0), ("wrong.json", 1)] {
+            let arguments = [&arguments[..], more, &[document]].concat();
+            let (code, said) = run(&linter, &arguments, directory.path(), api).await;
+            assert_eq!(code, finds, "{said}");
+            assert_eq!(said.contains("type must be integer"), finds == 1, "{said}");
+        }
+    }
 }
 
 /// The document as schemathesis reads streams: the schema of one is that of each event in it.
