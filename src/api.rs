@@ -7,11 +7,13 @@ mod config;
 mod deliveries;
 mod document;
 mod events;
+mod fate;
 mod page;
 mod payments;
 mod problem;
 mod route;
 mod start;
+mod start_problem;
 mod stream;
 mod waiter_limit;
 mod waiting;
@@ -212,7 +214,8 @@ impl Inner {
             Route::Start => {
                 let key = start::check(request.headers()).map_err(refuse)?;
                 let body = self.body_limits.read(request.into_body()).await;
-                start::start(&self.starter, &body.map_err(Problem::closing)?, key).await
+                let body = body.map_err(Problem::closing)?;
+                start::start(&self.starter, &self.poller, &body, key).await
             }
             Route::Watch => {
                 let code = watch::code(request.uri().path()).map_err(refuse)?;

@@ -1,6 +1,8 @@
 //! The types of payments. Their values are valid by construction.
 
 mod decimal;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -40,7 +42,7 @@ impl Display for Amount {
 
 /// The public code of a payment, with which anyone can pay it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Code(Box<str>);
+pub(crate) struct Code(Arc<str>);
 
 /// The code with which the status of a payment is read. Clones share the text, because several maps hold it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,9 +104,60 @@ impl IdempotencyKey {
 
     /// Parses a key in the form that `Display` writes.
     pub(crate) fn stored(text: &str) -> Option<Self> {
-        let well_formed = (1..=Self::MAX).contains(&text.len())
-            && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        well_formed.then(|| Self(text.into()))
+        is_name(text, Self::MAX).then(|| Self(text.into()))
+    }
+
+    /// Returns whether it is what a broken program sends for a name that it does not have. A store may hold such a key of
+    /// an older version.
+    pub(crate) fn is_placeholder(&self) -> bool {
+        is_placeholder(&self.0)
+    }
+}
+
+/// Returns whether this is 1 to `max` printable ASCII characters.
+fn is_name(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// Returns whether this is what a broken program sends for a name that it does not have: it would give one customer's
+/// payment to the next.
+fn is_placeholder(text: &str) -> bool {
+    const WORDS: [&str; 5] = ["undefined", "null", "None", "NaN", "[object Object]"];
+    const SEPARATORS: [char; 5] = ['-', '_', ':', '/', '.'];
+    let last = text.rsplit(SEPARATORS).next().unwrap_or(text);
+    let has_no_value = text.ends_with(SEPARATORS)
+        && text.len() <= 16
+        && !text.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+    WORDS.contains(&last) || has_no_value
+}
+
+/// The app's own name of what is paid for, like an order's number: 1 to 128 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Reference(Arc<str>);
+
+impl Reference {
+    const MAX: usize = 128;
+
+    /// Parses a reference in the form that `Display` writes.
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        is_name(text, Self::MAX).then(|| Self(text.into()))
+    }
+}
+
+impl FromStr for Reference {
+    type Err = Malformed;
+
+    /// Parses what a caller sends.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::stored(text)
+            .filter(|reference| !is_placeholder(&reference.0))
+            .ok_or(Malformed)
+    }
+}
+
+impl Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -201,6 +254,71 @@ pub(crate) struct Payment {
     pub(crate) watch_code: WatchCode,
     /// The amount of the start.
     pub(crate) amount: Amount,
+    /// The further fields that the start forwarded.
+    pub(crate) fields: Fields,
+    /// The app's own name of it, and the gateway's answer to its start, which is given again under that name.
+    pub(crate) referenced: Option<(Reference, Arc<str>)>,
+}
+
+impl Payment {
+    /// Returns the app's own name of it.
+    pub(crate) fn reference(&self) -> Option<&Reference> {
+        self.referenced.as_ref().map(|(reference, _)| reference)
+    }
+}
+
+/// The further fields that a start forwarded to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fields {
+    /// Not known: an older version kept the payment.
+    Unknown,
+    /// There were none.
+    None,
+    /// These, by their meaning.
+    Some(Fingerprint),
+}
+
+impl Fields {
+    /// Returns whether both starts forwarded the same fields, at least one; where one is not known they count as the same.
+    pub(crate) fn name_the_same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Unknown, _) | (_, Self::Unknown) => true,
+            (Self::Some(one), Self::Some(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// What a start asks for: the same for the same start, however it is written. The redirect is no part of it, as the
+/// gateway never sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Meaning {
+    pub(crate) amount: Amount,
+    pub(crate) fields: Fields,
+    pub(crate) reference: Option<Reference>,
+    /// Of all of these.
+    pub(crate) fingerprint: Fingerprint,
+    /// Of amount, redirect and fields: what older versions kept with an answer.
+    pub(crate) older: Fingerprint,
+}
+
+/// What was kept of the meaning of an answered start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// [`Meaning::fingerprint`]
+    Now(Fingerprint),
+    /// [`Meaning::older`]
+    Older(Fingerprint),
+}
+
+impl Meaning {
+    /// Returns whether that start asked for the same.
+    pub(crate) fn is(&self, asked: Asked) -> bool {
+        match asked {
+            Asked::Now(fingerprint) => self.fingerprint == fingerprint,
+            Asked::Older(fingerprint) => self.older == fingerprint,
+        }
+    }
 }
 
 /// One answer of the gateway about a payment.
@@ -221,77 +339,5 @@ pub(crate) struct Fingerprint(pub(crate) [u8; 16]);
 impl Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_plain_integers() {
-        assert_eq!(
-            Amount::parse("1000")
-                .map(|amount| amount.to_string())
-                .as_deref(),
-            Some("1000")
-        );
-        for literal in [
-            "-0",
-            "-1",
-            "1.0",
-            "1e3",
-            "true",
-            "null",
-            "18446744073709551616",
-            "",
-        ] {
-            assert!(Amount::parse(literal).is_none(), "{literal}");
-        }
-    }
-
-    #[test]
-    fn keys_are_read_in_quotes_and_without() {
-        let read = |text: &str| {
-            text.parse::<IdempotencyKey>()
-                .ok()
-                .map(|key| key.to_string())
-        };
-        assert_eq!(read("order-1"), read("\"order-1\""));
-        assert_eq!(read(r#""a\"b\\c""#).as_deref(), Some(r#"a"b\c"#));
-        assert_eq!(read(&"k".repeat(255)).map(|key| key.len()), Some(255));
-        for text in [
-            "",
-            "\"\"",
-            "\"open",
-            "\"a\"b\"",
-            r#""a\x""#,
-            r#""a\""#,
-            "\"a\";b=1",
-            "é",
-            "a\tb",
-            &"k".repeat(256),
-        ] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn codes_cannot_leave_their_path_segment() {
-        for text in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a%2fb",
-            "a b",
-            "a?b",
-            "é",
-            "a\n",
-            &"a".repeat(257),
-        ] {
-            assert!(text.parse::<WatchCode>().is_err(), "{text}");
-        }
-        assert!("aZ09-._~".parse::<Code>().is_ok());
     }
 }

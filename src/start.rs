@@ -20,10 +20,12 @@ pub(crate) use self::config::Config;
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
 use crate::gateway::{self, Gateway, Order, Outcome};
-use crate::json::{Json, Object};
+use crate::json::{self, Json, Object};
 use crate::limit::{Limiter, Refused};
-use crate::payment::{Amount, IdempotencyKey, Payment};
-use crate::store::{Claim, Claimed, Keys, Payments, Store, WriteFailed};
+use crate::payment::{Amount, Fields, IdempotencyKey, Payment, WatchCode};
+use crate::store::{
+    Claim, Claimed, CodeReused, Fate, Keys, NotKept, Payments, StartBody, Store, WriteFailed,
+};
 use crate::tasks::SharedTasks;
 use crate::telemetry::{Counts, RequestId, Tally};
 use crate::{clock, telemetry};
@@ -42,7 +44,20 @@ pub(crate) enum Error {
     Gateway(#[from] gateway::Error),
     /// The key was used for another start.
     #[error("this key was used for another start")]
-    Mismatch,
+    Mismatch(Option<Fate>),
+    /// The payment of the reference is open, and is for another amount or other fields.
+    #[error("the payment of this reference is another one")]
+    ReferenceMismatch(Fate),
+    /// The payment of the reference is completed.
+    #[error("the payment of this reference is completed")]
+    ReferencePaid(Fate),
+    /// The gateway is to be asked for the payment of this watch code before this start may be repeated: it holds the
+    /// reference, and is so old that it is not polled any more.
+    #[error("an older payment of this reference is to be asked for first")]
+    AskFirst(WatchCode),
+    /// The gateway answered with the codes of another payment.
+    #[error(transparent)]
+    CodeReused(CodeReused),
     /// As many keys are alive as there may be.
     #[error("too many live keys")]
     NoRoomForKey,
@@ -57,15 +72,15 @@ pub(crate) enum Error {
     Crashed,
 }
 
-/// The body of an answer.
-type Started = Result<Arc<str>, Error>;
+/// What a start ends with.
+type Started = Result<StartBody, Error>;
 
 /// What a caller gets of a payment that was started.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     /// The gateway's object, and where the payer goes, as JSON.
-    pub(crate) body: Arc<str>,
-    /// Another request with the same key started it.
+    pub(crate) body: String,
+    /// Another request with the same key or reference started it.
     pub(crate) is_replayed: bool,
 }
 
@@ -107,10 +122,14 @@ impl Starter {
     ///
     /// # Errors
     /// The first thing that is wrong with it; nothing was sent, and no turn was used.
-    pub(crate) fn parse(&self, body: &[u8]) -> Result<Request, BadRequest> {
+    pub(crate) fn parse(&self, body: &[u8], has_key: bool) -> Result<Request, BadRequest> {
         // What is wrong may be the secret, in the wrong field.
-        Request::parse(body, &self.0.bounds)
-            .map_err(|bad| bad.scrubbed(|text| self.0.gateway.scrub(text)))
+        let request = Request::parse(body, &self.0.bounds)
+            .map_err(|bad| bad.scrubbed(|text| self.0.gateway.scrub(text)))?;
+        if self.0.bounds.require_idempotency && !has_key && request.reference.is_none() {
+            return Err(BadRequest::IdempotencyRequired);
+        }
+        Ok(request)
     }
 
     /// What a start may be.
@@ -118,48 +137,75 @@ impl Starter {
         &self.0.bounds
     }
 
-    /// Starts the payment; with a key, once: who asks for the same again gets the same answer, and whoever asks while
-    /// it is under way waits for it too. It goes on when the caller stops waiting.
+    /// Starts the payment; with a key or a reference, once: the same start gets the same answer again, or waits for it
+    /// while it is under way. It goes on when the caller stops waiting. With `asked` the gateway has been asked for the
+    /// payment that [`Error::AskFirst`] named.
     ///
     /// # Errors
     /// Each knows its [`Outcome`]. After an error the key is free again: nobody has heard of a payment.
     pub(crate) async fn start(
         &self,
-        request: Request,
-        key: Option<IdempotencyKey>,
+        request: &Request,
+        key: Option<&IdempotencyKey>,
+        asked: Option<&WatchCode>,
     ) -> Result<Reply, Error> {
-        let key = key.map(|key| (key, request.fingerprint()));
-        let (task, is_replayed) = match self.0.keys.claim(key) {
-            Claim::Fresh(claimed, task) => {
-                self.launch(request, claimed);
-                (task, false)
+        let inner = &self.0;
+        let meaning = request.meaning();
+        let (task, is_replayed) = loop {
+            match inner.keys.claim(key, &meaning, asked) {
+                Claim::Fresh(claimed, task) => {
+                    self.launch(request.clone(), meaning.fields, claimed);
+                    break (task, false);
+                }
+                Claim::InFlight(task) => break (task, true),
+                Claim::Joined { task, is_the_same } => {
+                    let result = task.result().await.unwrap_or(Err(Error::Crashed));
+                    if let Err(error) = result
+                        && is_the_same
+                    {
+                        return Err(error);
+                    }
+                }
+                Claim::Answered(body) => return Ok(inner.reply(&body, request, true)),
+                Claim::Given(claimed, task, body) => {
+                    self.keep(claimed, body);
+                    break (task, true);
+                }
+                Claim::Mismatch(fate) => return Err(Error::Mismatch(fate)),
+                Claim::ReferenceMismatch(fate) => return Err(Error::ReferenceMismatch(fate)),
+                Claim::ReferencePaid(fate) => return Err(Error::ReferencePaid(fate)),
+                Claim::AskFirst(code) => return Err(Error::AskFirst(code)),
+                Claim::Full => return Err(Error::NoRoomForKey),
             }
-            Claim::InFlight(task) => (task, true),
-            Claim::Answered(body) => {
-                return Ok(Reply {
-                    body,
-                    is_replayed: true,
-                });
-            }
-            Claim::Mismatch => return Err(Error::Mismatch),
-            Claim::Full => return Err(Error::NoRoomForKey),
         };
         let body = task.result().await.unwrap_or(Err(Error::Crashed))?;
-        Ok(Reply { body, is_replayed })
+        Ok(inner.reply(&body, request, is_replayed))
     }
 
-    fn launch(&self, request: Request, claimed: Claimed<Started>) {
+    fn launch(&self, request: Request, fields: Fields, claimed: Claimed<Started>) {
         let inner = self.0.clone();
         self.0.tasks.detach(RequestId::keep(async move {
             let began = clock::now();
             // A crash is an end too: it is counted, and frees the key.
-            let result = AssertUnwindSafe(inner.start(request, &claimed))
+            let result = AssertUnwindSafe(inner.start(request, fields, &claimed))
                 .catch_unwind()
                 .await
                 .unwrap_or(Err(Error::Crashed));
             inner.metrics.observe(clock::now() - began, &result);
             claimed.finish(result);
         }));
+    }
+
+    /// Keeps the answer that the payment of a reference has under a further key.
+    fn keep(&self, claimed: Claimed<Started>, body: StartBody) {
+        let payments = self.0.payments.clone();
+        self.0.tasks.detach(async move {
+            let kept = payments.answered(claimed.answer(&body)).await;
+            claimed.finish(match kept {
+                Ok(()) => Ok(body),
+                Err(_) => Err(Error::WriteFailed { sent: false }),
+            });
+        });
     }
 
     /// What has become of the starts up to now.
@@ -189,15 +235,21 @@ impl Starter {
             "Starts refused by start.rate",
             metrics.rate_limited.clone(),
         );
+        registry.register(
+            "code_reuse",
+            "Starts that the gateway answered with the codes of another payment",
+            metrics.code_reuse.clone(),
+        );
     }
 }
 
 impl Inner {
-    async fn start(&self, request: Request, claimed: &Claimed<Started>) -> Started {
+    async fn start(&self, request: Request, fields: Fields, claimed: &Claimed<Started>) -> Started {
         let Request {
             amount,
-            redirect,
             extra,
+            reference,
+            ..
         } = request;
         self.limiter
             .admit()
@@ -210,32 +262,63 @@ impl Inner {
         let gateway::Started {
             code,
             watch_code,
-            answer,
+            mut answer,
         } = self.gateway.start(&Order { amount, extra }).await?;
-        let redirect = redirect.as_ref().or(self.bounds.allowed.default_url());
-        let pay_url = self.gateway.pay_url(&code, redirect);
-        let body: Arc<str> = Json::Object(with_pay_url(answer, pay_url))
-            .to_string()
-            .into();
-        let payment = Payment {
+        answer.retain(|(name, _)| name != "pay_url");
+        let body = StartBody {
             code: code.clone(),
+            watch_code: watch_code.clone(),
+            object: Json::Object(answer).to_string().into(),
+        };
+        let named = reference.as_ref().map(ToString::to_string);
+        let payment = Payment {
+            code,
             watch_code,
             amount,
+            fields,
+            referenced: reference.map(|reference| (reference, body.object.clone())),
         };
-        self.payments
-            .started(payment, claimed.answer(&body))
-            .await
-            .map_err(|WriteFailed| Error::WriteFailed { sent: true })?;
-        tracing::info!(%code, %amount, request_id = RequestId::current().as_deref(), "payment started");
+        let kept = self.payments.started(payment, claimed.answer(&body)).await;
+        kept.map_err(|why| self.not_kept(why))?;
+        let (code, request_id) = (&body.code, RequestId::current());
+        tracing::info!(%code, %amount, reference = named, request_id = request_id.as_deref(), "payment started");
         Ok(body)
     }
-}
 
-/// The gateway's object as it came, and where the payer goes.
-fn with_pay_url(mut answer: Object, pay_url: String) -> Object {
-    answer.retain(|(name, _)| name != "pay_url");
-    answer.push(("pay_url".to_owned(), Json::Text(pay_url)));
-    answer
+    fn not_kept(&self, why: NotKept) -> Error {
+        match why {
+            NotKept::WriteFailed(WriteFailed) => Error::WriteFailed { sent: true },
+            NotKept::CodeReused(reused) => {
+                let ((given, watch_code), (known, known_watch_code)) =
+                    (&reused.given, &reused.known);
+                tracing::error!(
+                    code = %given,
+                    %watch_code,
+                    known_code = %known,
+                    %known_watch_code,
+                    request_id = RequestId::current().as_deref(),
+                    "the gateway answered a start with the codes of another payment: nobody gets them"
+                );
+                self.metrics.code_reuse.inc();
+                Error::CodeReused(reused)
+            }
+        }
+    }
+
+    /// Returns what this caller gets of a payment: the pay page leads back to its own redirect.
+    fn reply(&self, body: &StartBody, request: &Request, is_replayed: bool) -> Reply {
+        let redirect = request
+            .redirect
+            .as_ref()
+            .or(self.bounds.allowed.default_url());
+        let pay_url = self.gateway.pay_url(&body.code, redirect);
+        // An object with two codes at least.
+        let object = body.object.strip_suffix('}').unwrap_or_default();
+        Reply {
+            body: format!("{object},\"pay_url\":{}}}", json::quoted(&pay_url)),
+            is_replayed,
+        }
+    }
 }
 
 impl Error {
@@ -243,11 +326,16 @@ impl Error {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::RateLimited { .. }
-            | Self::Mismatch
+            | Self::Mismatch(_)
+            | Self::ReferenceMismatch(_)
+            | Self::ReferencePaid(_)
+            | Self::AskFirst(_)
             | Self::NoRoomForKey
             | Self::WriteFailed { sent: false } => Outcome::NotSent,
             Self::Gateway(error) => error.outcome(),
-            Self::Crashed | Self::WriteFailed { sent: true } => Outcome::Unknown,
+            Self::Crashed | Self::CodeReused(_) | Self::WriteFailed { sent: true } => {
+                Outcome::Unknown
+            }
         }
     }
 }
@@ -275,6 +363,7 @@ struct Metrics {
     outcomes: Tally,
     duration: Histogram,
     rate_limited: Counter,
+    code_reuse: Counter,
 }
 
 impl Default for Metrics {
@@ -285,6 +374,7 @@ impl Default for Metrics {
             outcomes: Tally::new("outcome", &[ACCEPTED, rejected, not_sent, unknown]),
             duration: Histogram::new(telemetry::LATENCY_BUCKETS),
             rate_limited: Counter::default(),
+            code_reuse: Counter::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! story needs.
 
 mod changes;
+mod event;
 mod keys;
 mod log;
 mod metrics;
@@ -34,11 +35,11 @@ use self::log::Log;
 pub use self::log::fuzz;
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
-    Change, Delivery, DeliveryState, Kind, Known, LastTries, Observation, OutOfReach, Record,
-    Settled, StoredPayment, WriteFailed,
+    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, NotKept,
+    Observation, OutOfReach, Record, Settled, StartBody, WriteFailed,
 };
 use self::outbox::Composer;
-pub(crate) use self::outbox::{Compose, Outbox};
+pub(crate) use self::outbox::{Compose, Outbox, Subject};
 pub(crate) use self::payments::Payments;
 pub(crate) use self::place::Place;
 pub(crate) use self::shown::shown;
@@ -62,18 +63,22 @@ impl Default for Config {
     }
 }
 
+/// An open payment is let go this long after it is not polled any more.
+const OPEN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// An open store. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Store {
     log: Arc<Log>,
     run: Arc<str>,
     ttl: Duration,
+    polled_for: Duration,
     composer: Composer,
 }
 
 impl Store {
     /// Opens the store in this place, with room for `room` watch codes. Answers under a key, and finished payments, are
-    /// kept for `ttl`. With `compose` the app gets messages. `readiness` has a check of this room's, which fails while
+    /// kept for `ttl`; payments are polled for `polled_for`. With `compose` the app gets messages. `readiness` has a check of this room's, which fails while
     /// nothing can be written.
     ///
     /// # Errors
@@ -82,22 +87,24 @@ impl Store {
         place: &Place,
         room: usize,
         ttl: Duration,
+        polled_for: Duration,
         compose: Option<Compose>,
         readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
-        let state = State::new(room, ttl, compose.is_some());
+        let state = State::new(room, ttl, polled_for + OPEN_FOR, compose.is_some());
         let (log, run) = Log::open(place, state, readiness)?;
         Ok(Self {
             log: Arc::new(log),
             run: run.into(),
             ttl,
+            polled_for,
             composer: Composer(compose),
         })
     }
 
     /// Returns the idempotency keys, for starts that result in a `T`.
     pub(crate) fn keys<T: Clone>(&self) -> Keys<T> {
-        Keys::new(self.log.clone(), self.ttl)
+        Keys::new(self.log.clone(), self.ttl, self.polled_for)
     }
 
     /// Returns the payments.

@@ -10,8 +10,14 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct SharedTasks(TaskTracker);
 
 /// A task that was started. Clones wait for the same result.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct SharedTask<T>(watch::Receiver<Option<T>>);
+
+impl<T> Clone for SharedTask<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// The other end of a [`SharedTask`], held by the work itself.
 #[derive(Debug)]

@@ -74,6 +74,7 @@ impl StatusPoller {
             unconfirmed: Counter::default(),
             amount_mismatches: Counter::default(),
             unknown_statuses: Counter::default(),
+            paid_twice: Counter::default(),
         });
         if owes {
             inner.input(Input::FeedOpened);
@@ -127,6 +128,20 @@ impl StatusPoller {
             report: observation.report,
             how,
         })
+    }
+
+    /// Asks the gateway for this payment now. When this returns its answer is in the store.
+    ///
+    /// # Errors
+    /// If there was no answer, whatever is known.
+    pub(crate) async fn ask_now(&self, code: &WatchCode) -> Result<(), Error> {
+        match self.inner.answer_or_call(code, true) {
+            Asked::Known(result) => result.map(drop),
+            Asked::Joined(_, task) | Asked::Called(_, task) => {
+                let result = task.result().await.unwrap_or(Err(Error::Crashed));
+                result.map(drop)
+            }
+        }
     }
 
     /// The last that is known, if it is young enough to be served when the gateway fails.
@@ -184,6 +199,12 @@ impl StatusPoller {
             "amount_mismatch",
             "Payments that the gateway tells another amount of",
             mismatches,
+        );
+        let twice = self.inner.paid_twice.clone();
+        registry.register(
+            "references_paid_twice",
+            "Payments that were completed after another one of their reference",
+            twice,
         );
         let unknown = self.inner.unknown_statuses.clone();
         registry.register(

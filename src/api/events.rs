@@ -2,7 +2,7 @@
 
 use super::stream::{Block, Source};
 use crate::json::Json;
-use crate::store;
+use crate::store::{self, Subject};
 use crate::watch::ChangeFeed;
 
 /// Every change of every payment that was started here.
@@ -12,8 +12,12 @@ impl Source for Events {
     async fn next(&mut self) -> Option<Block> {
         let next = self.0.next().await?;
         Some(match next.payment {
-            Some((stored, report)) => {
-                let object = Json::Object(store::shown(&stored, report.as_deref()));
+            Some(change) => {
+                let object = Json::Object(store::shown(Subject {
+                    stored: &change.stored,
+                    report: change.report.as_deref(),
+                    paid_twice_with: change.paid_twice_with.as_ref(),
+                }));
                 Block::event("payment", &next.id, &object.to_string())
             }
             // Without data no event is dispatched, and the id counts all the same.

@@ -7,7 +7,7 @@ use super::problem::Problem;
 use crate::clock;
 use crate::json::{self, Json};
 use crate::server::Body;
-use crate::store::{self, Known, Payments};
+use crate::store::{self, Known, Payments, Subject};
 
 /// One page of what was started here, the newest first.
 pub(super) fn payments(
@@ -21,14 +21,20 @@ pub(super) fn payments(
         after,
     } = Query::parse(query, &["status", "limit", "after"])?;
     let find = |most| payments.before(after, status.as_ref(), most);
-    pages.page("payments", limit, find, |(stored, _)| stored.number, shown)
+    pages.page("payments", limit, find, |known| known.stored.number, shown)
 }
 
-fn shown((stored, observation): &Known) -> Json {
-    let mut object = store::shown(
+fn shown(known: &Known) -> Json {
+    let Known {
         stored,
-        observation.as_ref().map(|observation| &*observation.report),
-    );
+        observation,
+        paid_twice_with,
+    } = known;
+    let mut object = store::shown(Subject {
+        stored,
+        report: observation.as_ref().map(|observation| &*observation.report),
+        paid_twice_with: paid_twice_with.as_ref(),
+    });
     let polled = observation.as_ref().map_or(Json::null(), |observation| {
         Json::Text(clock::wall_at(observation.asked).to_string())
     });

@@ -9,13 +9,17 @@ use hyper::{Response, StatusCode};
 
 pub(super) use self::code::ErrorCode;
 use super::Route;
+use super::fate::completed_at;
 use crate::clock;
 use crate::gateway::{self, Outcome};
 use crate::json::quoted;
 use crate::payment::Malformed;
 use crate::server::{self, Body, Rejection};
-use crate::start::{self, BadRequest};
+use crate::store::Fate;
 use crate::watch;
+
+/// The detail of an answer that has the codes of another payment. Here starting again is not known to be safe.
+pub(super) const CODE_REUSED: &str = "The gateway answered with the code of a payment that was started before, for another order: it is given to nobody, and starting again may give the same. Ask the gateway's operator why it gives one code twice.";
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -25,10 +29,12 @@ pub(super) struct Problem {
     pub(super) detail: String,
     /// Of a start: whether the gateway may have done it. Shown only where a start was asked for.
     pub(super) outcome: Option<Outcome>,
-    retry_after: Option<Duration>,
-    allow: Option<&'static str>,
-    gateway: gateway::GatewayMessage,
-    close: bool,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) allow: Option<&'static str>,
+    pub(super) gateway: gateway::GatewayMessage,
+    /// The payment that the key or the reference of a start belongs to.
+    pub(super) fate: Option<Box<Fate>>,
+    pub(super) close: bool,
 }
 
 impl Problem {
@@ -47,6 +53,7 @@ impl Problem {
             retry_after: None,
             allow: None,
             gateway,
+            fate: None,
             close: false,
         }
     }
@@ -109,7 +116,7 @@ impl Problem {
     /// Of this route: whether a payment was started is shown only where one was to be, and there what it means.
     pub(super) fn of(mut self, route: Route) -> Self {
         match (route, self.outcome) {
-            (Route::Start, Some(Outcome::Unknown)) => self.detail.push_str(
+            (Route::Start, Some(Outcome::Unknown)) if self.detail != CODE_REUSED => self.detail.push_str(
                 " It is not known whether the gateway started a payment, but nobody has the code of it, so nobody can pay it: starting again is safe.",
             ),
             (Route::Start, _) => {}
@@ -163,8 +170,24 @@ impl Problem {
         if let Some(message) = &self.gateway.message {
             body.push_str(&format!(r#","gateway_message":{}"#, quoted(message)));
         }
+        if let Some(fate) = &self.fate {
+            body.push_str(&format!(
+                r#","watch_code":{},"requested_amount":{},"completed_at":{}"#,
+                quoted(&fate.watch_code.to_string()),
+                fate.amount,
+                completed_at(fate),
+            ));
+        }
         body.push('}');
         body
+    }
+
+    /// The same, found before the gateway was asked to start anything.
+    pub(super) fn not_sent(self) -> Self {
+        Self {
+            outcome: Some(Outcome::NotSent),
+            ..self
+        }
     }
 
     /// As it goes out.
@@ -237,55 +260,6 @@ impl From<Malformed> for Problem {
             ErrorCode::InvalidWatchCode,
             "A watch code is 1 to 256 of A-Z a-z 0-9 - . _ ~, as the start answered it, never percent-encoded.",
         )
-    }
-}
-
-impl From<BadRequest> for Problem {
-    fn from(bad: BadRequest) -> Self {
-        let code = match bad {
-            BadRequest::InvalidJson(_) | BadRequest::RepeatedKey(_) => ErrorCode::InvalidJson,
-            BadRequest::SecretNotAccepted => ErrorCode::SecretNotAccepted,
-            BadRequest::UnknownField { .. } => ErrorCode::UnknownField,
-            BadRequest::InvalidAmount { .. } => ErrorCode::InvalidAmount,
-            BadRequest::RedirectNotAllowed { .. } => ErrorCode::RedirectNotAllowed,
-        };
-        Self::new(code, bad.to_string())
-    }
-}
-
-impl From<start::Error> for Problem {
-    fn from(error: start::Error) -> Self {
-        let outcome = Some(error.outcome());
-        let problem = match error {
-            start::Error::RateLimited { retry_after } => {
-                let detail = "There are more starts than start.rate and start.burst allow: try again after Retry-After.";
-                Self {
-                    retry_after: Some(retry_after),
-                    ..Self::new(ErrorCode::RateLimited, detail)
-                }
-            }
-            start::Error::Mismatch => Self::new(
-                ErrorCode::IdempotencyMismatch,
-                "This Idempotency-Key was used for a start with another amount, redirect or field: take a new key for a new start.",
-            ),
-            start::Error::NoRoomForKey => Self {
-                retry_after: Some(Duration::from_secs(60)),
-                ..Self::new(
-                    ErrorCode::Overloaded,
-                    "There are too many live keys (start.idempotency_ttl).",
-                )
-            },
-            start::Error::WriteFailed { .. } => Self {
-                retry_after: Some(Duration::from_secs(1)),
-                ..Self::new(
-                    ErrorCode::StoreUnavailable,
-                    "The payment could not be kept (store.url): make room there; it is tried again every second.",
-                )
-            },
-            start::Error::Gateway(error) => error.into(),
-            start::Error::Crashed => Self::new(ErrorCode::Internal, "This is a bug in tillgate."),
-        };
-        Self { outcome, ..problem }
     }
 }
 

@@ -40,6 +40,7 @@ impl Stories {
             &config.store.url,
             room,
             config.start.idempotency_ttl,
+            config.watch.give_up_after,
             compose,
             readiness,
         )?;

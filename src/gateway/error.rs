@@ -111,6 +111,11 @@ impl Error {
         }
     }
 
+    /// Returns the status of the gateway's answer, if there was one.
+    pub(crate) fn gateway_status(&self) -> Option<u16> {
+        self.gateway_message()?.status
+    }
+
     /// Returns whether a call that may be repeated is worth another try.
     pub(crate) fn is_worth_another_try(&self) -> bool {
         match self {

@@ -8,8 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::clock;
 use crate::limit::Rate;
 
-/// The fields that this program knows: they can be neither forwarded nor extra.
-pub(super) const OWN: [&str; 3] = ["amount", "redirect", SECRET];
+/// The fields that this program knows.
+pub(super) const OWN: [&str; 4] = ["amount", "redirect", "reference", SECRET];
+/// Those of them that cannot be forwarded as they come. A reference can.
+const NEVER_FORWARDED: [&str; 3] = ["amount", "redirect", SECRET];
 /// The field of the secret in a request to the gateway.
 pub(super) const SECRET: &str = "merchant_secret";
 
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     /// How long an answer is kept under its key, and a finished payment in the list.
     #[serde(with = "clock::text")]
     pub(crate) idempotency_ttl: Duration,
+    /// A start must have a key or a reference.
+    pub(crate) require_idempotency: bool,
 }
 
 impl Default for Config {
@@ -47,6 +51,7 @@ impl Default for Config {
             max_amount: (1 << 53) - 1,
             forward_fields: Vec::new(),
             idempotency_ttl: Duration::from_secs(24 * 3600),
+            require_idempotency: false,
         }
     }
 }
@@ -61,7 +66,10 @@ impl<'de> Deserialize<'de> for FieldName {
         if name.is_empty() {
             return Err(de::Error::custom("an empty name"));
         }
-        if OWN.contains(&name.as_str()) {
+        if NEVER_FORWARDED
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(&name))
+        {
             return Err(de::Error::custom(format!(
                 "{name:?} cannot be forwarded: tillgate itself decides about it"
             )));

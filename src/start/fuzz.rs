@@ -13,6 +13,8 @@ pub struct Start {
     pub redirect: Option<String>,
     /// The further fields, each as the JSON that the gateway gets.
     pub extra: Vec<(String, String)>,
+    /// The app's own name of what is paid for.
+    pub reference: Option<String>,
     /// Of its meaning.
     pub fingerprint: [u8; 16],
 }
@@ -44,7 +46,8 @@ pub fn request(
             .iter()
             .map(|(name, value)| (name.clone(), value.to_string()))
             .collect(),
-        fingerprint: request.fingerprint().0,
+        reference: request.reference.as_ref().map(ToString::to_string),
+        fingerprint: request.meaning().fingerprint.0,
     })
 }
 

@@ -8,7 +8,7 @@ use super::config::{Config, OWN, SECRET};
 use super::quoted::Quoted;
 use super::redirect::Allowed;
 use crate::json::{self, Json, NotAnObject, Object};
-use crate::payment::{Amount, Fingerprint};
+use crate::payment::{Amount, Fields, Meaning, Reference};
 
 /// A start as it may be sent.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) redirect: Option<Url>,
     /// Fields that the operator forwards.
     pub(crate) extra: Object,
+    /// The app's own name of what is paid for.
+    pub(crate) reference: Option<Reference>,
 }
 
 /// Why it may not; the text says what to do.
@@ -39,7 +41,7 @@ pub(crate) enum BadRequest {
     SecretNotAccepted,
     /// A field that nobody asked for.
     #[error(
-        "A start has no field {name}: it has amount and redirect, and those of start.forward_fields{forwarded}."
+        "A start has no field {name}: it has amount, redirect and reference, and those of start.forward_fields{forwarded}."
     )]
     UnknownField {
         /// Its name.
@@ -68,6 +70,16 @@ pub(crate) enum BadRequest {
         /// What it must be.
         why: &'static str,
     },
+    /// Not the app's own name of anything.
+    #[error(
+        "reference is {0}: it must be 1 to 128 printable ASCII characters as text, or an integer, and not what a program sends that has none, like undefined or order-null."
+    )]
+    InvalidReference(Quoted),
+    /// Neither a key nor a reference, where one is required.
+    #[error(
+        "Send a reference, like {{\"amount\": 1000, \"reference\": \"7\"}}, or an Idempotency-Key: start.require_idempotency is true."
+    )]
+    IdempotencyRequired,
 }
 
 /// The bounds of a start.
@@ -79,6 +91,8 @@ pub(crate) struct Bounds {
     /// Names of fields that are passed on.
     pub(crate) forward: Vec<String>,
     pub(super) allowed: Allowed,
+    /// A start must have a key or a reference.
+    pub(super) require_idempotency: bool,
 }
 
 impl Bounds {
@@ -92,6 +106,7 @@ impl Bounds {
                 .map(|name| name.0.clone())
                 .collect(),
             allowed,
+            require_idempotency: config.require_idempotency,
         }
     }
 }
@@ -106,8 +121,10 @@ impl BadRequest {
                 found: Some(quoted),
                 ..
             }
-            | Self::RedirectNotAllowed { found: quoted, .. } => quoted.scrub(scrub),
+            | Self::RedirectNotAllowed { found: quoted, .. }
+            | Self::InvalidReference(quoted) => quoted.scrub(scrub),
             Self::InvalidJson(_)
+            | Self::IdempotencyRequired
             | Self::SecretNotAccepted
             | Self::InvalidAmount { found: None, .. } => {}
         }
@@ -116,19 +133,35 @@ impl BadRequest {
 }
 
 impl Request {
-    /// Of its meaning: the same for the same start, however it was written.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        let redirect = self
-            .redirect
-            .as_ref()
-            .map_or(Json::null(), |url| Json::Text(url.to_string()));
+    /// Returns what is asked for.
+    pub(super) fn meaning(&self) -> Meaning {
+        let text = |text: String| Json::Text(text);
+        let redirect = self.redirect.as_ref().map(ToString::to_string);
+        let reference = self.reference.as_ref().map(ToString::to_string);
         let amount = Json::Literal(self.amount.to_string().into());
-        let meaning = vec![
-            amount,
-            redirect,
-            Json::Object(self.extra.clone()).canonical(),
-        ];
-        json::fingerprint(&Json::Array(meaning).to_string())
+        let fields = Json::Object(self.extra.clone()).canonical();
+        let of = |parts: Vec<Json>| json::fingerprint(&Json::Array(parts).to_string());
+        Meaning {
+            amount: self.amount,
+            fields: if self.extra.is_empty() {
+                Fields::None
+            } else {
+                Fields::Some(of(vec![fields.clone()]))
+            },
+            reference: self.reference.clone(),
+            older: of(vec![
+                amount.clone(),
+                redirect.map_or(Json::null(), text),
+                fields.clone(),
+            ]),
+            // Of four, so that it is no older one.
+            fingerprint: of(vec![
+                amount,
+                fields,
+                reference.map_or(Json::null(), text),
+                Json::null(),
+            ]),
+        }
     }
 
     /// Checks in the order of the contract; the first fault is reported.
@@ -168,25 +201,13 @@ impl Request {
                 min: bounds.min,
                 max: bounds.max,
             })?;
-        let redirect =
-            match json::get(&object, "redirect").filter(|redirect| !redirect.is_null()) {
-                None => None,
-                Some(Json::Text(text)) => {
-                    let url = bounds.allowed.parse(text).map_err(|why| {
-                        BadRequest::RedirectNotAllowed {
-                            found: Quoted::text(text.clone()),
-                            why,
-                        }
-                    })?;
-                    (bounds.allowed.default_url() != Some(&url)).then_some(url)
-                }
-                Some(other) => {
-                    return Err(BadRequest::RedirectNotAllowed {
-                        found: Quoted::new(other),
-                        why: "it must be a URL as text, or null",
-                    });
-                }
-            };
+        let redirect = read_redirect(&object, bounds)?;
+        let reference = present(&object, "reference")
+            .map(|named| {
+                read_reference(named)
+                    .ok_or_else(|| BadRequest::InvalidReference(Quoted::new(named)))
+            })
+            .transpose()?;
         let extra = object
             .into_iter()
             .filter(|(name, _)| forwarded(name))
@@ -195,6 +216,42 @@ impl Request {
             amount,
             redirect,
             extra,
+            reference,
         })
+    }
+}
+
+/// Returns a field that is there and not null.
+fn present<'a>(object: &'a Object, name: &str) -> Option<&'a Json> {
+    json::get(object, name).filter(|value| !value.is_null())
+}
+
+/// Reads the redirect; `None` if it is the default.
+fn read_redirect(object: &Object, bounds: &Bounds) -> Result<Option<Url>, BadRequest> {
+    let refused = |found, why| BadRequest::RedirectNotAllowed { found, why };
+    match present(object, "redirect") {
+        None => Ok(None),
+        Some(Json::Text(text)) => {
+            let url = bounds.allowed.parse(text);
+            let url = url.map_err(|why| refused(Quoted::text(text.clone()), why))?;
+            Ok((bounds.allowed.default_url() != Some(&url)).then_some(url))
+        }
+        Some(other) => Err(refused(
+            Quoted::new(other),
+            "it must be a URL as text, or null",
+        )),
+    }
+}
+
+/// Reads the text of a reference, or the digits of an integer.
+fn read_reference(named: &Json) -> Option<Reference> {
+    match named {
+        Json::Text(text) => text.parse().ok(),
+        Json::Literal(literal) => {
+            let digits = literal.strip_prefix('-').unwrap_or(literal);
+            let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit()) && &**literal != "-0";
+            literal.parse().ok().filter(|_| is_integer)
+        }
+        _ => None,
     }
 }

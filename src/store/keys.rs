@@ -1,137 +1,202 @@
-//! Idempotency keys: who may start the payment of a key, and what was answered under it.
+//! Idempotency keys and references: who may start a payment, and what was answered before.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod running;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::running::{Claimed, KeyedAnswer};
+use self::running::{Names, Running};
 use super::log::Log;
+use super::model::{Fate, StartBody, StoredPayment};
+use super::state::State;
 use crate::clock;
-use crate::payment::{Fingerprint, IdempotencyKey};
-use crate::tasks::{self, Promise, SharedTask};
+use crate::payment::{IdempotencyKey, Meaning, Status, WatchCode};
+use crate::tasks::SharedTask;
 
-/// Live keys at most: each costs a few hundred bytes.
-const MAX_KEYS: usize = 250_000;
+/// Live keys and references at most: each costs a few hundred bytes.
+const MAX_NAMES: usize = 250_000;
 
-/// The keys, where a start results in a `T`. Clones share everything.
+/// The names under which payments are started, where a start results in a `T`.
 pub(crate) struct Keys<T> {
     log: Arc<Log>,
     ttl: Duration,
-    running: Arc<Running<T>>,
+    /// A payment that is older is asked for before another one of its reference is started.
+    polled_for: Duration,
+    running: Running<T>,
 }
 
-/// By key: what is asked for, and the start that is under way.
-type Running<T> = Mutex<HashMap<IdempotencyKey, (Fingerprint, SharedTask<T>)>>;
-
-/// What a start may do that comes with a key.
+/// What a start may do that comes with a key, with a reference, with both or with neither.
 pub(crate) enum Claim<T> {
     /// It starts the payment. The task is for those who wait for its result.
     Fresh(Claimed<T>, SharedTask<T>),
     /// The same start is under way: its result is the one of both.
     InFlight(SharedTask<T>),
+    /// A start of this reference is under way. When it has a payment the claim is to be made again. If it fails, its error
+    /// is that of both, if both ask for the same.
+    Joined {
+        task: SharedTask<T>,
+        is_the_same: bool,
+    },
     /// The same start was answered with this.
-    Answered(Arc<str>),
-    /// The key was used for another start.
-    Mismatch,
-    /// There are as many live keys as there may be.
+    Answered(StartBody),
+    /// The payment of this reference is open. Its answer is to be kept under the key before it is given.
+    Given(Claimed<T>, SharedTask<T>, StartBody),
+    /// The key was used for another start; what is known of that one's payment.
+    Mismatch(Option<Fate>),
+    /// The payment of this reference is open, and is for another amount or other fields.
+    ReferenceMismatch(Fate),
+    /// The payment of this reference is completed.
+    ReferencePaid(Fate),
+    /// The payment of this reference is so old that the gateway is to be asked for it before another one is started.
+    AskFirst(WatchCode),
+    /// There are as many live keys and references as there may be.
     Full,
 }
 
-/// A start that holds its key until it is finished, or dropped. Then the key is free again, unless an answer was kept
-/// under it.
-pub(crate) struct Claimed<T> {
-    // Dropped in this order: who learns the result finds the key free.
-    held: Held<T>,
-    promise: Promise<T>,
-}
-
-struct Held<T> {
-    key: Option<(IdempotencyKey, Fingerprint)>,
-    running: Arc<Running<T>>,
+/// What holds a reference.
+enum Held {
+    Nothing,
+    Open(StartBody),
+    Other(Fate),
+    Completed(Fate),
+    TooOld(WatchCode),
 }
 
 impl<T: Clone> Keys<T> {
-    pub(super) fn new(log: Arc<Log>, ttl: Duration) -> Self {
+    pub(super) fn new(log: Arc<Log>, ttl: Duration, polled_for: Duration) -> Self {
         Self {
             log,
             ttl,
-            running: Arc::default(),
+            polled_for,
+            running: Running::default(),
         }
     }
 
-    /// Claims a key for a start of this meaning; a start without a key is always fresh.
-    pub(crate) fn claim(&self, key: Option<(IdempotencyKey, Fingerprint)>) -> Claim<T> {
-        let Some((key, meaning)) = key else {
-            let (promise, task) = tasks::promise();
-            return Claim::Fresh(self.claimed(None, promise), task);
-        };
-        let mut running = lock(&self.running);
-        // In this order: a start that ends in this moment is answered first, and then no longer running.
-        if let Some((other, task)) = running.get(&key) {
-            return if *other == meaning {
+    /// Claims the key and the reference of a start. With `asked` the gateway has just been asked for the payment of that
+    /// watch code.
+    pub(crate) fn claim(
+        &self,
+        key: Option<&IdempotencyKey>,
+        meaning: &Meaning,
+        asked: Option<&WatchCode>,
+    ) -> Claim<T> {
+        let names = &mut *self.running.lock();
+        // A key under way before a key answered: a start that ends in this moment is answered first, and then no longer
+        // under way.
+        if let Some((other, task)) = key.and_then(|key| names.by_key.get(key)) {
+            return if *other == meaning.fingerprint {
                 Claim::InFlight(task.clone())
             } else {
-                Claim::Mismatch
+                Claim::Mismatch(None)
             };
         }
-        let guarded = self.log.lock();
-        let answers = &guarded.state.answers;
-        if let Some(answer) = answers.get(&key, self.ttl, clock::now()) {
-            return if answer.request == meaning {
+        let state = &self.log.lock().state;
+        let now = clock::now();
+        if let Some(answer) = key.and_then(|key| state.answers.get(key, self.ttl, now)) {
+            return if meaning.is(answer.request) {
                 Claim::Answered(answer.body.clone())
             } else {
-                Claim::Mismatch
+                Claim::Mismatch(fate(state, &answer.body.watch_code))
             };
         }
-        if answers.len() + running.len() >= MAX_KEYS {
-            return Claim::Full;
-        }
-        drop(guarded);
-        let (promise, task) = tasks::promise();
-        running.insert(key.clone(), (meaning, task.clone()));
-        Claim::Fresh(self.claimed(Some((key, meaning)), promise), task)
+        self.claim_reference(names, state, key, meaning, asked)
     }
 
-    fn claimed(
+    fn claim_reference(
         &self,
-        key: Option<(IdempotencyKey, Fingerprint)>,
-        promise: Promise<T>,
-    ) -> Claimed<T> {
-        let running = self.running.clone();
-        Claimed {
-            held: Held { key, running },
-            promise,
+        names: &mut Names<T>,
+        state: &State,
+        key: Option<&IdempotencyKey>,
+        meaning: &Meaning,
+        asked: Option<&WatchCode>,
+    ) -> Claim<T> {
+        let reference = meaning.reference.as_ref();
+        if let Some((other, task)) = reference.and_then(|name| names.by_reference.get(name)) {
+            return Claim::Joined {
+                task: task.clone(),
+                is_the_same: *other == meaning.fingerprint,
+            };
+        }
+        let is_full = (key.is_some() || reference.is_some()) && self.is_full(names, state);
+        match self.held(state, meaning, asked) {
+            Held::Completed(fate) => Claim::ReferencePaid(fate),
+            Held::Other(fate) => Claim::ReferenceMismatch(fate),
+            Held::TooOld(code) => Claim::AskFirst(code),
+            Held::Open(body) if key.is_none() => Claim::Answered(body),
+            _ if is_full => Claim::Full,
+            Held::Open(body) => {
+                let (claimed, task) = self.running.hold(names, key, None, meaning.fingerprint);
+                Claim::Given(claimed, task, body)
+            }
+            Held::Nothing => {
+                let (claimed, task) = self
+                    .running
+                    .hold(names, key, reference, meaning.fingerprint);
+                Claim::Fresh(claimed, task)
+            }
+        }
+    }
+
+    fn is_full(&self, names: &Names<T>, state: &State) -> bool {
+        names.len() + state.answers.len() + state.payments.count_references() >= MAX_NAMES
+    }
+
+    /// Returns what holds the reference of this start.
+    fn held(&self, state: &State, meaning: &Meaning, asked: Option<&WatchCode>) -> Held {
+        let Some(reference) = &meaning.reference else {
+            return Held::Nothing;
+        };
+        let all = state.payments.of_reference(reference);
+        let status = |stored: &StoredPayment| {
+            let record = state.payments.get(&stored.payment.watch_code)?;
+            let observation = record.observation.as_ref()?;
+            Some(observation.report.status.clone())
+        };
+        let is_completed = |stored: &&Arc<StoredPayment>| status(stored) == Some(Status::Completed);
+        if let Some(completed) = all.iter().find(is_completed) {
+            return Held::Completed(fate_of(state, completed));
+        }
+        let Some(last) = all.last() else {
+            return Held::Nothing;
+        };
+        let payment = &last.payment;
+        if matches!(status(last), Some(Status::Other(_))) {
+            return Held::Nothing;
+        }
+        if payment.amount != meaning.amount || payment.fields != meaning.fields {
+            return Held::Other(fate_of(state, last));
+        }
+        if clock::now() - last.since >= self.polled_for {
+            return if asked == Some(&payment.watch_code) {
+                Held::Nothing
+            } else {
+                Held::TooOld(payment.watch_code.clone())
+            };
+        }
+        match &payment.referenced {
+            Some((_, object)) => Held::Open(StartBody {
+                code: payment.code.clone(),
+                watch_code: payment.watch_code.clone(),
+                object: object.clone(),
+            }),
+            None => Held::Nothing,
         }
     }
 }
 
-impl<T> Claimed<T> {
-    /// Returns what is to be kept under the key, if there is one, when the start is answered with this.
-    pub(crate) fn answer(
-        &self,
-        body: &Arc<str>,
-    ) -> Option<(IdempotencyKey, Fingerprint, Arc<str>)> {
-        let (key, request) = self.held.key.clone()?;
-        Some((key, request, body.clone()))
-    }
-
-    /// Frees the key, then gives the result to all who wait for it.
-    pub(crate) fn finish(self, result: T) {
-        let Self { held, promise } = self;
-        drop(held);
-        promise.keep(result);
-    }
+/// Returns what became of the payment of this watch code, where it is still known.
+fn fate(state: &State, code: &WatchCode) -> Option<Fate> {
+    let stored = state.payments.get(code)?.stored.as_ref()?;
+    Some(fate_of(state, stored))
 }
 
-impl<T> Drop for Held<T> {
-    fn drop(&mut self) {
-        if let Some((key, _)) = &self.key {
-            lock(&self.running).remove(key);
-        }
+fn fate_of(state: &State, stored: &StoredPayment) -> Fate {
+    let record = state.payments.get(&stored.payment.watch_code);
+    let observation = record.and_then(|record| record.observation.as_ref());
+    Fate {
+        watch_code: stored.payment.watch_code.clone(),
+        amount: stored.payment.amount,
+        report: observation.map(|observation| observation.report.clone()),
     }
-}
-
-fn lock<T>(
-    running: &Running<T>,
-) -> MutexGuard<'_, HashMap<IdempotencyKey, (Fingerprint, SharedTask<T>)>> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,6 +2,8 @@
 
 mod backend;
 mod batch;
+mod columns;
+mod delivery_row;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -9,7 +11,6 @@ mod lived;
 mod row;
 mod tables;
 
-use std::iter;
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -17,7 +18,8 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(crate) use self::batch::Starting;
 pub(crate) use self::file::CannotOpen;
 use self::file::File;
-use super::model::{Event, Removal, WriteFailed};
+use super::event::{Event, Removal};
+use super::model::{NotKept, WriteFailed};
 use super::place::Place;
 use super::shared::{Guarded, Shared};
 use super::state::State;
@@ -38,9 +40,16 @@ enum Keeper {
     File(File),
 }
 
-/// An event that has been appended; `None` if it is true already.
+/// An event that has been appended.
 #[must_use]
-pub(super) struct Acknowledged(Option<oneshot::Receiver<Result<(), WriteFailed>>>);
+pub(super) struct Acknowledged(Written);
+
+enum Written {
+    /// It is true already.
+    Now(Result<(), NotKept>),
+    /// It is being written.
+    Later(oneshot::Receiver<Result<(), NotKept>>),
+}
 
 impl Log {
     /// Opens what is in this place, and puts it into the state; also returns the name of its journal. `readiness` has a
@@ -79,13 +88,15 @@ impl Log {
     pub(super) fn append(&self, guarded: &mut Guarded, mut event: Event) -> Acknowledged {
         match &self.keeper {
             Keeper::Memory => {
-                guarded.state.deduplicate_starts(iter::once(&mut event));
+                if let Err(reused) = guarded.state.judge().judge(&mut event) {
+                    return Acknowledged(Written::Now(Err(NotKept::CodeReused(reused))));
+                }
                 let removals = guarded.state.apply(&event);
                 self.remove(guarded, removals);
                 self.shared.wake(&event);
-                Acknowledged(None)
+                Acknowledged(Written::Now(Ok(())))
             }
-            Keeper::File(file) => Acknowledged(Some(file.append(event))),
+            Keeper::File(file) => Acknowledged(Written::Later(file.append(event))),
         }
     }
 
@@ -143,12 +154,12 @@ impl Acknowledged {
     /// Waits until the event is true.
     ///
     /// # Errors
-    /// [`WriteFailed`] if it could not be written and may not be true without.
-    pub(super) async fn done(self) -> Result<(), WriteFailed> {
+    /// If it could not be written and may not be true without, or if the codes of a start are another payment's.
+    pub(super) async fn done(self) -> Result<(), NotKept> {
         match self.0 {
+            Written::Now(result) => result,
             // Without an answer nothing is known: the process is about to end.
-            Some(written) => written.await.unwrap_or(Err(WriteFailed)),
-            None => Ok(()),
+            Written::Later(written) => written.await.unwrap_or(Err(WriteFailed.into())),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::Instant;
-use crate::payment::{Code, Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
+use crate::payment::{Amount, Asked, Code, IdempotencyKey, Payment, Report, WatchCode};
 
 /// A payment that was started here, and when.
 pub(crate) struct StoredPayment {
@@ -28,6 +28,10 @@ pub(crate) struct Record {
     pub(crate) observation: Option<Observation>,
     /// A message says, or is about to say, that this payment is not polled in the background any more.
     pub(crate) polling_ended: bool,
+    /// A later payment of the same reference was started at this moment: this one is polled for as long.
+    pub(crate) followed_since: Option<Instant>,
+    /// Another payment of the same reference was completed before this one.
+    pub(crate) paid_twice_with: Option<WatchCode>,
 }
 
 /// An answer, and when it was asked for: it says nothing about what happened after that moment.
@@ -44,10 +48,17 @@ pub(crate) struct Settled {
     pub(crate) observation: Observation,
     /// What was known before.
     pub(crate) before: Record,
+    /// Another payment of the same reference that was completed before, if this answer completes the payment.
+    pub(crate) paid_twice_with: Option<WatchCode>,
 }
 
-/// A payment that was started here, and the last answer about it.
-pub(crate) type Known = (Arc<StoredPayment>, Option<Observation>);
+/// A payment that was started here, and what is known of it.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) stored: Arc<StoredPayment>,
+    pub(crate) observation: Option<Observation>,
+    pub(crate) paid_twice_with: Option<WatchCode>,
+}
 
 impl Record {
     /// Returns whether it is of this payment, and not of another that has its watch code by now.
@@ -83,10 +94,27 @@ impl Record {
 pub(crate) struct Answer {
     pub(crate) key: IdempotencyKey,
     /// What was asked for.
-    pub(crate) request: Fingerprint,
-    /// The whole answer, as it was given.
-    pub(crate) body: Arc<str>,
+    pub(crate) request: Asked,
+    pub(crate) body: StartBody,
     pub(crate) since: Instant,
+}
+
+/// The gateway's answer to a start, which each of its callers gets with the `pay_url` of its own redirect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartBody {
+    pub(crate) code: Code,
+    pub(crate) watch_code: WatchCode,
+    /// The gateway's object as it came, scrubbed, without a `pay_url`.
+    pub(crate) object: Arc<str>,
+}
+
+/// What became of a payment, for a caller who asked to start it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Fate {
+    pub(crate) watch_code: WatchCode,
+    pub(crate) amount: Amount,
+    /// The last answer about it.
+    pub(crate) report: Option<Arc<Report>>,
 }
 
 /// A payment was started, or the gateway reported something new about it.
@@ -97,6 +125,7 @@ pub(crate) struct Change {
     pub(crate) stored: Arc<StoredPayment>,
     /// `None` while the gateway has not been asked.
     pub(crate) report: Option<Arc<Report>>,
+    pub(crate) paid_twice_with: Option<WatchCode>,
 }
 
 /// The changes after that position are not all there any more.
@@ -199,120 +228,26 @@ pub(crate) struct LastTries {
     pub(crate) failing: Option<Instant>,
 }
 
-/// What is true once it has been written.
-#[derive(Clone)]
-pub(super) enum Event {
-    /// A payment was started, and answered under a key.
-    Started {
-        stored: Arc<StoredPayment>,
-        position: u64,
-        answer: Option<Arc<Answer>>,
-    },
-    /// The gateway has answered a start with a payment that was started before, under another key.
-    Again { answer: Option<Arc<Answer>> },
-    /// The gateway reported something new about a payment that was started here; `delivery` is the message to the app.
-    Observed {
-        stored: Arc<StoredPayment>,
-        observation: Observation,
-        polling_ended: bool,
-        position: u64,
-        delivery: Option<Arc<Delivery>>,
-    },
-    /// A payment is not polled in the background any more; `delivery` is the message to the app.
-    PollingEnded {
-        stored: Arc<StoredPayment>,
-        observation: Option<Observation>,
-        delivery: Option<Arc<Delivery>>,
-    },
-    /// A delivery is in another state.
-    Delivery(Arc<Delivery>),
+/// Why a start was not kept: nobody may hear of its payment.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NotKept {
+    /// It could not be written.
+    #[error(transparent)]
+    WriteFailed(#[from] WriteFailed),
+    /// Its codes are another payment's.
+    #[error(transparent)]
+    CodeReused(CodeReused),
 }
 
-/// A row that is to be deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Removal {
-    Payment(u64),
-    Answer(IdempotencyKey),
-    Delivery(u64),
-}
-
-impl Event {
-    /// Returns what the row of a payment is from now on.
-    pub(super) fn payment(&self) -> Option<(&StoredPayment, Option<&Observation>, bool)> {
-        match self {
-            Self::Started { stored, .. } => Some((stored, None, false)),
-            Self::Observed {
-                stored,
-                observation,
-                polling_ended,
-                ..
-            } => Some((stored, Some(observation), *polling_ended)),
-            Self::PollingEnded {
-                stored,
-                observation,
-                ..
-            } => Some((stored, observation.as_ref(), true)),
-            Self::Again { .. } | Self::Delivery(_) => None,
-        }
-    }
-
-    /// Returns what the journal says about it.
-    pub(super) fn change(&self) -> Option<Change> {
-        let (stored, position, report) = match self {
-            Self::Started {
-                stored, position, ..
-            } => (stored, *position, None),
-            Self::Observed {
-                stored,
-                position,
-                observation,
-                ..
-            } => (stored, *position, Some(observation.report.clone())),
-            Self::Again { .. } | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
-        };
-        Some(Change {
-            position,
-            stored: stored.clone(),
-            report,
-        })
-    }
-
-    /// Returns what was answered under a key.
-    pub(super) fn answer(&self) -> Option<&Arc<Answer>> {
-        match self {
-            Self::Started { answer, .. } | Self::Again { answer } => answer.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Returns the message to the app, new or changed.
-    pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
-        match self {
-            Self::Observed { delivery, .. } | Self::PollingEnded { delivery, .. } => {
-                delivery.as_ref()
-            }
-            Self::Delivery(delivery) => Some(delivery),
-            Self::Started { .. } | Self::Again { .. } => None,
-        }
-    }
-
-    /// Returns whether it is untrue when it cannot be written.
-    pub(super) fn is_refusable(&self) -> bool {
-        matches!(self, Self::Started { .. } | Self::Again { .. })
-    }
-
-    /// Returns whether it writes this row, so that an earlier decision to delete it does not hold any more.
-    pub(super) fn writes(&self, row: &Removal) -> bool {
-        match row {
-            Removal::Payment(number) => {
-                matches!(self.payment(), Some((stored, _, _)) if stored.number == *number)
-            }
-            Removal::Answer(key) => self.answer().is_some_and(|answer| answer.key == *key),
-            Removal::Delivery(number) => self
-                .delivery()
-                .is_some_and(|delivery| delivery.number == *number),
-        }
-    }
+/// The gateway answered a start with the code or the watch code of a payment that was started here before, and that is
+/// not the one of this start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway answered with the codes of another payment")]
+pub(crate) struct CodeReused {
+    /// What the gateway gave.
+    pub(crate) given: (Code, WatchCode),
+    /// What the payment started before has.
+    pub(crate) known: (Code, WatchCode),
 }
 
 /// An event could not be written: nobody may hear of it.

@@ -6,18 +6,28 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::event::Event;
 use super::log::Log;
-use super::model::{Delivery, DeliveryState, Event, Kind, LastTries, StoredPayment};
+use super::model::{Delivery, DeliveryState, Kind, LastTries, StoredPayment};
 use super::state::State;
 use crate::clock::{self, Instant};
-use crate::payment::Report;
+use crate::payment::{Report, WatchCode};
 use crate::random;
 
 /// Messages that are looked at in one go when the app is back: nobody else gets at the state meanwhile.
 const HASTENED_AT_ONCE: usize = 1000;
 
+/// What a message is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) stored: &'a StoredPayment,
+    pub(crate) report: Option<&'a Report>,
+    /// Another payment of the same reference that was completed before.
+    pub(crate) paid_twice_with: Option<&'a WatchCode>,
+}
+
 /// Returns what is posted to the app about this payment.
-pub(crate) type Compose = fn(Kind, &StoredPayment, Option<&Report>, Timestamp) -> String;
+pub(crate) type Compose = fn(Kind, Subject<'_>, Timestamp) -> String;
 
 /// The messages that are still to be posted, or were.
 #[derive(Clone)]
@@ -127,10 +137,10 @@ impl Composer {
         self,
         state: &mut State,
         kind: Kind,
-        stored: &StoredPayment,
-        report: Option<&Report>,
+        subject: Subject<'_>,
     ) -> Option<Arc<Delivery>> {
         let compose = self.0?;
+        let stored = subject.stored;
         let since = clock::now();
         let created_at = clock::wall_at(since);
         Some(Arc::new(Delivery {
@@ -140,7 +150,7 @@ impl Composer {
             code: stored.payment.code.clone(),
             watch_code: stored.payment.watch_code.clone(),
             kind,
-            body: compose(kind, stored, report, created_at).into(),
+            body: compose(kind, subject, created_at).into(),
             created_at,
             since,
             tries: 0,

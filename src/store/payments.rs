@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::event::Event;
+use super::keys::KeyedAnswer;
 use super::log::{Log, Starting};
 use super::model::{
-    Answer, Event, Kind, Known, Observation, Record, Settled, StoredPayment, WriteFailed,
+    Answer, Delivery, Kind, Known, NotKept, Observation, Record, Settled, StoredPayment,
+    WriteFailed,
 };
-use super::outbox::Composer;
+use super::outbox::{Composer, Subject};
 use super::shared::Guarded;
 use crate::clock::{self, Instant};
-use crate::payment::{Fingerprint, IdempotencyKey, Payment, Report, Status, WatchCode};
+use crate::payment::{Asked, Payment, Report, Status, WatchCode};
 
 /// The payments that were started here, and the last that is known of each watch code. Clones share everything.
 #[derive(Clone)]
@@ -46,12 +49,12 @@ impl Payments {
     /// payment: what is known of it stays.
     ///
     /// # Errors
-    /// [`WriteFailed`] if it could not be kept.
+    /// Why it was not kept.
     pub(crate) async fn started(
         &self,
         payment: Payment,
-        answer: Option<(IdempotencyKey, Fingerprint, Arc<str>)>,
-    ) -> Result<(), WriteFailed> {
+        answer: Option<KeyedAnswer>,
+    ) -> Result<(), NotKept> {
         let since = clock::now();
         let written = {
             let mut guarded = self.log.lock();
@@ -63,14 +66,7 @@ impl Payments {
                 since,
                 started_at: clock::wall_at(since),
             });
-            let answer = answer.map(|(key, request, body)| {
-                Arc::new(Answer {
-                    key,
-                    request,
-                    body,
-                    since,
-                })
-            });
+            let answer = answer.map(|answer| keyed(answer, since));
             let event = Event::Started {
                 stored,
                 position,
@@ -78,6 +74,19 @@ impl Payments {
             };
             self.log.append(&mut guarded, event)
         };
+        written.done().await
+    }
+
+    /// Keeps the answer to a start that was given the payment of its reference. When this returns it is durable, and only
+    /// then may the caller hear of it.
+    ///
+    /// # Errors
+    /// Why it was not kept.
+    pub(crate) async fn answered(&self, answer: Option<KeyedAnswer>) -> Result<(), NotKept> {
+        let answer = answer.map(|answer| keyed(answer, clock::now()));
+        let written = self
+            .log
+            .append(&mut self.log.lock(), Event::Again { answer });
         written.done().await
     }
 
@@ -107,6 +116,7 @@ impl Payments {
                 return Settled {
                     observation: Observation { report, asked },
                     before,
+                    paid_twice_with: None,
                 };
             }
             let newer = before.newer(report.clone());
@@ -123,11 +133,30 @@ impl Payments {
                 report: newer,
                 asked,
             };
-            let event = self.observed(&mut guarded, stored, &observation, before.polling_ended);
+            let paid_twice_with = observation
+                .report
+                .status
+                .is_final()
+                .then(|| guarded.state.payments.completed_before(&stored))
+                .flatten();
+            let event = Event::Observed {
+                delivery: self.completed(
+                    &mut guarded,
+                    &stored,
+                    &observation,
+                    paid_twice_with.as_ref(),
+                ),
+                stored,
+                observation: observation.clone(),
+                polling_ended: before.polling_ended,
+                paid_twice_with: paid_twice_with.clone(),
+                position: guarded.state.next_position(),
+            };
             let written = self.log.append(&mut guarded, event);
             let settled = Settled {
                 observation,
                 before,
+                paid_twice_with,
             };
             (settled, written)
         };
@@ -136,27 +165,24 @@ impl Payments {
         settled
     }
 
-    fn observed(
+    /// Returns the message about a payment that this observation completes.
+    fn completed(
         &self,
         guarded: &mut Guarded,
-        stored: Arc<StoredPayment>,
+        stored: &StoredPayment,
         observation: &Observation,
-        polling_ended: bool,
-    ) -> Event {
+        paid_twice_with: Option<&WatchCode>,
+    ) -> Option<Arc<Delivery>> {
         let report = &observation.report;
-        let delivery = if report.status.is_final() {
-            self.composer
-                .message(&mut guarded.state, Kind::Completed, &stored, Some(report))
-        } else {
-            None
-        };
-        Event::Observed {
+        let subject = Subject {
             stored,
-            observation: observation.clone(),
-            polling_ended,
-            position: guarded.state.next_position(),
-            delivery,
-        }
+            report: Some(report),
+            paid_twice_with,
+        };
+        report.status.is_final().then(|| {
+            self.composer
+                .message(&mut guarded.state, Kind::Completed, subject)
+        })?
     }
 
     /// Notes that this payment is not polled in the background any more: the app gets one message about it, if it gets
@@ -175,10 +201,14 @@ impl Payments {
             }
             let Some(stored) = record.stored else { return };
             let observation = record.observation;
-            let report = observation.as_ref().map(|observation| &*observation.report);
-            let delivery =
-                self.composer
-                    .message(&mut guarded.state, Kind::PollingEnded, &stored, report);
+            let subject = Subject {
+                stored: &stored,
+                report: observation.as_ref().map(|observation| &*observation.report),
+                paid_twice_with: None,
+            };
+            let delivery = self
+                .composer
+                .message(&mut guarded.state, Kind::PollingEnded, subject);
             // Set before it is written, so that no second message is made meanwhile.
             guarded.state.payments.end_polling(&stored);
             let event = Event::PollingEnded {
@@ -212,6 +242,23 @@ impl Payments {
             .collect()
     }
 
+    /// Returns the watch codes of the other open payments of the same reference.
+    pub(crate) fn others_of_reference(&self, stored: &StoredPayment) -> Vec<WatchCode> {
+        let Some(reference) = stored.payment.reference() else {
+            return Vec::new();
+        };
+        let guarded = self.log.lock();
+        let payments = &guarded.state.payments;
+        let is_open =
+            |code: &WatchCode| payments.get(code).is_some_and(|record| !record.is_final());
+        let others = payments.of_reference(reference).iter();
+        others
+            .filter(|other| other.number != stored.number)
+            .map(|other| other.payment.watch_code.clone())
+            .filter(is_open)
+            .collect()
+    }
+
     /// Returns payments that were started before that one, the newest first, at most `limit`; of that status, if one is
     /// given.
     pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
@@ -224,9 +271,10 @@ impl Payments {
             (None, _) => closed.next(),
             _ => open.next(),
         });
-        let of_status = |(_, observation): &Known| {
+        let of_status = |known: &Known| {
             status.is_none_or(|status| {
-                observation
+                known
+                    .observation
                     .as_ref()
                     .map_or(&Status::Created, |observation| &observation.report.status)
                     == status
@@ -252,4 +300,13 @@ impl Payments {
         }
         (groups, rest)
     }
+}
+
+fn keyed((key, request, body): KeyedAnswer, since: Instant) -> Arc<Answer> {
+    Arc::new(Answer {
+        key,
+        request: Asked::Now(request),
+        body,
+        since,
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::model::{Event, Removal};
+use super::event::{Event, Removal};
 use super::state::State;
 
 /// The state, shared by the faces of the store and the writer of its file.

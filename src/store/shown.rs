@@ -1,11 +1,19 @@
 //! A payment as lists, events and webhooks show it.
 
-use super::model::StoredPayment;
+use super::outbox::Subject;
 use crate::json::{self, Json, Object};
-use crate::payment::{Report, Status};
+use crate::payment::Status;
 
 /// The guide's fields, null where they are not known yet, what else the gateway reported, and both codes.
-pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
+///
+/// The app's own reference, the amount of the start, and the watch code of a payment of the same reference that was
+/// completed before come last, under names that are ours.
+pub(crate) fn shown(subject: Subject<'_>) -> Object {
+    let Subject {
+        stored,
+        report,
+        paid_twice_with,
+    } = subject;
     // A report's body is an object: it was one when it came.
     let mut object = report
         .and_then(|report| json::parse_object(report.body.as_bytes()).ok())
@@ -35,5 +43,12 @@ pub(crate) fn shown(stored: &StoredPayment, report: Option<&Report>) -> Object {
         "watch_code",
         Json::Text(stored.payment.watch_code.to_string()),
     );
+    let text = |text: Option<String>| text.map_or(Json::null(), Json::Text);
+    let reference = stored.payment.reference().map(ToString::to_string);
+    json::set(&mut object, "reference", text(reference));
+    let requested = Json::Literal(stored.payment.amount.to_string().into());
+    json::set(&mut object, "requested_amount", requested);
+    let other = paid_twice_with.map(ToString::to_string);
+    json::set(&mut object, "paid_twice_with", text(other));
     object
 }

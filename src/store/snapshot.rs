@@ -27,8 +27,8 @@ impl Snapshot {
         let payments = &state.payments;
         let oldest = payments.open(..).next();
         Self {
-            tracked: payments.by_status(),
-            let_go: payments.let_go(),
+            tracked: payments.counts().by_status(),
+            let_go: payments.counts().let_go,
             open: payments.count_open(),
             oldest_open: oldest.map(|stored| clock::now() - stored.since),
             webhooks_pending: has_webhook.then(|| state.outbox.pending()),

@@ -1,23 +1,27 @@
 //! Everything that the store knows, as a plain value. What must survive enters it only when it has been written.
 
 pub(super) mod changes;
+mod counts;
+mod judge;
 pub(super) mod keys;
+mod names;
 pub(super) mod outbox;
 pub(super) mod payments;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::changes::Journal;
+use self::judge::Judge;
 use self::keys::Answers;
 use self::outbox::Deliveries;
 use self::payments::Records;
 use crate::clock::Instant;
 use crate::payment::{Report, WatchCode};
-use crate::store::model::{Answer, Change, Delivery, Event, Observation, Record, Removal, Settled};
+use crate::store::event::{Event, Removal};
+use crate::store::model::{Answer, Change, Delivery, Observation, Record, Settled, StoredPayment};
 
 /// The state. Time comes in as an argument; rows that have to go come out as [`Removal`]s.
 pub(super) struct State {
@@ -39,11 +43,12 @@ struct Numbers {
 }
 
 impl State {
-    /// An empty one, with room for `room` watch codes. Answers and finished payments are kept for `ttl`.
-    pub(super) fn new(room: usize, ttl: Duration, has_webhook: bool) -> Self {
+    /// An empty one, with room for `room` watch codes. Answers and finished payments are kept for `ttl`, open payments for
+    /// `open_for`.
+    pub(super) fn new(room: usize, ttl: Duration, open_for: Duration, has_webhook: bool) -> Self {
         Self {
             ttl,
-            payments: Records::new(room, has_webhook),
+            payments: Records::new(room, open_for, has_webhook),
             changes: Journal::default(),
             answers: Answers::default(),
             outbox: Deliveries::default(),
@@ -69,32 +74,12 @@ impl State {
         self.numbers.delivery
     }
 
-    /// Turns a start of a payment that was started before into [`Event::Again`]: the gateway may have keys of its own.
-    /// The events are about to be written, in this order.
-    pub(super) fn deduplicate_starts<'a>(&self, events: impl Iterator<Item = &'a mut Event>) {
-        let mut begun = HashMap::new();
-        for event in events {
-            let Event::Started { stored, answer, .. } = event else {
-                continue;
-            };
-            let code = &stored.payment.watch_code;
-            let known = || {
-                self.payments
-                    .get(code)
-                    .and_then(|record| record.stored.clone())
-            };
-            match begun.get(code).cloned().or_else(known) {
-                Some(before) if before.payment.code == stored.payment.code => {
-                    if before.payment.amount != stored.payment.amount {
-                        let code = &stored.payment.code;
-                        tracing::warn!(%code, "the gateway gives a payment of another amount than was asked for again");
-                    }
-                    *event = Event::Again {
-                        answer: answer.take(),
-                    };
-                }
-                _ => drop(begun.insert(code.clone(), stored.clone())),
-            }
+    /// Returns a judge of starts that are about to be written.
+    pub(super) fn judge(&self) -> Judge<'_> {
+        Judge {
+            payments: &self.payments,
+            answers: &self.answers,
+            begun: Vec::new(),
         }
     }
 
@@ -108,10 +93,9 @@ impl State {
             Event::Observed {
                 stored,
                 observation,
+                paid_twice_with,
                 ..
-            } => self
-                .payments
-                .observe(stored, observation, &self.outbox, &mut removals),
+            } => self.observe(stored, observation, paid_twice_with.as_ref(), &mut removals),
             Event::PollingEnded { stored, .. } => self.payments.end_polling(stored),
             Event::Again { .. } | Event::Delivery(_) => {}
         }
@@ -135,14 +119,27 @@ impl State {
             Event::Observed {
                 stored,
                 observation,
+                paid_twice_with,
                 ..
-            } => self
-                .payments
-                .observe(stored, observation, &self.outbox, &mut removals),
+            } => self.observe(stored, observation, paid_twice_with.as_ref(), &mut removals),
             Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
             Event::Started { .. } | Event::Again { .. } | Event::PollingEnded { .. } => {}
         }
         removals
+    }
+
+    fn observe(
+        &mut self,
+        stored: &Arc<StoredPayment>,
+        observation: &Observation,
+        paid_twice_with: Option<&WatchCode>,
+        removals: &mut Vec<Removal>,
+    ) {
+        self.payments
+            .observe(stored, observation, &self.outbox, removals);
+        if let Some(other) = paid_twice_with {
+            self.payments.note_paid_twice(stored, other);
+        }
     }
 
     /// Completes an event of [`Self::apply_unwritten`] that has been written by now. A message is where it belongs since
@@ -172,6 +169,7 @@ impl State {
         let settled = Settled {
             observation,
             before,
+            paid_twice_with: None,
         };
         (settled, removals)
     }
@@ -205,6 +203,7 @@ impl State {
         position: u64,
         payment: u64,
         report: Option<Arc<Report>>,
+        paid_twice_with: Option<WatchCode>,
     ) {
         // Its number is not given to another payment while something names it.
         self.numbers.payment = self.numbers.payment.max(payment);
@@ -214,6 +213,7 @@ impl State {
                 position,
                 stored,
                 report,
+                paid_twice_with,
             }),
             None => self.changes.begin_after(position),
         }

@@ -8,21 +8,35 @@ use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 
 use super::*;
-use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment, Report, WatchCode};
+use crate::json;
+use crate::payment::{
+    Amount, Fields, Fingerprint, IdempotencyKey, Meaning, Payment, Report, WatchCode,
+};
 
 const ROOM: usize = 1000;
 const TTL: Duration = Duration::from_secs(3600);
+const POLLED_FOR: Duration = Duration::from_secs(600);
 
 fn open(place: &Place) -> Store {
-    let compose: Compose = |kind, stored, _, _| format!("{} {}", kind.label(), stored.number);
-    Store::open(place, ROOM, TTL, Some(compose), &Readiness::default()).unwrap()
+    let compose: Compose = |kind, subject, _| format!("{} {}", kind.label(), subject.stored.number);
+    Store::open(
+        place,
+        ROOM,
+        TTL,
+        POLLED_FOR,
+        Some(compose),
+        &Readiness::default(),
+    )
+    .unwrap()
 }
 
 fn payment(n: u64) -> Payment {
     Payment {
         code: format!("pay-{n}").parse().unwrap(),
         watch_code: watch_code(n),
-        amount: Amount::new(1000 + n),
+        amount: Amount::new(1000),
+        fields: Fields::None,
+        referenced: None,
     }
 }
 
@@ -30,9 +44,30 @@ fn watch_code(n: u64) -> WatchCode {
     format!("watch-{n}").parse().unwrap()
 }
 
-fn key(n: u64) -> (IdempotencyKey, Fingerprint) {
-    let key = IdempotencyKey::stored(&format!("key-{n}")).unwrap();
-    (key, Fingerprint([0; 16]))
+fn key(n: u64) -> IdempotencyKey {
+    IdempotencyKey::stored(&format!("key-{n}")).unwrap()
+}
+
+/// What a start of this amount asks for.
+fn meaning(amount: u64, reference: Option<&str>) -> Meaning {
+    let amount = Amount::new(amount);
+    let text = format!("{amount} {reference:?}");
+    Meaning {
+        amount,
+        fields: Fields::None,
+        reference: reference.map(|reference| reference.parse().unwrap()),
+        fingerprint: json::fingerprint(&text),
+        older: Fingerprint([0; 16]),
+    }
+}
+
+fn start_body(n: u64) -> StartBody {
+    let payment = payment(n);
+    StartBody {
+        code: payment.code,
+        watch_code: payment.watch_code,
+        object: format!(r#"{{"code":"pay-{n}","watch_code":"watch-{n}"}}"#).into(),
+    }
 }
 
 fn report(status: &str) -> Report {
@@ -45,11 +80,26 @@ fn report(status: &str) -> Report {
 
 /// Starts a payment under a key, as the story does.
 async fn start(store: &Store, keys: &Keys<u64>, n: u64) {
-    let Claim::Fresh(claimed, _) = keys.claim(Some(key(n))) else {
+    let Claim::Fresh(claimed, _) = keys.claim(Some(&key(n)), &meaning(1000, None), None) else {
         panic!("the key is free");
     };
-    let answer = claimed.answer(&format!("answer {n}").into());
+    let answer = claimed.answer(&start_body(n));
     store.payments().started(payment(n), answer).await.unwrap();
+    claimed.finish(n);
+}
+
+/// Starts a payment of a reference.
+async fn start_referenced(store: &Store, keys: &Keys<u64>, n: u64, reference: &str) {
+    let meaning = meaning(1000, Some(reference));
+    let Claim::Fresh(claimed, _) = keys.claim(None, &meaning, None) else {
+        panic!("the reference is free");
+    };
+    let object = start_body(n).object;
+    let payment = Payment {
+        referenced: Some((reference.parse().unwrap(), object)),
+        ..payment(n)
+    };
+    store.payments().started(payment, None).await.unwrap();
     claimed.finish(n);
 }
 
@@ -67,27 +117,31 @@ fn status(store: &Store, n: u64) -> Option<String> {
 
 async fn one_key_is_one_start(store: Store) {
     let keys = store.keys::<u64>();
-    let Claim::Fresh(claimed, task) = keys.claim(Some(key(1))) else {
+    let (key, this, other) = (key(1), meaning(1000, None), meaning(1200, None));
+    let Claim::Fresh(claimed, task) = keys.claim(Some(&key), &this, None) else {
         panic!("the key is free");
     };
-    let other = (key(1).0, Fingerprint([1; 16]));
-    assert!(matches!(keys.claim(Some(other.clone())), Claim::Mismatch));
-    let Claim::InFlight(joined) = keys.claim(Some(key(1))) else {
+    let mismatch = keys.claim(Some(&key), &other, None);
+    assert!(matches!(mismatch, Claim::Mismatch(None)));
+    let Claim::InFlight(joined) = keys.claim(Some(&key), &this, None) else {
         panic!("it is under way");
     };
-    let answer = claimed.answer(&"answer".into());
+    let answer = claimed.answer(&start_body(1));
     store.payments().started(payment(1), answer).await.unwrap();
     claimed.finish(7);
     assert_eq!(task.result().await.unwrap(), 7);
     assert_eq!(joined.result().await.unwrap(), 7);
-    assert!(matches!(keys.claim(Some(key(1))), Claim::Answered(body) if *body == *"answer"));
-    assert!(matches!(keys.claim(Some(other)), Claim::Mismatch));
+    let again = keys.claim(Some(&key), &this, None);
+    assert!(matches!(again, Claim::Answered(body) if body == start_body(1)));
+    let mismatch = keys.claim(Some(&key), &other, None);
+    assert!(matches!(mismatch, Claim::Mismatch(Some(fate)) if fate.report.is_none()));
 }
 
 async fn a_key_is_free_again_after_a_start_that_failed_or_crashed(store: Store) {
     let keys = store.keys::<u64>();
+    let (key, meaning) = (key(1), meaning(1000, Some("7")));
     for finishes in [true, false] {
-        let Claim::Fresh(claimed, task) = keys.claim(Some(key(1))) else {
+        let Claim::Fresh(claimed, task) = keys.claim(Some(&key), &meaning, None) else {
             panic!("the key is free");
         };
         if finishes {
@@ -97,15 +151,97 @@ async fn a_key_is_free_again_after_a_start_that_failed_or_crashed(store: Store) 
         }
         assert_eq!(task.result().await.is_ok(), finishes);
     }
-    assert!(matches!(keys.claim(Some(key(1))), Claim::Fresh(..)));
+    let claim = keys.claim(Some(&key), &meaning, None);
+    assert!(matches!(claim, Claim::Fresh(..)));
 }
 
 async fn starts_without_a_key_are_all_fresh(store: Store) {
     let keys = store.keys::<u64>();
     for _ in 0..3 {
-        let claim = keys.claim(None);
-        assert!(matches!(&claim, Claim::Fresh(claimed, _) if claimed.answer(&"".into()).is_none()));
+        let claim = keys.claim(None, &meaning(1000, None), None);
+        let Claim::Fresh(claimed, _) = claim else {
+            panic!("nothing is claimed");
+        };
+        assert!(claimed.answer(&start_body(1)).is_none());
     }
+}
+
+async fn one_reference_has_one_payment(store: Store) {
+    let keys = store.keys::<u64>();
+    let (this, other) = (meaning(1000, Some("7")), meaning(1200, Some("7")));
+    let Claim::Fresh(claimed, _) = keys.claim(None, &this, None) else {
+        panic!("the reference is free");
+    };
+    for (meaning, same) in [(&this, true), (&other, false)] {
+        let claim = keys.claim(Some(&key(1)), meaning, None);
+        assert!(matches!(claim, Claim::Joined { is_the_same, .. } if is_the_same == same));
+    }
+    drop(claimed);
+    start_referenced(&store, &keys, 1, "7").await;
+    let claim = keys.claim(None, &this, None);
+    assert!(matches!(claim, Claim::Answered(body) if body == start_body(1)));
+    let claim = keys.claim(Some(&key(1)), &other, None);
+    assert!(matches!(claim, Claim::ReferenceMismatch(fate) if fate.watch_code == watch_code(1)));
+    // With a key the answer is kept under it too.
+    let Claim::Given(claimed, _, body) = keys.claim(Some(&key(1)), &this, None) else {
+        panic!("the payment is open");
+    };
+    let kept = store.payments().answered(claimed.answer(&body)).await;
+    kept.unwrap();
+    claimed.finish(1);
+    settle(&store, 1, "completed").await;
+    let claim = keys.claim(Some(&key(1)), &this, None);
+    assert!(matches!(claim, Claim::Answered(body) if body == start_body(1)));
+    let claim = keys.claim(None, &this, None);
+    assert!(matches!(claim, Claim::ReferencePaid(fate) if fate.watch_code == watch_code(1)));
+}
+
+async fn a_payment_with_another_status_holds_its_reference_no_longer(store: Store) {
+    let keys = store.keys::<u64>();
+    start_referenced(&store, &keys, 1, "7").await;
+    settle(&store, 1, "cancelled").await;
+    start_referenced(&store, &keys, 2, "7").await;
+    // Both are completed all the same.
+    assert_eq!(settle(&store, 1, "completed").await.paid_twice_with, None);
+    let settled = settle(&store, 2, "completed").await;
+    assert_eq!(settled.paid_twice_with, Some(watch_code(1)));
+    let listed = store.payments().before(u64::MAX, None, 10);
+    assert_eq!(listed[0].paid_twice_with, Some(watch_code(1)));
+    let changes = store.changes().changes_after(0, 100).unwrap();
+    let last = changes.last().unwrap();
+    assert_eq!(last.paid_twice_with, Some(watch_code(1)));
+}
+
+async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
+    let (keys, payments) = (store.keys::<u64>(), store.payments());
+    start(&store, &keys, 1).await;
+    let given = |watch: u64, code: u64, amount: u64| Payment {
+        code: payment(code).code,
+        amount: Amount::new(amount),
+        ..payment(watch)
+    };
+    // Another amount, one of the two codes alone, another live key.
+    for reused in [
+        given(1, 1, 1200),
+        given(1, 2, 1000),
+        given(2, 1, 1000),
+        given(1, 1, 1000),
+    ] {
+        let claim = keys.claim(Some(&key(2)), &meaning(1000, None), None);
+        let Claim::Fresh(claimed, _) = claim else {
+            panic!("the key is free");
+        };
+        let answer = claimed.answer(&start_body(1));
+        let kept = payments.started(reused.clone(), answer).await;
+        assert!(matches!(kept, Err(NotKept::CodeReused(_))), "{reused:?}");
+    }
+    // One without a key, and given again, is the same payment; once it is final it is not.
+    payments.started(payment(3), None).await.unwrap();
+    payments.started(payment(3), None).await.unwrap();
+    settle(&store, 3, "completed").await;
+    let kept = payments.started(payment(3), None).await;
+    assert!(matches!(kept, Err(NotKept::CodeReused(_))));
+    assert_eq!(payments.before(u64::MAX, None, 10).len(), 2);
 }
 
 async fn a_completed_is_never_taken_back(store: Store) {
@@ -176,7 +312,7 @@ async fn lists_are_in_the_order_of_the_starts(store: Store) {
     let numbers = |known: Vec<Known>| {
         known
             .iter()
-            .map(|(stored, _)| stored.number)
+            .map(|known| known.stored.number)
             .collect::<Vec<_>>()
     };
     assert_eq!(
@@ -251,6 +387,9 @@ promises!(
     one_key_is_one_start,
     a_key_is_free_again_after_a_start_that_failed_or_crashed,
     starts_without_a_key_are_all_fresh,
+    one_reference_has_one_payment,
+    a_payment_with_another_status_holds_its_reference_no_longer,
+    the_codes_of_another_payment_are_revealed_to_nobody,
     a_completed_is_never_taken_back,
     an_answer_that_was_asked_for_before_the_start_says_nothing,
     changes_come_in_their_order,
@@ -263,18 +402,27 @@ fn place(directory: &TempDir) -> Place {
     Place::Directory(directory.path().join("store"))
 }
 
+/// What the start of payment `n` asks for: the last ones are two and two of one reference.
+fn meaning_of(n: u64) -> Meaning {
+    let reference = (n > 3).then(|| (n / 2).to_string());
+    meaning(1000, reference.as_deref())
+}
+
 /// Everything of a store that was acknowledged to somebody.
 fn acknowledged(store: &Store, payments: u64) -> String {
     let keys = store.keys::<u64>();
     let mut lines = vec![store.changes().run().to_owned()];
     for n in 0..payments {
-        let answer = match keys.claim(Some(key(n))) {
-            Claim::Answered(body) => body.to_string(),
+        let answer = match keys.claim(Some(&key(n)), &meaning_of(n), None) {
+            Claim::Answered(body) => body.object.to_string(),
             _ => String::new(),
         };
         // What was only heard of a code is not kept.
         let record = store.payments().get(&watch_code(n));
-        if record.is_some_and(|record| record.stored.is_some()) {
+        if let Some(record) = record.filter(|record| record.stored.is_some()) {
+            let stored = record.stored.as_ref().unwrap();
+            let twice = record.paid_twice_with.as_ref();
+            lines.push(format!("{:?} {twice:?}", stored.payment));
             lines.push(format!("{n} {answer} {:?}", status(store, n)));
         }
     }
@@ -355,9 +503,17 @@ async fn crashes(history: Vec<((u64, u8), bool)>) -> Result<(), TestCaseError> {
     for (i, ((n, what), crash)) in history.into_iter().enumerate() {
         match what {
             0 => {
-                if let Claim::Fresh(claimed, _) = store.keys::<u64>().claim(Some(key(n))) {
-                    let answer = claimed.answer(&format!("answer {n}").into());
-                    store.payments().started(payment(n), answer).await.unwrap();
+                let meaning = meaning_of(n);
+                let claim = store.keys::<u64>().claim(Some(&key(n)), &meaning, None);
+                if let Claim::Fresh(claimed, _) = claim {
+                    let body = start_body(n);
+                    let answer = claimed.answer(&body);
+                    let referenced = meaning.reference.map(|name| (name, body.object));
+                    let payment = Payment {
+                        referenced,
+                        ..payment(n)
+                    };
+                    store.payments().started(payment, answer).await.unwrap();
                 }
             }
             1..=2 => drop(settle(&store, n, ["created", "completed"][usize::from(what) - 1]).await),

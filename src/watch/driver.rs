@@ -101,15 +101,21 @@ impl Inner {
         let mut shared = self.lock();
         if let Some(after) = shared.state.adopts_after() {
             // Each wakes the loop up, which then looks for more.
-            for (stored, _) in self.store.open_after(after, ADOPTED_AT_ONCE) {
-                let (number, code) = (stored.number, stored.payment.watch_code.clone());
-                let known = self.known(&code);
-                let input = Input::Adopted {
-                    number,
-                    code,
-                    known,
-                };
-                self.step(&mut shared, input);
+            for open in self.store.open_after(after, ADOPTED_AT_ONCE) {
+                let number = open.stored.number;
+                let others = self.store.others_of_reference(&open.stored);
+                for code in others
+                    .into_iter()
+                    .chain([open.stored.payment.watch_code.clone()])
+                {
+                    let known = self.known(&code);
+                    let input = Input::Adopted {
+                        number,
+                        code,
+                        known,
+                    };
+                    self.step(&mut shared, input);
+                }
             }
         }
         let has_secret = self.gateway.has_secret();
@@ -171,6 +177,10 @@ impl Inner {
         let result = match result {
             Ok(settled) => {
                 let odd = tell::tell(&settled.before, &settled.observation);
+                if let Some(other) = &settled.paid_twice_with {
+                    tell::tell_paid_twice(&settled.before, other);
+                    self.paid_twice.inc();
+                }
                 self.amount_mismatches.inc_by(odd.amount.into());
                 self.unknown_statuses.inc_by(odd.status.into());
                 shared.unknown.remove(&code);

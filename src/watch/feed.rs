@@ -7,8 +7,7 @@ use tokio::sync::watch;
 
 use super::shared::Inner;
 use super::state::Input;
-use crate::payment::Report;
-use crate::store::{Change, OutOfReach, StoredPayment};
+use crate::store::{Change, Known, OutOfReach};
 use crate::telemetry::RequestId;
 
 /// Events that are taken out of the store at once.
@@ -30,7 +29,7 @@ pub(crate) struct Event {
     /// To resume after it.
     pub(crate) id: String,
     /// `None`: a mark, which has an id and no payment.
-    pub(crate) payment: Option<(Arc<StoredPayment>, Option<Arc<Report>>)>,
+    pub(crate) payment: Option<Change>,
 }
 
 impl ChangeFeed {
@@ -87,28 +86,34 @@ impl ChangeFeed {
     fn fetch(&mut self) -> Result<(), OutOfReach> {
         let (run, position) = (self.inner.changes.run(), self.position);
         let Some((mut last, mut count)) = self.present else {
-            for Change {
-                position,
-                stored,
-                report,
-            } in self.inner.changes.changes_after(position, PAGE)?
-            {
+            for change in self.inner.changes.changes_after(position, PAGE)? {
+                let position = change.position;
                 self.position = position;
                 let id = format!("{run}-{position}");
                 self.waiting.push_back(Event {
                     id,
-                    payment: Some((stored, report)),
+                    payment: Some(change),
                 });
             }
             return Ok(());
         };
-        for (stored, observation) in self.inner.store.open_after(last, PAGE) {
+        for known in self.inner.store.open_after(last, PAGE) {
+            let Known {
+                stored,
+                observation,
+                paid_twice_with,
+            } = known;
             (last, count) = (stored.number, count + 1);
             // Not a position: who resumes in the middle gets the present state once more.
             let id = format!("{run}-{position}.{count}");
             self.waiting.push_back(Event {
                 id,
-                payment: Some((stored, observation.map(|observation| observation.report))),
+                payment: Some(Change {
+                    position,
+                    stored,
+                    report: observation.map(|observation| observation.report),
+                    paid_twice_with,
+                }),
             });
         }
         self.present = Some((last, count));

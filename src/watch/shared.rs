@@ -36,6 +36,8 @@ pub(super) struct Inner {
     pub(super) amount_mismatches: Counter,
     /// Answers with a status that the guide does not know.
     pub(super) unknown_statuses: Counter,
+    /// Payments completed after another one of their reference.
+    pub(super) paid_twice: Counter,
 }
 
 /// What stands behind the one lock: the state, and the channels that belong to it. The look into the store before a call
@@ -112,7 +114,10 @@ impl From<&Record> for Known {
     fn from(record: &Record) -> Self {
         let observation = record.observation.as_ref();
         Self {
-            started: record.stored.as_ref().map(|stored| stored.since),
+            started: record
+                .stored
+                .as_ref()
+                .map(|stored| record.followed_since.unwrap_or(stored.since)),
             asked: observation.map(|observation| observation.asked),
             is_final: observation.is_some_and(|observation| observation.report.status.is_final()),
             polling_ended: record.polling_ended,

@@ -105,7 +105,7 @@ pub(super) enum Action {
 /// What the store knows of a payment, as far as it matters here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
-    /// When it was started, if it was started here.
+    /// When it was started, if it was started here, or a later payment of its reference.
     pub(super) started: Option<Instant>,
     /// When the last answer was asked for.
     pub(super) asked: Option<Instant>,
@@ -179,8 +179,11 @@ impl PollState {
                 code,
                 known,
             } => {
-                self.adopted = number;
-                if self.follow(now, &code, &known).slot.is_none() {
+                self.adopted = self.adopted.max(number);
+                let followed = self.follow(now, &code, &known);
+                // An older payment of a reference is followed anew with a later one.
+                followed.since = followed.since.max(known.started.unwrap_or(now));
+                if followed.slot.is_none() {
                     let ended = self.schedule(now, &code, &known, known.asked);
                     return ended.into_iter().collect();
                 }

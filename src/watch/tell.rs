@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::json::{self, Json};
-use crate::payment::{Decimal, Report, Status};
+use crate::payment::{Decimal, Report, Status, WatchCode};
 use crate::store::{Observation, Record};
 use crate::telemetry::RequestId;
 use crate::text;
@@ -15,6 +15,19 @@ pub(super) struct Odd {
     pub(super) amount: bool,
     /// The guide does not know its status.
     pub(super) status: bool,
+}
+
+/// One line for a payment that was completed after another one of its reference.
+pub(super) fn tell_paid_twice(before: &Record, other: &WatchCode) {
+    let Some(stored) = &before.stored else { return };
+    let payment = &stored.payment;
+    tracing::error!(
+        reference = payment.reference().map(ToString::to_string),
+        watch_code = %payment.watch_code,
+        paid_twice_with = %other,
+        request_id = RequestId::current().as_deref(),
+        "two payments of one reference are completed: the payer may have paid twice"
+    );
 }
 
 /// One line for each change of a status, and for each answer that should not be.

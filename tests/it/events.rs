@@ -98,7 +98,7 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
     assert!(events.iter().all(|event| event.event == "payment"));
     let unknown = json!({
         "status": "created", "amount": 1000, "merchant": null, "created_at": null, "completed_at": null,
-        "code": a, "watch_code": watch_a,
+        "code": a, "watch_code": watch_a, "reference": null, "requested_amount": 1000, "paid_twice_with": null,
     });
     assert_eq!(events[0].json(), unknown);
     let known = events[1].json();
@@ -107,7 +107,7 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
         (&"Sandbox Shop".into(), &(*c).into())
     );
     assert!(known["created_at"].is_string() && known["completed_at"].is_null());
-    assert_eq!(known.as_object().unwrap().len(), 7, "{known}");
+    assert_eq!(known.as_object().unwrap().len(), 10, "{known}");
 
     // The first poll tells more of the first one, and nothing new of the other.
     let polled = next(&mut stream).await.json();

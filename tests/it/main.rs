@@ -45,6 +45,7 @@ mod payments;
 mod problems;
 mod reading;
 mod receiver;
+mod references;
 mod rotation;
 mod sandbox;
 mod schedule;

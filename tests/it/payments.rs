@@ -105,6 +105,7 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
     let unknown = json!({
         "status": "created", "amount": 9_007_199_254_740_991_u64, "merchant": null, "created_at": null,
         "completed_at": null, "code": code, "watch_code": watch_code, "started_at": null, "last_polled_at": null,
+        "reference": null, "requested_amount": 9_007_199_254_740_991_u64, "paid_twice_with": null,
     });
     assert_eq!(listed, json!({ "payments": [unknown], "next": null }));
 
@@ -126,7 +127,7 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
         time(&known["last_polled_at"]) >= time(&started_at),
         "{known}"
     );
-    assert_eq!(known.as_object().unwrap().len(), 10, "{known}");
+    assert_eq!(known.as_object().unwrap().len(), 13, "{known}");
 
     sidecar.pay(&code);
     sidecar

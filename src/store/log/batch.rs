@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::clock::{self, Reading};
-use crate::store::model::{Event, WriteFailed};
+use crate::store::event::Event;
+use crate::store::model::NotKept;
 
 /// Events that are written at once.
 const MOST: usize = 256;
@@ -22,7 +23,7 @@ pub(super) struct Noted {
 }
 
 /// To the one who waits for an event.
-pub(super) type Reply = oneshot::Sender<Result<(), WriteFailed>>;
+pub(super) type Reply = oneshot::Sender<Result<(), NotKept>>;
 
 /// What is sent to the writer.
 pub(super) enum Message {

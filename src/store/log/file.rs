@@ -21,7 +21,8 @@ use super::lived::Lived;
 use super::tables::{self, Loaded};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
-use crate::store::model::{Event, Removal, WriteFailed};
+use crate::store::event::{Event, Removal};
+use crate::store::model::{NotKept, WriteFailed};
 use crate::store::shared::Shared;
 use crate::store::state::State;
 
@@ -190,7 +191,7 @@ impl File {
     }
 
     /// Writes an event after all before it.
-    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), WriteFailed>> {
+    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), NotKept>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
         let _ = self.writer.send(Message::Keep(
@@ -303,12 +304,11 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut events: Vec<(Noted, Reply)>) -> Next {
-        let removals = {
+    fn write(&mut self, events: Vec<(Noted, Reply)>) -> Next {
+        let (removals, events) = {
             let mut guarded = self.shared.lock();
-            let new = events.iter_mut().map(|(noted, _)| &mut noted.event);
-            guarded.state.deduplicate_starts(new);
-            guarded.take_removals()
+            let removals = guarded.take_removals();
+            (removals, judged(&guarded.state, events))
         };
         let new = events.iter().map(|(noted, _)| noted);
         match self.file.write(self.deferred.iter().chain(new), &removals) {
@@ -359,7 +359,7 @@ impl Writer {
         guarded.remove(removals);
         for (noted, reply) in events {
             let kept = if noted.event.is_refusable() {
-                Err(WriteFailed)
+                Err(WriteFailed.into())
             } else {
                 let removals = guarded.state.apply_unwritten(&noted.event);
                 guarded.remove(removals);
@@ -370,4 +370,17 @@ impl Writer {
             let _ = reply.send(kept);
         }
     }
+}
+
+/// Returns the events that may be written, and answers the others.
+fn judged(state: &State, events: Vec<(Noted, Reply)>) -> Vec<(Noted, Reply)> {
+    let mut judge = state.judge();
+    let mut all = Vec::with_capacity(events.len());
+    for (mut noted, reply) in events {
+        match judge.judge(&mut noted.event) {
+            Ok(()) => all.push((noted, reply)),
+            Err(reused) => drop(reply.send(Err(NotKept::CodeReused(reused)))),
+        }
+    }
+    all
 }

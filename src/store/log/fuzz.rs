@@ -3,9 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::columns::{self, Clocks, Unreadable};
+use super::delivery_row::DeliveryRow;
 use super::lived::Lived;
-use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow, Unreadable};
+use super::row::{AnswerRow, ChangeRow, PaymentRow};
 use crate::clock::Reading;
+use crate::store::event::PaymentState;
 
 /// Which table a row is in.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +38,18 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
                 stored.payment,
                 observation.as_ref().map(|observation| &observation.report)
             );
-            Ok((
-                PaymentRow::new(&stored, observation.as_ref(), record.polling_ended, clocks),
-                said,
-            ))
+            let state = PaymentState {
+                stored: &stored,
+                observation: observation.as_ref(),
+                polling_ended: record.polling_ended,
+                paid_twice_with: record.paid_twice_with.as_ref(),
+            };
+            Ok((PaymentRow::new(state, clocks), said))
         }),
         Table::Changes => {
-            let row: ChangeRow = row::read(bytes).ok()?;
-            let (again, payment) = (row::bytes(&row), row.payment);
-            Some((again, format!("{payment} {:?}", row.report().ok()?)))
+            let row: ChangeRow = columns::read(bytes).ok()?;
+            let (again, payment) = (columns::bytes(&row), row.payment);
+            Some((again, format!("{payment} {:?}", row.read().ok()?)))
         }
         Table::Answers => again(bytes, |row: AnswerRow| {
             let answer = row.read("a-key", lived)?;
@@ -72,6 +78,6 @@ fn again<T: DeserializeOwned + Serialize>(
     bytes: &[u8],
     read: impl FnOnce(T) -> Result<(T, String), Unreadable>,
 ) -> Option<(Vec<u8>, String)> {
-    let (row, said) = row::read(bytes).and_then(read).ok()?;
-    Some((row::bytes(&row), said))
+    let (row, said) = columns::read(bytes).and_then(read).ok()?;
+    Some((columns::bytes(&row), said))
 }

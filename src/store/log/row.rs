@@ -1,46 +1,18 @@
 //! Events as bytes: a version byte of ours, and JSON.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::columns::{Clocks, Unreadable, time};
 use super::lived::Lived;
-use crate::clock::{Instant, Reading};
+use crate::clock::Instant;
 use crate::json::{self, Json};
-use crate::payment::{Amount, Fingerprint, Payment, Report, Status};
-use crate::store::model::{
-    Answer, Delivery, DeliveryState, Kind, Observation, Record, StoredPayment,
+use crate::payment::{
+    Amount, Asked, Fields, Fingerprint, Payment, Reference, Report, Status, WatchCode,
 };
-
-/// The longest step from one try of a message to the next, with jitter: how long a row that an older version wrote, which
-/// says it by the wall clock alone, may be believed.
-const LONGEST_STEP: Duration = Duration::from_secs(5 * 3600 + 1800);
-
-/// Of every row. Another one is another way to read what follows.
-const VERSION: u8 = 1;
-
-/// Not a row of ours, or damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a row of the store cannot be read")]
-pub(super) struct Unreadable;
-
-/// The two clocks by which a row is written: each moment is in it as the wall clock shows it, for people and for what
-/// has passed between two processes, and as a mark of lived time. Rows of older versions have no marks.
-#[derive(Clone, Copy)]
-pub(super) struct Clocks {
-    pub(super) lived: Lived,
-    /// When the event was handed over to be written.
-    pub(super) reading: Reading,
-}
-
-impl Clocks {
-    fn wall(&self, moment: Instant) -> i64 {
-        self.reading.wall_at(moment).as_millisecond()
-    }
-}
+use crate::store::event::PaymentState;
+use crate::store::model::{Answer, Change, Observation, Record, StartBody, StoredPayment};
 
 /// A payment that was started here, and the last that is known of it.
 #[derive(Serialize, Deserialize)]
@@ -56,6 +28,35 @@ pub(super) struct PaymentRow {
     polling_ended: bool,
     #[serde(default)]
     marks: Option<PaymentMarks>,
+    /// Not there in a row of an older version.
+    #[serde(default)]
+    fields: Option<FieldsRow>,
+    #[serde(default)]
+    reference: Option<String>,
+    /// The gateway's answer to its start, where there is a reference.
+    #[serde(default)]
+    answer: Option<String>,
+    #[serde(default)]
+    paid_twice_with: Option<String>,
+}
+
+/// The meaning of the fields that a start forwarded; empty if there were none.
+type FieldsRow = Vec<u8>;
+
+fn fields_row(fields: Fields) -> Option<FieldsRow> {
+    match fields {
+        Fields::Unknown => None,
+        Fields::None => Some(Vec::new()),
+        Fields::Some(Fingerprint(fingerprint)) => Some(fingerprint.to_vec()),
+    }
+}
+
+fn fields(row: Option<FieldsRow>) -> Result<Fields, Unreadable> {
+    Ok(match row {
+        None => Fields::Unknown,
+        Some(none) if none.is_empty() => Fields::None,
+        Some(bytes) => Fields::Some(Fingerprint(bytes.try_into().map_err(|_| Unreadable)?)),
+    })
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -65,12 +66,14 @@ struct PaymentMarks {
 }
 
 impl PaymentRow {
-    pub(super) fn new(
-        stored: &StoredPayment,
-        observation: Option<&Observation>,
-        polling_ended: bool,
-        clocks: Clocks,
-    ) -> Self {
+    pub(super) fn new(state: PaymentState<'_>, clocks: Clocks) -> Self {
+        let PaymentState {
+            stored,
+            observation,
+            polling_ended,
+            paid_twice_with,
+        } = state;
+        let referenced = stored.payment.referenced.as_ref();
         let asked = observation.map(|observation| clocks.lived.mark(observation.asked));
         Self {
             code: stored.payment.code.to_string(),
@@ -84,15 +87,28 @@ impl PaymentRow {
                 since: clocks.lived.mark(stored.since),
                 asked,
             }),
+            fields: fields_row(stored.payment.fields),
+            reference: referenced.map(|(reference, _)| reference.to_string()),
+            answer: referenced.map(|(_, object)| object.to_string()),
+            paid_twice_with: paid_twice_with.map(ToString::to_string),
         }
     }
 
     /// The record, and the moment from which on it is kept for its time if it is final.
     pub(super) fn read(self, number: u64, lived: Lived) -> Result<(Record, Instant), Unreadable> {
+        let referenced = match (self.reference, self.answer) {
+            (Some(reference), Some(object)) => {
+                let reference = Reference::stored(&reference).ok_or(Unreadable)?;
+                Some((reference, object.into()))
+            }
+            _ => None,
+        };
         let payment = Payment {
             code: self.code.parse().map_err(|_| Unreadable)?,
             watch_code: self.watch_code.parse().map_err(|_| Unreadable)?,
             amount: Amount::new(self.amount),
+            fields: fields(self.fields)?,
+            referenced,
         };
         let started_at = time(self.started_at)?;
         let since = self.marks.map_or_else(
@@ -129,6 +145,8 @@ impl PaymentRow {
                 stored: Some(stored),
                 observation,
                 polling_ended: self.polling_ended,
+                followed_since: None,
+                paid_twice_with: watch_code(self.paid_twice_with)?,
             },
             finished,
         ))
@@ -140,21 +158,29 @@ impl PaymentRow {
 pub(super) struct ChangeRow {
     pub(super) payment: u64,
     report: Option<String>,
+    #[serde(default)]
+    paid_twice_with: Option<String>,
+}
+
+fn watch_code(text: Option<String>) -> Result<Option<WatchCode>, Unreadable> {
+    text.map(|text| text.parse().map_err(|_| Unreadable))
+        .transpose()
 }
 
 impl ChangeRow {
-    pub(super) fn new(stored: &StoredPayment, report: Option<&Report>) -> Self {
+    pub(super) fn new(change: &Change) -> Self {
+        let report = change.report.as_ref();
         Self {
-            payment: stored.number,
+            payment: change.stored.number,
             report: report.map(|report| report.body.to_string()),
+            paid_twice_with: change.paid_twice_with.as_ref().map(ToString::to_string),
         }
     }
 
-    pub(super) fn report(self) -> Result<Option<Arc<Report>>, Unreadable> {
-        self.report
-            .map(report)
-            .transpose()
-            .map(|report| report.map(Arc::new))
+    /// Returns the report, and the watch code of the payment that was completed before.
+    pub(super) fn read(self) -> Result<(Option<Arc<Report>>, Option<WatchCode>), Unreadable> {
+        let report = self.report.map(report).transpose()?;
+        Ok((report.map(Arc::new), watch_code(self.paid_twice_with)?))
     }
 }
 
@@ -162,6 +188,9 @@ impl ChangeRow {
 #[derive(Serialize, Deserialize)]
 pub(super) struct AnswerRow {
     request: [u8; 16],
+    /// Whether the redirect is no part of what was asked for: in a row of an older version it is.
+    #[serde(default)]
+    redirect_apart: bool,
     body: String,
     since: i64,
     /// The same as a mark.
@@ -171,9 +200,11 @@ pub(super) struct AnswerRow {
 
 impl AnswerRow {
     pub(super) fn new(answer: &Answer, clocks: Clocks) -> Self {
+        let (Asked::Now(request) | Asked::Older(request)) = answer.request;
         Self {
-            request: answer.request.0,
-            body: answer.body.to_string(),
+            request: request.0,
+            redirect_apart: matches!(answer.request, Asked::Now(_)),
+            body: answer.body.object.to_string(),
             since: clocks.wall(answer.since),
             mark: Some(clocks.lived.mark(answer.since)),
         }
@@ -183,182 +214,34 @@ impl AnswerRow {
         let key = crate::payment::IdempotencyKey::stored(key).ok_or(Unreadable)?;
         let by_wall = lived.past_by_wall(time(self.since)?);
         let since = self.mark.map_or(by_wall, |mark| lived.past(mark));
+        let request = Fingerprint(self.request);
         Ok(Answer {
             key,
-            request: Fingerprint(self.request),
-            body: self.body.into(),
+            request: if self.redirect_apart {
+                Asked::Now(request)
+            } else {
+                Asked::Older(request)
+            },
+            body: start_body(&self.body)?,
             since,
         })
     }
 }
 
-/// A message to the app.
-#[derive(Serialize, Deserialize)]
-pub(super) struct DeliveryRow {
-    id: String,
-    payment: u64,
-    kind: String,
-    body: String,
-    created_at: i64,
-    tries: u32,
-    last_error: Option<String>,
-    state: String,
-    /// Since when it is in that state, or from when on it may be posted.
-    at: i64,
-    #[serde(default)]
-    marks: Option<DeliveryMarks>,
-    /// The payment's. A row of an older version has both codes in its body alone.
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    watch_code: Option<String>,
-}
-
-/// What is read of the body of a message where its row has no codes.
-#[derive(Deserialize)]
-struct Body {
-    data: Codes,
-}
-
-#[derive(Deserialize)]
-struct Codes {
-    code: String,
-    watch_code: String,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct DeliveryMarks {
-    since: i64,
-    at: i64,
-    failed: Option<i64>,
-    not_before: Option<i64>,
-}
-
-impl DeliveryRow {
-    pub(super) fn new(delivery: &Delivery, clocks: Clocks) -> Self {
-        let (DeliveryState::Due(at) | DeliveryState::Delivered(at) | DeliveryState::Failed(at)) =
-            delivery.state;
-        let mark = |moment| clocks.lived.mark(moment);
-        Self {
-            id: delivery.id.clone(),
-            payment: delivery.payment,
-            kind: delivery.kind.label().to_owned(),
-            body: delivery.body.to_string(),
-            created_at: delivery.created_at.as_millisecond(),
-            tries: delivery.tries,
-            last_error: delivery.last_error.clone(),
-            state: delivery.state.label().to_owned(),
-            at: clocks.wall(at),
-            marks: Some(DeliveryMarks {
-                since: mark(delivery.since),
-                at: mark(at),
-                failed: delivery.failed.map(mark),
-                not_before: delivery.not_before.map(mark),
-            }),
-            code: Some(delivery.code.to_string()),
-            watch_code: Some(delivery.watch_code.to_string()),
-        }
-    }
-
-    pub(super) fn read(self, number: u64, lived: Lived) -> Result<Delivery, Unreadable> {
-        let times = self.times(lived)?;
-        let Codes { code, watch_code } = self.codes()?;
-        let state = [
-            DeliveryState::Due(times.due),
-            DeliveryState::Delivered(times.past),
-            DeliveryState::Failed(times.past),
-        ];
-        let kind = [Kind::Completed, Kind::PollingEnded];
-        Ok(Delivery {
-            number,
-            payment: self.payment,
-            code: code.parse().map_err(|_| Unreadable)?,
-            watch_code: watch_code.parse().map_err(|_| Unreadable)?,
-            kind: kind
-                .into_iter()
-                .find(|kind| kind.label() == self.kind)
-                .ok_or(Unreadable)?,
-            since: times.since,
-            created_at: time(self.created_at)?,
-            tries: self.tries,
-            failed: times.failed,
-            not_before: times.not_before,
-            state: state
-                .into_iter()
-                .find(|state| state.label() == self.state)
-                .ok_or(Unreadable)?,
-            id: self.id,
-            body: self.body.into(),
-            last_error: self.last_error,
-        })
-    }
-
-    fn codes(&self) -> Result<Codes, Unreadable> {
-        if let (Some(code), Some(watch_code)) = (self.code.clone(), self.watch_code.clone()) {
-            return Ok(Codes { code, watch_code });
-        }
-        let Body { data } = serde_json::from_str(&self.body).map_err(|_| Unreadable)?;
-        Ok(data)
-    }
-
-    fn times(&self, lived: Lived) -> Result<DeliveryTimes, Unreadable> {
-        let (at, created_at) = (time(self.at)?, time(self.created_at)?);
-        let Some(marks) = self.marks else {
-            // No older than its number of steps, and never longer to wait than one, whatever the clock said.
-            let most = LONGEST_STEP.saturating_mul(self.tries);
-            let age = Duration::try_from(at.duration_since(created_at))
-                .unwrap_or_default()
-                .min(most);
-            let due = lived.due_by_wall(age.min(LONGEST_STEP), at);
-            return Ok(DeliveryTimes {
-                due,
-                past: lived.past_by_wall(at),
-                since: due.checked_sub(age).unwrap_or(due),
-                // When is not known: as late as can be.
-                failed: (self.tries > 0).then(|| lived.opened()),
-                not_before: None,
-            });
-        };
-        // How the wall clock showed any other moment when this was written.
-        let wall = |mark: i64| {
-            let milliseconds = self.at.saturating_add(mark.saturating_sub(marks.at));
-            Timestamp::from_millisecond(milliseconds).unwrap_or(at)
-        };
-        Ok(DeliveryTimes {
-            due: lived.due(marks.at, at),
-            past: lived.past(marks.at),
-            since: lived.past(marks.since),
-            failed: marks.failed.map(|mark| lived.past(mark)),
-            not_before: marks.not_before.map(|mark| lived.due(mark, wall(mark))),
-        })
-    }
-}
-
-/// The moments of a row in this process.
-struct DeliveryTimes {
-    /// When it is due, if it is.
-    due: Instant,
-    /// Since when it is in its state otherwise.
-    past: Instant,
-    since: Instant,
-    failed: Option<Instant>,
-    not_before: Option<Instant>,
-}
-
-/// As it is written.
-pub(super) fn bytes(row: &impl Serialize) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    // Texts and numbers, into memory: that cannot fail.
-    let _ = serde_json::to_writer(&mut bytes, row);
-    bytes
-}
-
-/// As it was written.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
-    match bytes.split_first() {
-        Some((&VERSION, json)) => serde_json::from_slice(json).map_err(|_| Unreadable),
-        _ => Err(Unreadable),
-    }
+/// Reads what a start was answered with. An older version kept it with its `pay_url`.
+fn start_body(body: &str) -> Result<StartBody, Unreadable> {
+    let mut object = json::parse_object(body.as_bytes()).map_err(|_| Unreadable)?;
+    object.retain(|(name, _)| name != "pay_url");
+    let text = |name| {
+        json::get(&object, name)
+            .and_then(Json::as_text)
+            .ok_or(Unreadable)
+    };
+    Ok(StartBody {
+        code: text("code")?.parse().map_err(|_| Unreadable)?,
+        watch_code: text("watch_code")?.parse().map_err(|_| Unreadable)?,
+        object: Json::Object(object).to_string().into(),
+    })
 }
 
 /// From what the gateway said, as it was when it came.
@@ -375,10 +258,3 @@ fn report(body: String) -> Result<Report, Unreadable> {
         body: body.into(),
     })
 }
-
-fn time(milliseconds: i64) -> Result<Timestamp, Unreadable> {
-    Timestamp::from_millisecond(milliseconds).map_err(|_| Unreadable)
-}
-
-#[cfg(test)]
-mod tests;

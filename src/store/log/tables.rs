@@ -5,11 +5,13 @@ use redb::{
 };
 
 use super::batch::Noted;
+use super::columns::{self, Clocks};
+use super::delivery_row::DeliveryRow;
 use super::lived::Lived;
-use super::row::{self, AnswerRow, ChangeRow, Clocks, DeliveryRow, PaymentRow};
+use super::row::{AnswerRow, ChangeRow, PaymentRow};
 use crate::clock::{self, Reading};
 use crate::random;
-use crate::store::model::{Change, Removal};
+use crate::store::event::Removal;
 use crate::store::state::{State, changes};
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
@@ -37,7 +39,7 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     }
     transaction
         .open_table(META)?
-        .insert(RUN, &*row::bytes(&random::token(8)))?;
+        .insert(RUN, &*columns::bytes(&random::token(8)))?;
     transaction.commit()?;
     Ok(())
 }
@@ -56,10 +58,10 @@ pub(super) struct Loaded {
 pub(super) fn load(database: &Database, state: &mut State) -> Result<Loaded, BoxError> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
-    let run = row::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
+    let run = columns::read(meta.get(RUN)?.ok_or("it has no name")?.value())?;
     let before = meta
         .get(LIVED)?
-        .map(|before| row::read(before.value()))
+        .map(|before| columns::read(before.value()))
         .transpose()?;
     let opened = Reading::take();
     let lived = Lived::new(opened, before.unwrap_or_default());
@@ -67,7 +69,7 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<Loaded, Box
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
         let (record, finished) =
-            row::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
+            columns::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
         removals.extend(state.restore_payment(record, finished));
     }
     load_changes(&transaction, state)?;
@@ -75,7 +77,7 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<Loaded, Box
     for entry in transaction.open_table(DELIVERIES)?.iter()? {
         let (key, value) = entry?;
         state.restore_delivery(
-            row::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?,
+            columns::read::<DeliveryRow>(value.value())?.read(number(key.value())?, lived)?,
         );
     }
     removals.extend(state.sweep(opened.now));
@@ -93,9 +95,10 @@ fn load_changes(transaction: &ReadTransaction, state: &mut State) -> Result<(), 
     }
     for entry in changes.iter()? {
         let (key, value) = entry?;
-        let change = row::read::<ChangeRow>(value.value())?;
+        let change = columns::read::<ChangeRow>(value.value())?;
         let payment = change.payment;
-        state.restore_change(number(key.value())?, payment, change.report()?);
+        let (report, paid_twice_with) = change.read()?;
+        state.restore_change(number(key.value())?, payment, report, paid_twice_with);
     }
     Ok(())
 }
@@ -109,7 +112,7 @@ fn load_answers(
     for entry in transaction.open_table(ANSWERS)?.iter()? {
         let (key, value) = entry?;
         let key = std::str::from_utf8(key.value())?;
-        answers.push(row::read::<AnswerRow>(value.value())?.read(key, lived)?);
+        answers.push(columns::read::<AnswerRow>(value.value())?.read(key, lived)?);
     }
     answers.sort_by_key(|answer| answer.since);
     answers
@@ -155,17 +158,14 @@ pub(super) fn write<'a>(
             reading: *reading,
         };
         last = last.max(Some(reading.now));
-        if let Some((stored, observation, polling_ended)) = event.payment() {
-            let row = row::bytes(&PaymentRow::new(stored, observation, polling_ended, clocks));
-            payments.insert(&stored.number.to_be_bytes()[..], &*row)?;
+        if let Some(payment) = event.payment() {
+            let number = payment.stored.number;
+            let row = columns::bytes(&PaymentRow::new(payment, clocks));
+            payments.insert(&number.to_be_bytes()[..], &*row)?;
         }
-        if let Some(Change {
-            position,
-            stored,
-            report,
-        }) = event.change()
-        {
-            let row = row::bytes(&ChangeRow::new(&stored, report.as_deref()));
+        if let Some(change) = event.change() {
+            let position = change.position;
+            let row = columns::bytes(&ChangeRow::new(&change));
             changes.insert(&position.to_be_bytes()[..], &*row)?;
             let old = position.saturating_sub(changes::ROOM as u64).to_be_bytes();
             // All of them: a position that was never written would leave its predecessor behind.
@@ -174,17 +174,17 @@ pub(super) fn write<'a>(
         if let Some(answer) = event.answer() {
             answers.insert(
                 answer.key.to_string().as_bytes(),
-                &*row::bytes(&AnswerRow::new(answer, clocks)),
+                &*columns::bytes(&AnswerRow::new(answer, clocks)),
             )?;
         }
         if let Some(delivery) = event.delivery() {
-            let row = row::bytes(&DeliveryRow::new(delivery, clocks));
+            let row = columns::bytes(&DeliveryRow::new(delivery, clocks));
             deliveries.insert(&delivery.number.to_be_bytes()[..], &*row)?;
         }
     }
     let mark = lived.mark(last.unwrap_or_else(clock::now));
     transaction
         .open_table(META)?
-        .insert(LIVED, &*row::bytes(&mark))?;
+        .insert(LIVED, &*columns::bytes(&mark))?;
     Ok(())
 }

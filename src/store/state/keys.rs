@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::payment::IdempotencyKey;
+use crate::payment::{IdempotencyKey, WatchCode};
 use crate::store::model::Answer;
 
 /// The answers by key. None is let go before its time.
@@ -14,13 +14,39 @@ pub(in crate::store) struct Answers {
     by_key: HashMap<IdempotencyKey, Arc<Answer>>,
     /// The oldest in front.
     in_order: VecDeque<Arc<Answer>>,
+    /// How many live keys have been answered with the payment of a watch code.
+    by_payment: HashMap<WatchCode, usize>,
 }
 
 impl Answers {
     pub(in crate::store) fn add(&mut self, answer: Arc<Answer>) {
         let before = self.by_key.insert(answer.key.clone(), answer.clone());
-        if before.is_none_or(|before| !Arc::ptr_eq(&before, &answer)) {
-            self.in_order.push_back(answer);
+        if before
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(before, &answer))
+        {
+            return;
+        }
+        if let Some(before) = before {
+            self.forget(&before);
+        }
+        let watch_code = answer.body.watch_code.clone();
+        *self.by_payment.entry(watch_code).or_default() += 1;
+        self.in_order.push_back(answer);
+    }
+
+    /// Returns whether a live key was answered with the payment of this watch code.
+    pub(in crate::store) fn has_payment(&self, code: &WatchCode) -> bool {
+        self.by_payment.contains_key(code)
+    }
+
+    fn forget(&mut self, answer: &Answer) {
+        let code = &answer.body.watch_code;
+        if let Some(count) = self.by_payment.get_mut(code) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_payment.remove(code);
+            }
         }
     }
 
@@ -55,6 +81,7 @@ impl Answers {
                 .is_some_and(|current| Arc::ptr_eq(current, &answer))
             {
                 self.by_key.remove(&answer.key);
+                self.forget(&answer);
                 keys.push(answer.key.clone());
             }
         }

@@ -6,17 +6,23 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counts::Counts;
+use super::names::Names;
 use super::outbox::Deliveries;
 use crate::clock::Instant;
-use crate::payment::{Status, WatchCode};
-use crate::store::model::{Known, Observation, Record, Removal, StoredPayment};
+use crate::payment::{Code, Reference, WatchCode};
+use crate::store::event::Removal;
+use crate::store::model::{Known, Observation, Record, StoredPayment};
 
 /// The records, by watch code.
 pub(in crate::store) struct Records {
     room: usize,
+    /// An open payment is let go when it is this old.
+    open_for: Duration,
     /// The app gets messages about payments, so an open one stays until its message is made.
     has_webhook: bool,
     by_code: HashMap<WatchCode, Record>,
+    names: Names,
     /// Started here and not final yet, by number: in the order of their start.
     open: BTreeMap<u64, Arc<StoredPayment>>,
     /// Started here and final, in the same order.
@@ -27,23 +33,23 @@ pub(in crate::store) struct Records {
     heard: VecDeque<WatchCode>,
     /// Somebody waits for these: they stay whatever the room.
     pinned: HashSet<WatchCode>,
-    by_status: BTreeMap<&'static str, i64>,
-    let_go: u64,
+    counts: Counts,
 }
 
 impl Records {
-    pub(super) fn new(room: usize, has_webhook: bool) -> Self {
+    pub(super) fn new(room: usize, open_for: Duration, has_webhook: bool) -> Self {
         Self {
             room,
+            open_for,
             has_webhook,
             by_code: HashMap::new(),
+            names: Names::default(),
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
             finished: BTreeSet::new(),
             heard: VecDeque::new(),
             pinned: HashSet::new(),
-            by_status: Status::LABELS.map(|label| (label, 0)).into(),
-            let_go: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -71,25 +77,55 @@ impl Records {
         self.open.len()
     }
 
-    /// How many records have each last known status, by its label.
-    pub(in crate::store) fn by_status(&self) -> Vec<(&'static str, u64)> {
-        let count = |(status, count): (&&'static str, &i64)| {
-            (*status, u64::try_from(*count).unwrap_or_default())
-        };
-        self.by_status.iter().map(count).collect()
-    }
-
-    /// How many records were let go for want of room.
-    pub(in crate::store) fn let_go(&self) -> u64 {
-        self.let_go
+    /// How many records there are of each kind.
+    pub(in crate::store) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub(in crate::store) fn known(&self, stored: &Arc<StoredPayment>) -> Known {
         let record = self.by_code.get(&stored.payment.watch_code);
-        (
-            stored.clone(),
-            record.and_then(|record| record.observation.clone()),
-        )
+        Known {
+            stored: stored.clone(),
+            observation: record.and_then(|record| record.observation.clone()),
+            paid_twice_with: record.and_then(|record| record.paid_twice_with.clone()),
+        }
+    }
+
+    /// Returns a payment that was started here and has one of these codes.
+    pub(super) fn with_codes(
+        &self,
+        code: &Code,
+        watch_code: &WatchCode,
+    ) -> Option<Arc<StoredPayment>> {
+        let started = |code: &WatchCode| self.by_code.get(code)?.stored.clone();
+        started(watch_code).or_else(|| started(self.names.watch_code(code)?))
+    }
+
+    /// Returns the payments of this reference that are still kept, the latest last.
+    pub(in crate::store) fn of_reference(&self, reference: &Reference) -> &[Arc<StoredPayment>] {
+        self.names.of_reference(reference)
+    }
+
+    /// How many references are in use.
+    pub(in crate::store) fn count_references(&self) -> usize {
+        self.names.count_references()
+    }
+
+    /// Returns the watch code of another payment of the same reference that is completed.
+    pub(in crate::store) fn completed_before(&self, stored: &StoredPayment) -> Option<WatchCode> {
+        let mut others = self.of_reference(stored.payment.reference()?).iter();
+        others
+            .find(|other| other.number != stored.number && self.closed.contains_key(&other.number))
+            .map(|other| other.payment.watch_code.clone())
+    }
+
+    /// Notes that another payment of the same reference was completed before this one.
+    pub(super) fn note_paid_twice(&mut self, stored: &StoredPayment, other: &WatchCode) {
+        if let Some(record) = self.by_code.get_mut(&stored.payment.watch_code)
+            && record.is_of(stored)
+        {
+            record.paid_twice_with = Some(other.clone());
+        }
     }
 
     /// Returns the payment of that number.
@@ -126,10 +162,20 @@ impl Records {
             stored: Some(stored.clone()),
             ..Record::default()
         };
-        self.count(&record, 1);
+        self.counts.add(&record, 1);
         let before = mem::replace(self.record(code, owed, removals), record);
         self.displaced(&before, removals);
         self.open.insert(stored.number, stored.clone());
+        self.index(stored);
+    }
+
+    /// Makes it found by its names. The older payments of its reference are followed along with it.
+    fn index(&mut self, stored: &Arc<StoredPayment>) {
+        for older in self.names.add(stored) {
+            if let Some(record) = self.by_code.get_mut(&older) {
+                record.followed_since = Some(stored.since);
+            }
+        }
     }
 
     /// Takes in an observation of a payment that was started here; ignores it if the code is another payment's by now.
@@ -145,6 +191,7 @@ impl Records {
         if record.stored.is_none() {
             // It was let go while this was being written: its row is there again.
             record.stored = Some(stored.clone());
+            self.index(stored);
         } else if !record.is_of(stored) {
             removals.push(Removal::Payment(stored.number));
             return;
@@ -186,7 +233,8 @@ impl Records {
         }
     }
 
-    /// Forgets those that have been final for `ttl`, unless somebody waits for them or the app is owed a message.
+    /// Forgets those that have been final for `ttl`, and open ones that are too old, unless somebody waits for them or the
+    /// app is owed a message.
     pub(super) fn expire(
         &mut self,
         ttl: Duration,
@@ -198,7 +246,7 @@ impl Records {
             && now - at >= ttl
         {
             self.finished.pop_first();
-            let Some(stored) = self.closed.get(&number) else {
+            let Some(stored) = self.closed.get(&number).cloned() else {
                 continue;
             };
             let code = &stored.payment.watch_code;
@@ -207,10 +255,25 @@ impl Records {
                 continue;
             }
             if let Some(removed) = self.by_code.remove(code) {
-                self.count(&removed, -1);
+                self.counts.add(&removed, -1);
             }
             self.closed.remove(&number);
+            self.names.remove(&stored);
             removals.push(Removal::Payment(number));
+        }
+        let open_for = self.open_for;
+        let old = self.open.values();
+        let old = old.take_while(|stored| now - stored.since >= open_for);
+        let old = old.filter(|stored| {
+            !self.pinned.contains(&stored.payment.watch_code) && !owed.owes(stored.number)
+        });
+        for stored in old.cloned().collect::<Vec<_>>() {
+            if let Some(removed) = self.by_code.remove(&stored.payment.watch_code) {
+                self.counts.add(&removed, -1);
+            }
+            self.open.remove(&stored.number);
+            self.names.remove(&stored);
+            removals.push(Removal::Payment(stored.number));
         }
     }
 
@@ -224,7 +287,7 @@ impl Records {
         let Some(stored) = record.stored.clone() else {
             return;
         };
-        self.count(&record, 1);
+        self.counts.add(&record, 1);
         if record.is_final() {
             self.closed.insert(stored.number, stored.clone());
             self.finished.insert((finished, stored.number));
@@ -238,14 +301,16 @@ impl Records {
         {
             self.displaced(&older, removals);
         }
+        self.index(&stored);
     }
 
     /// Removes what was kept of a payment whose record has been replaced.
     fn displaced(&mut self, record: &Record, removals: &mut Vec<Removal>) {
-        self.count(record, -1);
+        self.counts.add(record, -1);
         if let Some(stored) = &record.stored {
             self.open.remove(&stored.number);
             self.closed.remove(&stored.number);
+            self.names.remove(stored);
             removals.push(Removal::Payment(stored.number));
         }
     }
@@ -255,8 +320,8 @@ impl Records {
         let before = record.clone();
         record.observation = Some(observation);
         let after = record.clone();
-        self.count(&before, -1);
-        self.count(&after, 1);
+        self.counts.add(&before, -1);
+        self.counts.add(&after, 1);
     }
 
     /// Returns the record of that code, a new one if need be.
@@ -272,11 +337,11 @@ impl Records {
                     break;
                 };
                 if let Some(removed) = self.by_code.remove(&oldest) {
-                    self.count(&removed, -1);
-                    self.let_go += 1;
+                    self.counts.add(&removed, -1);
+                    self.counts.let_go += 1;
                 }
             }
-            self.count(&Record::default(), 1);
+            self.counts.add(&Record::default(), 1);
         }
         self.by_code.entry(code.clone()).or_default()
     }
@@ -301,11 +366,12 @@ impl Records {
             .iter()
             .filter_map(|row| row.values().find(|stored| self.may_go(stored, owed)))
             .min_by_key(|stored| stored.number)?;
-        let (number, code) = (oldest.number, oldest.payment.watch_code.clone());
-        self.open.remove(&number);
-        self.closed.remove(&number);
-        removals.push(Removal::Payment(number));
-        Some(code)
+        let oldest = oldest.clone();
+        self.open.remove(&oldest.number);
+        self.closed.remove(&oldest.number);
+        self.names.remove(&oldest);
+        removals.push(Removal::Payment(oldest.number));
+        Some(oldest.payment.watch_code.clone())
     }
 
     fn may_go(&self, stored: &StoredPayment, owed: &Deliveries) -> bool {
@@ -315,20 +381,10 @@ impl Records {
                 .get(code)
                 .is_none_or(|record| record.is_final() || record.polling_ended)
         };
-        // A payment whose message the app still waits for stays.
-        !self.pinned.contains(code)
+        // A payment whose message the app still waits for stays, and so does one that holds a reference.
+        stored.payment.reference().is_none()
+            && !self.pinned.contains(code)
             && !owed.owes(stored.number)
             && (!self.has_webhook || has_ended())
-    }
-
-    fn count(&mut self, record: &Record, by: i64) {
-        // The guide's first status, until the gateway was asked.
-        let status = record
-            .observation
-            .as_ref()
-            .map_or(Status::Created.label(), |observation| {
-                observation.report.status.label()
-            });
-        *self.by_status.entry(status).or_default() += by;
     }
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock;
-use crate::payment::{Amount, Fingerprint, IdempotencyKey, Payment, Status};
-use crate::store::model::{DeliveryState, Kind, StoredPayment};
+use crate::payment::{Amount, Asked, Fields, Fingerprint, IdempotencyKey, Payment, Status};
+use crate::store::model::{DeliveryState, Kind, StartBody, StoredPayment};
 
 /// What happens next. The small numbers make that the same codes, keys and messages come again.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 const TTL: Duration = Duration::from_secs(100);
+const OPEN_FOR: Duration = Duration::from_secs(3600);
 
 /// A state, and the clock by which its history goes.
 struct History {
@@ -49,7 +50,7 @@ struct History {
 impl History {
     fn new(room: usize) -> Self {
         Self {
-            state: State::new(room, TTL, true),
+            state: State::new(room, TTL, OPEN_FOR, true),
             now: clock::now(),
         }
     }
@@ -58,7 +59,7 @@ impl History {
     fn event(&mut self, step: &Step) -> Option<Event> {
         self.now += Duration::from_secs(1);
         match *step {
-            Step::Start { code, pay, key } => Some(self.start(code, pay, key)),
+            Step::Start { code, pay, key } => self.start(code, pay, key),
             Step::Report { code, status } => self.report(&watch_code(code), status),
             Step::EndPolling { code } => {
                 let record = self.state.payments.get(&watch_code(code))?.clone();
@@ -94,13 +95,16 @@ impl History {
         }
     }
 
-    fn start(&mut self, code: u8, pay: u8, key: Option<u8>) -> Event {
+    fn start(&mut self, code: u8, pay: u8, key: Option<u8>) -> Option<Event> {
         let stored = Arc::new(StoredPayment {
             number: self.state.next_payment(),
             payment: Payment {
                 code: format!("pay-{code}-{pay}").parse().unwrap(),
                 watch_code: watch_code(code),
                 amount: Amount::new(1000),
+                fields: Fields::None,
+                // The last codes are all of one reference.
+                referenced: (code > 3).then(|| ("7".parse().unwrap(), "{}".into())),
             },
             since: self.now,
             started_at: Timestamp::UNIX_EPOCH,
@@ -108,8 +112,12 @@ impl History {
         let answer = key.map(|key| {
             Arc::new(Answer {
                 key: IdempotencyKey::stored(&format!("key-{key}")).unwrap(),
-                request: Fingerprint([key; 16]),
-                body: format!("pay-{code}-{pay}").into(),
+                request: Asked::Now(Fingerprint([key; 16])),
+                body: StartBody {
+                    code: stored.payment.code.clone(),
+                    watch_code: stored.payment.watch_code.clone(),
+                    object: "{}".into(),
+                },
                 since: self.now,
             })
         });
@@ -118,8 +126,8 @@ impl History {
             position: self.state.next_position(),
             answer,
         };
-        self.state.deduplicate_starts(std::iter::once(&mut event));
-        event
+        self.state.judge().judge(&mut event).ok()?;
+        Some(event)
     }
 
     fn report(&mut self, code: &WatchCode, status: u8) -> Option<Event> {
@@ -136,8 +144,14 @@ impl History {
             .status
             .is_final()
             .then(|| self.message(&stored, Kind::Completed));
+        let paid_twice_with = report
+            .status
+            .is_final()
+            .then(|| self.state.payments.completed_before(&stored))
+            .flatten();
         Some(Event::Observed {
             stored,
+            paid_twice_with,
             observation: Observation {
                 report,
                 asked: self.now,
@@ -207,6 +221,10 @@ fn seen(state: &State) -> String {
                 "{code}: {number:?} {report:?} {}",
                 record.polling_ended
             ));
+            lines.push(format!(
+                "{:?} {:?}",
+                record.followed_since, record.paid_twice_with
+            ));
         }
     }
     let numbers = |stored: &Arc<StoredPayment>| stored.number;
@@ -218,7 +236,7 @@ fn seen(state: &State) -> String {
         "closed {:?}",
         state.payments.closed(..).map(numbers).collect::<Vec<_>>()
     ));
-    for (label, count) in state.payments.by_status() {
+    for (label, count) in state.payments.counts().by_status() {
         lines.push(format!("{label} {count}"));
     }
     let changes = state.changes.after(0, usize::MAX).unwrap();
@@ -232,7 +250,10 @@ fn seen(state: &State) -> String {
     for key in 0..4 {
         let key = IdempotencyKey::stored(&format!("key-{key}")).unwrap();
         let answer = state.answers.get(&key, Duration::MAX, clock::now());
-        lines.push(format!("{key} {:?}", answer.map(|answer| &answer.body)));
+        lines.push(format!(
+            "{key} {:?}",
+            answer.map(|answer| &answer.body.code)
+        ));
     }
     lines.extend(
         state
@@ -259,7 +280,7 @@ proptest! {
     #[test]
     fn an_event_that_is_applied_twice_is_applied_once(steps in steps(), room in 1_usize..20) {
         let mut once = History::new(room);
-        let mut twice = State::new(room, TTL, true);
+        let mut twice = State::new(room, TTL, OPEN_FOR, true);
         for step in &steps {
             let event = once.event(step);
             History::do_quietly(&mut once.state, step, once.now);
@@ -288,7 +309,7 @@ proptest! {
     ) {
         // Room for all: what goes for want of it depends on what was known at that moment.
         let mut late = History::new(100);
-        let mut direct = State::new(100, TTL, true);
+        let mut direct = State::new(100, TTL, OPEN_FOR, true);
         let mut deferred = Vec::new();
         for (i, step) in steps.iter().enumerate() {
             if matches!(step, Step::Sweep { .. }) {

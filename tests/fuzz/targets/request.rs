@@ -33,13 +33,28 @@ fuzz_target!(|body: &[u8]| {
     assert!(
         other
             .keys()
-            .all(|name| ["amount", "redirect", "order"].contains(&name.as_str())),
+            .all(|name| ["amount", "redirect", "reference", "order"].contains(&name.as_str())),
         "{other:?}"
     );
     assert_eq!(
         other.get("redirect").is_some_and(Value::is_string),
         read.redirect.is_some()
     );
+    match other.get("reference") {
+        None | Some(Value::Null) => assert_eq!(read.reference, None),
+        Some(Value::String(text)) => assert_eq!(read.reference.as_ref(), Some(text)),
+        Some(Value::Number(_)) => {
+            let digits = read.reference.as_deref().unwrap_or_default();
+            assert!(
+                digits
+                    .trim_start_matches('-')
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+            );
+            assert!(!digits.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
     match &read.extra[..] {
         [] => assert!(!other.contains_key("order")),
         [(name, json)] => {
@@ -55,6 +70,12 @@ fuzz_target!(|body: &[u8]| {
     let mut again = format!("{{ \"amount\" : {} ", read.amount);
     if let Some(redirect) = &read.redirect {
         again.push_str(&format!(",\"redirect\":{}", Value::from(redirect.as_str())));
+    }
+    if let Some(reference) = &read.reference {
+        again.push_str(&format!(
+            ",\"reference\":{}",
+            Value::from(reference.as_str())
+        ));
     }
     for (name, json) in &read.extra {
         again.push_str(&format!(",{}:{json}", Value::from(name.as_str())));

@@ -24,17 +24,36 @@ async fn of_one_payment(status: &'static str) -> (Gateway, Says) {
     (gateway, says)
 }
 
+/// A start without a key.
+async fn unkeyed(api: SocketAddr) -> Answer {
+    let body = r#"{"amount": 1000}"#;
+    call(
+        api,
+        Method::POST,
+        "/api/start_payment",
+        &[TOKEN, JSON],
+        body,
+    )
+    .await
+}
+
 #[tokio::test]
 async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
-    let (gateway, says) = of_one_payment("completed").await;
+    let (gateway, says) = of_one_payment("created").await;
     let (place, receiver) = (Place::new(), Receiver::new(|_| Mood::Take).await);
     let (sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
-    let mut revealed = Revealed::default();
     // At the same moment, and one after the other.
-    let (a, b, c) = tokio::join!(started(api, "a"), started(api, "b"), started(api, "c"));
-    for (key, answer) in [("a", a), ("b", b), ("c", c)] {
-        revealed.add(key, &answer);
+    let (a, b, c) = tokio::join!(unkeyed(api), unkeyed(api), unkeyed(api));
+    let d = unkeyed(api).await;
+    for answer in [&a, &b, &c, &d] {
+        assert_eq!((answer.status, &answer.body), (200, &a.body));
     }
+    // A key does not get what others know.
+    let keyed = start(api, "a").await.expect("an answer");
+    assert_eq!(keyed.status, 200, "nobody else has a key: {keyed:?}");
+    let other = start(api, "b").await.expect("an answer");
+    assert_reused(&other);
+    *says.lock().unwrap() = Some("completed");
     until("the message", async || {
         (!receiver.messages().is_empty()).then_some(())
     })
@@ -54,9 +73,9 @@ async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
         (pages(api).await, watch(api, "watch_1").await.body),
         (page.clone(), told.body.clone())
     );
-    revealed.check(api).await;
     *says.lock().unwrap() = Some("created");
-    revealed.add("d", &started(api, "d").await);
+    // And it is nobody's new payment.
+    assert_reused(&unkeyed(api).await);
     assert_eq!(
         (pages(api).await, watch(api, "watch_1").await.body),
         (page, told.body)
@@ -64,14 +83,28 @@ async fn a_payment_that_the_gateway_gives_twice_is_one_payment() {
     // All that was owed is posted before another one of it could be.
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.0, 0);
-    let (_sidecar, api) = place.sidecar_with_app(&gateway.url(), &receiver).await;
-    revealed.check(api).await;
     let ids: HashSet<_> = receiver
         .messages()
         .into_iter()
         .map(|message| message.id)
         .collect();
     assert_eq!(ids.len(), 1, "{:?}", receiver.messages());
+}
+
+/// The gateway gave the codes of another payment: nobody gets them, and nobody is told that starting again is safe.
+#[track_caller]
+fn assert_reused(answer: &Answer) {
+    assert_eq!(
+        (answer.status, answer.text("error")),
+        (502, "gateway_bad_answer"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.text("outcome"), "unknown");
+    let detail = answer.text("detail");
+    assert!(
+        detail.contains("another order") && !detail.contains("is safe"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]
@@ -117,7 +150,7 @@ async fn a_code_that_the_gateway_did_not_know_is_asked_for_at_once_when_it_was_s
 }
 
 #[tokio::test]
-async fn a_watch_code_that_becomes_another_payments_is_asked_for_anew() {
+async fn a_watch_code_of_another_payment_is_given_to_nobody() {
     let starts = AtomicU64::new(0);
     let gateway = Gateway::new(move |_, request| {
         if request.starts_with("POST") {
@@ -137,14 +170,14 @@ async fn a_watch_code_that_becomes_another_payments_is_asked_for_anew() {
     let (sidecar, api) = place.sidecar(&gateway.url(), &[]).await;
     started(api, "a").await;
     assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
-    started(api, "b").await;
-    let now = BTreeMap::from([("pay_2".to_owned(), "created".to_owned())]);
+    assert_reused(&start(api, "b").await.expect("an answer"));
+    let now = BTreeMap::from([("pay_1".to_owned(), "completed".to_owned())]);
     assert_eq!(listed(api).await, now);
-    assert_eq!(watch(api, "watch_1").await.text("status"), "created");
+    assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
     sidecar.kill().await;
     let (_sidecar, api) = place.sidecar(&gateway.url(), &[]).await;
     assert_eq!(listed(api).await, now);
-    assert_eq!(watch(api, "watch_1").await.text("status"), "created");
+    assert_eq!(watch(api, "watch_1").await.text("status"), "completed");
 }
 
 #[tokio::test]

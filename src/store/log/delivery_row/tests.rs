@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::super::columns::{bytes, read};
 use super::*;
 use crate::clock;
+use crate::clock::Reading;
 
 const YEARS: std::ops::Range<i64> = 0..4_000_000_000_000;
 
