@@ -195,6 +195,8 @@ impl Records {
         } else if !record.is_of(stored) {
             removals.push(Removal::Payment(stored.number));
             return;
+        } else if record.is_final() {
+            return;
         }
         self.set_observation(code, observation.clone());
         self.open.remove(&stored.number);
