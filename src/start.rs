@@ -24,7 +24,7 @@ use crate::json::{self, Json, Object};
 use crate::limit::{Limiter, Refused};
 use crate::payment::{Amount, Fields, IdempotencyKey, Payment, WatchCode};
 use crate::store::{
-    Claim, Claimed, CodeReused, Fate, Keys, NotKept, Payments, StartBody, Store, WriteFailed,
+    Claim, Claimed, CodeReused, Fate, Keys, Payments, RecordError, StartBody, Store, WriteFailed,
 };
 use crate::tasks::SharedTasks;
 use crate::telemetry::{Counts, RequestId, Tally};
@@ -285,10 +285,10 @@ impl Inner {
         Ok(body)
     }
 
-    fn not_kept(&self, why: NotKept) -> Error {
+    fn not_kept(&self, why: RecordError) -> Error {
         match why {
-            NotKept::WriteFailed(WriteFailed) => Error::WriteFailed { sent: true },
-            NotKept::CodeReused(reused) => {
+            RecordError::WriteFailed(WriteFailed) => Error::WriteFailed { sent: true },
+            RecordError::CodeReused(reused) => {
                 let ((given, watch_code), (known, known_watch_code)) =
                     (&reused.given, &reused.known);
                 tracing::error!(

@@ -35,8 +35,8 @@ use self::log::Log;
 pub use self::log::fuzz;
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
-    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, NotKept,
-    Observation, OutOfReach, Record, Settled, StartBody, WriteFailed,
+    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Observation,
+    OutOfReach, Record, RecordError, Settled, StartBody, WriteFailed,
 };
 use self::outbox::Composer;
 pub(crate) use self::outbox::{Compose, Outbox, Subject};

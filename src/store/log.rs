@@ -19,7 +19,7 @@ pub(crate) use self::batch::Starting;
 pub(crate) use self::file::CannotOpen;
 use self::file::File;
 use super::event::{Event, Removal};
-use super::model::{NotKept, WriteFailed};
+use super::model::{RecordError, WriteFailed};
 use super::place::Place;
 use super::shared::{Guarded, Shared};
 use super::state::State;
@@ -46,9 +46,9 @@ pub(super) struct Acknowledged(Written);
 
 enum Written {
     /// It is true already.
-    Now(Result<(), NotKept>),
+    Now(Result<(), RecordError>),
     /// It is being written.
-    Later(oneshot::Receiver<Result<(), NotKept>>),
+    Later(oneshot::Receiver<Result<(), RecordError>>),
 }
 
 impl Log {
@@ -89,7 +89,7 @@ impl Log {
         match &self.keeper {
             Keeper::Memory => {
                 if let Err(reused) = guarded.state.judge().judge(&mut event) {
-                    return Acknowledged(Written::Now(Err(NotKept::CodeReused(reused))));
+                    return Acknowledged(Written::Now(Err(RecordError::CodeReused(reused))));
                 }
                 let removals = guarded.state.apply(&event);
                 self.remove(guarded, removals);
@@ -155,7 +155,7 @@ impl Acknowledged {
     ///
     /// # Errors
     /// If it could not be written and may not be true without, or if the codes of a start are another payment's.
-    pub(super) async fn done(self) -> Result<(), NotKept> {
+    pub(super) async fn done(self) -> Result<(), RecordError> {
         match self.0 {
             Written::Now(result) => result,
             // Without an answer nothing is known: the process is about to end.

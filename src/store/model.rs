@@ -230,7 +230,7 @@ pub(crate) struct LastTries {
 
 /// Why a start was not kept: nobody may hear of its payment.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum NotKept {
+pub(crate) enum RecordError {
     /// It could not be written.
     #[error(transparent)]
     WriteFailed(#[from] WriteFailed),

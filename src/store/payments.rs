@@ -7,7 +7,7 @@ use super::event::Event;
 use super::keys::KeyedAnswer;
 use super::log::{Log, Starting};
 use super::model::{
-    Answer, Delivery, Kind, Known, NotKept, Observation, Record, Settled, StoredPayment,
+    Answer, Delivery, Kind, Known, Observation, Record, RecordError, Settled, StoredPayment,
     WriteFailed,
 };
 use super::outbox::{Composer, Subject};
@@ -54,7 +54,7 @@ impl Payments {
         &self,
         payment: Payment,
         answer: Option<KeyedAnswer>,
-    ) -> Result<(), NotKept> {
+    ) -> Result<(), RecordError> {
         let since = clock::now();
         let written = {
             let mut guarded = self.log.lock();
@@ -82,7 +82,7 @@ impl Payments {
     ///
     /// # Errors
     /// Why it was not kept.
-    pub(crate) async fn answered(&self, answer: Option<KeyedAnswer>) -> Result<(), NotKept> {
+    pub(crate) async fn answered(&self, answer: Option<KeyedAnswer>) -> Result<(), RecordError> {
         let answer = answer.map(|answer| keyed(answer, clock::now()));
         let written = self
             .log

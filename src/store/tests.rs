@@ -233,14 +233,17 @@ async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
         };
         let answer = claimed.answer(&start_body(1));
         let kept = payments.started(reused.clone(), answer).await;
-        assert!(matches!(kept, Err(NotKept::CodeReused(_))), "{reused:?}");
+        assert!(
+            matches!(kept, Err(RecordError::CodeReused(_))),
+            "{reused:?}"
+        );
     }
     // One without a key, and given again, is the same payment; once it is final it is not.
     payments.started(payment(3), None).await.unwrap();
     payments.started(payment(3), None).await.unwrap();
     settle(&store, 3, "completed").await;
     let kept = payments.started(payment(3), None).await;
-    assert!(matches!(kept, Err(NotKept::CodeReused(_))));
+    assert!(matches!(kept, Err(RecordError::CodeReused(_))));
     assert_eq!(payments.before(u64::MAX, None, 10).len(), 2);
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Posted {
     /// The app took it.
     Delivered,
     /// The app does not want it, with what it said.
-    Gone { why: String },
+    Unwanted { why: String },
     /// It failed for this reason; the app may have said how long to wait.
     Failed {
         why: String,
@@ -43,11 +43,11 @@ pub(super) enum Outcome {
     /// It failed, and there is no other try.
     GivenUp,
     /// The app does not want it.
-    Gone,
+    Unwanted,
 }
 
 impl Outcome {
-    pub(super) const ALL: [Self; 4] = [Self::Delivered, Self::Retry, Self::GivenUp, Self::Gone];
+    pub(super) const ALL: [Self; 4] = [Self::Delivered, Self::Retry, Self::GivenUp, Self::Unwanted];
 
     /// Its name in metrics.
     pub(super) fn label(self) -> &'static str {
@@ -55,7 +55,7 @@ impl Outcome {
             Self::Delivered => "delivered",
             Self::Retry => "retry",
             Self::GivenUp => "given_up",
-            Self::Gone => "gone",
+            Self::Unwanted => "gone",
         }
     }
 }
@@ -76,9 +76,9 @@ pub(super) fn after(
             (delivery.state, delivery.last_error) = (DeliveryState::Delivered(now), None);
             Outcome::Delivered
         }
-        Posted::Gone { why } => {
+        Posted::Unwanted { why } => {
             (delivery.state, delivery.last_error) = (DeliveryState::Failed(now), Some(why));
-            Outcome::Gone
+            Outcome::Unwanted
         }
         Posted::Failed { why, retry_after } => {
             (delivery.failed, delivery.last_error) = (Some(now), Some(why));

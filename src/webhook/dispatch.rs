@@ -185,7 +185,9 @@ fn log(delivery: &Delivery, outcome: Outcome, now: Instant) {
     let why = delivery.last_error.as_deref();
     match outcome {
         Outcome::Delivered => tracing::info!(id, kind, tries, "webhook delivered"),
-        Outcome::Gone => tracing::warn!(id, kind, tries, why, "the app does not want this webhook"),
+        Outcome::Unwanted => {
+            tracing::warn!(id, kind, tries, why, "the app does not want this webhook")
+        }
         Outcome::Retry | Outcome::GivenUp => {
             let in_seconds = match delivery.state {
                 DeliveryState::Due(at) => Some((at - now).as_secs()),

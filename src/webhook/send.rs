@@ -158,7 +158,7 @@ fn posted(answer: &Response<Bytes>, scrub: impl Fn(String) -> String) -> Posted 
         return Posted::Delivered;
     }
     if status == StatusCode::GONE {
-        return Posted::Gone {
+        return Posted::Unwanted {
             why: "status 410".to_owned(),
         };
     }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{self, Reading};
 use crate::store::event::Event;
-use crate::store::model::NotKept;
+use crate::store::model::RecordError;
 
 /// Events that are written at once.
 const MOST: usize = 256;
@@ -23,7 +23,7 @@ pub(super) struct Noted {
 }
 
 /// To the one who waits for an event.
-pub(super) type Reply = oneshot::Sender<Result<(), NotKept>>;
+pub(super) type Reply = oneshot::Sender<Result<(), RecordError>>;
 
 /// What is sent to the writer.
 pub(super) enum Message {

@@ -22,7 +22,7 @@ use super::tables::{self, Loaded};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
 use crate::store::event::{Event, Removal};
-use crate::store::model::{NotKept, WriteFailed};
+use crate::store::model::{RecordError, WriteFailed};
 use crate::store::shared::Shared;
 use crate::store::state::State;
 
@@ -191,7 +191,7 @@ impl File {
     }
 
     /// Writes an event after all before it.
-    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), NotKept>> {
+    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), RecordError>> {
         let (done, kept) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
         let _ = self.writer.send(Message::Keep(
@@ -379,7 +379,7 @@ fn judged(state: &State, events: Vec<(Noted, Reply)>) -> Vec<(Noted, Reply)> {
     for (mut noted, reply) in events {
         match judge.judge(&mut noted.event) {
             Ok(()) => all.push((noted, reply)),
-            Err(reused) => drop(reply.send(Err(NotKept::CodeReused(reused)))),
+            Err(reused) => drop(reply.send(Err(RecordError::CodeReused(reused)))),
         }
     }
     all

@@ -43,7 +43,7 @@ fn posted() -> impl Strategy<Value = Posted> {
     let retry_after = prop::option::of(seconds.prop_map(Duration::from_secs));
     prop_oneof![
         1 => Just(Posted::Delivered),
-        1 => Just(Posted::Gone { why: "unwanted".to_owned() }),
+        1 => Just(Posted::Unwanted { why: "unwanted".to_owned() }),
         20 => retry_after.prop_map(|retry_after| Posted::Failed { why: "broken".to_owned(), retry_after }),
     ]
 }
@@ -121,8 +121,8 @@ proptest! {
                     prop_assert_eq!(&delivery.last_error, &None);
                     None
                 }
-                Posted::Gone { why } => {
-                    prop_assert_eq!((outcome, delivery.state), (Outcome::Gone, DeliveryState::Failed(now)));
+                Posted::Unwanted { why } => {
+                    prop_assert_eq!((outcome, delivery.state), (Outcome::Unwanted, DeliveryState::Failed(now)));
                     prop_assert_eq!(&delivery.last_error, &Some(why));
                     None
                 }
