@@ -268,7 +268,10 @@ impl World {
             let payment = &mut self.payments[i];
             payment.since = payment.known.started.unwrap_or(self.now);
             payment.last_poll = self.now;
-            payment.group = 3;
+            // One that was forgotten may still be in the queue, where it was.
+            if !payment.was_forgotten {
+                payment.group = 3;
+            }
         }
     }
 

@@ -89,6 +89,7 @@ impl World {
                     if !self.payments[i].is_waited_for && self.payments[i].number == 0 {
                         self.state.step(self.now, Input::Forgotten { code });
                         self.pass_over_others(self.payments[i].group);
+                        self.payments[i].group = 3;
                         forgotten = true;
                     } else {
                         self.poll(i);
