@@ -140,7 +140,7 @@ async fn first_comes_the_present_state_of_what_is_open_and_then_every_change() {
         (&(*c).into(), &"completed".into())
     );
     assert!(paid["completed_at"].is_string());
-    assert_eq!(paid.as_object().unwrap().len(), 7, "{paid}");
+    assert_eq!(paid.as_object().unwrap().len(), 10, "{paid}");
     drop(stream);
 }
 
