@@ -281,7 +281,7 @@ async fn a_payment_that_the_gateway_never_told_about_is_shown_with_what_is_known
     let post = app.has_heard(1).await.remove(0);
     let expected = json!({
         "status": "created", "amount": 9, "merchant": null, "created_at": null, "completed_at": null,
-        "code": code, "watch_code": watch_code,
+        "code": code, "watch_code": watch_code, "reference": null, "requested_amount": 9, "paid_twice_with": null,
     });
     assert_eq!(
         (post.kind().as_str(), &post.json()["data"]),
