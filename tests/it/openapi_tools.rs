@@ -133,7 +133,10 @@ fn not_allowed(name: &str) -> String {
 /// What the clients say when the start is refused.
 fn assert_not_allowed((code, said): (i32, String)) {
     assert!(
-        code == 1 && said.starts_with("redirect_not_allowed: redirect is not allowed: add its"),
+        code == 1
+            && said.starts_with(
+                r#"redirect_not_allowed: redirect is "https://elsewhere.example/thanks": it is not allowed: add its"#
+            ),
         "{code}: {said}"
     );
 }
