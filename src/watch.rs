@@ -56,8 +56,8 @@ enum Asked {
 }
 
 impl StatusPoller {
-    /// A poller that follows nothing yet, and its driver. With `owes` every open payment is polled, whoever waits for
-    /// it: there are messages to the app to be made.
+    /// A poller that follows nothing yet, and its driver. With `owes` every open payment is polled, also where nobody waits
+    /// for it: there are messages to the app to be made.
     pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: &Store, owes: bool) -> Self {
         let seed = u64::from_ne_bytes(random::bytes());
         let state = PollState::new(config, seed);

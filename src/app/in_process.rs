@@ -85,13 +85,13 @@ impl Sidecar {
         self.app.admin.keep_history().await;
     }
 
-    /// Whether a start is under way, or a message to the app, whoever asked for it.
+    /// Returns whether a start or a message to the app is under way.
     #[must_use]
     pub fn is_starting(&self) -> bool {
         !self.app.tasks.is_idle()
     }
 
-    /// Returns when nothing is under way any more, whoever asked for it.
+    /// Waits until nothing is under way any more.
     pub async fn idle(&self) {
         self.app.tasks.idle().await;
         self.app.poller.idle().await;

@@ -42,7 +42,7 @@ pub(super) enum Event {
 pub(super) enum Reply {
     Open,
     Final,
-    /// With so many seconds of patience asked for.
+    /// With a `Retry-After` of this many seconds, if any.
     Outage(Option<u64>),
     /// A failure that says nothing of other payments.
     Refused,
