@@ -1,5 +1,6 @@
 //! The merchant's API: HTTP in, for the app beside us.
 
+mod accept;
 mod access;
 mod auth;
 mod body;
@@ -244,7 +245,8 @@ impl Inner {
                 Ok(stream::response(Events(feed), id, interruption, slot))
             }
             Route::Payments => {
-                payments::payments(&self.payments, &self.pages, query).map_err(refuse)
+                payments::payments(&self.payments, &self.pages, query, request.headers())
+                    .map_err(refuse)
             }
             Route::Deliveries => {
                 deliveries::deliveries(&self.deliveries, &self.pages, query).map_err(refuse)

@@ -13,7 +13,7 @@
 //! | 4 | `start`, `watch`, `webhook` | the stories; no HTTP word in them but in `webhook/send.rs` |
 //! | 3 | `gateway`, `store` | the way to the gateway; what must not be forgotten |
 //! | 2 | `client`, `limit`, `tasks`, `secret`, `server`, `readiness`, `signals`, `sd_notify`, `telemetry`, `hardening`, `html` | mechanisms; no payment word in them |
-//! | 1 | `payment`; `clock`, `file`, `json`, `random`, `text` | the words; what everybody needs |
+//! | 1 | `payment`; `clock`, `file`, `json`, `random`, `size`, `text` | the words; what everybody needs |
 
 mod admin;
 mod api;
@@ -35,6 +35,7 @@ mod sd_notify;
 mod secret;
 mod server;
 mod signals;
+mod size;
 mod start;
 mod store;
 mod tasks;

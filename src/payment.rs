@@ -67,11 +67,25 @@ fn parse_code<T: for<'a> From<&'a str>>(text: &str) -> Result<T, Malformed> {
     }
 }
 
+impl Code {
+    /// Returns the text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Code {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         parse_code(text).map(Self)
+    }
+}
+
+impl WatchCode {
+    /// Returns the text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -101,6 +115,11 @@ pub(crate) struct IdempotencyKey(Arc<str>);
 
 impl IdempotencyKey {
     const MAX: usize = 255;
+
+    /// Returns the text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 
     /// Parses a key in the form that `Display` writes.
     pub(crate) fn stored(text: &str) -> Option<Self> {
@@ -137,6 +156,11 @@ pub(crate) struct Reference(Arc<str>);
 
 impl Reference {
     const MAX: usize = 128;
+
+    /// Returns the text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 
     /// Parses a reference in the form that `Display` writes.
     pub(crate) fn stored(text: &str) -> Option<Self> {

@@ -58,9 +58,9 @@ pub(crate) enum Error {
     /// The gateway answered with the codes of another payment.
     #[error(transparent)]
     CodeReused(CodeReused),
-    /// As many keys are alive as there may be.
-    #[error("too many live keys")]
-    NoRoomForKey,
+    /// There is no room for a further payment or key.
+    #[error("the store is full")]
+    StoreFull,
     /// The payment cannot be kept, or could not be.
     #[error("the store has no room, or could not be written")]
     WriteFailed {
@@ -175,7 +175,7 @@ impl Starter {
                 Claim::ReferenceMismatch(fate) => return Err(Error::ReferenceMismatch(fate)),
                 Claim::ReferencePaid(fate) => return Err(Error::ReferencePaid(fate)),
                 Claim::AskFirst(code) => return Err(Error::AskFirst(code)),
-                Claim::Full => return Err(Error::NoRoomForKey),
+                Claim::Full => return Err(Error::StoreFull),
             }
         };
         let body = task.result().await.unwrap_or(Err(Error::Crashed))?;
@@ -330,7 +330,7 @@ impl Error {
             | Self::ReferenceMismatch(_)
             | Self::ReferencePaid(_)
             | Self::AskFirst(_)
-            | Self::NoRoomForKey
+            | Self::StoreFull
             | Self::WriteFailed { sent: false } => Outcome::NotSent,
             Self::Gateway(error) => error.outcome(),
             Self::Crashed | Self::CodeReused(_) | Self::WriteFailed { sent: true } => {

@@ -8,6 +8,7 @@
 mod changes;
 mod event;
 mod keys;
+mod list;
 mod log;
 mod metrics;
 mod model;
@@ -29,13 +30,14 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::keys::{Claim, Claimed, Keys};
+pub(crate) use self::list::Filter;
 pub(crate) use self::log::CannotOpen;
 use self::log::Log;
 #[cfg(fuzzing)]
 pub use self::log::fuzz;
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
-    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Observation,
+    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Limits, Observation,
     OutOfReach, Record, RecordError, Settled, StartBody, WriteFailed,
 };
 use self::outbox::Composer;
@@ -46,6 +48,7 @@ pub(crate) use self::shown::shown;
 pub(crate) use self::snapshot::Snapshot;
 use self::state::State;
 use crate::readiness::Readiness;
+use crate::size::ByteSize;
 use crate::{clock, text};
 
 /// `[store]`
@@ -55,56 +58,58 @@ pub(crate) struct Config {
     /// Where it is kept.
     #[serde(with = "text::required")]
     pub(crate) url: Place,
+    /// Payments are kept this long after they were completed.
+    #[serde(with = "clock::text")]
+    pub(crate) keep_for: Duration,
+    /// How much memory all of it may take.
+    #[serde(with = "text::required")]
+    pub(crate) max_bytes: ByteSize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { url: Place::Memory }
+        Self {
+            url: Place::Memory,
+            keep_for: Duration::from_secs(24 * 3600),
+            max_bytes: ByteSize::mebibytes(128),
+        }
     }
 }
-
-/// An open payment is let go this long after it is not polled any more.
-const OPEN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// An open store. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Store {
     log: Arc<Log>,
     run: Arc<str>,
-    ttl: Duration,
-    polled_for: Duration,
+    limits: Limits,
     composer: Composer,
 }
 
 impl Store {
-    /// Opens the store in this place, with room for `room` watch codes. Answers under a key, and finished payments, are
-    /// kept for `ttl`; payments are polled for `polled_for`. With `compose` the app gets messages. `readiness` has a check of this room's, which fails while
-    /// nothing can be written.
+    /// Opens the store in this place. With `compose` the app gets messages. `readiness` has a check of this room's, which
+    /// fails while nothing can be written.
     ///
     /// # Errors
     /// If a file cannot be used. It is left as it is.
     pub(crate) fn open(
         place: &Place,
-        room: usize,
-        ttl: Duration,
-        polled_for: Duration,
+        limits: Limits,
         compose: Option<Compose>,
         readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
-        let state = State::new(room, ttl, polled_for + OPEN_FOR, compose.is_some());
+        let state = State::new(limits, compose.is_some(), clock::wall());
         let (log, run) = Log::open(place, state, readiness)?;
         Ok(Self {
             log: Arc::new(log),
             run: run.into(),
-            ttl,
-            polled_for,
+            limits,
             composer: Composer(compose),
         })
     }
 
     /// Returns the idempotency keys, for starts that result in a `T`.
     pub(crate) fn keys<T: Clone>(&self) -> Keys<T> {
-        Keys::new(self.log.clone(), self.ttl, self.polled_for)
+        Keys::new(self.log.clone(), self.limits)
     }
 
     /// Returns the payments.

@@ -2,7 +2,7 @@
 
 use hyper::Response;
 
-use super::page::{self, Pages, Query};
+use super::page::{self, Pages, Parameters};
 use super::problem::{ErrorCode, Problem};
 use crate::json::Json;
 use crate::server::Body;
@@ -14,9 +14,19 @@ pub(super) fn deliveries(
     pages: &Pages,
     query: &str,
 ) -> Result<Response<Body>, Problem> {
-    let Query { limit, after, .. } = Query::parse(query, &["limit", "after"])?;
-    let find = |most| deliveries.before(after, most);
-    pages.page("deliveries", limit, find, |delivery| delivery.number, shown)
+    let parameters = Parameters::parse(query, &["limit", "after"])?;
+    let (limit, after) = (parameters.limit()?, parameters.after()?);
+    let room = pages.room()?;
+    let mut found = deliveries.before(after, limit + 1);
+    let next = page::cut(&mut found, limit, |delivery| delivery.number);
+    let object = vec![
+        (
+            "deliveries".to_owned(),
+            Json::Array(found.iter().map(shown).collect()),
+        ),
+        ("next".to_owned(), next.map_or(Json::null(), Json::Text)),
+    ];
+    Ok(page::json(room.page(Json::Object(object).to_string())))
 }
 
 /// Posts it again, whatever came of it before.

@@ -11,8 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::form_urlencoded;
 
 use super::problem::{ErrorCode, Problem};
-use crate::json::Json;
-use crate::payment::Status;
 use crate::server::{self, Body};
 
 const DEFAULT_LIMIT: usize = 100;
@@ -24,10 +22,12 @@ const AT_ONCE: usize = 16;
 /// Room for pages.
 pub(super) struct Pages(Arc<Semaphore>);
 
-/// A page that keeps its room until it has been read.
+/// Room for one page.
+pub(super) struct Room(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
 struct Page {
     text: String,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl AsRef<[u8]> for Page {
@@ -50,88 +50,83 @@ impl Pages {
         Self(Arc::new(Semaphore::new(AT_ONCE)))
     }
 
-    /// A page of what `find` finds, which is asked for one more than the page has, to tell if there are more; `number`
-    /// and `show` tell of each.
+    /// Room for a page, before it is made.
     ///
     /// # Errors
     /// When too many are being read.
-    pub(super) fn page<T>(
-        &self,
-        name: &str,
-        limit: usize,
-        find: impl FnOnce(usize) -> Vec<T>,
-        number: impl Fn(&T) -> u64,
-        show: impl Fn(&T) -> Json,
-    ) -> Result<Response<Body>, Problem> {
-        let room = self
-            .0
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Problem::too_many_lists())?;
-        let mut found = find(limit + 1);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found
-            .last()
-            .filter(|_| more)
-            .map_or(Json::null(), |last| Json::Text(number(last).to_string()));
-        let shown = Json::Array(found.iter().map(show).collect());
-        let text =
-            Json::Object(vec![(name.to_owned(), shown), ("next".to_owned(), next)]).to_string();
-        Ok(json(Bytes::from_owner(Page { text, _room: room })))
+    pub(super) fn room(&self) -> Result<Room, Problem> {
+        let room = self.0.clone().try_acquire_owned();
+        room.map(Room).map_err(|_| Problem::too_many_lists())
     }
 }
 
-/// Which page.
-pub(super) struct Query {
-    pub(super) status: Option<Status>,
-    pub(super) limit: usize,
-    /// Numbers below this one.
-    pub(super) after: u64,
+impl Room {
+    /// A page that keeps its room until it has been read.
+    pub(super) fn page(self, text: String) -> Bytes {
+        Bytes::from_owner(Page { text, _room: self })
+    }
 }
 
-impl Query {
-    /// Reads it; `parameters` are those that there are.
-    pub(super) fn parse(query: &str, parameters: &[&str]) -> Result<Self, Problem> {
-        let invalid = |what: &str| Problem::new(ErrorCode::InvalidQuery, what);
-        let (mut status, mut limit, mut after) = (None, None, None);
+/// Cuts what was found to a page, where one more was looked for than it has; returns what `after` is for the next one.
+pub(super) fn cut<T>(
+    found: &mut Vec<T>,
+    limit: usize,
+    number: impl Fn(&T) -> u64,
+) -> Option<String> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| more)?;
+    Some(number(last).to_string())
+}
+
+/// The parameters of a query.
+pub(super) struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Parameters<'a> {
+    /// Reads them; `names` are those that there are.
+    pub(super) fn parse(query: &'a str, names: &[&str]) -> Result<Self, Problem> {
+        let mut all: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            if !parameters.contains(&&*name) {
-                return Err(invalid(&format!(
-                    "There are the parameters {}.",
-                    parameters.join(", ")
-                )));
+            if !names.contains(&&*name) {
+                let names = names.join(", ");
+                return Err(invalid(&format!("There are the parameters {names}.")));
             }
-            let is_repeated = match &*name {
-                "status" => status.replace(value).is_some(),
-                "limit" => limit.replace(value).is_some(),
-                _ => after.replace(value).is_some(),
-            };
-            if is_repeated {
-                return Err(invalid("Give each parameter once."));
+            if all.iter().any(|(other, _)| *other == name) {
+                return Err(invalid(&format!("{name} is given twice.")));
             }
+            all.push((name, value));
         }
-        let status = match status.as_deref() {
-            None => None,
-            Some("created") => Some(Status::Created),
-            Some("completed") => Some(Status::Completed),
-            Some(_) => return Err(invalid("status is created or completed.")),
-        };
-        let limit = limit
-            .map_or(Some(DEFAULT_LIMIT), number)
-            .filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        let after = after
-            .map_or(Some(u64::MAX), number)
-            .filter(|after| *after > 0);
-        Ok(Self {
-            status,
-            limit: limit.ok_or_else(|| invalid("limit is a number from 1 to 1000."))?,
-            after: after.ok_or_else(|| invalid("after is what the last page gave as next."))?,
-        })
+        Ok(Self(all))
+    }
+
+    /// Returns the value of that name.
+    pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+        let mut all = self.0.iter();
+        all.find(|(other, _)| other == name)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// How many a page has at most.
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.get("limit").map_or(Some(DEFAULT_LIMIT), number);
+        let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| invalid("limit is a number from 1 to 1000."))
+    }
+
+    /// A page has numbers below this one.
+    pub(super) fn after(&self) -> Result<u64, Problem> {
+        let after = self.get("after").map_or(Some(u64::MAX), number);
+        let after = after.filter(|after| *after > 0);
+        after.ok_or_else(|| invalid("after is what the last page gave as next."))
     }
 }
 
-/// Digits as they were written, and nothing else: what was percent-encoded has become another text.
+/// A query that is not well-formed, and why.
+pub(super) fn invalid(why: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidQuery, why)
+}
+
+/// Returns digits as they were written, and nothing else: what was percent-encoded has become another text.
 pub(super) fn digits(value: Cow<'_, str>) -> Option<&str> {
     match value {
         Cow::Borrowed(text) => Some(text)

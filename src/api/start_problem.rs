@@ -62,11 +62,11 @@ impl From<start::Error> for Problem {
                 Self::new(ErrorCode::Internal, "This is a bug in tillgate.")
             }
             start::Error::CodeReused(_) => Self::new(ErrorCode::GatewayBadAnswer, CODE_REUSED),
-            start::Error::NoRoomForKey => Self {
+            start::Error::StoreFull => Self {
                 retry_after: Some(Duration::from_secs(60)),
                 ..Self::new(
                     ErrorCode::Overloaded,
-                    "There are too many live keys (start.idempotency_ttl).",
+                    "The store is full (store.max_bytes) of open payments, live keys and references, and none of these may go.",
                 )
             },
             start::Error::WriteFailed { .. } => Self {

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::readiness::Readiness;
 use crate::start::{Allowed, Starter};
-use crate::store::{CannotOpen, Compose, Store};
+use crate::store::{CannotOpen, Compose, Limits, Store};
 use crate::tasks::SharedTasks;
 use crate::watch::StatusPoller;
 use crate::webhook::{self, Dispatcher, Sender};
@@ -35,15 +35,15 @@ impl Stories {
     ) -> Result<Self, CannotOpen> {
         let gateway = Arc::new(gateway);
         let compose = owes.then_some(webhook::compose as Compose);
-        let room = usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX);
-        let store = Store::open(
-            &config.store.url,
-            room,
-            config.start.idempotency_ttl,
-            config.watch.give_up_after,
-            compose,
-            readiness,
-        )?;
+        let limits = Limits {
+            watch_codes: usize::try_from(config.watch.max_tracked.get()).unwrap_or(usize::MAX),
+            bytes: config.store.max_bytes.bytes(),
+            answers: config.start.idempotency_ttl,
+            // Whose key lives has a payment in the lists.
+            finished: config.store.keep_for.max(config.start.idempotency_ttl),
+            polled: config.watch.give_up_after,
+        };
+        let store = Store::open(&config.store.url, limits, compose, readiness)?;
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(
             &config.start,

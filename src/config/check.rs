@@ -17,6 +17,7 @@ use crate::file::ReloadableFile;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr};
+use crate::size::ByteSize;
 
 /// A configuration without errors, and what its files hold.
 pub(crate) struct Loaded {
@@ -98,6 +99,7 @@ impl Reading {
 
     fn check_numbers(&mut self, config: &Config) {
         const A_YEAR: f64 = 31_536_000.0;
+        const SMALLEST_STORE: ByteSize = ByteSize::kibibytes(16);
         if config.start.min_amount > config.start.max_amount {
             let key = "start.min_amount";
             let what = "it is larger than start.max_amount";
@@ -106,6 +108,11 @@ impl Reading {
         if f64::from(config.start.burst.get()) / config.start.rate.0 > A_YEAR {
             let key = "start.burst";
             let what = "at start.rate it takes longer than a year to come back";
+            self.report(key, self.place(key), what, help_of(key));
+        }
+        if config.store.max_bytes < SMALLEST_STORE {
+            let key = "store.max_bytes";
+            let what = format!("it is less than {SMALLEST_STORE}, which a few payments take");
             self.report(key, self.place(key), what, help_of(key));
         }
         if config.watch.poll_rate.get() > 10_000 {

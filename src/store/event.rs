@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::model::{Answer, Change, Delivery, Observation, StoredPayment};
-use crate::payment::{IdempotencyKey, WatchCode};
+use super::model::{Answer, Change, Completion, Delivery, Observation, StoredPayment};
+use crate::payment::IdempotencyKey;
 
 /// What is true once it has been written.
 #[derive(Clone)]
@@ -21,8 +21,8 @@ pub(super) enum Event {
         stored: Arc<StoredPayment>,
         observation: Observation,
         polling_ended: bool,
-        /// Another payment of the same reference that was completed before.
-        paid_twice_with: Option<WatchCode>,
+        /// If it is completed.
+        completion: Option<Completion>,
         position: u64,
         delivery: Option<Arc<Delivery>>,
     },
@@ -40,6 +40,8 @@ pub(super) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
     Payment(u64),
+    /// Of a completed payment: all but what its reference still needs.
+    AllButReference(u64),
     Answer(IdempotencyKey),
     Delivery(u64),
 }
@@ -47,11 +49,11 @@ pub(super) enum Removal {
 impl Event {
     /// Returns what the row of a payment is from now on.
     pub(super) fn payment(&self) -> Option<PaymentState<'_>> {
-        let state = |stored, observation, polling_ended, paid_twice_with| PaymentState {
+        let state = |stored, observation, polling_ended, completion| PaymentState {
             stored,
             observation,
             polling_ended,
-            paid_twice_with,
+            completion,
         };
         match self {
             Self::Started { stored, .. } => Some(state(stored, None, false, None)),
@@ -59,13 +61,13 @@ impl Event {
                 stored,
                 observation,
                 polling_ended,
-                paid_twice_with,
+                completion,
                 ..
             } => Some(state(
                 stored,
                 Some(observation),
                 *polling_ended,
-                paid_twice_with.as_ref(),
+                completion.as_ref(),
             )),
             Self::PollingEnded {
                 stored,
@@ -86,13 +88,15 @@ impl Event {
                 stored,
                 position,
                 observation,
-                paid_twice_with,
+                completion,
                 ..
             } => (
                 stored,
                 *position,
                 Some(observation.report.clone()),
-                paid_twice_with.clone(),
+                completion
+                    .as_ref()
+                    .and_then(|completion| completion.paid_twice_with.clone()),
             ),
             Self::Again { .. } | Self::PollingEnded { .. } | Self::Delivery(_) => return None,
         };
@@ -131,7 +135,7 @@ impl Event {
     /// Returns whether it writes this row, so that an earlier decision to delete it does not hold any more.
     pub(super) fn writes(&self, row: &Removal) -> bool {
         match row {
-            Removal::Payment(number) => {
+            Removal::Payment(number) | Removal::AllButReference(number) => {
                 matches!(self.payment(), Some(payment) if payment.stored.number == *number)
             }
             Removal::Answer(key) => self.answer().is_some_and(|answer| answer.key == *key),
@@ -147,5 +151,5 @@ pub(super) struct PaymentState<'a> {
     pub(super) stored: &'a StoredPayment,
     pub(super) observation: Option<&'a Observation>,
     pub(super) polling_ended: bool,
-    pub(super) paid_twice_with: Option<&'a WatchCode>,
+    pub(super) completion: Option<&'a Completion>,
 }

@@ -3,26 +3,20 @@
 mod running;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(crate) use self::running::{Claimed, KeyedAnswer};
 use self::running::{Names, Running};
 use super::log::Log;
-use super::model::{Fate, StartBody, StoredPayment};
+use super::model::{Fate, Limits, StartBody, StoredPayment};
 use super::state::State;
 use crate::clock;
 use crate::payment::{IdempotencyKey, Meaning, Status, WatchCode};
 use crate::tasks::SharedTask;
 
-/// Live keys and references at most: each costs a few hundred bytes.
-const MAX_NAMES: usize = 250_000;
-
 /// The names under which payments are started, where a start results in a `T`.
 pub(crate) struct Keys<T> {
     log: Arc<Log>,
-    ttl: Duration,
-    /// A payment that is older is asked for before another one of its reference is started.
-    polled_for: Duration,
+    limits: Limits,
     running: Running<T>,
 }
 
@@ -50,7 +44,7 @@ pub(crate) enum Claim<T> {
     ReferencePaid(Fate),
     /// The payment of this reference is so old that the gateway is to be asked for it before another one is started.
     AskFirst(WatchCode),
-    /// There are as many live keys and references as there may be.
+    /// There is no room for a further payment or key.
     Full,
 }
 
@@ -64,11 +58,10 @@ enum Held {
 }
 
 impl<T: Clone> Keys<T> {
-    pub(super) fn new(log: Arc<Log>, ttl: Duration, polled_for: Duration) -> Self {
+    pub(super) fn new(log: Arc<Log>, limits: Limits) -> Self {
         Self {
             log,
-            ttl,
-            polled_for,
+            limits,
             running: Running::default(),
         }
     }
@@ -91,22 +84,28 @@ impl<T: Clone> Keys<T> {
                 Claim::Mismatch(None)
             };
         }
-        let state = &self.log.lock().state;
-        let now = clock::now();
-        if let Some(answer) = key.and_then(|key| state.answers.get(key, self.ttl, now)) {
+        let guarded = &mut *self.log.lock();
+        let (state, now) = (&mut guarded.state, clock::now());
+        let ttl = self.limits.answers;
+        if let Some(answer) = key.and_then(|key| state.answers.get(key, ttl, now)) {
             return if meaning.is(answer.request) {
                 Claim::Answered(answer.body.clone())
             } else {
                 Claim::Mismatch(fate(state, &answer.body.watch_code))
             };
         }
-        self.claim_reference(names, state, key, meaning, asked)
+        let mut removals = Vec::new();
+        let has_room = state.make_room(now, &mut removals);
+        let claim = self.claim_reference(names, state, has_room, key, meaning, asked);
+        self.log.remove(guarded, removals);
+        claim
     }
 
     fn claim_reference(
         &self,
         names: &mut Names<T>,
         state: &State,
+        has_room: bool,
         key: Option<&IdempotencyKey>,
         meaning: &Meaning,
         asked: Option<&WatchCode>,
@@ -118,13 +117,12 @@ impl<T: Clone> Keys<T> {
                 is_the_same: *other == meaning.fingerprint,
             };
         }
-        let is_full = (key.is_some() || reference.is_some()) && self.is_full(names, state);
         match self.held(state, meaning, asked) {
             Held::Completed(fate) => Claim::ReferencePaid(fate),
             Held::Other(fate) => Claim::ReferenceMismatch(fate),
             Held::TooOld(code) => Claim::AskFirst(code),
             Held::Open(body) if key.is_none() => Claim::Answered(body),
-            _ if is_full => Claim::Full,
+            _ if !has_room => Claim::Full,
             Held::Open(body) => {
                 let (claimed, task) = self.running.hold(names, key, None, meaning.fingerprint);
                 Claim::Given(claimed, task, body)
@@ -138,15 +136,14 @@ impl<T: Clone> Keys<T> {
         }
     }
 
-    fn is_full(&self, names: &Names<T>, state: &State) -> bool {
-        names.len() + state.answers.len() + state.payments.count_references() >= MAX_NAMES
-    }
-
     /// Returns what holds the reference of this start.
     fn held(&self, state: &State, meaning: &Meaning, asked: Option<&WatchCode>) -> Held {
         let Some(reference) = &meaning.reference else {
             return Held::Nothing;
         };
+        if let Some(fate) = state.payments.paid(reference) {
+            return Held::Completed(fate.clone());
+        }
         let all = state.payments.of_reference(reference);
         let status = |stored: &StoredPayment| {
             let record = state.payments.get(&stored.payment.watch_code)?;
@@ -167,7 +164,7 @@ impl<T: Clone> Keys<T> {
         if payment.amount != meaning.amount || payment.fields != meaning.fields {
             return Held::Other(fate_of(state, last));
         }
-        if clock::now() - last.since >= self.polled_for {
+        if clock::now() - last.since >= self.limits.polled {
             return if asked == Some(&payment.watch_code) {
                 Held::Nothing
             } else {

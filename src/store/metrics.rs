@@ -53,6 +53,10 @@ impl Collector for StoreMetrics {
             unit,
             age.metric_type(),
         )?)?;
+        let help = "Memory that everything takes that the store keeps, by an upper estimate.";
+        gauge(&mut encoder, "store_bytes", help, now.bytes)?;
+        let help = "How much it may take (store.max_bytes).";
+        gauge(&mut encoder, "store_bytes_limit", help, now.bytes_limit)?;
         if let Some(pending) = now.webhooks_pending {
             let help = "Messages that the app has not taken yet.";
             gauge(&mut encoder, "webhooks_pending", help, pending)?;
@@ -61,7 +65,12 @@ impl Collector for StoreMetrics {
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: usize) -> fmt::Result {
-    let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: impl TryInto<i64>,
+) -> fmt::Result {
+    let value = ConstGauge::new(value.try_into().unwrap_or(i64::MAX));
     value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
 }

@@ -2,11 +2,37 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::clock::Instant;
 use crate::payment::{Amount, Asked, Code, IdempotencyKey, Payment, Report, WatchCode};
+
+/// How long things are kept, and how much of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Watch codes at most.
+    pub(crate) watch_codes: usize,
+    /// Bytes of everything, at most: then what has finished leaves the lists, and at last nothing is started any more.
+    pub(crate) bytes: u64,
+    /// Answers under a key are kept this long.
+    pub(crate) answers: Duration,
+    /// Payments are kept this long after they were completed, and their references with them.
+    pub(crate) finished: Duration,
+    /// Payments are polled this long in the background.
+    pub(crate) polled: Duration,
+}
+
+/// An open payment is let go this long after it is not polled any more.
+const OPEN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Limits {
+    /// Returns the age at which an open payment is let go.
+    pub(super) fn open(&self) -> Duration {
+        self.polled + OPEN_FOR
+    }
+}
 
 /// A payment that was started here, and when.
 pub(crate) struct StoredPayment {
@@ -30,7 +56,14 @@ pub(crate) struct Record {
     pub(crate) polling_ended: bool,
     /// A later payment of the same reference was started at this moment: this one is polled for as long.
     pub(crate) followed_since: Option<Instant>,
-    /// Another payment of the same reference was completed before this one.
+}
+
+/// That a payment was seen to be completed.
+#[derive(Clone, Debug)]
+pub(crate) struct Completion {
+    /// When this program heard of it.
+    pub(crate) seen_at: Timestamp,
+    /// Another payment of the same reference that was completed before.
     pub(crate) paid_twice_with: Option<WatchCode>,
 }
 
@@ -48,8 +81,8 @@ pub(crate) struct Settled {
     pub(crate) observation: Observation,
     /// What was known before.
     pub(crate) before: Record,
-    /// Another payment of the same reference that was completed before, if this answer completes the payment.
-    pub(crate) paid_twice_with: Option<WatchCode>,
+    /// If this answer completes a payment that was started here.
+    pub(crate) completion: Option<Completion>,
 }
 
 /// A payment that was started here, and what is known of it.
@@ -57,7 +90,21 @@ pub(crate) struct Settled {
 pub(crate) struct Known {
     pub(crate) stored: Arc<StoredPayment>,
     pub(crate) observation: Option<Observation>,
-    pub(crate) paid_twice_with: Option<WatchCode>,
+    pub(crate) completion: Option<Completion>,
+}
+
+impl Settled {
+    /// Returns the other payment of the same reference, if this answer completes a second one.
+    pub(crate) fn paid_twice_with(&self) -> Option<&WatchCode> {
+        self.completion.as_ref()?.paid_twice_with.as_ref()
+    }
+}
+
+impl Known {
+    /// Returns the other payment of the same reference, if this one was completed after it.
+    pub(crate) fn paid_twice_with(&self) -> Option<&WatchCode> {
+        self.completion.as_ref()?.paid_twice_with.as_ref()
+    }
 }
 
 impl Record {

@@ -7,18 +7,17 @@ use super::event::Event;
 use super::keys::KeyedAnswer;
 use super::log::{Log, Starting};
 use super::model::{
-    Answer, Delivery, Kind, Known, Observation, Record, RecordError, Settled, StoredPayment,
+    Answer, Completion, Kind, Known, Observation, Record, RecordError, Settled, StoredPayment,
     WriteFailed,
 };
 use super::outbox::{Composer, Subject};
-use super::shared::Guarded;
 use crate::clock::{self, Instant};
-use crate::payment::{Asked, Payment, Report, Status, WatchCode};
+use crate::payment::{Asked, Payment, Report, WatchCode};
 
 /// The payments that were started here, and the last that is known of each watch code. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Payments {
-    log: Arc<Log>,
+    pub(super) log: Arc<Log>,
     composer: Composer,
 }
 
@@ -116,7 +115,7 @@ impl Payments {
                 return Settled {
                     observation: Observation { report, asked },
                     before,
-                    paid_twice_with: None,
+                    completion: None,
                 };
             }
             let newer = before.newer(report.clone());
@@ -133,56 +132,38 @@ impl Payments {
                 report: newer,
                 asked,
             };
-            let paid_twice_with = observation
-                .report
-                .status
-                .is_final()
-                .then(|| guarded.state.payments.completed_before(&stored))
-                .flatten();
+            let is_final = observation.report.status.is_final();
+            let completion = is_final.then(|| Completion {
+                seen_at: clock::wall_at(clock::now()),
+                paid_twice_with: guarded.state.payments.completed_before(&stored),
+            });
             let event = Event::Observed {
-                delivery: self.completed(
-                    &mut guarded,
-                    &stored,
-                    &observation,
-                    paid_twice_with.as_ref(),
-                ),
+                delivery: completion.as_ref().and_then(|completion| {
+                    let subject = Subject {
+                        stored: &stored,
+                        report: Some(&observation.report),
+                        paid_twice_with: completion.paid_twice_with.as_ref(),
+                    };
+                    self.composer
+                        .message(&mut guarded.state, Kind::Completed, subject)
+                }),
                 stored,
                 observation: observation.clone(),
                 polling_ended: before.polling_ended,
-                paid_twice_with: paid_twice_with.clone(),
+                completion: completion.clone(),
                 position: guarded.state.next_position(),
             };
             let written = self.log.append(&mut guarded, event);
             let settled = Settled {
                 observation,
                 before,
-                paid_twice_with,
+                completion,
             };
             (settled, written)
         };
         // What is not kept is not untrue.
         let _ = written.done().await;
         settled
-    }
-
-    /// Returns the message about a payment that this observation completes.
-    fn completed(
-        &self,
-        guarded: &mut Guarded,
-        stored: &StoredPayment,
-        observation: &Observation,
-        paid_twice_with: Option<&WatchCode>,
-    ) -> Option<Arc<Delivery>> {
-        let report = &observation.report;
-        let subject = Subject {
-            stored,
-            report: Some(report),
-            paid_twice_with,
-        };
-        report.status.is_final().then(|| {
-            self.composer
-                .message(&mut guarded.state, Kind::Completed, subject)
-        })?
     }
 
     /// Notes that this payment is not polled in the background any more: the app gets one message about it, if it gets
@@ -256,33 +237,6 @@ impl Payments {
             .filter(|other| other.number != stored.number)
             .map(|other| other.payment.watch_code.clone())
             .filter(is_open)
-            .collect()
-    }
-
-    /// Returns payments that were started before that one, the newest first, at most `limit`; of that status, if one is
-    /// given.
-    pub(crate) fn before(&self, number: u64, status: Option<&Status>, limit: usize) -> Vec<Known> {
-        let guarded = self.log.lock();
-        let payments = &guarded.state.payments;
-        let mut open = payments.open(..number).rev().peekable();
-        let mut closed = payments.closed(..number).rev().peekable();
-        let all = std::iter::from_fn(|| match (open.peek(), closed.peek()) {
-            (Some(a), Some(b)) if a.number < b.number => closed.next(),
-            (None, _) => closed.next(),
-            _ => open.next(),
-        });
-        let of_status = |known: &Known| {
-            status.is_none_or(|status| {
-                known
-                    .observation
-                    .as_ref()
-                    .map_or(&Status::Created, |observation| &observation.report.status)
-                    == status
-            })
-        };
-        all.map(|stored| payments.known(stored))
-            .filter(of_status)
-            .take(limit)
             .collect()
     }
 

@@ -11,6 +11,10 @@ use crate::telemetry::Counts;
 pub(crate) struct Snapshot {
     /// Watch codes in memory, by their last known status.
     pub(crate) tracked: Counts,
+    /// How many bytes all of it takes, by an upper estimate.
+    pub(crate) bytes: u64,
+    /// How many it may take.
+    pub(crate) bytes_limit: u64,
     /// Watch codes that were forgotten for want of room.
     pub(crate) let_go: u64,
     /// Payments started here that are neither completed nor let go.
@@ -28,6 +32,8 @@ impl Snapshot {
         let oldest = payments.open(..).next();
         Self {
             tracked: payments.counts().by_status(),
+            bytes: state.bytes(),
+            bytes_limit: state.limits().bytes,
             let_go: payments.counts().let_go,
             open: payments.count_open(),
             oldest_open: oldest.map(|stored| clock::now() - stored.since),

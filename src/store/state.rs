@@ -2,30 +2,46 @@
 
 pub(super) mod changes;
 mod counts;
+mod eviction;
 mod judge;
 pub(super) mod keys;
 mod names;
 pub(super) mod outbox;
+pub(super) mod paid;
 pub(super) mod payments;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use self::changes::Journal;
 use self::judge::Judge;
 use self::keys::Answers;
 use self::outbox::Deliveries;
+use self::paid::PaidReference;
 use self::payments::Records;
 use crate::clock::Instant;
-use crate::payment::{Report, WatchCode};
+use crate::payment::{Reference, Report, WatchCode};
 use crate::store::event::{Event, Removal};
-use crate::store::model::{Answer, Change, Delivery, Observation, Record, Settled, StoredPayment};
+use crate::store::model::{
+    Answer, Change, Completion, Delivery, Limits, Observation, Record, Settled,
+};
+
+/// The journal may take this part of the bytes that everything may take.
+const JOURNAL_SHARE: u64 = 16;
+
+/// When nothing may go, it is tried again after this time: looking for it takes time.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// The state. Time comes in as an argument; rows that have to go come out as [`Removal`]s.
 pub(super) struct State {
-    ttl: Duration,
+    limits: Limits,
+    /// Nothing may go until then: it was tried.
+    full_until: Option<Instant>,
     pub(super) payments: Records,
     pub(super) changes: Journal,
     pub(super) answers: Answers,
@@ -43,17 +59,27 @@ struct Numbers {
 }
 
 impl State {
-    /// An empty one, with room for `room` watch codes. Answers and finished payments are kept for `ttl`, open payments for
-    /// `open_for`.
-    pub(super) fn new(room: usize, ttl: Duration, open_for: Duration, has_webhook: bool) -> Self {
+    /// An empty one; nothing that was started or completed since then is missing.
+    pub(super) fn new(limits: Limits, has_webhook: bool, complete_since: Timestamp) -> Self {
         Self {
-            ttl,
-            payments: Records::new(room, open_for, has_webhook),
-            changes: Journal::default(),
+            limits,
+            full_until: None,
+            payments: Records::new(limits, has_webhook, complete_since),
+            changes: Journal::new(limits.bytes / JOURNAL_SHARE),
             answers: Answers::default(),
             outbox: Deliveries::default(),
             numbers: Numbers::default(),
         }
+    }
+
+    /// Returns the limits of all of it.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Returns how many bytes all of it takes, by an upper estimate.
+    pub(super) fn bytes(&self) -> u64 {
+        self.payments.bytes() + self.changes.bytes() + self.answers.bytes() + self.outbox.bytes()
     }
 
     /// Returns a number that no payment had.
@@ -93,9 +119,15 @@ impl State {
             Event::Observed {
                 stored,
                 observation,
-                paid_twice_with,
+                completion,
                 ..
-            } => self.observe(stored, observation, paid_twice_with.as_ref(), &mut removals),
+            } => self.payments.observe(
+                stored,
+                observation,
+                completion.as_ref(),
+                &self.outbox,
+                &mut removals,
+            ),
             Event::PollingEnded { stored, .. } => self.payments.end_polling(stored),
             Event::Again { .. } | Event::Delivery(_) => {}
         }
@@ -119,27 +151,19 @@ impl State {
             Event::Observed {
                 stored,
                 observation,
-                paid_twice_with,
+                completion,
                 ..
-            } => self.observe(stored, observation, paid_twice_with.as_ref(), &mut removals),
+            } => self.payments.observe(
+                stored,
+                observation,
+                completion.as_ref(),
+                &self.outbox,
+                &mut removals,
+            ),
             Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
             Event::Started { .. } | Event::Again { .. } | Event::PollingEnded { .. } => {}
         }
         removals
-    }
-
-    fn observe(
-        &mut self,
-        stored: &Arc<StoredPayment>,
-        observation: &Observation,
-        paid_twice_with: Option<&WatchCode>,
-        removals: &mut Vec<Removal>,
-    ) {
-        self.payments
-            .observe(stored, observation, &self.outbox, removals);
-        if let Some(other) = paid_twice_with {
-            self.payments.note_paid_twice(stored, other);
-        }
     }
 
     /// Completes an event of [`Self::apply_unwritten`] that has been written by now. A message is where it belongs since
@@ -166,34 +190,86 @@ impl State {
         };
         self.payments
             .hear(code, observation.clone(), &self.outbox, &mut removals);
+        self.make_room(asked, &mut removals);
         let settled = Settled {
             observation,
             before,
-            paid_twice_with: None,
+            completion: None,
         };
         (settled, removals)
     }
 
-    /// Forgets what has had its time.
+    /// Forgets what has had its time, and what there is no room for.
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<Removal> {
         let mut removals = Vec::new();
-        let keys = self.answers.expire(self.ttl, now);
+        let keys = self.answers.expire(self.limits.answers, now);
         removals.extend(keys.into_iter().map(Removal::Answer));
-        self.payments
-            .expire(self.ttl, now, &self.outbox, &mut removals);
-        let deliveries = self.outbox.sweep(self.ttl, now);
+        self.payments.expire(now, &self.outbox, &mut removals);
+        let deliveries = self.outbox.sweep();
         removals.extend(deliveries.into_iter().map(Removal::Delivery));
+        self.make_room(now, &mut removals);
         removals
     }
 
+    /// Lets things go until there is room for one more payment; returns whether there is.
+    pub(super) fn make_room(&mut self, now: Instant, removals: &mut Vec<Removal>) -> bool {
+        if self.full_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.full_until = None;
+        while self.bytes() > self.limits.bytes {
+            if !self.let_one_go(now, removals) {
+                self.full_until = Some(now + FULL_FOR);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// First what was only asked for here, then what has finished, the oldest first, then open payments that are not
+    /// polled in the background any more. Returns whether something went.
+    fn let_one_go(&mut self, now: Instant, removals: &mut Vec<Removal>) -> bool {
+        if self.payments.let_heard_go() {
+            return true;
+        }
+        let payment = self.payments.oldest_finished(&self.outbox);
+        let message = self.outbox.oldest_finished();
+        if let Some((at, _)) = message
+            && payment.as_ref().is_none_or(|(finished, _)| at < *finished)
+        {
+            let number = self.outbox.forget_oldest_finished();
+            removals.extend(number.map(Removal::Delivery));
+            return true;
+        }
+        let payment = payment.map(|(_, stored)| stored);
+        let payment = payment.or_else(|| self.payments.oldest_ended(now, &self.outbox));
+        let Some(stored) = payment else {
+            return false;
+        };
+        self.payments.let_go(&stored, removals);
+        true
+    }
+
     /// Puts back a payment that was written before this process began; it is kept for its time from `finished` on, if it
-    /// is final.
-    pub(super) fn restore_payment(&mut self, record: Record, finished: Instant) -> Vec<Removal> {
+    /// is completed.
+    pub(super) fn restore_payment(
+        &mut self,
+        record: Record,
+        completion: Option<Completion>,
+        finished: Instant,
+    ) -> Vec<Removal> {
         let mut removals = Vec::new();
         let number = record.stored.as_ref().map_or(0, |stored| stored.number);
         self.numbers.payment = self.numbers.payment.max(number);
-        self.payments.restore(record, finished, &mut removals);
+        self.payments
+            .restore(record, completion, finished, &mut removals);
         removals
+    }
+
+    /// Puts back what the reference of a payment needs that had left the lists.
+    pub(super) fn restore_paid(&mut self, reference: &Reference, paid: PaidReference) {
+        self.numbers.payment = self.numbers.payment.max(paid.number);
+        self.payments.restore_paid(reference, paid);
     }
 
     /// Puts back a change, given the number of its payment. What is kept of the changes begins after one whose payment

@@ -177,7 +177,7 @@ impl Inner {
         let result = match result {
             Ok(settled) => {
                 let odd = tell::tell(&settled.before, &settled.observation);
-                if let Some(other) = &settled.paid_twice_with {
+                if let Some(other) = settled.paid_twice_with() {
                     tell::tell_paid_twice(&settled.before, other);
                     self.paid_twice.inc();
                 }

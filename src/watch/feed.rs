@@ -98,10 +98,11 @@ impl ChangeFeed {
             return Ok(());
         };
         for known in self.inner.store.open_after(last, PAGE) {
+            let paid_twice_with = known.paid_twice_with().cloned();
             let Known {
                 stored,
                 observation,
-                paid_twice_with,
+                ..
             } = known;
             (last, count) = (stored.number, count + 1);
             // Not a position: who resumes in the middle gets the present state once more.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors from the ground up. The rooms of one floor do not see each other.
 const FLOORS: [&[&str]; 8] = [
-    &["payment", "clock", "file", "json", "random", "text"],
+    &["payment", "clock", "file", "json", "random", "size", "text"],
     &[
         "client",
         "limit",
@@ -29,7 +29,7 @@ const FLOORS: [&[&str]; 8] = [
 ];
 
 /// The rooms of the ground floor in their order: there a room may name those before it.
-const GROUND: [&str; 6] = ["payment", "json", "random", "text", "clock", "file"];
+const GROUND: [&str; 7] = ["payment", "json", "random", "size", "text", "clock", "file"];
 
 /// What the program does for a caller or for the app. No HTTP word stands in them, so that what they decide can be read
 /// and tested without a connection.

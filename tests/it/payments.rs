@@ -18,10 +18,18 @@ async fn page(sidecar: &Sidecar, query: &str) -> Answer {
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(
         answer.json().as_object().unwrap().len(),
-        2,
-        "payments and next: {answer:?}"
+        3,
+        "payments, next and complete_since: {answer:?}"
     );
     answer
+}
+
+/// A page without the time since which it is complete.
+fn listed(page: &Answer) -> Value {
+    let mut page = page.json();
+    let since = page.as_object_mut().unwrap().remove("complete_since");
+    assert!(since.as_ref().is_some_and(is_time), "{since:?}");
+    page
 }
 
 /// The watch codes of a page.
@@ -91,7 +99,7 @@ async fn lists_that_nobody_reads_take_a_bounded_room() {
 async fn a_payment_is_listed_with_what_is_known_of_it() {
     let sidecar = Sidecar::dev(&[]);
     assert_eq!(
-        page(&sidecar, "").await.json(),
+        listed(&page(&sidecar, "").await),
         json!({ "payments": [], "next": null })
     );
     let answer = sidecar.start(r#"{"amount": 9007199254740991}"#).await;
@@ -99,15 +107,16 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
         answer.text("code").to_owned(),
         answer.text("watch_code").to_owned(),
     );
-    let mut listed = page(&sidecar, "").await.json();
-    let started_at = listed["payments"][0]["started_at"].take();
+    let mut list = listed(&page(&sidecar, "").await);
+    let started_at = list["payments"][0]["started_at"].take();
     assert!(is_time(&started_at), "{started_at}");
     let unknown = json!({
         "status": "created", "amount": 9_007_199_254_740_991_u64, "merchant": null, "created_at": null,
         "completed_at": null, "code": code, "watch_code": watch_code, "started_at": null, "last_polled_at": null,
+        "completed_seen_at": null,
         "reference": null, "requested_amount": 9_007_199_254_740_991_u64, "paid_twice_with": null,
     });
-    assert_eq!(listed, json!({ "payments": [unknown], "next": null }));
+    assert_eq!(list, json!({ "payments": [unknown], "next": null }));
 
     sidecar.faults(&["watch:echo-secret"]);
     sidecar.watch(&watch_code).await;
@@ -127,7 +136,7 @@ async fn a_payment_is_listed_with_what_is_known_of_it() {
         time(&known["last_polled_at"]) >= time(&started_at),
         "{known}"
     );
-    assert_eq!(known.as_object().unwrap().len(), 13, "{known}");
+    assert_eq!(known.as_object().unwrap().len(), 14, "{known}");
 
     sidecar.pay(&code);
     sidecar
@@ -327,6 +336,14 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "limit=10&offset=3",
         "=",
         "limit=10;status=created",
+        "from=yesterday",
+        "from=2026-01-31",
+        "to=1769860800",
+        "completed_from=",
+        "completed_to=2026-01-31T12:00:00",
+        "from=2026-01-31T12:00:00Z&from=2026-01-31T12:00:00Z",
+        "reference=",
+        "reference=caf%C3%A9",
     ] {
         let answer = sidecar.api(get(&format!("/payments?{bad}"))).await;
         assert_eq!(
@@ -352,11 +369,15 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "limit=1&status=created&after=3",
         "after=1",
         "after=9999999999999999999",
+        "from=2026-01-31T12:00:00Z&to=2026-01-31t13:00:00.5Z",
+        "completed_from=2026-01-31T12:00:00%2B01:00&completed_to=2027-01-31T12:00:00-08:00",
+        "reference=7",
+        "reference=undefined",
     ] {
         page(&sidecar, &format!("?{good}")).await;
     }
     assert_eq!(
-        page(&sidecar, "?after=1").await.json(),
+        listed(&page(&sidecar, "?after=1").await),
         json!({ "payments": [], "next": null })
     );
 }
@@ -402,5 +423,5 @@ async fn over_max_tracked_the_oldest_are_let_go() {
     // A page that is gone by the time it is turned to is empty, not an error.
     started(&sidecar, 10).await;
     let second = page(&sidecar, &format!("?limit=5&after={}", first.text("next"))).await;
-    assert_eq!(second.json(), json!({ "payments": [], "next": null }));
+    assert_eq!(listed(&second), json!({ "payments": [], "next": null }));
 }

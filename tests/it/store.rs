@@ -1,5 +1,6 @@
 //! The store in a directory: what of it survives which failure, and what is said where nothing can be done.
 
+mod lists;
 mod payments;
 mod refused;
 

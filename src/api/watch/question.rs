@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderName, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, HeaderMap, HeaderName, IF_NONE_MATCH};
 use url::form_urlencoded;
 
-use crate::api::page;
 use crate::api::problem::{ErrorCode, Problem};
+use crate::api::{accept, page};
 use crate::payment::WatchCode;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -47,29 +47,9 @@ impl Question<'_> {
         ))
     }
 
-    /// Server-sent events are wanted, and rather than JSON: a caller who names both as good, or none, gets JSON.
+    /// Server-sent events are wanted, and rather than JSON.
     pub(in crate::api) fn wants_stream(&self) -> bool {
-        let values = self
-            .headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let ranges: Vec<_> = values
-            .flat_map(|value| value.split(','))
-            .map(media_range)
-            .collect();
-        let quality = |kind: &str| {
-            ranges
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(kind))
-                .map(|(_, quality)| *quality)
-        };
-        let (stream, json) = (
-            quality("text/event-stream").unwrap_or(0.0),
-            quality("application/json"),
-        );
-        let any = quality("application/*").or(quality("*/*")).unwrap_or(0.0);
-        stream > 0.0 && json.map_or(stream >= any, |json| stream > json)
+        accept::prefers(self.headers, "text/event-stream")
     }
 
     pub(super) fn forces(&self) -> bool {
@@ -108,15 +88,4 @@ pub(in crate::api) fn last_event(headers: &HeaderMap) -> Option<&str> {
         .get(LAST_EVENT_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty())
-}
-
-/// A media range and its quality (RFC 9110, section 12.5.1).
-fn media_range(range: &str) -> (&str, f32) {
-    let mut parts = range.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default();
-    let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-    (
-        kind,
-        quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0)),
-    )
 }

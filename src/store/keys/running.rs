@@ -77,12 +77,6 @@ impl<T> Running<T> {
     }
 }
 
-impl<T> Names<T> {
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len() + self.by_reference.len()
-    }
-}
-
 impl<T> Claimed<T> {
     /// Returns what is to be kept under the key, if there is one, when the start is answered with this.
     pub(crate) fn answer(&self, body: &StartBody) -> Option<KeyedAnswer> {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::Backend;
 use super::batch::{Batch, Message, Noted, Reply, Starting, Starts};
 use super::lived::Lived;
-use super::tables::{self, Loaded};
+use super::tables::{self, Gone, Loaded};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
 use crate::store::event::{Event, Removal};
@@ -250,7 +250,7 @@ impl Opened {
     fn write<'a>(
         &mut self,
         events: impl Iterator<Item = &'a Noted>,
-        removals: &[Removal],
+        gone: &Gone,
     ) -> Result<(), redb::Error> {
         let is_open = self.database.is_some();
         let database = match &mut self.database {
@@ -262,7 +262,7 @@ impl Opened {
             // There is room only if this finds some: a start must not be sent to find that out.
             tables::take_room(&transaction)?;
         }
-        tables::write(&transaction, events, removals, self.lived)?;
+        tables::write(&transaction, events, gone, self.lived)?;
         Ok(transaction.commit()?)
     }
 }
@@ -305,13 +305,16 @@ impl Writer {
     }
 
     fn write(&mut self, events: Vec<(Noted, Reply)>) -> Next {
-        let (removals, events) = {
+        let (gone, events) = {
             let mut guarded = self.shared.lock();
-            let removals = guarded.take_removals();
-            (removals, judged(&guarded.state, events))
+            let gone = Gone {
+                rows: guarded.take_removals(),
+                complete_since: guarded.state.payments.complete_since(),
+            };
+            (gone, judged(&guarded.state, events))
         };
         let new = events.iter().map(|(noted, _)| noted);
-        match self.file.write(self.deferred.iter().chain(new), &removals) {
+        match self.file.write(self.deferred.iter().chain(new), &gone) {
             Ok(()) => self.written(events),
             Err(error) if self.file.broken.is_cancelled() => {
                 tracing::error!(%error, "the store could not be made durable (fsync): what it holds is not known any more");
@@ -319,7 +322,7 @@ impl Writer {
                 mem::forget(self.file.database.take());
                 return Next::End;
             }
-            Err(error) => self.failed(&error, events, removals),
+            Err(error) => self.failed(&error, events, gone.rows),
         }
         Next::Go
     }

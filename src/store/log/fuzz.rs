@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::columns::{self, Clocks, Unreadable};
 use super::delivery_row::DeliveryRow;
 use super::lived::Lived;
-use super::row::{AnswerRow, ChangeRow, PaymentRow};
+use super::row::{AnswerRow, ChangeRow, PaymentRead, PaymentRow};
 use crate::clock::Reading;
 use crate::store::event::PaymentState;
 
@@ -31,7 +31,10 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
     let clocks = Clocks { lived, reading };
     match table {
         Table::Payments => again(bytes, |row: PaymentRow| {
-            let (record, _) = row.read(7, lived)?;
+            let (record, completion) = match row.read(7, lived)? {
+                PaymentRead::Payment(record, completion, _) => (record, completion),
+                PaymentRead::Paid(..) => return Err(Unreadable),
+            };
             let (stored, observation) = (record.stored.ok_or(Unreadable)?, record.observation);
             let said = format!(
                 "{:?} {:?}",
@@ -42,7 +45,7 @@ pub fn row(table: Table, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
                 stored: &stored,
                 observation: observation.as_ref(),
                 polling_ended: record.polling_ended,
-                paid_twice_with: record.paid_twice_with.as_ref(),
+                completion: completion.as_ref(),
             };
             Ok((PaymentRow::new(state, clocks), said))
         }),

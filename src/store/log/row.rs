@@ -12,7 +12,10 @@ use crate::payment::{
     Amount, Asked, Fields, Fingerprint, Payment, Reference, Report, Status, WatchCode,
 };
 use crate::store::event::PaymentState;
-use crate::store::model::{Answer, Change, Observation, Record, StartBody, StoredPayment};
+use crate::store::model::{
+    Answer, Change, Completion, Fate, Observation, Record, StartBody, StoredPayment,
+};
+use crate::store::state::paid::{self, PaidReference};
 
 /// A payment that was started here, and the last that is known of it.
 #[derive(Serialize, Deserialize)]
@@ -36,8 +39,22 @@ pub(super) struct PaymentRow {
     /// The gateway's answer to its start, where there is a reference.
     #[serde(default)]
     answer: Option<String>,
+    /// Not there in a row of an older version: then the payment was seen to be completed at `asked_at`.
+    #[serde(default)]
+    completed_seen_at: Option<i64>,
     #[serde(default)]
     paid_twice_with: Option<String>,
+    /// Only what the reference still needs is there.
+    #[serde(default)]
+    only_reference: bool,
+}
+
+/// What a payment's row says.
+pub(super) enum PaymentRead {
+    /// A payment; if it is completed it is kept for its time from that moment on.
+    Payment(Record, Option<Completion>, Instant),
+    /// What the reference of a payment still needs that has left the lists.
+    Paid(Reference, PaidReference),
 }
 
 /// The meaning of the fields that a start forwarded; empty if there were none.
@@ -71,7 +88,7 @@ impl PaymentRow {
             stored,
             observation,
             polling_ended,
-            paid_twice_with,
+            completion,
         } = state;
         let referenced = stored.payment.referenced.as_ref();
         let asked = observation.map(|observation| clocks.lived.mark(observation.asked));
@@ -90,66 +107,106 @@ impl PaymentRow {
             fields: fields_row(stored.payment.fields),
             reference: referenced.map(|(reference, _)| reference.to_string()),
             answer: referenced.map(|(_, object)| object.to_string()),
-            paid_twice_with: paid_twice_with.map(ToString::to_string),
+            completed_seen_at: completion.map(|completion| completion.seen_at.as_millisecond()),
+            paid_twice_with: completion
+                .and_then(|completion| completion.paid_twice_with.as_ref())
+                .map(ToString::to_string),
+            only_reference: false,
         }
     }
 
-    /// The record, and the moment from which on it is kept for its time if it is final.
-    pub(super) fn read(self, number: u64, lived: Lived) -> Result<(Record, Instant), Unreadable> {
-        let referenced = match (self.reference, self.answer) {
-            (Some(reference), Some(object)) => {
-                let reference = Reference::stored(&reference).ok_or(Unreadable)?;
-                Some((reference, object.into()))
-            }
-            _ => None,
-        };
-        let payment = Payment {
-            code: self.code.parse().map_err(|_| Unreadable)?,
-            watch_code: self.watch_code.parse().map_err(|_| Unreadable)?,
-            amount: Amount::new(self.amount),
-            fields: fields(self.fields)?,
-            referenced,
-        };
+    /// Returns what is left of the row when the payment leaves the lists, and its reference stays.
+    pub(super) fn only_reference(self) -> Result<Self, Unreadable> {
+        let report = self.report.map(report).transpose()?;
+        Ok(Self {
+            report: report.map(|report| paid::outline(&report).body.to_string()),
+            answer: None,
+            fields: None,
+            paid_twice_with: None,
+            only_reference: true,
+            ..self
+        })
+    }
+
+    pub(super) fn read(self, number: u64, lived: Lived) -> Result<PaymentRead, Unreadable> {
+        let asked = self.asked(lived)?;
+        let watch_code = self.watch_code.parse().map_err(|_| Unreadable)?;
+        let amount = Amount::new(self.amount);
+        let reference = self.reference.as_deref().map(Reference::stored);
+        let reference = reference.map(|reference| reference.ok_or(Unreadable));
+        let reference = reference.transpose()?;
+        let report = self.report.map(report).transpose()?.map(Arc::new);
+        if self.only_reference {
+            let (_, finished) = asked.ok_or(Unreadable)?;
+            let fate = Fate {
+                watch_code,
+                amount,
+                report,
+            };
+            let paid = PaidReference {
+                number,
+                fate,
+                finished,
+            };
+            return Ok(PaymentRead::Paid(reference.ok_or(Unreadable)?, paid));
+        }
         let started_at = time(self.started_at)?;
         let since = self.marks.map_or_else(
             || lived.past_by_wall(started_at),
             |marks| lived.past(marks.since),
         );
-        let stored = Arc::new(StoredPayment {
-            number,
-            payment,
-            since,
-            started_at,
-        });
-        let (observation, finished) = match self.report {
-            None => (None, since),
-            Some(body) => {
-                // An answer is as old as either clock says: no wall clock that is behind makes it fresh again.
-                let by_wall = lived.past_by_wall(time(self.asked_at.ok_or(Unreadable)?)?);
-                let by_lived = self
-                    .marks
-                    .and_then(|marks| marks.asked)
-                    .map(|mark| lived.past(mark));
-                let asked = by_lived.map_or(by_wall, |by_lived| by_lived.min(by_wall));
-                (
-                    Some(Observation {
-                        report: Arc::new(report(body)?),
-                        asked,
-                    }),
-                    by_lived.unwrap_or(by_wall),
-                )
-            }
+        let payment = Payment {
+            code: self.code.parse().map_err(|_| Unreadable)?,
+            watch_code,
+            amount,
+            fields: fields(self.fields)?,
+            referenced: reference.zip(self.answer.map(Into::into)),
         };
-        Ok((
-            Record {
-                stored: Some(stored),
-                observation,
-                polling_ended: self.polling_ended,
-                followed_since: None,
-                paid_twice_with: watch_code(self.paid_twice_with)?,
-            },
+        let is_final = report
+            .as_ref()
+            .is_some_and(|report| report.status.is_final());
+        let seen_at = self
+            .completed_seen_at
+            .or(self.asked_at)
+            .filter(|_| is_final);
+        let paid_twice_with = optional_code(self.paid_twice_with)?;
+        let completion = seen_at.map(|seen_at| {
+            Ok(Completion {
+                seen_at: time(seen_at)?,
+                paid_twice_with,
+            })
+        });
+        let observation = report.zip(asked);
+        let record = Record {
+            stored: Some(Arc::new(StoredPayment {
+                number,
+                payment,
+                since,
+                started_at,
+            })),
+            observation: observation.map(|(report, (asked, _))| Observation { report, asked }),
+            polling_ended: self.polling_ended,
+            followed_since: None,
+        };
+        let finished = asked.map_or(since, |(_, finished)| finished);
+        Ok(PaymentRead::Payment(
+            record,
+            completion.transpose()?,
             finished,
         ))
+    }
+
+    /// Returns when the gateway was asked for the report, and from when on a completed payment is kept for its time.
+    fn asked(&self, lived: Lived) -> Result<Option<(Instant, Instant)>, Unreadable> {
+        if self.report.is_none() {
+            return Ok(None);
+        }
+        // An answer is as old as either clock says: no wall clock that is behind makes it fresh again.
+        let by_wall = lived.past_by_wall(time(self.asked_at.ok_or(Unreadable)?)?);
+        let mark = self.marks.and_then(|marks| marks.asked);
+        let by_lived = mark.map(|mark| lived.past(mark));
+        let asked = by_lived.map_or(by_wall, |by_lived| by_lived.min(by_wall));
+        Ok(Some((asked, by_lived.unwrap_or(by_wall))))
     }
 }
 
@@ -162,7 +219,7 @@ pub(super) struct ChangeRow {
     paid_twice_with: Option<String>,
 }
 
-fn watch_code(text: Option<String>) -> Result<Option<WatchCode>, Unreadable> {
+fn optional_code(text: Option<String>) -> Result<Option<WatchCode>, Unreadable> {
     text.map(|text| text.parse().map_err(|_| Unreadable))
         .transpose()
 }
@@ -180,7 +237,7 @@ impl ChangeRow {
     /// Returns the report, and the watch code of the payment that was completed before.
     pub(super) fn read(self) -> Result<(Option<Arc<Report>>, Option<WatchCode>), Unreadable> {
         let report = self.report.map(report).transpose()?;
-        Ok((report.map(Arc::new), watch_code(self.paid_twice_with)?))
+        Ok((report.map(Arc::new), optional_code(self.paid_twice_with)?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What stands in a store's file: the tables, how they are read when it is opened, and how events are written into them.
 
+use jiff::Timestamp;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
@@ -8,7 +9,7 @@ use super::batch::Noted;
 use super::columns::{self, Clocks};
 use super::delivery_row::DeliveryRow;
 use super::lived::Lived;
-use super::row::{AnswerRow, ChangeRow, PaymentRow};
+use super::row::{AnswerRow, ChangeRow, PaymentRead, PaymentRow};
 use crate::clock::{self, Reading};
 use crate::random;
 use crate::store::event::Removal;
@@ -26,6 +27,8 @@ const TABLES: [Table<'_>; 5] = [META, PAYMENTS, CHANGES, ANSWERS, DELIVERIES];
 const RUN: &[u8] = b"run";
 /// How long the store had lived when it was last written to. Not there in a store of an older version.
 const LIVED: &[u8] = b"lived";
+/// Since when no payment is missing. Not there in a store of an older version.
+const COMPLETE_SINCE: &[u8] = b"complete_since";
 /// Takes room, and means nothing.
 const BALLAST: &[u8] = b"ballast";
 
@@ -63,14 +66,22 @@ pub(super) fn load(database: &Database, state: &mut State) -> Result<Loaded, Box
         .get(LIVED)?
         .map(|before| columns::read(before.value()))
         .transpose()?;
+    if let Some(since) = meta.get(COMPLETE_SINCE)? {
+        let since = columns::time(columns::read(since.value())?)?;
+        state.payments.begin_at(since);
+    }
     let opened = Reading::take();
     let lived = Lived::new(opened, before.unwrap_or_default());
     let mut removals = Vec::new();
     for entry in transaction.open_table(PAYMENTS)?.iter()? {
         let (key, value) = entry?;
-        let (record, finished) =
-            columns::read::<PaymentRow>(value.value())?.read(number(key.value())?, lived)?;
-        removals.extend(state.restore_payment(record, finished));
+        let row = columns::read::<PaymentRow>(value.value())?;
+        match row.read(number(key.value())?, lived)? {
+            PaymentRead::Payment(record, completion, finished) => {
+                removals.extend(state.restore_payment(record, completion, finished));
+            }
+            PaymentRead::Paid(reference, paid) => state.restore_paid(&reference, paid),
+        }
     }
     load_changes(&transaction, state)?;
     load_answers(&transaction, state, lived)?;
@@ -133,24 +144,52 @@ pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Erro
     Ok(())
 }
 
+/// What has gone since the last write.
+pub(super) struct Gone {
+    pub(super) rows: Vec<Removal>,
+    /// Since when no payment is missing.
+    pub(super) complete_since: Timestamp,
+}
+
+/// Deletes what has gone.
+fn delete(transaction: &WriteTransaction, gone: &Gone) -> Result<(), redb::Error> {
+    let mut payments = transaction.open_table(PAYMENTS)?;
+    let mut answers = transaction.open_table(ANSWERS)?;
+    let mut deliveries = transaction.open_table(DELIVERIES)?;
+    for row in &gone.rows {
+        match row {
+            Removal::Payment(number) => drop(payments.remove(&number.to_be_bytes()[..])?),
+            Removal::AllButReference(number) => {
+                let number = number.to_be_bytes();
+                let row = payments.get(&number[..])?;
+                let row = row.and_then(|row| columns::read::<PaymentRow>(row.value()).ok());
+                if let Some(Ok(left)) = row.map(PaymentRow::only_reference) {
+                    payments.insert(&number[..], &*columns::bytes(&left))?;
+                }
+            }
+            Removal::Answer(key) => drop(answers.remove(key.to_string().as_bytes())?),
+            Removal::Delivery(number) => drop(deliveries.remove(&number.to_be_bytes()[..])?),
+        }
+    }
+    let since = columns::bytes(&gone.complete_since.as_millisecond());
+    transaction
+        .open_table(META)?
+        .insert(COMPLETE_SINCE, &*since)?;
+    Ok(())
+}
+
 /// Writes these events, and deletes what has gone.
 pub(super) fn write<'a>(
     transaction: &WriteTransaction,
     events: impl Iterator<Item = &'a Noted>,
-    removals: &[Removal],
+    gone: &Gone,
     lived: Lived,
 ) -> Result<(), redb::Error> {
+    delete(transaction, gone)?;
     let mut payments = transaction.open_table(PAYMENTS)?;
     let mut changes = transaction.open_table(CHANGES)?;
     let mut answers = transaction.open_table(ANSWERS)?;
     let mut deliveries = transaction.open_table(DELIVERIES)?;
-    for removal in removals {
-        match removal {
-            Removal::Payment(number) => payments.remove(&number.to_be_bytes()[..])?,
-            Removal::Answer(key) => answers.remove(key.to_string().as_bytes())?,
-            Removal::Delivery(number) => deliveries.remove(&number.to_be_bytes()[..])?,
-        };
-    }
     let mut last = None;
     for Noted { event, reading } in events {
         let clocks = Clocks {

@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 
+use super::weight;
 use crate::store::model::{Change, OutOfReach};
 
 /// Changes that are kept.
 pub(in crate::store) const ROOM: usize = 4096;
 
 /// The last changes, in the order of their positions, which may have gaps.
-#[derive(Default)]
 pub(in crate::store) struct Journal {
     changes: VecDeque<Change>,
+    /// Their weight, and the most that they may weigh. The last one stays all the same.
+    bytes: u64,
+    bytes_at_most: u64,
     /// Everything after this position is there.
     reach: u64,
     /// That of the last change.
@@ -18,6 +21,22 @@ pub(in crate::store) struct Journal {
 }
 
 impl Journal {
+    /// An empty one, which may weigh this much.
+    pub(super) fn new(bytes_at_most: u64) -> Self {
+        Self {
+            changes: VecDeque::new(),
+            bytes: 0,
+            bytes_at_most,
+            reach: 0,
+            position: 0,
+        }
+    }
+
+    /// Returns the weight of all of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(in crate::store) fn position(&self) -> u64 {
         self.position
     }
@@ -27,9 +46,11 @@ impl Journal {
         if change.position <= self.position {
             return;
         }
-        if self.changes.len() == ROOM
+        self.bytes += weight::change(&change);
+        while (self.changes.len() == ROOM || self.bytes > self.bytes_at_most)
             && let Some(gone) = self.changes.pop_front()
         {
+            self.bytes -= weight::change(&gone);
             self.reach = gone.position;
         }
         self.position = change.position;
@@ -39,6 +60,7 @@ impl Journal {
     /// Forgets everything up to this position.
     pub(in crate::store) fn begin_after(&mut self, position: u64) {
         self.changes.clear();
+        self.bytes = 0;
         self.reach = position;
         self.position = position;
     }

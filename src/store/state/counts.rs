@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::weight;
 use crate::payment::Status;
 use crate::store::model::Record;
 
-/// The number of records by their last known status, and of those that were let go.
+/// The number of records by their last known status, what they weigh, and how many were let go.
 pub(in crate::store) struct Counts {
     by_status: BTreeMap<&'static str, i64>,
+    bytes: i64,
     /// Records that were let go for want of room.
     pub(in crate::store) let_go: u64,
 }
@@ -16,6 +18,7 @@ impl Default for Counts {
     fn default() -> Self {
         Self {
             by_status: Status::LABELS.map(|label| (label, 0)).into(),
+            bytes: 0,
             let_go: 0,
         }
     }
@@ -30,6 +33,11 @@ impl Counts {
         self.by_status.iter().map(count).collect()
     }
 
+    /// Returns the weight of all records.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.try_into().unwrap_or_default()
+    }
+
     /// Adds a record, or removes it with -1.
     pub(super) fn add(&mut self, record: &Record, by: i64) {
         // The guide's first status, until the gateway was asked.
@@ -40,5 +48,6 @@ impl Counts {
                 observation.report.status.label()
             });
         *self.by_status.entry(status).or_default() += by;
+        self.bytes += by * i64::try_from(weight::record(record)).unwrap_or(i64::MAX);
     }
 }

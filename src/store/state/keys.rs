@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::weight;
 use crate::clock::Instant;
 use crate::payment::{IdempotencyKey, WatchCode};
 use crate::store::model::Answer;
@@ -16,6 +17,7 @@ pub(in crate::store) struct Answers {
     in_order: VecDeque<Arc<Answer>>,
     /// How many live keys have been answered with the payment of a watch code.
     by_payment: HashMap<WatchCode, usize>,
+    bytes: u64,
 }
 
 impl Answers {
@@ -30,6 +32,7 @@ impl Answers {
         if let Some(before) = before {
             self.forget(&before);
         }
+        self.bytes += weight::answer(&answer);
         let watch_code = answer.body.watch_code.clone();
         *self.by_payment.entry(watch_code).or_default() += 1;
         self.in_order.push_back(answer);
@@ -41,6 +44,7 @@ impl Answers {
     }
 
     fn forget(&mut self, answer: &Answer) {
+        self.bytes -= weight::answer(answer);
         let code = &answer.body.watch_code;
         if let Some(count) = self.by_payment.get_mut(code) {
             *count -= 1;
@@ -62,8 +66,9 @@ impl Answers {
             .filter(|answer| now - answer.since < ttl)
     }
 
-    pub(in crate::store) fn len(&self) -> usize {
-        self.in_order.len()
+    /// Returns the weight of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Forgets those whose time is over; returns their keys.

@@ -24,10 +24,6 @@ impl Names {
         self.by_reference.get(reference).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn count_references(&self) -> usize {
-        self.by_reference.len()
-    }
-
     /// Adds a payment. Returns the watch codes of the older ones of its reference.
     pub(super) fn add(&mut self, stored: &Arc<StoredPayment>) -> Vec<WatchCode> {
         let payment = &stored.payment;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::weight;
 use crate::clock::Instant;
 use crate::store::model::{Delivery, DeliveryState, LastTries};
 
-/// Finished messages that can still be looked at, and posted again.
+/// Finished messages that can still be looked at, and posted again: the last ones.
 const FINISHED_AT_MOST: usize = 10_000;
 
 /// The messages, by number.
@@ -19,6 +19,9 @@ pub(in crate::store) struct Deliveries {
     due: BTreeSet<(Instant, u64)>,
     /// Those that may not be posted yet, and the last one too: one after the other for each payment.
     in_line: HashMap<u64, BTreeSet<u64>>,
+    /// Those that are not to be posted any more, by the moment of their last try.
+    finished: BTreeSet<(Instant, u64)>,
+    bytes: u64,
     /// Taken out, and not put back yet.
     out: HashSet<u64>,
     /// When the app was away last: what failed then is due again, also if it is put back only now.
@@ -48,17 +51,25 @@ impl Deliveries {
         let hastened = self.away.as_ref().and_then(|away| delivery.hastened(away));
         let delivery = hastened.map_or(delivery, Arc::new);
         let (number, payment) = (delivery.number, delivery.payment);
-        if let Some(before) = self.all.insert(number, delivery.clone())
-            && let DeliveryState::Due(at) = before.state
-        {
-            self.due.remove(&(at, number));
+        self.bytes += weight::delivery(&delivery);
+        if let Some(before) = self.all.insert(number, delivery.clone()) {
+            self.bytes -= weight::delivery(&before);
+            match before.state {
+                DeliveryState::Due(at) => self.due.remove(&(at, number)),
+                DeliveryState::Delivered(at) | DeliveryState::Failed(at) => {
+                    self.finished.remove(&(at, number))
+                }
+            };
         }
         self.out.remove(&number);
         let line = self.in_line.entry(payment).or_default();
         let first_before = line.first().copied();
         match delivery.state {
             DeliveryState::Due(_) => line.insert(number),
-            DeliveryState::Delivered(_) | DeliveryState::Failed(_) => line.remove(&number),
+            DeliveryState::Delivered(at) | DeliveryState::Failed(at) => {
+                self.finished.insert((at, number));
+                line.remove(&number)
+            }
         };
         let is_free = !line.iter().any(|number| self.out.contains(number));
         let first = line.first().copied().filter(|_| is_free);
@@ -160,30 +171,31 @@ impl Deliveries {
         self.all.range(..number).rev().map(|(_, delivery)| delivery)
     }
 
-    /// Forgets finished messages that are older than `ttl`, or that are too many; returns their numbers.
-    pub(in crate::store) fn sweep(&mut self, ttl: Duration, now: Instant) -> Vec<u64> {
-        let finished = self
-            .all
-            .values()
-            .filter_map(|delivery| match delivery.state {
-                DeliveryState::Delivered(at) | DeliveryState::Failed(at) => {
-                    Some((delivery.number, at))
-                }
-                DeliveryState::Due(_) => None,
-            });
-        let finished: Vec<_> = finished.collect();
-        let too_many = finished.len().saturating_sub(FINISHED_AT_MOST);
-        let old = |(i, (_, at)): &(usize, (u64, Instant))| *i < too_many || now - *at >= ttl;
-        let gone: Vec<_> = finished
-            .into_iter()
-            .enumerate()
-            .filter(old)
-            .map(|(_, (number, _))| number)
-            .collect();
-        for number in &gone {
-            self.all.remove(number);
+    /// Returns the weight of all of them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the message that was finished first, and when.
+    pub(super) fn oldest_finished(&self) -> Option<(Instant, u64)> {
+        self.finished.first().copied()
+    }
+
+    /// Forgets the message that was finished first; returns its number.
+    pub(super) fn forget_oldest_finished(&mut self) -> Option<u64> {
+        let (_, number) = self.finished.pop_first()?;
+        if let Some(gone) = self.all.remove(&number) {
+            self.bytes -= weight::delivery(&gone);
         }
-        gone
+        Some(number)
+    }
+
+    /// Forgets finished messages that are too many; returns their numbers.
+    pub(super) fn sweep(&mut self) -> Vec<u64> {
+        let too_many = self.finished.len().saturating_sub(FINISHED_AT_MOST);
+        (0..too_many)
+            .filter_map(|_| self.forget_oldest_finished())
+            .collect()
     }
 }
 

@@ -1,55 +1,67 @@
-//! What is known of each watch code, and which of them go first when there is no more room.
+//! What is known of each watch code.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::mem;
 use std::ops::RangeBounds;
 use std::sync::Arc;
-use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
 
 use super::counts::Counts;
 use super::names::Names;
 use super::outbox::Deliveries;
+use super::paid::{PaidReference, PaidReferences};
 use crate::clock::Instant;
 use crate::payment::{Code, Reference, WatchCode};
 use crate::store::event::Removal;
-use crate::store::model::{Known, Observation, Record, StoredPayment};
+use crate::store::model::{Completion, Fate, Known, Limits, Observation, Record, StoredPayment};
 
 /// The records, by watch code.
 pub(in crate::store) struct Records {
-    room: usize,
-    /// An open payment is let go when it is this old.
-    open_for: Duration,
+    pub(super) limits: Limits,
     /// The app gets messages about payments, so an open one stays until its message is made.
-    has_webhook: bool,
-    by_code: HashMap<WatchCode, Record>,
+    pub(super) has_webhook: bool,
+    pub(super) by_code: HashMap<WatchCode, Record>,
     names: Names,
     /// Started here and not final yet, by number: in the order of their start.
-    open: BTreeMap<u64, Arc<StoredPayment>>,
+    pub(super) open: BTreeMap<u64, Arc<StoredPayment>>,
     /// Started here and final, in the same order.
-    closed: BTreeMap<u64, Arc<StoredPayment>>,
-    /// Since when the closed ones are kept for their time.
-    finished: BTreeSet<(Instant, u64)>,
+    pub(super) closed: BTreeMap<u64, Closed>,
+    /// The closed ones by the moment from which on they are kept for their time.
+    pub(super) finished: BTreeSet<(Instant, u64)>,
+    /// Left the lists for want of room.
+    pub(super) paid: PaidReferences,
     /// Asked for here and not started here, the oldest in front. They go first.
-    heard: VecDeque<WatchCode>,
+    pub(super) heard: VecDeque<WatchCode>,
     /// Somebody waits for these: they stay whatever the room.
-    pinned: HashSet<WatchCode>,
-    counts: Counts,
+    pub(super) pinned: HashSet<WatchCode>,
+    pub(super) counts: Counts,
+    /// No payment that was started or completed since then is missing.
+    complete_since: Timestamp,
+}
+
+/// A payment that is final.
+pub(super) struct Closed {
+    pub(super) stored: Arc<StoredPayment>,
+    pub(super) completion: Completion,
+    /// Since when it is kept for its time.
+    pub(super) finished: Instant,
 }
 
 impl Records {
-    pub(super) fn new(room: usize, open_for: Duration, has_webhook: bool) -> Self {
+    pub(super) fn new(limits: Limits, has_webhook: bool, complete_since: Timestamp) -> Self {
         Self {
-            room,
-            open_for,
+            limits,
             has_webhook,
             by_code: HashMap::new(),
             names: Names::default(),
             open: BTreeMap::new(),
             closed: BTreeMap::new(),
             finished: BTreeSet::new(),
+            paid: PaidReferences::default(),
             heard: VecDeque::new(),
             pinned: HashSet::new(),
             counts: Counts::default(),
+            complete_since,
         }
     }
 
@@ -70,7 +82,7 @@ impl Records {
         &self,
         numbers: impl RangeBounds<u64>,
     ) -> impl DoubleEndedIterator<Item = &Arc<StoredPayment>> {
-        self.closed.range(numbers).map(|(_, stored)| stored)
+        self.closed.range(numbers).map(|(_, closed)| &closed.stored)
     }
 
     pub(in crate::store) fn count_open(&self) -> usize {
@@ -82,13 +94,33 @@ impl Records {
         &self.counts
     }
 
+    /// Returns the moment since which no payment is missing, started or completed.
+    pub(in crate::store) fn complete_since(&self) -> Timestamp {
+        self.complete_since
+    }
+
+    /// Notes that payments before that moment are missing.
+    pub(in crate::store) fn begin_at(&mut self, moment: Timestamp) {
+        self.complete_since = moment;
+    }
+
+    /// Returns the weight of all of it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.counts.bytes() + self.paid.bytes()
+    }
+
     pub(in crate::store) fn known(&self, stored: &Arc<StoredPayment>) -> Known {
         let record = self.by_code.get(&stored.payment.watch_code);
         Known {
             stored: stored.clone(),
             observation: record.and_then(|record| record.observation.clone()),
-            paid_twice_with: record.and_then(|record| record.paid_twice_with.clone()),
+            completion: self.completion(stored.number).cloned(),
         }
+    }
+
+    /// Returns how the payment of that number was completed.
+    pub(in crate::store) fn completion(&self, number: u64) -> Option<&Completion> {
+        self.closed.get(&number).map(|closed| &closed.completion)
     }
 
     /// Returns a payment that was started here and has one of these codes.
@@ -106,34 +138,29 @@ impl Records {
         self.names.of_reference(reference)
     }
 
-    /// How many references are in use.
-    pub(in crate::store) fn count_references(&self) -> usize {
-        self.names.count_references()
+    /// Returns the completed payment of this reference, if it has left the lists for want of room.
+    pub(in crate::store) fn paid(&self, reference: &Reference) -> Option<&Fate> {
+        self.paid.get(reference).map(|paid| &paid.fate)
     }
 
     /// Returns the watch code of another payment of the same reference that is completed.
     pub(in crate::store) fn completed_before(&self, stored: &StoredPayment) -> Option<WatchCode> {
-        let mut others = self.of_reference(stored.payment.reference()?).iter();
+        let reference = stored.payment.reference()?;
+        if let Some(paid) = self.paid.get(reference)
+            && paid.number != stored.number
+        {
+            return Some(paid.fate.watch_code.clone());
+        }
+        let mut others = self.of_reference(reference).iter();
         others
             .find(|other| other.number != stored.number && self.closed.contains_key(&other.number))
             .map(|other| other.payment.watch_code.clone())
     }
 
-    /// Notes that another payment of the same reference was completed before this one.
-    pub(super) fn note_paid_twice(&mut self, stored: &StoredPayment, other: &WatchCode) {
-        if let Some(record) = self.by_code.get_mut(&stored.payment.watch_code)
-            && record.is_of(stored)
-        {
-            record.paid_twice_with = Some(other.clone());
-        }
-    }
-
     /// Returns the payment of that number.
     pub(super) fn by_number(&self, number: u64) -> Option<Arc<StoredPayment>> {
-        self.open
-            .get(&number)
-            .or_else(|| self.closed.get(&number))
-            .cloned()
+        let closed = || self.closed.get(&number).map(|closed| &closed.stored);
+        self.open.get(&number).or_else(closed).cloned()
     }
 
     /// Keeps what is known of this code, whatever the room.
@@ -157,14 +184,15 @@ impl Records {
         if self.by_code.get(code).is_some_and(is_there) {
             return;
         }
+        self.displace(code, removals);
+        self.take_place(code, owed, removals);
         // What was heard of the code before is written nowhere, and may be another's: the gateway is asked anew.
-        let record = Record {
-            stored: Some(stored.clone()),
-            ..Record::default()
-        };
-        self.counts.add(&record, 1);
-        let before = mem::replace(self.record(code, owed, removals), record);
-        self.displaced(&before, removals);
+        self.update(code, |record| {
+            *record = Record {
+                stored: Some(stored.clone()),
+                ..Record::default()
+            };
+        });
         self.open.insert(stored.number, stored.clone());
         self.index(stored);
     }
@@ -183,14 +211,16 @@ impl Records {
         &mut self,
         stored: &Arc<StoredPayment>,
         observation: &Observation,
+        completion: Option<&Completion>,
         owed: &Deliveries,
         removals: &mut Vec<Removal>,
     ) {
         let code = &stored.payment.watch_code;
-        let record = self.record(code, owed, removals);
+        self.take_place(code, owed, removals);
+        let record = self.by_code.get(code).cloned().unwrap_or_default();
         if record.stored.is_none() {
             // It was let go while this was being written: its row is there again.
-            record.stored = Some(stored.clone());
+            self.update(code, |record| record.stored = Some(stored.clone()));
             self.index(stored);
         } else if !record.is_of(stored) {
             removals.push(Removal::Payment(stored.number));
@@ -198,15 +228,24 @@ impl Records {
         } else if record.is_final() {
             return;
         }
-        self.set_observation(code, observation.clone());
+        self.update(code, |record| {
+            record.observation = Some(observation.clone());
+        });
         self.open.remove(&stored.number);
-        if observation.report.status.is_final() {
-            if self.closed.insert(stored.number, stored.clone()).is_none() {
-                self.finished.insert((observation.asked, stored.number));
-            }
-        } else {
-            self.open.insert(stored.number, stored.clone());
+        match completion {
+            Some(completion) => self.close(stored, completion.clone(), observation.asked),
+            None => drop(self.open.insert(stored.number, stored.clone())),
         }
+    }
+
+    fn close(&mut self, stored: &Arc<StoredPayment>, completion: Completion, finished: Instant) {
+        let closed = Closed {
+            stored: stored.clone(),
+            completion,
+            finished,
+        };
+        self.finished.insert((finished, stored.number));
+        self.closed.insert(stored.number, closed);
     }
 
     /// Takes in an observation that is nothing new, or of a code that was not started here.
@@ -218,8 +257,8 @@ impl Records {
         removals: &mut Vec<Removal>,
     ) {
         let is_new = !self.by_code.contains_key(code);
-        self.record(code, owed, removals);
-        self.set_observation(code, observation);
+        self.take_place(code, owed, removals);
+        self.update(code, |record| record.observation = Some(observation));
         if is_new {
             // After making room for it, which would find it there.
             self.heard.push_back(code.clone());
@@ -235,158 +274,67 @@ impl Records {
         }
     }
 
-    /// Forgets those that have been final for `ttl`, and open ones that are too old, unless somebody waits for them or the
-    /// app is owed a message.
-    pub(super) fn expire(
-        &mut self,
-        ttl: Duration,
-        now: Instant,
-        owed: &Deliveries,
-        removals: &mut Vec<Removal>,
-    ) {
-        while let Some((at, number)) = self.finished.first().copied()
-            && now - at >= ttl
-        {
-            self.finished.pop_first();
-            let Some(stored) = self.closed.get(&number).cloned() else {
-                continue;
-            };
-            let code = &stored.payment.watch_code;
-            if self.pinned.contains(code) || owed.owes(number) {
-                self.finished.insert((now, number));
-                continue;
-            }
-            if let Some(removed) = self.by_code.remove(code) {
-                self.counts.add(&removed, -1);
-            }
-            self.closed.remove(&number);
-            self.names.remove(&stored);
-            removals.push(Removal::Payment(number));
-        }
-        let open_for = self.open_for;
-        let old = self.open.values();
-        let old = old.take_while(|stored| now - stored.since >= open_for);
-        let old = old.filter(|stored| {
-            !self.pinned.contains(&stored.payment.watch_code) && !owed.owes(stored.number)
-        });
-        for stored in old.cloned().collect::<Vec<_>>() {
-            if let Some(removed) = self.by_code.remove(&stored.payment.watch_code) {
-                self.counts.add(&removed, -1);
-            }
-            self.open.remove(&stored.number);
-            self.names.remove(&stored);
-            removals.push(Removal::Payment(stored.number));
-        }
-    }
-
-    /// Puts back what was written before this process began; it is kept for its time from `finished` on, if it is final.
+    /// Puts back what was written before this process began; if it is completed it is kept for its time from `finished` on.
     pub(super) fn restore(
         &mut self,
         record: Record,
+        completion: Option<Completion>,
         finished: Instant,
         removals: &mut Vec<Removal>,
     ) {
         let Some(stored) = record.stored.clone() else {
             return;
         };
-        self.counts.add(&record, 1);
-        if record.is_final() {
-            self.closed.insert(stored.number, stored.clone());
-            self.finished.insert((finished, stored.number));
-        } else {
-            self.open.insert(stored.number, stored.clone());
-        }
+        let code = &stored.payment.watch_code;
         // The row of a payment whose watch code is another's by now may still have been there.
-        if let Some(older) = self
-            .by_code
-            .insert(stored.payment.watch_code.clone(), record)
-        {
-            self.displaced(&older, removals);
+        self.displace(code, removals);
+        self.counts.add(&Record::default(), 1);
+        self.update(code, |restored| *restored = record);
+        match completion {
+            Some(completion) => self.close(&stored, completion, finished),
+            None => drop(self.open.insert(stored.number, stored.clone())),
         }
         self.index(&stored);
     }
 
-    /// Removes what was kept of a payment whose record has been replaced.
-    fn displaced(&mut self, record: &Record, removals: &mut Vec<Removal>) {
-        self.counts.add(record, -1);
-        if let Some(stored) = &record.stored {
-            self.open.remove(&stored.number);
-            self.closed.remove(&stored.number);
-            self.names.remove(stored);
-            removals.push(Removal::Payment(stored.number));
-        }
+    /// Puts back what the reference of a payment needs that had left the lists.
+    pub(super) fn restore_paid(&mut self, reference: &Reference, paid: PaidReference) {
+        self.paid.add(reference, paid);
     }
 
-    fn set_observation(&mut self, code: &WatchCode, observation: Observation) {
+    /// Changes the record of that code, which has its place.
+    fn update(&mut self, code: &WatchCode, change: impl FnOnce(&mut Record)) {
         let record = self.by_code.entry(code.clone()).or_default();
-        let before = record.clone();
-        record.observation = Some(observation);
-        let after = record.clone();
-        self.counts.add(&before, -1);
-        self.counts.add(&after, 1);
+        self.counts.add(record, -1);
+        change(record);
+        self.counts.add(record, 1);
     }
 
-    /// Returns the record of that code, a new one if need be.
-    fn record(
-        &mut self,
-        code: &WatchCode,
-        owed: &Deliveries,
-        removals: &mut Vec<Removal>,
-    ) -> &mut Record {
-        if !self.by_code.contains_key(code) {
-            while self.by_code.len() >= self.room {
-                let Some(oldest) = self.take_oldest(owed, removals) else {
-                    break;
-                };
-                if let Some(removed) = self.by_code.remove(&oldest) {
-                    self.counts.add(&removed, -1);
-                    self.counts.let_go += 1;
-                }
-            }
-            self.counts.add(&Record::default(), 1);
-        }
-        self.by_code.entry(code.clone()).or_default()
-    }
-
-    /// Takes the oldest that nobody waits for out of its row. `None` if somebody waits for every one.
-    fn take_oldest(&mut self, owed: &Deliveries, removals: &mut Vec<Removal>) -> Option<WatchCode> {
-        for _ in 0..self.heard.len() {
-            let code = self.heard.pop_front()?;
-            match self.by_code.get(&code) {
-                Some(record) if record.stored.is_none() => {
-                    if !self.pinned.contains(&code) {
-                        return Some(code);
-                    }
-                    self.heard.push_back(code);
-                }
-                // It was started after it was asked for, and is in another row.
-                _ => {}
-            }
-        }
-        let rows = [&self.open, &self.closed];
-        let oldest = rows
-            .iter()
-            .filter_map(|row| row.values().find(|stored| self.may_go(stored, owed)))
-            .min_by_key(|stored| stored.number)?;
-        let oldest = oldest.clone();
-        self.open.remove(&oldest.number);
-        self.closed.remove(&oldest.number);
-        self.names.remove(&oldest);
-        removals.push(Removal::Payment(oldest.number));
-        Some(oldest.payment.watch_code.clone())
-    }
-
-    fn may_go(&self, stored: &StoredPayment, owed: &Deliveries) -> bool {
+    /// Takes a payment out of everything. Returns what was known of it.
+    pub(super) fn forget(&mut self, stored: &StoredPayment) -> (Option<Record>, Option<Closed>) {
         let code = &stored.payment.watch_code;
-        let has_ended = || {
-            self.by_code
-                .get(code)
-                .is_none_or(|record| record.is_final() || record.polling_ended)
+        let is_its = |record: &Record| record.is_of(stored);
+        let record = if self.by_code.get(code).is_some_and(is_its) {
+            self.drop_record(code)
+        } else {
+            None
         };
-        // A payment whose message the app still waits for stays, and so does one that holds a reference.
-        stored.payment.reference().is_none()
-            && !self.pinned.contains(code)
-            && !owed.owes(stored.number)
-            && (!self.has_webhook || has_ended())
+        self.open.remove(&stored.number);
+        let closed = self.closed.remove(&stored.number);
+        let mut missing = stored.started_at;
+        if let Some(closed) = &closed {
+            self.finished.remove(&(closed.finished, stored.number));
+            missing = missing.max(closed.completion.seen_at);
+        }
+        self.names.remove(stored);
+        let after = missing.saturating_add(1.millisecond());
+        self.complete_since = self.complete_since.max(after.unwrap_or(missing));
+        (record, closed)
+    }
+
+    pub(super) fn drop_record(&mut self, code: &WatchCode) -> Option<Record> {
+        let record = self.by_code.remove(code)?;
+        self.counts.add(&record, -1);
+        Some(record)
     }
 }

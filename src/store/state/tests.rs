@@ -38,20 +38,34 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
-const TTL: Duration = Duration::from_secs(100);
-const OPEN_FOR: Duration = Duration::from_secs(3600);
+/// Room for so many watch codes, and as many bytes as are wanted.
+fn limits(watch_codes: usize) -> Limits {
+    Limits {
+        watch_codes,
+        bytes: u64::MAX,
+        answers: Duration::from_secs(100),
+        finished: Duration::from_secs(100),
+        polled: Duration::from_secs(20),
+    }
+}
+
+fn state(limits: Limits) -> State {
+    State::new(limits, true, Timestamp::UNIX_EPOCH)
+}
 
 /// A state, and the clock by which its history goes.
 struct History {
     state: State,
     now: Instant,
+    began: Instant,
 }
 
 impl History {
-    fn new(room: usize) -> Self {
+    fn new(limits: Limits) -> Self {
         Self {
-            state: State::new(room, TTL, OPEN_FOR, true),
+            state: state(limits),
             now: clock::now(),
+            began: clock::now(),
         }
     }
 
@@ -107,7 +121,7 @@ impl History {
                 referenced: (code > 3).then(|| ("7".parse().unwrap(), "{}".into())),
             },
             since: self.now,
-            started_at: Timestamp::UNIX_EPOCH,
+            started_at: self.wall(),
         });
         let answer = key.map(|key| {
             Arc::new(Answer {
@@ -144,14 +158,13 @@ impl History {
             .status
             .is_final()
             .then(|| self.message(&stored, Kind::Completed));
-        let paid_twice_with = report
-            .status
-            .is_final()
-            .then(|| self.state.payments.completed_before(&stored))
-            .flatten();
+        let completion = report.status.is_final().then(|| Completion {
+            seen_at: self.wall(),
+            paid_twice_with: self.state.payments.completed_before(&stored),
+        });
         Some(Event::Observed {
             stored,
-            paid_twice_with,
+            completion,
             observation: Observation {
                 report,
                 asked: self.now,
@@ -160,6 +173,12 @@ impl History {
             position: self.state.next_position(),
             delivery,
         })
+    }
+
+    /// The wall clock, which began at the epoch with this history.
+    fn wall(&self) -> Timestamp {
+        let seconds = (self.now - self.began).as_secs();
+        Timestamp::from_second(seconds.try_into().unwrap()).unwrap()
     }
 
     fn message(&mut self, stored: &StoredPayment, kind: Kind) -> Arc<Delivery> {
@@ -221,10 +240,8 @@ fn seen(state: &State) -> String {
                 "{code}: {number:?} {report:?} {}",
                 record.polling_ended
             ));
-            lines.push(format!(
-                "{:?} {:?}",
-                record.followed_since, record.paid_twice_with
-            ));
+            let completion = number.and_then(|number| state.payments.completion(number));
+            lines.push(format!("{:?} {completion:?}", record.followed_since));
         }
     }
     let numbers = |stored: &Arc<StoredPayment>| stored.number;
@@ -274,13 +291,74 @@ fn seen(state: &State) -> String {
     lines.join("\n")
 }
 
+/// The weight of everything, counted anew.
+fn recounted(state: &State) -> u64 {
+    let records = (0..12).filter_map(|code| state.payments.get(&watch_code(code)));
+    let keys = (0..4).map(|key| IdempotencyKey::stored(&format!("key-{key}")).unwrap());
+    let answers = keys.filter_map(|key| state.answers.get(&key, Duration::MAX, clock::now()));
+    let changes = (0..).find_map(|position| state.changes.after(position, usize::MAX).ok());
+    let reference = "7".parse().unwrap();
+    let paid = state.payments.paid(&reference);
+    records.map(weight::record).sum::<u64>()
+        + answers.map(|answer| weight::answer(answer)).sum::<u64>()
+        + changes.unwrap().iter().map(weight::change).sum::<u64>()
+        + paid.map_or(0, |fate| weight::paid(&reference, fate))
+        + state
+            .outbox
+            .before(u64::MAX)
+            .map(|delivery| weight::delivery(delivery))
+            .sum::<u64>()
+}
+
+/// What must not go without a reason.
+struct Kept {
+    /// Number, whether it is closed, and when it was started.
+    payments: BTreeSet<(u64, bool, Instant)>,
+    keys: Vec<bool>,
+    /// Whether a payment of the reference is known to be completed.
+    is_paid: bool,
+    owed: BTreeSet<u64>,
+}
+
+fn kept(state: &State) -> Kept {
+    let open = state.payments.open(..).map(|stored| (stored, false));
+    let all: Vec<_> = open
+        .chain(state.payments.closed(..).map(|stored| (stored, true)))
+        .collect();
+    let reference = "7".parse().unwrap();
+    let mut of_it = state.payments.of_reference(&reference).iter();
+    let is_closed =
+        |stored: &Arc<StoredPayment>| state.payments.completion(stored.number).is_some();
+    let is_paid = state.payments.paid(&reference).is_some() || of_it.any(is_closed);
+    let key = |key: u8| IdempotencyKey::stored(&format!("key-{key}")).unwrap();
+    let numbers = all.iter().map(|(stored, _)| stored.number);
+    Kept {
+        is_paid,
+        keys: (0..4)
+            .map(|n| {
+                state
+                    .answers
+                    .get(&key(n), Duration::MAX, clock::now())
+                    .is_some()
+            })
+            .collect(),
+        owed: numbers
+            .filter(|number| state.outbox.owes(*number))
+            .collect(),
+        payments: all
+            .into_iter()
+            .map(|(stored, is_closed)| (stored.number, is_closed, stored.since))
+            .collect(),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn an_event_that_is_applied_twice_is_applied_once(steps in steps(), room in 1_usize..20) {
-        let mut once = History::new(room);
-        let mut twice = State::new(room, TTL, OPEN_FOR, true);
+        let mut once = History::new(limits(room));
+        let mut twice = state(limits(room));
         for step in &steps {
             let event = once.event(step);
             History::do_quietly(&mut once.state, step, once.now);
@@ -308,8 +386,8 @@ proptest! {
         steps in steps(), from in 0_usize..30, length in 0_usize..60
     ) {
         // Room for all: what goes for want of it depends on what was known at that moment.
-        let mut late = History::new(100);
-        let mut direct = State::new(100, TTL, OPEN_FOR, true);
+        let mut late = History::new(limits(100));
+        let mut direct = state(limits(100));
         let mut deferred = Vec::new();
         for (i, step) in steps.iter().enumerate() {
             if matches!(step, Step::Sweep { .. }) {
@@ -346,7 +424,7 @@ proptest! {
 
     #[test]
     fn a_completed_is_never_taken_back_and_what_is_owed_never_let_go(steps in steps(), room in 1_usize..8) {
-        let mut history = History::new(room);
+        let mut history = History::new(limits(room));
         let mut completed = BTreeSet::new();
         for step in &steps {
             let event = history.event(step);
@@ -373,10 +451,45 @@ proptest! {
         }
     }
 
+    /// Whatever comes and goes, the store knows what it keeps, and lets go of it only what may go and in its order.
+    #[test]
+    fn what_there_is_no_room_for_goes_in_its_order(
+        steps in steps(), watch_codes in 1_usize..20, bytes in 1000_u64..20_000
+    ) {
+        let mut history = History::new(Limits { bytes, ..limits(watch_codes) });
+        for step in &steps {
+            if let Some(event) = history.event(step) {
+                history.state.apply(&event);
+            }
+            History::do_quietly(&mut history.state, step, history.now);
+            prop_assert_eq!(history.state.bytes(), recounted(&history.state));
+            let before = kept(&history.state);
+            // What had no room a moment ago may have some by now.
+            let now = history.now + Duration::from_secs(30) + FULL_FOR;
+            let mut removals = Vec::new();
+            let has_room = history.state.make_room(now, &mut removals);
+            let after = kept(&history.state);
+            prop_assert_eq!(history.state.bytes(), recounted(&history.state));
+            prop_assert_eq!(has_room, history.state.bytes() <= bytes);
+            prop_assert!(!before.is_paid || after.is_paid);
+            prop_assert_eq!(&before.keys, &after.keys);
+            let gone: Vec<_> = before.payments.difference(&after.payments).collect();
+            for (number, is_closed, since) in &gone {
+                // A closed one goes before every open one, and no open one before its time.
+                prop_assert!(*is_closed || now - *since >= Duration::from_secs(20));
+                let started = Timestamp::from_second((*since - history.began).as_secs() as i64);
+                prop_assert!(started.unwrap() < history.state.payments.complete_since());
+                prop_assert!(!before.owed.contains(number), "{number} is owed");
+                let row = [Removal::Payment(*number), Removal::AllButReference(*number)];
+                prop_assert!(removals.iter().any(|removal| row.contains(removal)));
+            }
+        }
+    }
+
     /// Messages of one payment are posted one after the other; each comes, whatever the order in which they are due.
     #[test]
     fn every_message_comes_in_its_turn(steps in steps()) {
-        let mut history = History::new(100);
+        let mut history = History::new(limits(100));
         for step in &steps {
             if let Some(event) = history.event(step) {
                 history.state.apply(&event);

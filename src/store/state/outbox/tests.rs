@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use jiff::Timestamp;
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock;
 use crate::store::model::Kind;
