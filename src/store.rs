@@ -97,7 +97,7 @@ impl Store {
         compose: Option<Compose>,
         readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
-        let state = State::new(limits, compose.is_some(), clock::wall());
+        let state = State::new(limits, compose.is_some(), clock::wall_at(clock::now()));
         let (log, run) = Log::open(place, state, readiness)?;
         Ok(Self {
             log: Arc::new(log),

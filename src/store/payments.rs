@@ -223,18 +223,20 @@ impl Payments {
             .collect()
     }
 
-    /// Returns the watch codes of the other open payments of the same reference.
-    pub(crate) fn others_of_reference(&self, stored: &StoredPayment) -> Vec<WatchCode> {
-        let Some(reference) = stored.payment.reference() else {
-            return Vec::new();
-        };
+    /// Returns the watch codes of the open payments that were started before this one and have its reference.
+    pub(crate) fn older_of_reference(&self, code: &WatchCode) -> Vec<WatchCode> {
         let guarded = self.log.lock();
         let payments = &guarded.state.payments;
+        let stored = payments.get(code).and_then(|record| record.stored.as_ref());
+        let Some((stored, reference)) =
+            stored.and_then(|stored| Some((stored, stored.payment.reference()?)))
+        else {
+            return Vec::new();
+        };
         let is_open =
             |code: &WatchCode| payments.get(code).is_some_and(|record| !record.is_final());
-        let others = payments.of_reference(reference).iter();
-        others
-            .filter(|other| other.number != stored.number)
+        let all = payments.of_reference(reference).iter();
+        all.filter(|other| other.number < stored.number)
             .map(|other| other.payment.watch_code.clone())
             .filter(is_open)
             .collect()

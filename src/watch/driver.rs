@@ -103,11 +103,9 @@ impl Inner {
             // Each wakes the loop up, which then looks for more.
             for open in self.store.open_after(after, ADOPTED_AT_ONCE) {
                 let number = open.stored.number;
-                let others = self.store.others_of_reference(&open.stored);
-                for code in others
-                    .into_iter()
-                    .chain([open.stored.payment.watch_code.clone()])
-                {
+                let code = &open.stored.payment.watch_code;
+                let older = self.store.older_of_reference(code);
+                for code in older.into_iter().chain([code.clone()]) {
                     let known = self.known(&code);
                     let input = Input::Adopted {
                         number,
@@ -159,8 +157,26 @@ impl Inner {
                 .unwrap_or(Err(Error::Crashed));
             this.finish_poll(polled, began, result)
         }));
-        shared.calls.insert(code, task.clone());
+        shared.calls.insert(code.clone(), task.clone());
+        self.call_older(shared, &code);
         task
+    }
+
+    /// Asks for the older payments of the same reference too, whose pages can still be paid: nobody else may do so.
+    fn call_older(self: &Arc<Self>, shared: &mut Shared, code: &WatchCode) {
+        for older in self.store.older_of_reference(code) {
+            let known = self.store.get(&older).and_then(|record| record.observation);
+            let is_fresh = |known: &Observation| clock::now() - known.asked < self.fresh_for;
+            let is_asked = shared.calls.get(&older).is_some_and(Call::is_under_way);
+            if is_asked || shared.state.follows(&older) || known.as_ref().is_some_and(is_fresh) {
+                continue;
+            }
+            let asked = Input::Asked {
+                code: older.clone(),
+            };
+            self.step(shared, asked);
+            self.call(shared, older, false, known.is_some());
+        }
     }
 
     /// The call is over: what it learned is in the state in the same moment.

@@ -199,6 +199,35 @@ async fn an_old_payment_is_asked_for_once_and_two_that_are_paid_are_told() {
     );
 }
 
+/// The payer pays on the old page: whoever only asks for the new payment is told of both.
+#[tokio::test(start_paused = true)]
+async fn an_old_payment_is_asked_for_along_with_the_new_one() {
+    for wait in ["", "?wait=30"] {
+        let sidecar = Sidecar::dev(&[("watch.give_up_after", "1h")]);
+        let body = || json!({"amount": 1000, "reference": 7});
+        let old = start(&sidecar, body()).await;
+        pass(3601.0).await;
+        let new = start(&sidecar, body()).await;
+        assert_ne!(code(&new), code(&old));
+        sidecar.pay(code(&old));
+        pass(5.0).await;
+        let path = format!("/watch/{}{wait}", new.text("watch_code"));
+        let watched = sidecar.api(get(&path)).await;
+        assert_eq!(watched.text("status"), "created");
+        sidecar.idle().await;
+        let paid = start(&sidecar, body()).await;
+        assert_eq!(paid.text("error"), "reference_paid", "{wait}: {paid:?}");
+        assert_eq!(paid.text("watch_code"), old.text("watch_code"));
+        sidecar.pay(code(&new));
+        pass(5.0).await;
+        let watched = sidecar.watch(new.text("watch_code")).await;
+        assert_eq!(watched.text("status"), "completed");
+        let page = sidecar.api(get("/payments")).await.json();
+        let twice = &page["payments"][0]["paid_twice_with"];
+        assert_eq!(*twice, *old.text("watch_code"), "{wait}: {page}");
+    }
+}
+
 /// It was paid meanwhile, and nobody had asked.
 #[tokio::test(start_paused = true)]
 async fn an_old_payment_that_was_paid_is_no_reason_to_pay_again() {

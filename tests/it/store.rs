@@ -246,26 +246,6 @@ async fn a_default_redirect_that_changes_between_two_runs_makes_no_other_start_o
     }
 }
 
-#[tokio::test]
-async fn what_is_finished_is_listed_for_the_time_to_live() {
-    let place = Place::new();
-    let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let (_sidecar, api) = place
-        .sidecar(&gateway, &[("start.idempotency_ttl", "1s")])
-        .await;
-    let [finished, open] = [started(api, "finished").await, started(api, "open").await];
-    pay_at(&gateway, finished.text("code")).await;
-    assert_eq!(
-        watch(api, finished.text("watch_code")).await.text("status"),
-        "completed"
-    );
-    let left = until("it is gone", async || {
-        Some(listed(api).await).filter(|listed| listed.len() == 1)
-    })
-    .await;
-    assert!(left.contains_key(open.text("code")), "{left:?}");
-}
-
 /// What an event tells; of the mark behind the present state, nothing.
 fn of(event: &Block, name: &str) -> String {
     if event.data.is_empty() {
@@ -482,7 +462,7 @@ async fn memory_forgets() {
 async fn after_its_time_a_key_is_free_and_a_finished_payment_gone_also_after_a_restart() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
     let place = Place::new();
-    let short = [("start.idempotency_ttl", "1s")];
+    let short = [("start.idempotency_ttl", "1s"), ("store.keep_for", "1s")];
     let (sidecar, api) = place.sidecar(&gateway, &short).await;
     let (paid, open) = (started(api, "paid").await, started(api, "open").await);
     pay_at(&gateway, paid.text("code")).await;
