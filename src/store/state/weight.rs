@@ -5,8 +5,8 @@
 use crate::payment::{Reference, Report};
 use crate::store::model::{Answer, Change, Delivery, Fate, Record, StartBody, StoredPayment};
 
-const RECORD: usize = 320;
-const PAYMENT: usize = 448;
+const RECORD: usize = 256;
+const PAYMENT: usize = 320;
 const REPORT: usize = 128;
 /// A payment that was not asked for yet has room for a report of this length: none makes the store overflow later.
 const USUAL_REPORT: usize = 256;
