@@ -179,6 +179,7 @@ impl Inner {
     }
 
     fn end(&self, access: Access, result: Result<Response<Body>, Problem>) -> Response<Body> {
+        let result = result.map_err(|problem| problem.quoting(|text| self.starter.scrub(text)));
         access.end(result, self.draining.is_cancelled(), &self.refusals)
     }
 

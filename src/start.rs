@@ -17,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::config::Config;
+pub(crate) use self::quoted::Quoted;
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
 use crate::gateway::{self, Gateway, Order, Outcome};
@@ -130,6 +131,11 @@ impl Starter {
             return Err(BadRequest::IdempotencyRequired);
         }
         Ok(request)
+    }
+
+    /// Removes the secret from a text of a caller's.
+    pub(crate) fn scrub(&self, text: String) -> String {
+        self.0.gateway.scrub(text)
     }
 
     /// What a start may be.

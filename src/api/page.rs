@@ -89,10 +89,11 @@ impl<'a> Parameters<'a> {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if !names.contains(&&*name) {
                 let names = names.join(", ");
-                return Err(invalid(&format!("There are the parameters {names}.")));
+                let why = format!("There are the parameters {names}, and not this one.");
+                return Err(invalid(&why).found(&name));
             }
             if all.iter().any(|(other, _)| *other == name) {
-                return Err(invalid(&format!("{name} is given twice.")));
+                return Err(invalid(&format!("{name} is given twice.")).found(&value));
             }
             all.push((name, value));
         }
@@ -106,23 +107,32 @@ impl<'a> Parameters<'a> {
             .map(|(_, value)| value.clone())
     }
 
+    /// The value of that name is not what it is to be.
+    pub(super) fn invalid(&self, name: &str, why: &str) -> Problem {
+        let problem = invalid(&format!("{name} {why}."));
+        match self.get(name) {
+            Some(value) => problem.found(&value),
+            None => problem,
+        }
+    }
+
     /// How many a page has at most.
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let limit = self.get("limit").map_or(Some(DEFAULT_LIMIT), number);
         let limit = limit.filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        limit.ok_or_else(|| invalid("limit is a number from 1 to 1000."))
+        limit.ok_or_else(|| self.invalid("limit", "is a number from 1 to 1000"))
     }
 
     /// A page has numbers below this one.
     pub(super) fn after(&self) -> Result<u64, Problem> {
         let after = self.get("after").map_or(Some(u64::MAX), number);
         let after = after.filter(|after| *after > 0);
-        after.ok_or_else(|| invalid("after is what the last page gave as next."))
+        after.ok_or_else(|| self.invalid("after", "is what the last page gave as next"))
     }
 }
 
 /// A query that is not well-formed, and why.
-pub(super) fn invalid(why: &str) -> Problem {
+fn invalid(why: &str) -> Problem {
     Problem::new(ErrorCode::InvalidQuery, why)
 }
 

@@ -9,7 +9,7 @@ use hyper::header::HeaderMap;
 use jiff::Timestamp;
 
 use super::accept;
-use super::page::{self, Pages, Parameters, invalid};
+use super::page::{self, Pages, Parameters};
 use super::problem::Problem;
 use crate::clock;
 use crate::json::{self, Json, Object};
@@ -65,12 +65,11 @@ fn filter(parameters: &Parameters<'_>) -> Result<Filter, Problem> {
         None => None,
         Some("created") => Some(Status::Created),
         Some("completed") => Some(Status::Completed),
-        Some(_) => return Err(invalid("status is created or completed.")),
+        Some(_) => return Err(parameters.invalid("status", "is created or completed")),
     };
     let reference = parameters.get("reference").map(|text| {
-        Reference::stored(&text).ok_or_else(|| {
-            invalid("reference is what a start had: 1 to 128 printable ASCII characters.")
-        })
+        let why = "is what a start had: 1 to 128 printable ASCII characters";
+        Reference::stored(&text).ok_or_else(|| parameters.invalid("reference", why))
     });
     let completed = range(parameters, "completed_from", "completed_to")?;
     Ok(Filter {
@@ -94,11 +93,8 @@ fn range(
         // A plus that was not encoded has become a space.
         let time = text.parse::<Timestamp>();
         let time = time.or_else(|_| text.replace(' ', "+").parse());
-        time.map(Some).map_err(|_| {
-            invalid(&format!(
-                "{name} is a time like 2026-01-31T12:00:00Z (RFC 3339)."
-            ))
-        })
+        let why = "is a time like 2026-01-31T12:00:00Z (RFC 3339)";
+        time.map(Some).map_err(|_| parameters.invalid(name, why))
     };
     Ok(match (time(from)?, time(to)?) {
         (None, None) => None,

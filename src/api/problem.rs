@@ -15,6 +15,7 @@ use crate::gateway::{self, Outcome};
 use crate::json::quoted;
 use crate::payment::Malformed;
 use crate::server::{self, Body, Rejection};
+use crate::start::Quoted;
 use crate::store::Fate;
 use crate::watch;
 
@@ -27,6 +28,8 @@ pub(super) struct Problem {
     pub(super) code: ErrorCode,
     /// What to do about it.
     pub(super) detail: String,
+    /// The whole value that is wrong, as the caller wrote it: it is quoted at the end of the detail.
+    pub(super) found: Option<Box<str>>,
     /// Of a start: whether the gateway may have done it. Shown only where a start was asked for.
     pub(super) outcome: Option<Outcome>,
     pub(super) retry_after: Option<Duration>,
@@ -49,6 +52,7 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
+            found: None,
             outcome: Some(outcome),
             retry_after: None,
             allow: None,
@@ -56,6 +60,24 @@ impl Problem {
             fate: None,
             close: false,
         }
+    }
+
+    /// With the value that is wrong.
+    pub(super) fn found(self, value: &str) -> Self {
+        Self {
+            found: Some(value.into()),
+            ..self
+        }
+    }
+
+    /// Quotes the value that is wrong, without what `scrub` takes out of it.
+    pub(super) fn quoting(mut self, scrub: impl Fn(String) -> String) -> Self {
+        if let Some(found) = self.found.take() {
+            // Before it is shortened: a part of what `scrub` looks for may not be found any more.
+            let found = Quoted::text(scrub(found.into()));
+            self.detail.push_str(&format!(" It is {found}."));
+        }
+        self
     }
 
     pub(super) fn draining() -> Self {

@@ -28,7 +28,7 @@ impl Quoted {
     }
 
     /// A text.
-    pub(super) fn text(text: String) -> Self {
+    pub(crate) fn text(text: String) -> Self {
         Self::Text(text)
     }
 

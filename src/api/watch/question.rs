@@ -14,7 +14,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The code in `/watch/{watch_code}`.
 pub(in crate::api) fn code(path: &str) -> Result<WatchCode, Problem> {
     let code = path.strip_prefix("/watch/").unwrap_or_default();
-    Ok(code.parse::<WatchCode>()?)
+    let parsed = code.parse::<WatchCode>();
+    parsed.map_err(|malformed| Problem::from(malformed).found(code))
 }
 
 /// What a caller asks for.
@@ -34,12 +35,12 @@ impl Question<'_> {
         let mut waits = form_urlencoded::parse(query.as_bytes())
             .filter(|(name, _)| name == "wait")
             .map(|(_, value)| value);
-        let Some(wait) = waits.next() else {
+        let Some(value) = waits.next() else {
             return Ok(None);
         };
-        let (Some(wait), None) = (page::digits(wait), waits.next()) else {
+        let (Some(wait), None) = (page::digits(value.clone()), waits.next()) else {
             let detail = "wait is a number of whole seconds, once, like ?wait=25.";
-            return Err(Problem::new(ErrorCode::InvalidWait, detail));
+            return Err(Problem::new(ErrorCode::InvalidWait, detail).found(&value));
         };
         // More digits than fit are a very long time too.
         Ok(Some(

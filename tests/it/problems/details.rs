@@ -145,3 +145,46 @@ async fn no_detail_repeats_the_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_detail_of_a_query_or_a_path_quotes_what_was_wrong_and_never_the_secret() {
+    let sidecar = Sidecar::dev(&[]);
+    let percent: String = DEFAULT_SECRET
+        .bytes()
+        .map(|byte| format!("%{byte:02x}"))
+        .collect();
+    for (path, says) in [
+        ("/watch/a%20b", r#"It is "a%20b"."#.to_owned()),
+        ("/watch/code?wait=2.5", r#"It is "2.5"."#.to_owned()),
+        ("/payments?limit=ten", r#"It is "ten"."#.to_owned()),
+        ("/payments?from=yesterday", r#"from is a time"#.to_owned()),
+        (
+            "/payments?from=yesterday",
+            r#"It is "yesterday"."#.to_owned(),
+        ),
+        ("/payments?page=2", r#"It is "page"."#.to_owned()),
+        ("/deliveries?after=x", r#"It is "x"."#.to_owned()),
+        (
+            &format!("/payments?status={DEFAULT_SECRET}"),
+            r#"It is "[redacted]"."#.to_owned(),
+        ),
+        (
+            &format!("/watch/code?wait={percent}"),
+            r#"It is "[redacted]"."#.to_owned(),
+        ),
+        (
+            &format!("/watch/%21{percent}"),
+            r#"It is "%21[redacted]"."#.to_owned(),
+        ),
+        (
+            &format!("/payments?status={}", "x".repeat(5000)),
+            format!("It is \"{}\"\u{2026}.", "x".repeat(64)),
+        ),
+    ] {
+        let answer = sidecar.api(crate::harness::get(path)).await;
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(&says), "{path}: {detail}");
+        assert!(!answer.body.contains(DEFAULT_SECRET), "{path}: {answer:?}");
+    }
+}
