@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use self::needles::Needles;
+use self::needles::{Needles, Part};
 use crate::json::Json;
+
+/// Fields of an answer in which only the whole secret counts, and makes the answer a bad one.
+const STRICT: [&str; 4] = ["code", "watch_code", "status", "amount"];
 
 /// Removes these secrets from one answer.
 pub(super) struct Scrubber {
@@ -40,12 +43,29 @@ impl Scrubber {
     /// hex. The escapes of the JSON itself do not matter, since its texts are unescaped.
     pub(super) fn scrub(&self, value: &mut Json) {
         let needles = self.needles();
-        value.rewrite(&mut |text| self.take_out(&needles, text));
+        // What is acted on is not changed for what only looks like a part of the secret.
+        let strict = match value {
+            Json::Object(members) => {
+                let is_strict = |(name, _): &&(String, Json)| STRICT.contains(&name.as_str());
+                members.iter().filter(is_strict).cloned().collect()
+            }
+            _ => Vec::new(),
+        };
+        value.rewrite(&mut |text| self.take_out(&needles, text, Part::Half));
+        if let Json::Object(members) = value {
+            for (name, mut as_it_came) in strict {
+                as_it_came.rewrite(&mut |text| self.take_out(&needles, text, Part::Whole));
+                if let Some((_, value)) = members.iter_mut().find(|(other, _)| *other == name) {
+                    *value = as_it_came;
+                }
+            }
+        }
     }
 
-    /// Removes them from a text.
+    /// Removes them, and parts of them, from a text.
     pub(super) fn text(&self, text: String) -> String {
-        self.take_out(&self.needles(), &text).unwrap_or(text)
+        self.take_out(&self.needles(), &text, Part::Half)
+            .unwrap_or(text)
     }
 
     fn needles(&self) -> Vec<Needles<'_>> {
@@ -55,10 +75,12 @@ impl Scrubber {
             .collect()
     }
 
-    fn take_out(&self, needles: &[Needles<'_>], text: &str) -> Option<String> {
+    fn take_out(&self, needles: &[Needles<'_>], text: &str, least: Part) -> Option<String> {
         let mut clean: Option<String> = None;
         for needles in needles {
-            clean = needles.take_out(clean.as_deref().unwrap_or(text)).or(clean);
+            clean = needles
+                .take_out(clean.as_deref().unwrap_or(text), least)
+                .or(clean);
         }
         self.found.set(self.found.get() || clean.is_some());
         clean

@@ -10,6 +10,18 @@ use super::forms::{base64, forms, hex, spellings};
 /// What takes the place of the secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
+/// The shortest part of a secret that gives it away, in bytes.
+const SHORTEST_PART: usize = 12;
+
+/// How much of the secret has to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, in any form.
+    Whole,
+    /// Half of it in a row is enough, as it is.
+    Half,
+}
+
 /// The forms of one secret, which are derived for one answer and wiped after it.
 pub(super) struct Needles<'a> {
     raw: &'a str,
@@ -19,6 +31,9 @@ pub(super) struct Needles<'a> {
     base64: OnceCell<Vec<Zeroizing<String>>>,
     hex: OnceCell<Vec<Zeroizing<String>>>,
 }
+
+/// Finds a form of the secret in a text.
+type Find<'a> = fn(&Needles<'a>, &str) -> Option<Range<usize>>;
 
 impl<'a> Needles<'a> {
     pub(super) fn of(raw: &'a str) -> Self {
@@ -32,14 +47,16 @@ impl<'a> Needles<'a> {
     }
 
     /// Returns the text without the secret; `None` if the secret is not in it.
-    pub(super) fn take_out(&self, text: &str) -> Option<String> {
+    pub(super) fn take_out(&self, text: &str, least: Part) -> Option<String> {
         let mut hits = Vec::new();
-        for find in [
+        let part = (least == Part::Half).then_some(Self::half_in as Find<'a>);
+        let forms: [Find<'a>; 4] = [
             Self::raw_in,
             Self::spelled_in,
             Self::hex_in,
             Self::base64_in,
-        ] {
+        ];
+        for find in forms.into_iter().chain(part) {
             let mut done = 0;
             while let Some(hit) = find(self, &text[done..]) {
                 hits.push(done + hit.start..done + hit.end);
@@ -58,6 +75,40 @@ impl<'a> Needles<'a> {
         }
         clean.push_str(&text[done..]);
         (!hits.is_empty()).then_some(clean)
+    }
+
+    /// Finds half of the secret in a row, in upper or lower case.
+    fn half_in(&self, text: &str) -> Option<Range<usize>> {
+        let (secret, bytes) = (self.raw.as_bytes(), text.as_bytes());
+        let half = secret.len().div_ceil(2).max(SHORTEST_PART);
+        if secret.len().min(bytes.len()) < half {
+            return None;
+        }
+        // Each half of it has one of these bytes.
+        let middles = [half - 1, half];
+        for (middle, letter) in middles
+            .iter()
+            .filter_map(|at| Some((*at, secret.get(*at)?)))
+        {
+            let places = (0..bytes.len()).filter(|at| bytes[*at].eq_ignore_ascii_case(letter));
+            for place in places {
+                let is_same = |(a, b): &(&u8, &u8)| a.eq_ignore_ascii_case(b);
+                let before = secret[..middle]
+                    .iter()
+                    .rev()
+                    .zip(bytes[..place].iter().rev());
+                let start = place - before.take_while(is_same).count();
+                let after = secret[middle..].iter().zip(&bytes[place..]);
+                let end = place + after.take_while(is_same).count();
+                if end - start >= half {
+                    // Both may be within a character.
+                    let is_boundary = |at: &usize| text.is_char_boundary(*at);
+                    let start = (0..=start).rev().find(is_boundary)?;
+                    return Some(start..(end..=text.len()).find(is_boundary)?);
+                }
+            }
+        }
+        None
     }
 
     /// Finds the secret as it is, in upper or lower case. It is searched for apart from [`Self::spelled_in`], which could

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::SecretString;
 
 use super::forms::hex;
-use super::needles::{Needles, REDACTED};
+use super::needles::{Needles, Part, REDACTED};
 use super::*;
 use crate::json;
 
@@ -61,14 +61,16 @@ fn nothing_is_left_of_a_secret_that_begins_with_another_nor_where_two_forms_meet
     }
     assert_eq!(
         Needles::of("25abcdef%")
-            .take_out("25abcdef%25abcdef%")
+            .take_out("25abcdef%25abcdef%", Part::Half)
             .as_deref(),
         Some("[redacted]")
     );
     let secret = "begin:the-rest";
     let meeting = format!("{}{secret}!", STANDARD_NO_PAD.encode(format!("0{secret}0")));
     assert_eq!(
-        Needles::of(secret).take_out(&meeting).as_deref(),
+        Needles::of(secret)
+            .take_out(&meeting, Part::Half)
+            .as_deref(),
         Some("[redacted]!")
     );
 }
@@ -88,13 +90,13 @@ fn nothing_is_left_of_a_secret_in_another_encoding() {
     ] {
         let text = String::from_utf8_lossy(&latin(&format!("<{secret}>"))).into_owned();
         assert_eq!(
-            Needles::of(secret).take_out(&text).as_deref(),
+            Needles::of(secret).take_out(&text, Part::Whole).as_deref(),
             Some("<[redacted]>"),
             "{text}"
         );
         assert!(
             Needles::of(secret)
-                .take_out(&"\u{fffd}".repeat(20))
+                .take_out(&"\u{fffd}".repeat(20), Part::Half)
                 .is_none()
         );
     }
@@ -106,7 +108,7 @@ fn a_secret_of_backslashes_takes_no_longer_than_another() {
     let secret = "\\".repeat(40);
     assert_eq!(
         Needles::of(&secret)
-            .take_out(&format!("x{}", "\\".repeat(80)))
+            .take_out(&format!("x{}", "\\".repeat(80)), Part::Half)
             .as_deref(),
         Some("x[redacted]")
     );
@@ -170,9 +172,9 @@ proptest! {
             percent_of(&plain.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect::<String>()),
         ];
         for form in forms {
-            let clean = needles.take_out(&form);
+            let clean = needles.take_out(&form, Part::Half);
             prop_assert!(clean.is_some(), "{:?}", form);
-            let again = clean.and_then(|clean| needles.take_out(&clean));
+            let again = clean.and_then(|clean| needles.take_out(&clean, Part::Half));
             prop_assert!(again.is_none() || REDACTED.contains(&secret), "{:?}", again);
         }
     }
@@ -182,13 +184,78 @@ proptest! {
 fn what_only_looks_like_it_stays() {
     assert!(
         Needles::of("redacted")
-            .take_out("redacted %72edacted")
+            .take_out("redacted %72edacted", Part::Half)
             .is_some(),
         "it ends"
     );
     assert!(
         Needles::of("a_secret_of_1234")
-            .take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of_123")
+            .take_out("100% of nothing: c3VjaCBhIHRleHQ a_secret_of", Part::Half)
             .is_none()
     );
+}
+
+#[test]
+fn half_of_a_secret_in_a_row_is_taken_out() {
+    let scrubber = |secret: &str| Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
+    let canary = scrubber("canary-Q7w9E2r4T6y8-U1i3O5p0");
+    for (text, clean) in [
+        ("<canary-Q7w9E2r>", "<[redacted]>"),
+        ("<Q7W9e2r4t6y8-U>", "<[redacted]>"),
+        ("<4T6y8-U1i3O5p0>", "<[redacted]>"),
+        (
+            "<-Q7w9E2r4T6y8-U1i3O5p0> <canary-Q7w9E2r4T6y8-U1i3O5p>",
+            "<[redacted]> <[redacted]>",
+        ),
+        // Thirteen in a row, and fourteen are half of it.
+        ("<canary-Q7w9E2>", "<canary-Q7w9E2>"),
+        ("canary-Q7w9E2-4T6y8-U1i3O5p", "canary-Q7w9E2-4T6y8-U1i3O5p"),
+    ] {
+        assert_eq!(canary.text(text.to_owned()), clean, "{text}");
+    }
+    // Twelve at the least: of a short one only the whole counts.
+    let short = scrubber("short-secret-1");
+    assert_eq!(short.text("short-secre".to_owned()), "short-secre");
+    assert_eq!(short.text("short-secret".to_owned()), "[redacted]");
+    assert_eq!(scrubber("a-secret").text("a-secre".to_owned()), "a-secre");
+    let accents = scrubber("\u{e9}\u{e8}\u{ea}\u{eb}-\u{e9}\u{e8}\u{ea}\u{eb}");
+    let text = "\u{e9}\u{e8}\u{ea}\u{eb}-\u{e9}\u{e8}\u{ea}";
+    assert_eq!(accents.text(text.to_owned()), "[redacted]");
+}
+
+#[test]
+fn what_is_acted_on_is_changed_for_the_whole_secret_alone() {
+    let secret = "canary-Q7w9E2r4T6y8-U1i3O5p0";
+    let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
+    let clean = |text: &str| {
+        let mut value = Json::Object(json::parse_object(text.as_bytes()).unwrap());
+        scrubber.scrub(&mut value);
+        value.to_string()
+    };
+    let half = "canary-Q7w9E2r4";
+    assert_eq!(
+        clean(&format!(
+            r#"{{"code":"{half}","note":"{half}","more":{{"code":"{half}"}}}}"#
+        )),
+        format!(r#"{{"code":"{half}","note":"[redacted]","more":{{"code":"[redacted]"}}}}"#)
+    );
+    assert_eq!(
+        clean(&format!(r#"{{"code":"{secret}"}}"#)),
+        r#"{"code":"[redacted]"}"#
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_half_is_left_and_nothing_shorter_is_touched(
+        secret in "[a-zA-Z0-9_-]{8,40}", around in "[ .]{0,3}", from in 0_usize..40, length in 1_usize..41
+    ) {
+        let from = from.min(secret.len() - 1);
+        let part = &secret[from..(from + length).min(secret.len())];
+        let text = format!("{around}{part}{around}");
+        let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret.as_str()))]);
+        let is_half = part.len() >= secret.len().div_ceil(2).max(12) || part == secret;
+        let clean = if is_half { format!("{around}[redacted]{around}") } else { text.clone() };
+        proptest::prop_assert_eq!(scrubber.text(text), clean);
+    }
 }
