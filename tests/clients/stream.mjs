@@ -1,5 +1,5 @@
 // Prints each state of a payment as it comes: of a new one of 1000, or of the watch code that is given.
-// Needs Node 20 or later, and the package eventsource: `npm ci` in this directory.
+// Needs the package eventsource, `npm ci` in this directory, and the Node that it asks for: 22.12 or later.
 import { EventSource } from "eventsource";
 
 const tillgate = process.env.TILLGATE_URL ?? "http://localhost:8700";
@@ -21,13 +21,16 @@ async function start() {
   return payment.watch_code;
 }
 
+// An EventSource that waits before it comes back does not keep the program running.
+const running = setInterval(() => {}, 60_000);
+
 function follow(watchCode) {
   const stream = new EventSource(`${tillgate}/watch/${watchCode}`);
   // After a reconnect the same state may come once more.
   stream.addEventListener("payment", ({ data }) => console.log(JSON.parse(data).status));
   stream.addEventListener("problem", ({ data }) => fail(JSON.parse(data).detail));
   stream.addEventListener("error", ({ code, message = "the stream has ended" }) => {
-    if (code === 204) return; // Everything was told.
+    if (code === 204) return clearInterval(running); // Everything was told.
     if (code < 500) fail(message);
     console.error("coming back:", message);
     // After a broken connection an EventSource comes back by itself; after a 503 it gives up.
