@@ -3,6 +3,7 @@
 //     java Shop.java    serves it; set WEBHOOK_SECRET to a key of tillgate's webhook.secret_file
 import com.sun.net.httpserver.*;
 import java.io.*;
+import java.math.BigDecimal;
 import java.net.*;
 import java.net.http.*;
 import java.nio.file.*;
@@ -38,21 +39,26 @@ public class Shop {
         return order;
     }
 
-    /** Starts the order's payment. However often this is done, the order has one payment: the key says so. */
-    static Order start(Order order) throws Exception {
-        var body = "{\"amount\": %d, \"redirect\": \"%s/orders/%d\"}".formatted(order.amount, SHOP, order.id);
+    /** Starts the order's payment. However often this is done, the order has one payment: the reference says so. */
+    static void start(Order order) throws Exception {
+        var body = "{\"amount\": %d, \"reference\": \"%d\", \"redirect\": \"%s/orders/%d\"}"
+            .formatted(order.amount, order.id, SHOP, order.id);
         var request = request("/api/start_payment").header("Content-Type", "application/json")
-            .header("Idempotency-Key", "order-" + order.id).POST(HttpRequest.BodyPublishers.ofString(body)).build();
+            .POST(HttpRequest.BodyPublishers.ofString(body)).build();
         for (double wait = 0.5; ; wait *= 2) {
             var asked = 0L;
             try {
                 var answer = CLIENT.send(request, HttpResponse.BodyHandlers.ofString());
                 var payment = json(answer.body());
-                if (answer.statusCode() == 200) {
-                    return save(new Order(order.id, order.amount, order.state, payment.get("watch_code"),
-                        payment.get("pay_url"), ""));
+                // Of an earlier start, whose answer was lost.
+                var isPaid = "reference_paid".equals(payment.get("error"));
+                if (answer.statusCode() == 200 || isPaid) {
+                    store(order, payment);
+                    if (isPaid) look(ORDERS.get(order.id), "start");
+                    return;
                 }
                 if (answer.statusCode() < 500 && answer.statusCode() != 429) {
+                    // Also reference_mismatch: the order's payment is open for another amount.
                     throw new IllegalStateException(payment.get("detail"));
                 }
                 if (wait > 4) throw new TimeoutException(payment.get("detail"));
@@ -64,18 +70,33 @@ public class Shop {
         }
     }
 
-    /** Marks the payment's order as paid: once, whoever says so and however often. With a database: one UPDATE. */
-    static synchronized void settle(Map<String, String> payment, String watchCode, String source) throws IOException {
+    /** Stores the codes of an order: the first ones, and no others. */
+    static synchronized void store(Order order, Map<String, String> payment) throws IOException {
+        if (!ORDERS.get(order.id).watchCode.isEmpty()) return;
+        var payUrl = payment.getOrDefault("pay_url", "");
+        save(new Order(order.id, order.amount, order.state, payment.get("watch_code"), payUrl, ""));
+    }
+
+    /** Asks for the payment of an order. With no-cache, tillgate asks the gateway at once. */
+    static void look(Order order, String source) throws IOException, InterruptedException {
+        var watch = request("/watch/" + order.watchCode).header("Cache-Control", "no-cache").build();
+        var answer = CLIENT.send(watch, HttpResponse.BodyHandlers.ofString());
+        if (answer.statusCode() == 200) settle(order.id, json(answer.body()), source);
+    }
+
+    /** Marks the order as paid: once, whoever says so and however often. With a database this is one UPDATE. */
+    static synchronized void settle(int id, Map<String, String> payment, String source) throws IOException {
         if (!"completed".equals(payment.get("status"))) return;
-        for (var order : ORDERS.values()) {
-            if (!order.watchCode.equals(watchCode) || !("" + order.amount).equals(payment.get("amount"))) continue;
-            if (!order.state.equals("open")) return;
-            save(new Order(order.id, order.amount, "paid", watchCode, order.payUrl, source));
+        var order = ORDERS.get(id);
+        var amount = payment.getOrDefault("amount", "null");
+        // As numbers: the gateway may write 1000.00, or "1000"; or null.
+        if (amount.equals("null") || new BigDecimal(amount).compareTo(BigDecimal.valueOf(order.amount)) != 0) {
+            System.err.println("not the amount of an order: " + payment);
+        } else if (order.state.equals("open")) {
+            save(new Order(id, order.amount, "paid", order.watchCode, order.payUrl, source));
             // Only here, once for each order. Send the goods from the table, which also survives a crash.
-            System.out.println("paid: " + watchCode + " by " + source);
-            return;
+            System.out.println("paid: " + order.watchCode + " by " + source);
         }
-        System.err.println("not the amount of an order: " + payment);
     }
 
     /** A webhook may never come: this is what counts. Orders that nobody will pay any more should not stay open. */
@@ -83,9 +104,7 @@ public class Shop {
         for (var order : ORDERS.values()) {
             if (!order.state.equals("open") || order.watchCode.isEmpty()) continue;
             try {
-                var watch = request("/watch/" + order.watchCode).build();
-                var answer = CLIENT.send(watch, HttpResponse.BodyHandlers.ofString());
-                if (answer.statusCode() == 200) settle(json(answer.body()), order.watchCode, "check");
+                look(order, "check");
             } catch (Exception error) {
                 System.err.println(error);
             }
@@ -115,8 +134,16 @@ public class Shop {
             return;
         }
         var event = json(new String(body));
-        var payment = json(event.get("data"));
-        if (event.get("type").equals("payment.completed")) settle(payment, payment.get("watch_code"), id);
+        if (event.get("type").equals("payment.completed")) {
+            var payment = json(event.get("data"));
+            var watchCode = payment.get("watch_code");
+            var order = ORDERS.values().stream().filter(one -> one.watchCode.equals(watchCode)).findAny();
+            if (order.isEmpty()) {
+                http.sendResponseHeaders(409, -1); // its codes are not stored yet: it comes again
+                return;
+            }
+            settle(order.get().id, payment, id);
+        }
         http.sendResponseHeaders(204, -1); // also where it was known already: anything else is sent again
     }
 
@@ -132,9 +159,19 @@ public class Shop {
             return;
         }
         var order = ORDERS.get(Integer.valueOf(http.getRequestURI().getPath().replace("/orders/", "")));
-        if (order.watchCode.isEmpty()) order = start(order);
+        if (order.watchCode.isEmpty()) {
+            start(order);
+        } else if (order.state.equals("open")) {
+            try {
+                look(order, "return"); // the payer may have come back from the pay page
+            } catch (IOException error) {
+                System.err.println(error);
+            }
+        }
+        order = ORDERS.get(order.id);
         var link = order.payUrl.replace("&", "&amp;").replace("\"", "&quot;");
-        var page = order.state.equals("open") ? "<a href=\"" + link + "\">Pay " + order.amount + "</a>" : "<p>Paid</p>";
+        var page = order.state.equals("paid") ? "<p>Paid</p>" : link.isEmpty() ? "<p>We look at your payment</p>"
+            : "<a href=\"" + link + "\">Pay " + order.amount + "</a>";
         http.sendResponseHeaders(200, page.length());
         http.getResponseBody().write(page.getBytes());
     }

@@ -20,12 +20,12 @@ function save() {
   fs.renameSync(`${file}.new`, file);
 }
 
-// Starts the order's payment. However often this is done, the order has one payment: the key says so.
+// Starts the order's payment. However often this is done, the order has one payment: the reference says so.
 async function start(order) {
   const request = {
     method: "POST",
-    headers: { "Content-Type": "application/json", "Idempotency-Key": `order-${order.id}`, ...headers },
-    body: JSON.stringify({ amount: order.amount, redirect: `${shop}/orders/${order.id}` }),
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify({ amount: order.amount, reference: order.id, redirect: `${shop}/orders/${order.id}` }),
   };
   for (const wait of [0.5, 1, 2, 4, 0]) {
     let status, answer, asked;
@@ -37,10 +37,13 @@ async function start(order) {
     } catch (error) {
       [status, asked, answer] = [0, 0, { detail: String(error) }];
     }
-    if (status === 200) {
+    const isPaid = answer.error === "reference_paid"; // of an earlier start, whose answer was lost
+    if (status === 200 || isPaid) {
       if (!order.watch_code) Object.assign(order, { watch_code: answer.watch_code, pay_url: answer.pay_url });
-      return save();
+      save();
+      return isPaid && look(order, "start");
     }
+    // Also reference_mismatch: the order's payment is open for another amount.
     if (status && status < 500 && status !== 429) throw new Error(answer.detail);
     // Express answers with this status and these fields.
     if (!wait) throw Object.assign(new Error(answer.detail), { status: 503, headers: { "Retry-After": "5" } });
@@ -48,12 +51,21 @@ async function start(order) {
   }
 }
 
-// Marks the payment's order as paid: once, whoever says so and however often. With a database this is one statement,
+// Asks for the payment of an order. With no-cache, tillgate asks the gateway at once.
+async function look(order, source) {
+  const asking = { headers: { "Cache-Control": "no-cache", ...headers }, signal: AbortSignal.timeout(15_000) };
+  const response = await fetch(`${tillgate}/watch/${order.watch_code}`, asking);
+  if (response.ok) settle(order, await response.json(), source);
+}
+
+// Marks the order as paid: once, whoever says so and however often. With a database this is one statement,
 // UPDATE orders SET state = 'paid' WHERE watch_code = … AND amount = … AND state = 'open'.
-function settle(payment, source) {
+function settle(order, payment, source) {
   if (payment.status !== "completed") return;
-  const order = orders.find(({ watch_code, amount }) => watch_code === payment.watch_code && amount === payment.amount);
-  if (!order) return console.error("not the amount of an order:", JSON.stringify(payment));
+  // As numbers: the gateway may write 1000.00, or "1000".
+  if (Number(payment.amount) !== order.amount) {
+    return console.error("not the amount of an order:", JSON.stringify(payment));
+  }
   if (order.state !== "open") return;
   Object.assign(order, { state: "paid", paid_by: source });
   save();
@@ -73,8 +85,10 @@ app.get("/orders/:id", async (request, response) => {
   const order = orders[request.params.id - 1];
   if (!order) return response.sendStatus(404);
   if (!order.watch_code) await start(order);
-  const link = order.pay_url.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
-  response.send(order.state === "open" ? `<a href="${link}">Pay ${order.amount}</a>` : "<p>Paid</p>");
+  else if (order.state === "open") await look(order, "return").catch(console.error); // the payer may have come back
+  if (order.state === "paid") return response.send("<p>Paid</p>");
+  const link = order.pay_url?.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
+  response.send(link ? `<a href="${link}">Pay ${order.amount}</a>` : "<p>We look at your payment</p>");
 });
 
 // The body as it came: read and written again it would be other bytes.
@@ -85,16 +99,18 @@ app.post("/payment-events", express.raw({ type: "application/json" }), (request,
   } catch {
     return response.sendStatus(401);
   }
-  if (event.type === "payment.completed") settle(event.data, request.headers["webhook-id"]);
+  if (event.type === "payment.completed") {
+    const order = orders.find(({ watch_code }) => watch_code === event.data.watch_code);
+    if (!order) return response.sendStatus(409); // its codes are not stored yet: it comes again
+    settle(order, event.data, request.headers["webhook-id"]);
+  }
   response.sendStatus(204); // also where it was known already: anything else is sent again
 });
 
 // A webhook may never come: this is what counts. Orders that nobody will pay any more should not stay open.
 async function check() {
-  for (const { watch_code } of orders.filter((order) => order.state === "open" && order.watch_code)) {
-    const response = await fetch(`${tillgate}/watch/${watch_code}`, { headers, signal: AbortSignal.timeout(15_000) });
-    if (response.ok) settle({ ...(await response.json()), watch_code }, "check");
-  }
+  const open = orders.filter((order) => order.state === "open" && order.watch_code);
+  for (const order of open) await look(order, "check");
 }
 setInterval(() => check().catch(console.error), Number(process.env.CHECK_EVERY ?? 300) * 1000);
 

@@ -33,26 +33,37 @@ function order(string $id): array|false
     return sql('SELECT * FROM orders WHERE id = ?', [$id])->fetch();
 }
 
-/** Starts the order's payment. However often this is done, the order has one payment: the key says so. */
+/** Starts the order's payment. However often this is done, the order has one payment: the reference says so. */
 function start(array $order): void
 {
     $shop = getenv('SHOP_URL') ?: 'http://localhost:3000'; // its origin must be in redirect.allowed
-    $body = json_encode(['amount' => $order['amount'], 'redirect' => "$shop/orders/$order[id]"]);
-    $headers = ['Content-Type: application/json', "Idempotency-Key: order-$order[id]"];
+    $body = ['amount' => $order['amount'], 'reference' => $order['id'], 'redirect' => "$shop/orders/$order[id]"];
+    $post = [CURLOPT_POSTFIELDS => json_encode($body)];
     foreach ([0.5, 1, 2, 4, 0] as $wait) {
-        [$status, $answer, $asked] = call('/api/start_payment', $headers, [CURLOPT_POSTFIELDS => $body]);
-        if ($status === 200) {
+        [$status, $answer, $asked] = call('/api/start_payment', ['Content-Type: application/json'], $post);
+        $is_paid = ($answer['error'] ?? '') === 'reference_paid'; // of an earlier start, whose answer was lost
+        if ($status === 200 || $is_paid) {
             sql('UPDATE orders SET watch_code = ?, pay_url = ? WHERE id = ? AND watch_code IS NULL',
-                [$answer['watch_code'], $answer['pay_url'], $order['id']]);
+                [$answer['watch_code'], $answer['pay_url'] ?? null, $order['id']]);
+            $is_paid && look(order($order['id']), 'start');
             return;
         }
         if ($status && $status < 500 && $status !== 429) {
-            throw new RuntimeException($answer['detail']);
+            throw new RuntimeException($answer['detail']); // reference_mismatch too: it is open for another amount
         }
         $wait && usleep((int) (max($wait, min($asked, 10)) * 1e6));
     }
     header('Retry-After: 5', true, 503);
     exit('Payments are not possible at the moment. Try again.');
+}
+
+/** Asks for the payment of an order. With no-cache, tillgate asks the gateway at once. */
+function look(array $order, string $source): void
+{
+    [$status, $payment] = call("/watch/$order[watch_code]", ['Cache-Control: no-cache']);
+    if ($status === 200) {
+        settle(['watch_code' => $order['watch_code']] + $payment, $source);
+    }
 }
 
 /** Marks the payment's order as paid: once, whoever says so and however often. */
@@ -61,7 +72,7 @@ function settle(array $payment, string $source): void
     if ($payment['status'] !== 'completed') {
         return;
     }
-    $order = [$payment['watch_code'], $payment['amount']];
+    $order = [$payment['watch_code'], $payment['amount']]; // the column is a number: 1000.00 and "1000" are 1000
     $open = "UPDATE orders SET state = 'paid', paid_by = ? WHERE watch_code = ? AND amount = ? AND state = 'open'";
     if (sql($open, [$source, ...$order])->rowCount()) {
         // Only here, once for each order. Send the goods from the table, which also survives a crash.
@@ -75,11 +86,24 @@ function settle(array $payment, string $source): void
 function check(): void
 {
     foreach (sql("SELECT * FROM orders WHERE state = 'open' AND watch_code IS NOT NULL")->fetchAll() as $order) {
-        [$status, $payment] = call("/watch/$order[watch_code]");
-        if ($status === 200) {
-            settle(['watch_code' => $order['watch_code']] + $payment, 'check');
-        }
+        look($order, 'check');
     }
+}
+
+/** A webhook: the status to answer with. */
+function told(string $body, string $id, string $time, string $signatures): int
+{
+    if (!is_signed(getenv('WEBHOOK_SECRET') ?: '', $body, $id, $time, $signatures)) {
+        return 401;
+    }
+    $event = json_decode($body, true);
+    if ($event['type'] === 'payment.completed') {
+        if (!sql('SELECT 1 FROM orders WHERE watch_code = ?', [$event['data']['watch_code']])->fetch()) {
+            return 409; // of an order whose codes are not stored yet: it comes again
+        }
+        settle($event['data'], $id);
+    }
+    return 204; // also where it was known already: anything else is sent again
 }
 
 sql("CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY AUTOINCREMENT, amount INTEGER NOT NULL,
@@ -95,21 +119,17 @@ if ($request === 'POST /orders') {
 } elseif (preg_match('~^GET /orders/(\d+)$~D', $request, $found) && ($order = order($found[1]))) {
     if (!$order['watch_code']) {
         start($order);
-        $order = order($order['id']);
+    } elseif ($order['state'] === 'open') {
+        look($order, 'return'); // the payer may have come back from the pay page
     }
+    $order = order($order['id']);
     $link = htmlspecialchars($order['pay_url'] ?? '');
-    echo $order['state'] === 'open' ? "<a href=\"$link\">Pay $order[amount]</a>" : '<p>Paid</p>';
+    $link = $link ? "<a href=\"$link\">Pay $order[amount]</a>" : '<p>We look at your payment</p>';
+    echo $order['state'] === 'paid' ? '<p>Paid</p>' : $link;
 } elseif ($request === 'POST /payment-events') {
     // The body as it came: read and written again it would be other bytes.
-    $body = file_get_contents('php://input');
-    $id = $_SERVER['HTTP_WEBHOOK_ID'] ?? '';
-    [$time, $signatures] = [$_SERVER['HTTP_WEBHOOK_TIMESTAMP'] ?? '', $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? ''];
-    $signed = is_signed(getenv('WEBHOOK_SECRET') ?: '', $body, $id, $time, $signatures);
-    $event = $signed ? json_decode($body, true) : [];
-    if ($signed && $event['type'] === 'payment.completed') {
-        settle($event['data'], $id);
-    }
-    http_response_code($signed ? 204 : 401); // 204 also where it was known already: anything else is sent again
+    http_response_code(told(file_get_contents('php://input'), $_SERVER['HTTP_WEBHOOK_ID'] ?? '',
+        $_SERVER['HTTP_WEBHOOK_TIMESTAMP'] ?? '', $_SERVER['HTTP_WEBHOOK_SIGNATURE'] ?? ''));
 } else {
     http_response_code(404);
 }

@@ -31,20 +31,25 @@ def sql(statement, *values):
         orders.close()
 
 
+def find(number):
+    return next(iter(sql("SELECT * FROM orders WHERE id = ?", number)[0]), None)
+
+
 def start(order):
-    """Starts the order's payment. However often this is done, the order has one payment: the key says so."""
-    body = {"amount": order["amount"], "redirect": f"{shop}/orders/{order['id']}"}
-    key = {"Idempotency-Key": f"order-{order['id']}", **headers}
+    """Starts the order's payment. However often this is done, the order has one payment: the reference says so."""
+    number = str(order["id"])
+    body = {"amount": order["amount"], "reference": number, "redirect": f"{shop}/orders/{number}"}
     for wait in (0.5, 1, 2, 4, None):
         try:
-            answer = requests.post(f"{tillgate}/api/start_payment", json=body, headers=key, timeout=15)
-            if answer.ok:
-                payment = answer.json()
+            answer = requests.post(f"{tillgate}/api/start_payment", json=body, headers=headers, timeout=15)
+            payment = answer.json()
+            is_paid = payment.get("error") == "reference_paid"  # of an earlier start, whose answer was lost
+            if answer.ok or is_paid:
                 sql("UPDATE orders SET watch_code = ?, pay_url = ? WHERE id = ? AND watch_code IS NULL",
-                    payment["watch_code"], payment["pay_url"], order["id"])
-                return
+                    payment["watch_code"], payment.get("pay_url"), number)
+                return look(find(number), "start") if is_paid else None
             if answer.status_code < 500 and answer.status_code != 429:
-                raise RuntimeError(answer.json()["detail"])
+                raise RuntimeError(payment["detail"])  # reference_mismatch too: it is open for another amount
             answer.raise_for_status()
         except requests.RequestException as error:
             if wait is None:
@@ -52,11 +57,19 @@ def start(order):
             time.sleep(max(wait, min(int(getattr(error.response, "headers", {}).get("Retry-After", 0)), 10)))
 
 
+def look(order, source):
+    """Asks for the payment of an order. With no-cache, tillgate asks the gateway at once."""
+    asking = {"Cache-Control": "no-cache", **headers}
+    answer = requests.get(f"{tillgate}/watch/{order['watch_code']}", headers=asking, timeout=15)
+    if answer.ok:
+        settle({**answer.json(), "watch_code": order["watch_code"]}, source)
+
+
 def settle(payment, source):
     """Marks the payment's order as paid: once, whoever says so and however often."""
     if payment["status"] != "completed":
         return
-    order = (payment["watch_code"], payment["amount"])
+    order = (payment["watch_code"], payment["amount"])  # the column is a number: 1000.00 and "1000" are 1000
     if sql("UPDATE orders SET state = 'paid', paid_by = ? WHERE watch_code = ? AND amount = ? AND state = 'open'",
            source, *order)[1]:
         # Only here, once for each order. Send the goods from the table, which also survives a crash.
@@ -78,14 +91,19 @@ def create():
 
 @app.get("/orders/<int:number>")
 def show(number):
-    find = "SELECT * FROM orders WHERE id = ?"
-    for order in sql(find, number)[0]:
-        if order["watch_code"] is None:
-            start(order)
-            order = sql(find, number)[0][0]
-        page = '<a href="{{ pay_url }}">Pay {{ amount }}</a>' if order["state"] == "open" else "<p>Paid</p>"
-        return flask.render_template_string(page, **order)
-    flask.abort(404)
+    order = find(number) or flask.abort(404)
+    if order["watch_code"] is None:
+        start(order)
+    elif order["state"] == "open":  # the payer may have come back from the pay page
+        try:
+            look(order, "return")
+        except requests.RequestException as error:
+            app.logger.warning("%s", error)
+    order = find(number)
+    if order["state"] == "paid":
+        return "<p>Paid</p>"
+    page = '<a href="{{ pay_url }}">Pay {{ amount }}</a>' if order["pay_url"] else "<p>We look at your payment</p>"
+    return flask.render_template_string(page, **order)
 
 
 @app.post("/payment-events")
@@ -96,6 +114,8 @@ def told():
     except (WebhookVerificationError, ValueError):  # the library says ValueError to a malformed signature
         flask.abort(401)
     if event["type"] == "payment.completed":
+        if not sql("SELECT id FROM orders WHERE watch_code = ?", event["data"]["watch_code"])[0]:
+            return "", 409  # of an order whose codes are not stored yet: it comes again
         settle(event["data"], flask.request.headers["webhook-id"])
     return "", 204  # also where it was known already: anything else is sent again
 
@@ -103,9 +123,7 @@ def told():
 def check():
     """A webhook may never come: this is what counts. Orders that nobody will pay any more should not stay open."""
     for order in sql("SELECT * FROM orders WHERE state = 'open' AND watch_code IS NOT NULL")[0]:
-        answer = requests.get(f"{tillgate}/watch/{order['watch_code']}", headers=headers, timeout=15)
-        if answer.ok:
-            settle({**answer.json(), "watch_code": order["watch_code"]}, "check")
+        look(order, "check")
 
 
 sql("""CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY AUTOINCREMENT, amount INTEGER NOT NULL,

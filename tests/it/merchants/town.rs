@@ -23,6 +23,7 @@ impl Town {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("token"), TOKEN).unwrap();
+        kind.lay_out(directory.path());
         let (shop, api) = (local(free_port()), local(free_port()));
         let town = Self {
             kind,
@@ -54,6 +55,14 @@ impl Town {
 
     /// The sidecar, on the port that it always has here, with a store that lasts.
     pub(super) async fn sidecar(&self, webhooks: SocketAddr) -> Program {
+        self.sidecar_with(webhooks, &[]).await
+    }
+
+    pub(super) async fn sidecar_with(
+        &self,
+        webhooks: SocketAddr,
+        others: &[(&str, &str)],
+    ) -> Program {
         let settings = [
             ("listen.address", self.api.to_string()),
             ("listen.token_file", self.path("token")),
@@ -65,12 +74,13 @@ impl Town {
         let settings: Vec<_> = settings
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
+            .chain(others.iter().copied())
             .collect();
         Program::sidecar(&self.gateway, &settings).await.0
     }
 
-    pub(super) fn command(&self, key: &str, api: SocketAddr) -> Command {
-        let mut command = Command::new(self.kind.program);
+    /// The same command in the shop's environment.
+    pub(super) fn in_town(&self, mut command: Command, key: &str, api: SocketAddr) -> Command {
         command
             .env("TILLGATE_URL", format!("http://{api}"))
             .env("TILLGATE_TOKEN", TOKEN)
@@ -92,17 +102,8 @@ impl Town {
     }
 
     pub(super) async fn shop_with(&self, key: &str, api: SocketAddr, check_every: &str) -> Shop {
-        let mut command = self.command(key, api);
-        match self.kind {
-            PHP => command
-                .args(["-S", &self.shop.to_string()])
-                .arg(self.kind.path()),
-            JAVA => command
-                .args(["-XX:TieredStopAtLevel=1", "-cp"])
-                .arg(compiled())
-                .arg("Shop"),
-            _ => command.arg(self.kind.path()),
-        };
+        let served = self.kind.serve(self.shop, self.directory.path());
+        let mut command = self.in_town(served, key, api);
         command.env("CHECK_EVERY", check_every);
         // Its workers end with it.
         let command = command
@@ -128,8 +129,8 @@ impl Town {
             shop.close().await;
             return self.shop_with(&self.key, self.api, "0.2").await;
         }
-        let mut command = self.command(&self.key, self.api);
-        command.arg(self.kind.path()).arg("check");
+        let poll = self.kind.run(self.directory.path(), &["check"]);
+        let mut command = self.in_town(poll, &self.key, self.api);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -140,8 +141,8 @@ impl Town {
         shop
     }
 
-    /// A new order: where it is, and the code of its payment.
-    pub(super) async fn order(&self, amount: u64) -> Order {
+    /// A new order, whose page nobody has seen: where it is.
+    pub(super) async fn new_order(&self, amount: u64) -> String {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let made = call(
             self.shop,
@@ -152,7 +153,12 @@ impl Town {
         )
         .await;
         assert_eq!(made.status, 303, "{made:?}");
-        let path = made.header("location").to_owned();
+        made.header("location").to_owned()
+    }
+
+    /// A new order, and its page: where it is, and the code of its payment.
+    pub(super) async fn order(&self, amount: u64) -> Order {
+        let path = self.new_order(amount).await;
         let page = self.page(&path).await;
         let link = page
             .body
@@ -200,6 +206,19 @@ impl Town {
         })
         .await;
         assert_eq!(self.times_paid(), times, "{:#?}", self.said());
+    }
+
+    /// Starts a payment past the shop, as another program of the same merchant does; gives its code.
+    pub(super) async fn start_elsewhere(&self, amount: u64, reference: &str) -> String {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+        ];
+        let body = format!("{{\"amount\": {amount}, \"reference\": {reference:?}}}");
+        let path = "/api/start_payment";
+        let started = call(self.api, Method::POST, path, &headers, &body).await;
+        started.text("code").to_owned()
     }
 
     pub(super) fn times_paid(&self) -> usize {
@@ -297,6 +316,7 @@ pub(super) async fn fresh_key() -> String {
 /// A request that went through a relay, or is to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
+    pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: String,
     /// What it was answered.
@@ -309,6 +329,12 @@ impl Message {
             .iter()
             .find(|(other, _)| other == name)
             .map_or("", |(_, value)| value)
+    }
+
+    /// A field of its body.
+    pub(super) fn field(&self, name: &str) -> Value {
+        let body: Value = serde_json::from_str(&self.body).unwrap();
+        body[name].clone()
     }
 
     /// The same with another value there.
@@ -414,6 +440,13 @@ impl Relay {
         self.seen.lock().unwrap().clone()
     }
 
+    /// The starts that it has seen.
+    pub(super) fn starts(&self) -> Vec<Message> {
+        let mut seen = self.seen();
+        seen.retain(|message| message.path == "/api/start_payment");
+        seen
+    }
+
     /// Waits until it has seen so many.
     pub(super) async fn saw(&self, count: usize) -> Vec<Message> {
         let enough = async || Some(self.seen()).filter(|seen| seen.len() >= count);
@@ -439,6 +472,7 @@ pub(super) async fn pass_on(
         .filter(|(name, _)| !own(name))
         .collect();
     let message = |status| Message {
+        path: path.to_owned(),
         headers: headers.clone(),
         body: body.to_owned(),
         status,
