@@ -18,7 +18,9 @@ class Unavailable(Exception):
 
 def tillgate(path, body=None):
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(TILLGATE + path, data, {"Content-Type": "application/json"})
+    # With no-cache a watch asks the gateway at once: the payer has just come back.
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache"}
+    request = urllib.request.Request(TILLGATE + path, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
@@ -54,7 +56,7 @@ class Shop(BaseHTTPRequestHandler):
     def do_POST(self):
         order = uuid.uuid4().hex
         back = f"http://localhost:8080/thanks/{order}"
-        payment = tillgate("/api/start_payment", {"amount": 1000, "redirect": back})
+        payment = tillgate("/api/start_payment", {"amount": 1000, "reference": order, "redirect": back})
         orders[order] = payment["watch_code"]
         self.answer(303, "", Location=payment["pay_url"])
 

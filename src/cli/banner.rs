@@ -25,7 +25,7 @@ pub(super) fn banner(
   Paste these one after the other, in another terminal:
 
   {start}
-  P=$(curl -s {api}/api/start_payment{token} -H 'Content-Type: application/json' -d '{{"amount": 1000, "redirect": "{sandbox}/"}}'); echo "$P"
+  P=$(curl -s {api}/api/start_payment{token} -H 'Content-Type: application/json' -d '{{"amount": 1000, "reference": "7", "redirect": "{sandbox}/"}}'); echo "$P"
 
   {pay}
   echo "$P" | sed 's/.*"pay_url":"\([^"]*\)".*/\1/'
@@ -38,7 +38,9 @@ pub(super) fn banner(
         title = paint.bold("tillgate"),
         version = env!("CARGO_PKG_VERSION"),
         parts = parts(places, app, paint),
-        start = quiet("# 1. Start a payment: only an amount, and where the payer returns to"),
+        start = quiet(
+            "# 1. Start a payment: an amount, the number of the order, and where the payer returns to"
+        ),
         pay = quiet("# 2. Pay: open this in a browser and click Pay"),
         watch = quiet("# 3. Watch: \"created\", and \"completed\" once it is paid"),
         end = quiet("Ctrl-C ends it."),

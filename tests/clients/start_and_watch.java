@@ -1,13 +1,13 @@
-// Starts a payment of 1000 through tillgate and waits until it is paid. Needs Java 17 or later, no packages.
+// Starts the payment of order 7, or of the order that is given, and waits until it is paid. Needs Java 17 or later.
 import java.net.URI;
 import java.net.http.*;
 import java.util.regex.Pattern;
 
 class StartAndWatch {
     static final String TILLGATE = System.getenv().getOrDefault("TILLGATE_URL", "http://localhost:8700");
-
     public static void main(String[] arguments) throws Exception {
-        var order = "{\"amount\": 1000, \"redirect\": \"https://shop.example/thanks\"}";
+        var order = "{\"amount\": 1000, \"reference\": \"%s\", \"redirect\": \"https://shop.example/thanks\"}"
+            .formatted(arguments.length > 0 ? arguments[0] : "7");
         var start = call(HttpRequest.newBuilder(URI.create(TILLGATE + "/api/start_payment"))
             .header("Content-Type", "application/json").POST(HttpRequest.BodyPublishers.ofString(order)));
         System.out.println("pay: " + text(start, "pay_url"));

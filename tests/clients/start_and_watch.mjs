@@ -1,12 +1,13 @@
-// Starts a payment of 1000 through tillgate and waits until it is paid. Needs Node 18 or later, no packages.
+// Starts the payment of order 7, or of the order that is given, and waits until it is paid. Needs Node 18 or later.
 import { setTimeout as sleep } from "node:timers/promises";
 
 const tillgate = process.env.TILLGATE_URL ?? "http://localhost:8700";
+const order = process.argv[2] ?? "7";
 
 const start = await fetch(`${tillgate}/api/start_payment`, {
   method: "POST",
   headers: { "Content-Type": "application/json" },
-  body: JSON.stringify({ amount: 1000, redirect: "https://shop.example/thanks" }),
+  body: JSON.stringify({ amount: 1000, reference: order, redirect: "https://shop.example/thanks" }),
 });
 const payment = await start.json();
 if (!start.ok) {

@@ -1,5 +1,5 @@
 <?php
-// Starts a payment of 1000 through tillgate and waits until it is paid. Needs the curl extension.
+// Starts the payment of order 7, or of the order that is given, and waits until it is paid. Needs the curl extension.
 $tillgate = getenv('TILLGATE_URL') ?: 'http://localhost:8700';
 
 function call(string $url, array $options = []): array
@@ -10,9 +10,10 @@ function call(string $url, array $options = []): array
     return [curl_getinfo($curl, CURLINFO_RESPONSE_CODE), $answer];
 }
 
+$order = ['amount' => 1000, 'reference' => $argv[1] ?? '7', 'redirect' => 'https://shop.example/thanks'];
 [$status, $payment] = call("$tillgate/api/start_payment", [
     CURLOPT_HTTPHEADER => ['Content-Type: application/json'],
-    CURLOPT_POSTFIELDS => json_encode(['amount' => 1000, 'redirect' => 'https://shop.example/thanks']),
+    CURLOPT_POSTFIELDS => json_encode($order),
 ]);
 if ($status !== 200) {
     fwrite(STDERR, $payment['detail'] . "\n");

@@ -1,4 +1,4 @@
-"""Starts a payment of 1000 through tillgate and waits until it is paid. Needs the package requests."""
+"""Starts the payment of order 7, or of the order that is given, and waits until it is paid. Needs requests."""
 
 import os
 import sys
@@ -8,7 +8,8 @@ import requests
 
 tillgate = os.environ.get("TILLGATE_URL", "http://localhost:8700")
 
-order = {"amount": 1000, "redirect": "https://shop.example/thanks"}
+number = sys.argv[1] if len(sys.argv) > 1 else "7"
+order = {"amount": 1000, "reference": number, "redirect": "https://shop.example/thanks"}
 start = requests.post(f"{tillgate}/api/start_payment", json=order, timeout=15)
 payment = start.json()
 if not start.ok:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a payment of 1000 through tillgate and waits until it is paid. Needs curl and sed.
+# Starts the payment of order 7, or of the order that is given, and waits until it is paid. Needs curl and sed.
 set -eu
 tillgate=${TILLGATE_URL:-http://localhost:8700}
 
@@ -16,7 +16,7 @@ call() {
 text() { sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p'; }
 
 payment=$(call "$tillgate/api/start_payment" -H 'Content-Type: application/json' \
-    -d '{"amount": 1000, "redirect": "https://shop.example/thanks"}')
+    -d "{\"amount\": 1000, \"reference\": \"${1:-7}\", \"redirect\": \"https://shop.example/thanks\"}")
 echo "pay: $(echo "$payment" | text pay_url)"
 
 for _ in $(seq 60); do

@@ -258,6 +258,7 @@ async fn the_pages_lines_about_waiting_work_when_pasted() {
     let [wait, stream, payments, events] = lines[..] else {
         panic!("{block}")
     };
+    let mut order = 0;
     for (line, shown, then) in [
         (wait, None, Some("\"completed\"")),
         (stream, Some("\"created\""), Some("\"completed\"")),
@@ -265,7 +266,12 @@ async fn the_pages_lines_about_waiting_work_when_pasted() {
         (events, Some("\"created\""), Some("\"completed\"")),
     ] {
         let script = format!("{before}{watch}\necho; echo pasted\n{line}\necho; echo over\n");
-        let script = script.replace("http://localhost:8700", &api);
+        // Each line has an order of its own.
+        order += 1;
+        let script = script.replace("http://localhost:8700", &api).replace(
+            "\"reference\": \"7\"",
+            &format!("\"reference\": \"{order}\""),
+        );
         let unused = SocketAddr::from(([127, 0, 0, 1], 1));
         let mut sh = Client::start("sh", &["-c", &script], unused, &[]);
         let started = sh.line().await;

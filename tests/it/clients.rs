@@ -89,9 +89,10 @@ impl Language {
     }
 
     /// Runs a file of it to its end: exit code, stdout and stderr.
-    async fn run(self, script: &Path, api: SocketAddr) -> (i32, String, String) {
+    async fn run(self, script: &Path, order: &[&str], api: SocketAddr) -> (i32, String, String) {
         let run = Command::new(self.program)
             .arg(script)
+            .args(order)
             .env("TILLGATE_URL", format!("http://{api}"))
             .env("no_proxy", "127.0.0.1")
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
@@ -149,7 +150,7 @@ async fn a_client(language: Language) {
     let (_sandbox, gateway) = Program::sandbox(&["--auto-complete", "1s"]).await;
     let (sidecar, api, _) = Program::sidecar(&gateway, &ONE_START).await;
 
-    let (code, out, err) = language.run(&client, api).await;
+    let (code, out, err) = language.run(&client, &[], api).await;
     assert_eq!((code, &*err), (0, ""), "{out}");
     let lines: Vec<_> = out.lines().collect();
     let [pay, "paid"] = lines[..] else {
@@ -161,7 +162,13 @@ async fn a_client(language: Language) {
         "{out}"
     );
 
-    // That was the one start.
+    // The same order is not paid again, and that was the one start.
+    let (code, out, err) = language.run(&client, &["7"], api).await;
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    assert!(
+        err.contains("The payment of this reference is completed"),
+        "{err}"
+    );
     let refused = start_at(api, r#"{"amount": 1000}"#).await;
     assert_eq!(refused.text("error"), "rate_limited");
     fails_with_detail(language, api, "start.rate").await;
@@ -180,7 +187,7 @@ async fn fails_with_detail(language: Language, api: SocketAddr, key: &str) {
         .unwrap()
         .to_owned();
     assert!(detail.contains(key), "{detail}");
-    let (code, out, err) = language.run(&language.client(), api).await;
+    let (code, out, err) = language.run(&language.client(), &["8"], api).await;
     assert_eq!((code, &*out), (1, ""), "{err}");
     assert!(err.lines().any(|line| line == detail), "{err}");
 }
@@ -253,7 +260,7 @@ async fn the_snippets_of_the_api_page_run() {
             .path()
             .join(format!("snippet.{}", language.extension));
         std::fs::write(&script, text).unwrap();
-        let (code, out, err) = language.run(&script, api).await;
+        let (code, out, err) = language.run(&script, &[], api).await;
         assert_eq!(code, 0, "{API_PAGE}'s {} block: {out}{err}", language.mark);
         assert_eq!(
             metric_at(admin, r#"tillgate_starts_total{outcome="accepted"}"#).await,
