@@ -25,7 +25,7 @@ pub(super) fn banner(
   Paste these one after the other, in another terminal:
 
   {start}
-  P=$(curl -s {api}/api/start_payment{token} -H 'Content-Type: application/json' -d '{{"amount": 1000, "reference": "7", "redirect": "{sandbox}/"}}'); echo "$P"
+  P=$(curl -s {api}/api/start_payment{token} -H 'Content-Type: application/json' -d '{{"amount": 1000, "reference": "order-7", "redirect": "{sandbox}/"}}'); echo "$P"
 
   {pay}
   echo "$P" | sed 's/.*"pay_url":"\([^"]*\)".*/\1/'

@@ -31,6 +31,8 @@ pub struct Language {
     mark: &'static str,
     /// What runs a file of it.
     pub program: &'static str,
+    /// What stands between the two.
+    verb: &'static [&'static str],
     /// Succeeds where everything is there that such a file needs.
     needs: &'static [&'static str],
 }
@@ -39,30 +41,49 @@ pub const SH: Language = Language {
     extension: "sh",
     mark: "sh",
     program: "sh",
+    verb: &[],
     needs: &["-c", "command -v curl"],
 };
 pub const PYTHON: Language = Language {
     extension: "py",
     mark: "python",
     program: "python3",
+    verb: &[],
     needs: &["-c", "import requests"],
 };
 pub const JS: Language = Language {
     extension: "mjs",
     mark: "js",
     program: "node",
+    verb: &[],
     needs: &["-e", "fetch"],
 };
 const PHP: Language = Language {
     extension: "php",
     mark: "php",
     program: "php",
+    verb: &[],
     needs: &["-r", "curl_init();"],
+};
+const RUBY: Language = Language {
+    extension: "rb",
+    mark: "ruby",
+    program: "ruby",
+    verb: &[],
+    needs: &["-e", "require 'net/http'"],
+};
+const GO: Language = Language {
+    extension: "go",
+    mark: "go",
+    program: "go",
+    verb: &["run"],
+    needs: &["version"],
 };
 const JAVA: Language = Language {
     extension: "java",
     mark: "java",
     program: "java",
+    verb: &[],
     needs: &["--list-modules"],
 };
 
@@ -91,10 +112,12 @@ impl Language {
     /// Runs a file of it to its end: exit code, stdout and stderr.
     async fn run(self, script: &Path, order: &[&str], api: SocketAddr) -> (i32, String, String) {
         let run = Command::new(self.program)
+            .args(self.verb)
             .arg(script)
             .args(order)
             .env("TILLGATE_URL", format!("http://{api}"))
             .env("no_proxy", "127.0.0.1")
+            .envs(for_go())
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -110,6 +133,12 @@ impl Language {
             text(output.stderr),
         )
     }
+}
+
+/// What Go needs where its user has no home and there is no C compiler.
+pub fn for_go() -> [(&'static str, PathBuf); 2] {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache");
+    [("GOCACHE", cache), ("CGO_ENABLED", "0".into())]
 }
 
 /// A file of this repository.
@@ -140,6 +169,16 @@ async fn the_php_client() {
 #[tokio::test]
 async fn the_java_client() {
     a_client(JAVA).await;
+}
+
+#[tokio::test]
+async fn the_ruby_client() {
+    a_client(RUBY).await;
+}
+
+#[tokio::test]
+async fn the_go_client() {
+    a_client(GO).await;
 }
 
 async fn a_client(language: Language) {
@@ -194,10 +233,11 @@ async fn fails_with_detail(language: Language, api: SocketAddr, key: &str) {
 
 #[test]
 fn the_clients_are_short() {
-    for language in [SH, PYTHON, JS, PHP, JAVA] {
+    for language in [SH, PYTHON, JS, PHP, JAVA, RUBY, GO] {
         let client = language.client();
         let lines = std::fs::read_to_string(&client).unwrap().lines().count();
-        assert!(lines <= 34, "{} has {lines} lines", client.display());
+        let most = if language.mark == "go" { 54 } else { 34 };
+        assert!(lines <= most, "{} has {lines} lines", client.display());
     }
 }
 

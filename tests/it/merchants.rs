@@ -27,7 +27,7 @@ use tokio::process::{Child, Command};
 
 use self::kind::{FASTAPI, GO, JAVA, JS, Kind, PHP, PYTHON, RUBY, SHELL, SHOPS, SYMFONY};
 use self::town::{Do, Message, Relay, Town, fresh_key};
-use crate::clients::{API_PAGE, SH, START, blocks, file};
+use crate::clients::{API_PAGE, SH, START, blocks, file, for_go};
 use crate::harness::{
     Answer, Client, Program, call, calls, free_port, get_at, has, pay_at, run, set_faults, skip,
     until,

@@ -203,8 +203,7 @@ fn built_by_go() -> &'static Path {
             .arg("-o")
             .arg(&program)
             .arg(GO.path())
-            .env("GOCACHE", directory.join("go-cache"))
-            .env("CGO_ENABLED", "0")
+            .envs(for_go())
             .output()
             .unwrap();
         assert!(compiled.status.success(), "{compiled:?}");
