@@ -1,7 +1,9 @@
 //! The shops in `tests/clients`, run as they stand: an order is paid once, however the news of it comes, and no forged
 //! news counts.
 
+mod day;
 mod kind;
+mod shell;
 mod town;
 
 use std::collections::VecDeque;
@@ -25,6 +27,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use self::day::orders_go_through_all_that_may_happen_to_them;
 use self::kind::{FASTAPI, GO, JAVA, JS, Kind, PHP, PYTHON, RUBY, SHELL, SHOPS, SYMFONY};
 use self::town::{Do, Message, Relay, Town, fresh_key};
 use crate::clients::{API_PAGE, SH, START, blocks, file, for_go};
@@ -100,102 +103,6 @@ async fn a_webhook_outlives_outages_of_the_shop_and_of_the_sidecar() {
 #[tokio::test]
 async fn a_shop_without_tillgate_asks_the_payer_to_try_again() {
     in_all_languages(asks_the_payer_to_try_again).await;
-}
-
-/// What docs/orders.md says, from the first start to the last look.
-async fn orders_go_through_all_that_may_happen_to_them(kind: Kind) {
-    let town = Town::new(kind).await;
-    let webhooks = Relay::to(town.shop, &[]).await;
-    // Only who asks with `no-cache` hears anything new from the gateway.
-    let old_will_do = [("watch.fresh_for", "10m")];
-    let sidecar = town.sidecar_with(webhooks.address(), &old_will_do).await;
-    let api = Relay::to(town.api, &[]).await;
-    let shop = town.shop_with(&town.key, api.address(), "300").await;
-    let gateway_starts = async || calls(&town.gateway).await.0;
-
-    // One that is opened by many at once has one payment, started by its reference, and one page.
-    let path = town.new_order(700).await;
-    let pages = join_all((0..6).map(|_| town.page(&path))).await;
-    assert!(pages[0].body.ends_with(">Pay 700</a>"), "{pages:?}");
-    assert!(
-        pages.iter().all(|page| page.body == pages[0].body),
-        "{pages:?}"
-    );
-    assert_eq!(gateway_starts().await, 1);
-    for start in api.starts() {
-        let reference = start.field("reference");
-        assert!(reference == "1" || reference == 1, "{start:?}");
-    }
-
-    // A payer who returns sees that it is paid, in the first answer; the webhook changes nothing then.
-    let order = town.order(1000).await;
-    assert!(!town.is_paid(&order).await);
-    town.pay(&order).await;
-    assert!(town.is_paid(&order).await, "{:#?}", town.said());
-    town.has_paid(1).await;
-    assert_eq!(webhooks.saw(1).await[0].status, 204);
-    assert_eq!(town.times_paid(), 1);
-
-    // A webhook that is faster than the order table is refused, and comes again. An order that was paid by a start
-    // whose answer was lost is not started again.
-    let code = town.start_elsewhere(1000, "3").await;
-    pay_at(&town.gateway, &code).await;
-    assert_eq!(webhooks.saw(2).await[1].status, 409);
-    let path = town.new_order(1000).await;
-    assert_eq!(town.page(&path).await.body, "<p>Paid</p>");
-    town.has_paid(2).await;
-    until("it is taken", async || {
-        (webhooks.seen().last()?.status == 204).then_some(())
-    })
-    .await;
-    assert_eq!((town.times_paid(), gateway_starts().await), (2, 3));
-
-    // One whose reference has an open payment for another amount shows no page to pay at, and is not tried again.
-    town.start_elsewhere(500, "4").await;
-    let path = town.new_order(1000).await;
-    let page = town.page(&path).await;
-    assert_eq!((page.status, page.body.contains("/pay/")), (500, false));
-    let starts = api.starts();
-    let [.., refused] = &starts[..] else {
-        panic!("{starts:?}")
-    };
-    assert_eq!(refused.status, 422);
-    let of_this = |start: &&Message| start.field("reference") == refused.field("reference");
-    assert_eq!(starts.iter().filter(of_this).count(), 1);
-    until("it says why", async || {
-        let why = "This reference has an open payment for another amount";
-        let said = town.said();
-        said.iter().any(|line| line.contains(why)).then_some(())
-    })
-    .await;
-    // And a paid one of another amount does not pay it.
-    let before = webhooks.seen().len();
-    pay_at(&town.gateway, &town.start_elsewhere(500, "5").await).await;
-    webhooks.saw(before + 1).await;
-    let path = town.new_order(1000).await;
-    let page = town.page(&path).await;
-    assert!(!page.body.contains("Paid") && !page.body.contains("/pay/"));
-    assert_eq!(town.times_paid(), 2);
-
-    // `tillgate webhook test` is a message, too.
-    let test = webhooks.seen()[0]
-        .with_body(
-            r#"{"type":"tillgate.test","timestamp":"2026-01-31T12:01:30Z","data":{}}"#.into(),
-        )
-        .signed_in(&town.key, 0);
-    assert_eq!(town.tell(&test).await, 204);
-
-    // Where nothing more is heard of an order, its page is the one that is known.
-    let order = town.order(1000).await;
-    sidecar.signal("KILL");
-    until("it is gone", async || {
-        TcpStream::connect(town.api).await.is_err().then_some(())
-    })
-    .await;
-    assert!(!town.is_paid(&order).await);
-    let page = town.page(&order.path).await;
-    assert!(page.body.contains(&order.code), "{page:?}");
-    shop.close().await;
 }
 
 async fn is_paid_once_by_webhook(kind: Kind) {
@@ -523,114 +430,6 @@ async fn asks_the_payer_to_try_again(kind: Kind) {
     let _sidecar = town.sidecar(town.shop).await;
     assert!(town.page(&path).await.body.contains("Pay 1000"));
     shop.close().await;
-}
-
-#[tokio::test]
-async fn the_shop_in_a_shell_starts_waits_and_polls_open_orders() {
-    if !SHELL.is_here() {
-        return;
-    }
-    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let town = Town::new(SHELL).await;
-    let _sidecar = town.sidecar(nobody).await;
-    let run_at = async |api: SocketAddr, arguments: &[&str]| {
-        let shop = SHELL.run(town.directory.path(), arguments);
-        let mut command = town.in_town(shop, &town.key, api);
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
-        let output = output.expect("an end in time").unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    };
-    let shop = async |arguments: &[&str]| run_at(town.api, arguments).await;
-
-    // Started again and again, also when the answer is lost on its way, it is one payment.
-    let relay = Relay::to(town.api, &[Do::Say(503), Do::Lose]).await;
-    let (code, pay, err) = run_at(relay.address(), &["order", "7", "1000"]).await;
-    assert_eq!(code, 0, "{err}");
-    assert_eq!(
-        shop(&["order", "7", "1000"]).await,
-        (0, pay.clone(), String::new())
-    );
-    assert_eq!(calls(&town.gateway).await.0, 1);
-    let link = pay
-        .trim_end()
-        .strip_prefix(&format!("pay: {}/pay/", town.gateway))
-        .unwrap_or_else(|| panic!("{pay}"));
-    let (payment, back) = link.split_once('?').unwrap();
-    assert_eq!(back, "redirect=https%3A%2F%2Fshop.example%2Forders%2F7");
-    // The same order for another sum is a mistake, which is told, by the shop or by tillgate.
-    let (code, out, err) = shop(&["order", "7", "2000"]).await;
-    assert!(
-        (code, &*out) == (1, "") && err.contains("order 7 is for 1000"),
-        "{out}{err}"
-    );
-    town.start_elsewhere(500, "6").await;
-    let (code, out, err) = shop(&["order", "6", "1000"]).await;
-    assert!(
-        (code, &*out) == (1, "") && err.contains("This reference has an open payment"),
-        "{out}{err}"
-    );
-
-    // Many wait for it, and one of them finds it paid.
-    assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
-    let waiting = join_all((0..3).map(|_| shop(&["wait", "7"])));
-    let ((), said) = tokio::join!(pay_at(&town.gateway, payment), waiting);
-    assert!(
-        said.iter()
-            .all(|(code, _, err)| (*code, err.as_str()) == (0, "")),
-        "{said:?}"
-    );
-    let paid = said
-        .iter()
-        .filter(|(_, out, _)| out.starts_with("paid: ") && out.ends_with(" by wait\n"))
-        .count();
-    assert_eq!(paid, 1, "{said:?}");
-    assert_eq!(shop(&["check"]).await, (0, String::new(), String::new()));
-
-    // The pass finds one that nobody waits for, and no wrong sum counts.
-    let order = async |number: &str| {
-        let (_, pay, err) = shop(&["order", number, "500"]).await;
-        pay.split(['/', '?'])
-            .nth(4)
-            .unwrap_or_else(|| panic!("{pay}{err}"))
-            .to_owned()
-    };
-    pay_at(&town.gateway, &order("8").await).await;
-    let passed = async || Some(shop(&["check"]).await.1).filter(|out| out.ends_with(" by check\n"));
-    assert_eq!(until("the pass finds it", passed).await.lines().count(), 1);
-
-    // A payer who comes back sees at once that it is paid, also one who has paid elsewhere.
-    let back = order("10").await;
-    pay_at(&town.gateway, &back).await;
-    let (code, out, err) = shop(&["order", "10", "500"]).await;
-    assert!(
-        code == 0 && out.ends_with(" by order\norder 10 is paid\n"),
-        "{out}{err}"
-    );
-    pay_at(&town.gateway, &town.start_elsewhere(500, "11").await).await;
-    let paid_elsewhere = async || {
-        let (code, out, err) = shop(&["order", "11", "500"]).await;
-        assert_eq!(code, 0, "{out}{err}");
-        out.ends_with("order 11 is paid\n").then_some(())
-    };
-    until("tillgate knows", paid_elsewhere).await;
-    set_faults(&town.gateway, &["watch:wrong-amount"]).await;
-    pay_at(&town.gateway, &order("9").await).await;
-    let complaint = async || {
-        let (code, out, err) = shop(&["check"]).await;
-        assert_eq!((code, &*out), (0, ""), "{err}");
-        err.contains("not the amount of the order").then_some(())
-    };
-    until("it complains", complaint).await;
-    let (code, out, err) = shop(&["nonsense"]).await;
-    assert!(
-        (code, &*out) == (2, "") && err.contains("sh shop.sh check"),
-        "{err}"
-    );
 }
 
 #[tokio::test]
