@@ -433,7 +433,7 @@ async fn asks_the_payer_to_try_again(kind: Kind) {
 }
 
 #[tokio::test]
-async fn the_line_with_a_key_starts_one_payment() {
+async fn the_lines_with_a_reference_and_with_a_key_start_one_payment_each() {
     if !SH.is_here() {
         return;
     }
@@ -444,21 +444,22 @@ async fn the_line_with_a_key_starts_one_payment() {
             break url.split_whitespace().next().unwrap().to_owned();
         }
     };
-    let block = blocks(API_PAGE, START, SH).swap_remove(1);
-    assert_eq!(block.lines().count(), 1, "{block}");
-    let line = block.trim_end().replace("http://localhost:8700", &api);
+    let [_, reference, key] = &blocks(API_PAGE, START, SH)[..] else {
+        panic!("not three blocks")
+    };
+    assert!(reference.contains("\"reference\"") && key.contains("Idempotency-Key"));
     let unused = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut sh = Client::start(
-        "sh",
-        &["-c", &format!("{line}; echo; {line}; echo")],
-        unused,
-        &[],
-    );
-    let (first, second) = (sh.line().await, sh.line().await);
-    assert!(
-        first.contains("\"pay_url\":\"") && first == second,
-        "{first}{second}"
-    );
+    for block in [reference, key] {
+        assert_eq!(block.lines().count(), 1, "{block}");
+        let line = block.trim_end().replace("http://localhost:8700", &api);
+        let twice = format!("{line}; echo; {line}; echo");
+        let mut sh = Client::start("sh", &["-c", &twice], unused, &[]);
+        let (first, second) = (sh.line().await, sh.line().await);
+        assert!(
+            first.contains("\"pay_url\":\"") && first == second,
+            "{first}{second}"
+        );
+    }
 }
 
 /// What the page says to write into the file is taken, and warned about where it has to be.
