@@ -60,8 +60,9 @@ pub(super) fn read(
         },
     );
     let (fields, message) = match parsed {
-        Ok((Json::Object(object), repeated)) => {
+        Ok((Json::Object(mut object), repeated)) => {
             let message = message_in(&object).map(str::to_owned);
+            scrubber.scrub_parts(&mut object);
             (Ok(Fields { object, repeated }), message)
         }
         // A malformed success may have the code of a payment anywhere in it, and a message must not reveal that.
@@ -133,7 +134,7 @@ fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
     // shortened last, because half of a secret would not be found.
     let message: String = text::printable(message).collect();
     let message: String = scrubber
-        .text(message)
+        .text_and_parts(message)
         .trim()
         .chars()
         .take(MAX_MESSAGE)

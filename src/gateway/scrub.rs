@@ -7,12 +7,13 @@ mod tests;
 
 use std::cell::Cell;
 use std::cmp::Reverse;
+use std::mem;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use self::needles::{Needles, Part};
-use crate::json::Json;
+use crate::json::{Json, Object};
 
 /// Fields of an answer in which only the whole secret counts, and makes the answer a bad one.
 const STRICT: [&str; 4] = ["code", "watch_code", "status", "amount"];
@@ -43,27 +44,34 @@ impl Scrubber {
     /// hex. The escapes of the JSON itself do not matter, since its texts are unescaped.
     pub(super) fn scrub(&self, value: &mut Json) {
         let needles = self.needles();
-        // What is acted on is not changed for what only looks like a part of the secret.
-        let strict = match value {
-            Json::Object(members) => {
-                let is_strict = |(name, _): &&(String, Json)| STRICT.contains(&name.as_str());
-                members.iter().filter(is_strict).cloned().collect()
-            }
-            _ => Vec::new(),
-        };
+        value.rewrite(&mut |text| self.take_out(&needles, text, Part::Whole));
+    }
+
+    /// Removes what is left of a part of them from every name and value, but for the fields that are acted on.
+    pub(super) fn scrub_parts(&self, object: &mut Object) {
+        let is_strict = |(name, _): &&(String, Json)| STRICT.contains(&name.as_str());
+        let strict: Vec<_> = object.iter().filter(is_strict).cloned().collect();
+        let needles = self.needles();
+        let mut value = Json::Object(mem::take(object));
         value.rewrite(&mut |text| self.take_out(&needles, text, Part::Half));
         if let Json::Object(members) = value {
-            for (name, mut as_it_came) in strict {
-                as_it_came.rewrite(&mut |text| self.take_out(&needles, text, Part::Whole));
-                if let Some((_, value)) = members.iter_mut().find(|(other, _)| *other == name) {
-                    *value = as_it_came;
-                }
+            *object = members;
+        }
+        for (name, as_it_came) in strict {
+            if let Some((_, value)) = object.iter_mut().find(|(other, _)| *other == name) {
+                *value = as_it_came;
             }
         }
     }
 
-    /// Removes them, and parts of them, from a text.
+    /// Removes them from a text.
     pub(super) fn text(&self, text: String) -> String {
+        self.take_out(&self.needles(), &text, Part::Whole)
+            .unwrap_or(text)
+    }
+
+    /// Removes them, and parts of them, from a text.
+    pub(super) fn text_and_parts(&self, text: String) -> String {
         self.take_out(&self.needles(), &text, Part::Half)
             .unwrap_or(text)
     }

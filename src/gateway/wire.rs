@@ -243,9 +243,10 @@ pub(super) fn report(code: &WatchCode, answer: Scrubbed) -> Result<Report, Error
             .map_err(|twice| Error::bad_answer(twice, gateway_message.clone()))
     };
     // The guide's answer has no code. If there is one, it must not be that of another payment, whose answer came late on the
-    // same connection.
-    let other = field("watch_code")?.filter(|other| !other.is_null());
-    if other.is_some_and(|other| other.as_text() != Some(&code.to_string())) {
+    // same connection. What is no watch code at all says nothing.
+    let other = field("watch_code")?.and_then(Json::as_text);
+    let other = other.and_then(|other| other.parse::<WatchCode>().ok());
+    if other.is_some_and(|other| other != *code) {
         return Err(Error::bad_answer(
             "the gateway's answer is about another payment",
             gateway_message,

@@ -435,7 +435,7 @@ async fn a_watch_answer_without_what_an_app_acts_on_is_none() {
             r#"{"status":"completed","amount":1,"watch_code":"of-another-payment"}"#,
             502,
         ),
-        (r#"{"status":"completed","amount":1,"watch_code":7}"#, 502),
+        (r#"{"status":"completed","amount":1,"watch_code":7}"#, 200),
         (
             r#"{"status":"completed","amount":1,"watch_code":"of-case-12"}"#,
             200,
