@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 use serde::{Deserialize, Deserializer, Serializer, de};
 pub(crate) use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -41,11 +41,16 @@ impl Reading {
 
     /// Returns the time of the wall clock at this moment, in milliseconds, provided that nobody sets the clock in between.
     pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
+        let between = |from: Instant, to: Instant| {
+            SignedDuration::try_from(to - from).unwrap_or(SignedDuration::MAX)
+        };
+        // One of them is zero.
+        let since = between(self.now, moment) - between(moment, self.now);
         let at = self
             .wall
-            .as_millisecond()
-            .saturating_add(milliseconds_between(self.now, moment));
-        Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)
+            .saturating_add(since)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -71,10 +76,12 @@ pub(crate) fn unix_seconds() -> i64 {
 /// Says how to write a duration.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = SpanParser::new()
-        .parse_unsigned_duration(text)
+        .parse_span(text)
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+        .and_then(Duration::try_from)
         .map_err(|_| {
             format!(
-                "{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\" or \"24h\""
+                "{text:?} is not a duration: write it like \"250ms\", \"2s\", \"10m\", \"24h\" or \"30d\""
             )
         })?;
     // Adding a longer one to a moment could leave the range of the clock.

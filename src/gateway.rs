@@ -181,7 +181,7 @@ impl Gateway {
 
     /// Removes the secret from a text that did not come in an answer of the gateway.
     pub(crate) fn scrub(&self, text: String) -> String {
-        Scrubber::new(self.secret.ever_held()).text(text)
+        Scrubber::new(self.secret.ever_held()).text_and_parts(text)
     }
 
     /// What has come of its calls up to now.

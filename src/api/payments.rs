@@ -93,6 +93,11 @@ fn range(
         // A plus that was not encoded has become a space.
         let time = text.parse::<Timestamp>();
         let time = time.or_else(|_| text.replace(' ', "+").parse());
+        // The end of all time, as others write it, is a little later than that of this library.
+        let time = time.or_else(|error| match text.starts_with("9999-12-3") {
+            true => Ok(Timestamp::MAX),
+            false => Err(error),
+        });
         let why = "is a time like 2026-01-31T12:00:00Z (RFC 3339)";
         time.map(Some).map_err(|_| parameters.invalid(name, why))
     };

@@ -44,20 +44,21 @@ fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 /// The name that the caller gives to this start.
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else {
+    let Some(first) = keys.next() else {
         return Ok(None);
     };
-    let key = key
+    let key = first
         .to_str()
         .ok()
         .filter(|_| keys.next().is_none())
         .and_then(|key| key.parse().ok())
         .filter(|key: &IdempotencyKey| !key.is_placeholder());
     key.map(Some).ok_or_else(|| {
-        Problem::new(
+        let problem = Problem::new(
             ErrorCode::InvalidIdempotencyKey,
             "An Idempotency-Key is 1 to 255 printable ASCII characters, bare or in quotes, in one header line, and not what a program sends that has none, like undefined or order-null.",
-        )
+        );
+        problem.found(&String::from_utf8_lossy(first.as_bytes()))
     })
 }
 

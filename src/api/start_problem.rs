@@ -66,7 +66,7 @@ impl From<start::Error> for Problem {
                 retry_after: Some(Duration::from_secs(60)),
                 ..Self::new(
                     ErrorCode::Overloaded,
-                    "The store is full (store.max_bytes) of open payments, live keys and references, and none of these may go.",
+                    "The store is full (store.max_bytes) of open payments, live keys, references, and messages that the app has not taken (webhook.url), and none of these may go.",
                 )
             },
             start::Error::WriteFailed { .. } => Self {

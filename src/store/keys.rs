@@ -161,15 +161,15 @@ impl<T: Clone> Keys<T> {
         if matches!(status(last), Some(Status::Other(_))) {
             return Held::Nothing;
         }
+        let is_too_old = clock::now() - last.since >= self.limits.polled;
+        if is_too_old && asked != Some(&payment.watch_code) {
+            return Held::TooOld(payment.watch_code.clone());
+        }
         if payment.amount != meaning.amount || payment.fields != meaning.fields {
             return Held::Other(fate_of(state, last));
         }
-        if clock::now() - last.since >= self.limits.polled {
-            return if asked == Some(&payment.watch_code) {
-                Held::Nothing
-            } else {
-                Held::TooOld(payment.watch_code.clone())
-            };
+        if is_too_old {
+            return Held::Nothing;
         }
         match &payment.referenced {
             Some((_, object)) => Held::Open(StartBody {

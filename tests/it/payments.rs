@@ -371,6 +371,7 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "after=9999999999999999999",
         "from=2026-01-31T12:00:00Z&to=2026-01-31t13:00:00.5Z",
         "completed_from=2026-01-31T12:00:00%2B01:00&completed_to=2027-01-31T12:00:00-08:00",
+        "to=9999-12-31T23:59:59Z",
         "reference=7",
         "reference=undefined",
     ] {

@@ -199,6 +199,30 @@ async fn an_old_payment_is_asked_for_once_and_two_that_are_paid_are_told() {
     );
 }
 
+/// Another amount is no reason not to ask: the old payment may be paid, or hold its reference no longer.
+#[tokio::test(start_paused = true)]
+async fn an_old_payment_is_asked_for_before_another_amount_is_refused() {
+    let sidecar = Sidecar::dev(&[("watch.give_up_after", "1h")]);
+    let (body, other) = (
+        |reference: &str| json!({"amount": 1000, "reference": reference}),
+        |reference: &str| json!({"amount": 1200, "reference": reference}),
+    );
+    let (open, paid) = (
+        start(&sidecar, body("open")).await,
+        start(&sidecar, body("paid")).await,
+    );
+    pass(3601.0).await;
+    sidecar.pay(code(&paid));
+    let polls = sidecar.gateway_watches();
+    let mismatch = start(&sidecar, other("open")).await;
+    assert_eq!(mismatch.text("error"), "reference_mismatch");
+    assert_eq!(mismatch.text("watch_code"), open.text("watch_code"));
+    let is_paid = start(&sidecar, other("paid")).await;
+    assert_eq!(is_paid.text("error"), "reference_paid", "{is_paid:?}");
+    assert_eq!(sidecar.gateway_watches(), polls + 2);
+    assert_eq!(sidecar.gateway_starts(), 2);
+}
+
 /// The payer pays on the old page: whoever only asks for the new payment is told of both.
 #[tokio::test(start_paused = true)]
 async fn an_old_payment_is_asked_for_along_with_the_new_one() {

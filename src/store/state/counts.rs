@@ -8,23 +8,24 @@ use crate::store::model::Record;
 
 /// The number of records by their last known status, what they weigh, and how many were let go.
 pub(in crate::store) struct Counts {
+    /// The app gets messages.
+    has_webhook: bool,
     by_status: BTreeMap<&'static str, i64>,
     bytes: i64,
     /// Records that were let go for want of room.
     pub(in crate::store) let_go: u64,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
+impl Counts {
+    pub(super) fn new(has_webhook: bool) -> Self {
         Self {
+            has_webhook,
             by_status: Status::LABELS.map(|label| (label, 0)).into(),
             bytes: 0,
             let_go: 0,
         }
     }
-}
 
-impl Counts {
     /// Returns how many records have each last known status, by its label.
     pub(in crate::store) fn by_status(&self) -> Vec<(&'static str, u64)> {
         let count = |(status, count): (&&'static str, &i64)| {
@@ -48,6 +49,7 @@ impl Counts {
                 observation.report.status.label()
             });
         *self.by_status.entry(status).or_default() += by;
-        self.bytes += by * i64::try_from(weight::record(record)).unwrap_or(i64::MAX);
+        self.bytes +=
+            by * i64::try_from(weight::record(record, self.has_webhook)).unwrap_or(i64::MAX);
     }
 }

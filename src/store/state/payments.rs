@@ -60,7 +60,7 @@ impl Records {
             paid: PaidReferences::default(),
             heard: VecDeque::new(),
             pinned: HashSet::new(),
-            counts: Counts::default(),
+            counts: Counts::new(has_webhook),
             complete_since,
         }
     }

@@ -299,7 +299,9 @@ fn recounted(state: &State) -> u64 {
     let changes = (0..).find_map(|position| state.changes.after(position, usize::MAX).ok());
     let reference = "7".parse().unwrap();
     let paid = state.payments.paid(&reference);
-    records.map(weight::record).sum::<u64>()
+    records
+        .map(|record| weight::record(record, true))
+        .sum::<u64>()
         + answers.map(|answer| weight::answer(answer)).sum::<u64>()
         + changes.unwrap().iter().map(weight::change).sum::<u64>()
         + paid.map_or(0, |fate| weight::paid(&reference, fate))

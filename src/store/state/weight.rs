@@ -15,16 +15,24 @@ const ANSWER: usize = 320;
 const PAID: usize = 320;
 const CHANGE: usize = 96;
 const DELIVERY: usize = 576;
+/// An open payment has room for a message of this length, where the app gets messages: none makes the store overflow.
+const USUAL_MESSAGE: usize = DELIVERY + 448;
 
-/// Returns the weight of what is known of one watch code.
-pub(super) fn record(record: &Record) -> u64 {
+/// Returns the weight of what is known of one watch code, where the app gets messages or does not.
+pub(super) fn record(record: &Record, has_webhook: bool) -> u64 {
     let observation = record.observation.as_ref();
     let said = observation.map_or(0, |observation| observation.report.body.len());
     let (payment, at_least) = match &record.stored {
         Some(stored) => (payment(stored), USUAL_REPORT),
         None => (0, 0),
     };
-    bytes(RECORD + payment + REPORT + said.max(at_least))
+    let is_open = record.stored.is_some() && !record.is_final();
+    let message = if is_open && has_webhook {
+        USUAL_MESSAGE
+    } else {
+        0
+    };
+    bytes(RECORD + payment + REPORT + said.max(at_least) + message)
 }
 
 fn payment(stored: &StoredPayment) -> usize {
