@@ -54,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) observation: Option<Observation>,
     /// A message says, or is about to say, that this payment is not polled in the background any more.
     pub(crate) polling_ended: bool,
+    /// That this payment is completed is being written, or was.
+    pub(crate) is_completing: bool,
     /// A later payment of the same reference was started at this moment: this one is polled for as long.
     pub(crate) followed_since: Option<Instant>,
 }

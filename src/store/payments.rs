@@ -135,7 +135,7 @@ impl Payments {
             let is_final = observation.report.status.is_final();
             let completion = is_final.then(|| Completion {
                 seen_at: clock::wall_at(clock::now()),
-                paid_twice_with: guarded.state.payments.completed_before(&stored),
+                paid_twice_with: guarded.state.payments.complete(&stored),
             });
             let event = Event::Observed {
                 delivery: completion.as_ref().and_then(|completion| {

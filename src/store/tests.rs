@@ -212,6 +212,17 @@ async fn a_payment_with_another_status_holds_its_reference_no_longer(store: Stor
     assert_eq!(last.paid_twice_with, Some(watch_code(1)));
 }
 
+async fn two_payments_of_a_reference_that_are_completed_at_once_are_told(store: Store) {
+    let keys = store.keys::<u64>();
+    start_referenced(&store, &keys, 1, "7").await;
+    settle(&store, 1, "cancelled").await;
+    start_referenced(&store, &keys, 2, "7").await;
+    let first = settle(&store, 1, "completed");
+    let (first, second) = tokio::join!(first, settle(&store, 2, "completed"));
+    assert_eq!(first.paid_twice_with(), None);
+    assert_eq!(second.paid_twice_with(), Some(&watch_code(1)));
+}
+
 async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
     let (keys, payments) = (store.keys::<u64>(), store.payments());
     start(&store, &keys, 1).await;
@@ -392,6 +403,7 @@ promises!(
     starts_without_a_key_are_all_fresh,
     one_reference_has_one_payment,
     a_payment_with_another_status_holds_its_reference_no_longer,
+    two_payments_of_a_reference_that_are_completed_at_once_are_told,
     the_codes_of_another_payment_are_revealed_to_nobody,
     a_completed_is_never_taken_back,
     an_answer_that_was_asked_for_before_the_start_says_nothing,

@@ -160,7 +160,7 @@ impl History {
             .then(|| self.message(&stored, Kind::Completed));
         let completion = report.status.is_final().then(|| Completion {
             seen_at: self.wall(),
-            paid_twice_with: self.state.payments.completed_before(&stored),
+            paid_twice_with: self.state.payments.complete(&stored),
         });
         Some(Event::Observed {
             stored,
