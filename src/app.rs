@@ -6,6 +6,7 @@ mod build;
 mod files;
 mod in_process;
 mod stories;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::error::Elapsed;
 
 pub(crate) use self::behind::Behind;
+pub use self::behind::{Answering, Unanswered, World};
 pub(crate) use self::bound::{Bound, CannotBind, Opened};
 pub(crate) use self::build::App;
 pub use self::in_process::Sidecar;
@@ -24,10 +26,6 @@ use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
 use crate::server::{Limits, Listener, Server};
 use crate::signals::{Signal, Signals};
-use crate::store::Store;
-
-/// How often the store forgets what has had its time; more often where that is short.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +89,7 @@ impl App {
             () = asked_to_end => {}
             () = files.keep_reloading(&reload) => {}
             () = admin_service.keep_history() => {}
-            () = keep_sweeping(&store, config.start.idempotency_ttl) => {}
+            () = sweep::keep_sweeping(&store, config.start.idempotency_ttl) => {}
             () = store.broken() => return End::Broken,
         }
         let _draining = readiness.latch("draining");
@@ -158,14 +156,6 @@ const ADMIN_LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(5),
     idle_timeout: Duration::from_secs(120),
 };
-
-/// Forgets, now and then, what has had its time. Never returns.
-async fn keep_sweeping(store: &Store, ttl: Duration) {
-    loop {
-        store.sweep();
-        clock::sleep(SWEEP_EVERY.min(ttl / 4)).await;
-    }
-}
 
 async fn second(signals: &mut Signals) {
     while signals.next().await == Signal::Reload {}

@@ -34,13 +34,13 @@ pub(crate) use self::target::Target;
 use self::tls::Files;
 pub(crate) use self::tls::{Identity, Roots, chain, key, roots};
 pub(crate) use self::transport::{
-    Answer, Cut, Exchanging, Sharing, Terms, Transport, TransportError,
+    Answer, Cut, Exchanging, Posting, Sharing, Terms, Transport, TransportError,
 };
 pub(crate) use self::why::Side;
 use crate::clock::{self, Instant};
 use crate::file::Settle;
 
-/// How long [`Network::probe`] listens to a new connection, and [`Network::post`] reads a body that is only for people.
+/// How long [`Network::probe`] listens to a new connection, and a post reads a body that is only for people.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// The way to one target over the network.
@@ -212,27 +212,6 @@ impl Network {
         Ok((exchange?, ticket))
     }
 
-    /// Posts a request over a connection of its own. Returns the first `max_bytes` of the body of a refusal; the body of a
-    /// success is not read.
-    ///
-    /// # Errors
-    /// Fails if no head of an answer comes by the deadline.
-    pub(crate) async fn post(
-        &self,
-        request: Request<Full<Bytes>>,
-        deadline: Instant,
-        max_bytes: usize,
-    ) -> Result<Response<Bytes>, TransportError> {
-        let (exchange, _) = self.send(request, Sharing::Own, deadline).await?;
-        if exchange.head.status.is_success() {
-            return Ok(Response::from_parts(exchange.head, Bytes::new()));
-        }
-        let read = exchange
-            .read(max_bytes, deadline.min(clock::now() + A_MOMENT))
-            .await;
-        Ok(Response::from_parts(read.head, read.body))
-    }
-
     /// Reports that something is wrong at the other side: idle connections to it are not used again, and its name is
     /// looked up before the next connection.
     fn doubt(&self) {
@@ -271,6 +250,25 @@ impl Transport for Network {
                 cut,
                 connection,
             })
+        })
+    }
+
+    /// The body of a success is not read.
+    fn post(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        max_bytes: usize,
+    ) -> Posting<'_> {
+        Box::pin(async move {
+            let (exchange, _) = self.send(request, Sharing::Own, deadline).await?;
+            if exchange.head.status.is_success() {
+                return Ok(Response::from_parts(exchange.head, Bytes::new()));
+            }
+            let read = exchange
+                .read(max_bytes, deadline.min(clock::now() + A_MOMENT))
+                .await;
+            Ok(Response::from_parts(read.head, read.body))
         })
     }
 }

@@ -59,6 +59,7 @@ impl App {
         let tasks = SharedTasks::default();
         let readiness = Readiness::default();
         drop(readiness.latch("draining"));
+        let sender = sender.map(|sender| behind.app(sender));
         let gateway = Gateway::new(
             &config.gateway,
             gateway_url,

@@ -4,23 +4,54 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Request;
 use hyper::header::HeaderMap;
+use hyper::{Request, Response};
 
 use crate::clock::Instant;
 
-/// The way to the other side: a network, or the sandbox in this process.
+/// The way to the other side: a network, or something in this process that takes its place.
 pub(crate) trait Transport: Send + Sync {
     /// Sends the request once and reads its answer.
     ///
     /// # Errors
     /// Fails if not even the head of an answer comes. An answer that is not whole is none: see [`Answer::cut`].
     fn exchange(&self, request: Request<Full<Bytes>>, terms: Terms) -> Exchanging<'_>;
+
+    /// Sends a request over a connection of its own. Returns at most `max_bytes` of the body, and of that of a success
+    /// maybe nothing.
+    ///
+    /// # Errors
+    /// Fails if no head of an answer comes by the deadline.
+    fn post(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        max_bytes: usize,
+    ) -> Posting<'_> {
+        Box::pin(async move {
+            let terms = Terms {
+                deadline,
+                max_bytes,
+                connection: Sharing::Own,
+            };
+            let answer = self.exchange(request, terms).await?;
+            let mut response = Response::builder()
+                .status(answer.status)
+                .body(answer.body)
+                .map_err(|error| TransportError::Broken(error.to_string()))?;
+            *response.headers_mut() = answer.headers;
+            Ok(response)
+        })
+    }
 }
 
 /// What [`Transport::exchange`] returns.
 pub(crate) type Exchanging<'a> =
     Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
+
+/// What [`Transport::post`] returns.
+pub(crate) type Posting<'a> =
+    Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + 'a>>;
 
 /// The conditions of one exchange.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::attempt::Posted;
 use super::sign::Keys;
-use crate::client::{Network, TransportError};
+use crate::client::{Network, Transport, TransportError};
 use crate::clock;
 use crate::file::{Reload, ReloadableFile};
 use crate::text;
@@ -61,6 +61,8 @@ pub(crate) struct Sender {
     target: Target,
     keys: Arc<ReloadableFile<Keys>>,
     network: Arc<Network>,
+    /// The network, unless a test has put something in its place.
+    transport: Arc<dyn Transport>,
     timeout: Duration,
 }
 
@@ -80,9 +82,15 @@ impl Sender {
         Self {
             target,
             keys,
+            transport: network.clone(),
             network,
             timeout,
         }
+    }
+
+    /// The same, where the app is reached in another way.
+    pub(crate) fn over(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport, ..self }
     }
 
     /// The file of the keys, to look at for changes.
@@ -125,7 +133,7 @@ impl Sender {
             return failed("the request could not be made");
         };
         let deadline = clock::now() + self.timeout;
-        match self.network.post(request, deadline, MAX_REASON).await {
+        match self.transport.post(request, deadline, MAX_REASON).await {
             Ok(answer) => posted(&answer, scrub),
             Err(TransportError::NotSent(why)) => failed(&scrub(format!("no connection: {why}"))),
             Err(TransportError::Broken(why)) => failed(&scrub(format!(

@@ -33,6 +33,7 @@ mod hostile;
 mod keys;
 mod kills;
 mod layers;
+mod ledger;
 mod lists;
 mod log;
 mod memory;
