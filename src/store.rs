@@ -6,7 +6,9 @@
 //! story needs.
 
 mod changes;
+mod decide;
 mod event;
+mod intent;
 mod keys;
 mod list;
 mod log;
@@ -37,11 +39,10 @@ use self::log::Log;
 pub use self::log::fuzz;
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
-    Change, CodeReused, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Limits, Observation,
-    OutOfReach, Record, RecordError, Settled, StartBody, WriteFailed,
+    Change, CodeReused, Compose, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Limits,
+    Observation, OutOfReach, Record, RecordError, Settled, StartBody, Subject, WriteFailed,
 };
-use self::outbox::Composer;
-pub(crate) use self::outbox::{Compose, Outbox, Subject};
+pub(crate) use self::outbox::Outbox;
 pub(crate) use self::payments::Payments;
 pub(crate) use self::place::Place;
 pub(crate) use self::shown::shown;
@@ -82,7 +83,7 @@ pub(crate) struct Store {
     log: Arc<Log>,
     run: Arc<str>,
     limits: Limits,
-    composer: Composer,
+    has_webhook: bool,
 }
 
 impl Store {
@@ -97,13 +98,14 @@ impl Store {
         compose: Option<Compose>,
         readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
-        let state = State::new(limits, compose.is_some(), clock::wall_at(clock::now()));
+        let has_webhook = compose.is_some();
+        let state = State::new(limits, compose, clock::wall_at(clock::now()));
         let (log, run) = Log::open(place, state, readiness)?;
         Ok(Self {
             log: Arc::new(log),
             run: run.into(),
             limits,
-            composer: Composer(compose),
+            has_webhook,
         })
     }
 
@@ -114,7 +116,7 @@ impl Store {
 
     /// Returns the payments.
     pub(crate) fn payments(&self) -> Payments {
-        Payments::new(self.log.clone(), self.composer)
+        Payments::new(self.log.clone())
     }
 
     /// Returns the journal of changes.
@@ -146,14 +148,14 @@ impl Store {
 
     /// Returns how much is in it now.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.log, self.composer.has_webhook())
+        Snapshot::take(&self.log, self.has_webhook)
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(StoreMetrics {
             log: self.log.clone(),
-            has_webhook: self.composer.has_webhook(),
+            has_webhook: self.has_webhook,
         }));
     }
 }

@@ -10,6 +10,7 @@ pub mod fuzz;
 mod lived;
 mod row;
 mod tables;
+mod writer;
 
 use std::sync::{Arc, MutexGuard};
 
@@ -17,8 +18,10 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) use self::batch::Starting;
 pub(crate) use self::file::CannotOpen;
-use self::file::File;
-use super::event::{Event, Removal};
+use self::writer::File;
+use super::decide::Decision;
+use super::event::Removal;
+use super::intent::{Effect, Intent};
 use super::model::{RecordError, WriteFailed};
 use super::place::Place;
 use super::shared::{Guarded, Shared};
@@ -40,15 +43,15 @@ enum Keeper {
     File(File),
 }
 
-/// An event that has been appended.
+/// What is to be written, or has been.
 #[must_use]
 pub(super) struct Acknowledged(Written);
 
 enum Written {
     /// It is true already.
-    Now(Result<(), RecordError>),
+    Now(Result<Effect, RecordError>),
     /// It is being written.
-    Later(oneshot::Receiver<Result<(), RecordError>>),
+    Later(oneshot::Receiver<Result<Effect, RecordError>>),
 }
 
 impl Log {
@@ -84,20 +87,22 @@ impl Log {
         self.shared.lock()
     }
 
-    /// Makes an event durable, then true. Events come in the order of the calls: the caller holds the state.
-    pub(super) fn append(&self, guarded: &mut Guarded, mut event: Event) -> Acknowledged {
-        match &self.keeper {
-            Keeper::Memory => {
-                if let Err(reused) = guarded.state.judge().judge(&mut event) {
-                    return Acknowledged(Written::Now(Err(RecordError::CodeReused(reused))));
+    /// Makes what comes of an intent durable, then true. They come in the order of the calls, but for those that depend on
+    /// others of the same write.
+    pub(super) fn append(&self, guarded: &mut Guarded, intent: Intent) -> Acknowledged {
+        Acknowledged(match &self.keeper {
+            Keeper::Memory => Written::Now(match guarded.state.decide(&intent) {
+                Decision::Write(event, effect) => {
+                    let removals = guarded.state.apply(&event);
+                    self.remove(guarded, removals);
+                    self.shared.wake(&event);
+                    Ok(effect)
                 }
-                let removals = guarded.state.apply(&event);
-                self.remove(guarded, removals);
-                self.shared.wake(&event);
-                Acknowledged(Written::Now(Ok(())))
-            }
-            Keeper::File(file) => Acknowledged(Written::Later(file.append(event))),
-        }
+                Decision::Nothing(effect) => Ok(effect),
+                Decision::Refused(reused) => Err(RecordError::CodeReused(reused)),
+            }),
+            Keeper::File(file) => Written::Later(file.append(intent)),
+        })
     }
 
     /// Deletes these rows with the next write.
@@ -151,11 +156,11 @@ impl Log {
 }
 
 impl Acknowledged {
-    /// Waits until the event is true.
+    /// Waits until it is true; returns what has come of it.
     ///
     /// # Errors
     /// If it could not be written and may not be true without, or if the codes of a start are another payment's.
-    pub(super) async fn done(self) -> Result<(), RecordError> {
+    pub(super) async fn done(self) -> Result<Effect, RecordError> {
         match self.0 {
             Written::Now(result) => result,
             // Without an answer nothing is known: the process is about to end.

@@ -54,8 +54,6 @@ pub(crate) struct Record {
     pub(crate) observation: Option<Observation>,
     /// A message says, or is about to say, that this payment is not polled in the background any more.
     pub(crate) polling_ended: bool,
-    /// That this payment is completed is being written, or was.
-    pub(crate) is_completing: bool,
     /// A later payment of the same reference was started at this moment: this one is polled for as long.
     pub(crate) followed_since: Option<Instant>,
 }
@@ -199,6 +197,18 @@ impl Kind {
         }
     }
 }
+
+/// What a message is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) stored: &'a StoredPayment,
+    pub(crate) report: Option<&'a Report>,
+    /// Another payment of the same reference that was completed before.
+    pub(crate) paid_twice_with: Option<&'a WatchCode>,
+}
+
+/// Returns what is posted to the app about this payment.
+pub(crate) type Compose = fn(Kind, Subject<'_>, Timestamp) -> String;
 
 /// One message for the app.
 #[derive(Clone, Debug)]

@@ -3,31 +3,15 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::event::Event;
+use super::intent::Intent;
 use super::log::Log;
-use super::model::{Delivery, DeliveryState, Kind, LastTries, StoredPayment};
-use super::state::State;
+use super::model::{Delivery, DeliveryState, LastTries};
 use crate::clock::{self, Instant};
-use crate::payment::{Report, WatchCode};
-use crate::random;
 
 /// Messages that are looked at in one go when the app is back: nobody else gets at the state meanwhile.
 const HASTENED_AT_ONCE: usize = 1000;
-
-/// What a message is about.
-#[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) stored: &'a StoredPayment,
-    pub(crate) report: Option<&'a Report>,
-    /// Another payment of the same reference that was completed before.
-    pub(crate) paid_twice_with: Option<&'a WatchCode>,
-}
-
-/// Returns what is posted to the app about this payment.
-pub(crate) type Compose = fn(Kind, Subject<'_>, Timestamp) -> String;
 
 /// The messages that are still to be posted, or were.
 #[derive(Clone)]
@@ -58,8 +42,8 @@ impl Outbox {
 
     /// Keeps what has become of a message that was posted.
     pub(crate) async fn posted(&self, delivery: Delivery) {
-        let event = Event::Delivery(Arc::new(delivery));
-        let written = self.log.append(&mut self.log.lock(), event);
+        let intent = Intent::Delivery(Arc::new(delivery));
+        let written = self.log.append(&mut self.log.lock(), intent);
         let _ = written.done().await;
     }
 
@@ -78,8 +62,8 @@ impl Outbox {
                 not_before: None,
                 ..(*delivery).clone()
             });
-            let event = Event::Delivery(delivery.clone());
-            (delivery, self.log.append(&mut guarded, event))
+            let intent = Intent::Delivery(delivery.clone());
+            (delivery, self.log.append(&mut guarded, intent))
         };
         let _ = written.done().await;
         Some(delivery)
@@ -103,8 +87,8 @@ impl Outbox {
                 let hastened = found.into_iter().map(|(before, hastened)| {
                     // Nobody takes it out before this is written: it would come back to where it is now.
                     guarded.state.outbox.hold(&before);
-                    let event = Event::Delivery(Arc::new(hastened));
-                    self.log.append(&mut guarded, event)
+                    let intent = Intent::Delivery(Arc::new(hastened));
+                    self.log.append(&mut guarded, intent)
                 });
                 hastened.collect()
             };
@@ -119,45 +103,5 @@ impl Outbox {
         let guarded = self.log.lock();
         let before = guarded.state.outbox.before(number);
         before.take(limit).cloned().collect()
-    }
-}
-
-/// Makes the messages; makes none where the app gets none.
-#[derive(Clone, Copy)]
-pub(super) struct Composer(pub(super) Option<Compose>);
-
-impl Composer {
-    /// Returns whether the app gets messages.
-    pub(super) fn has_webhook(self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Returns a new message, due at once.
-    pub(super) fn message(
-        self,
-        state: &mut State,
-        kind: Kind,
-        subject: Subject<'_>,
-    ) -> Option<Arc<Delivery>> {
-        let compose = self.0?;
-        let stored = subject.stored;
-        let since = clock::now();
-        let created_at = clock::wall_at(since);
-        Some(Arc::new(Delivery {
-            number: state.next_delivery(),
-            id: format!("msg_{}", random::token(24)),
-            payment: stored.number,
-            code: stored.payment.code.clone(),
-            watch_code: stored.payment.watch_code.clone(),
-            kind,
-            body: compose(kind, subject, created_at).into(),
-            created_at,
-            since,
-            tries: 0,
-            failed: None,
-            not_before: None,
-            last_error: None,
-            state: DeliveryState::Due(since),
-        }))
     }
 }

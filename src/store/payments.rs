@@ -3,27 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Event;
+use super::intent::{Effect, Intent};
 use super::keys::KeyedAnswer;
 use super::log::{Log, Starting};
-use super::model::{
-    Answer, Completion, Kind, Known, Observation, Record, RecordError, Settled, StoredPayment,
-    WriteFailed,
-};
-use super::outbox::{Composer, Subject};
-use crate::clock::{self, Instant};
+use super::model::{Answer, Known, Observation, Record, RecordError, Settled, WriteFailed};
+use crate::clock::{self, Instant, Reading};
 use crate::payment::{Asked, Payment, Report, WatchCode};
+use crate::random;
 
 /// The payments that were started here, and the last that is known of each watch code. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Payments {
     pub(super) log: Arc<Log>,
-    composer: Composer,
 }
 
 impl Payments {
-    pub(super) fn new(log: Arc<Log>, composer: Composer) -> Self {
-        Self { log, composer }
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log }
     }
 
     /// Returns whether a start can be kept at this moment.
@@ -54,26 +50,13 @@ impl Payments {
         payment: Payment,
         answer: Option<KeyedAnswer>,
     ) -> Result<(), RecordError> {
-        let since = clock::now();
-        let written = {
-            let mut guarded = self.log.lock();
-            let state = &mut guarded.state;
-            let position = state.next_position();
-            let stored = Arc::new(StoredPayment {
-                number: state.next_payment(),
-                payment,
-                since,
-                started_at: clock::wall_at(since),
-            });
-            let answer = answer.map(|answer| keyed(answer, since));
-            let event = Event::Started {
-                stored,
-                position,
-                answer,
-            };
-            self.log.append(&mut guarded, event)
+        let at = Reading::take();
+        let intent = Intent::Start {
+            payment,
+            answer: answer.map(|answer| keyed(answer, at.now)),
+            at,
         };
-        written.done().await
+        self.append(intent).await.map(drop)
     }
 
     /// Keeps the answer to a start that was given the payment of its reference. When this returns it is durable, and only
@@ -82,11 +65,14 @@ impl Payments {
     /// # Errors
     /// Why it was not kept.
     pub(crate) async fn answered(&self, answer: Option<KeyedAnswer>) -> Result<(), RecordError> {
-        let answer = answer.map(|answer| keyed(answer, clock::now()));
-        let written = self
-            .log
-            .append(&mut self.log.lock(), Event::Again { answer });
-        written.done().await
+        match answer {
+            Some(answer) => {
+                let intent = Intent::Answer(keyed(answer, clock::now()));
+                self.append(intent).await.map(drop)
+            }
+            // Nothing is to be kept, and all before it is.
+            None => self.append(Intent::Nothing).await.map(drop),
+        }
     }
 
     /// Returns what is known of this code; `None` if it was never heard of.
@@ -98,108 +84,47 @@ impl Payments {
     /// payment that was started here is durable; where it cannot be, it is known all the same, and written later.
     pub(crate) async fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
         let report = Arc::new(report);
-        let (settled, written) = {
+        let written = {
             let mut guarded = self.log.lock();
-            let before = guarded
-                .state
-                .payments
-                .get(code)
-                .cloned()
-                .unwrap_or_default();
-            if before
-                .stored
-                .as_ref()
-                .is_some_and(|stored| asked < stored.since)
-            {
-                // It is about what had this code until then.
-                return Settled {
-                    observation: Observation { report, asked },
-                    before,
-                    completion: None,
-                };
-            }
-            let newer = before.newer(report.clone());
-            let is_news = before
-                .observation
-                .as_ref()
-                .is_none_or(|before| !Arc::ptr_eq(&before.report, &newer));
-            let Some(stored) = before.stored.clone().filter(|_| is_news) else {
+            if !guarded.state.is_news(code, &report, asked) {
                 let (settled, removals) = guarded.state.settle(code, report, asked);
                 self.log.remove(&mut guarded, removals);
                 return settled;
-            };
-            let observation = Observation {
-                report: newer,
+            }
+            let intent = Intent::Report {
+                code: code.clone(),
+                report: report.clone(),
                 asked,
+                at: Reading::take(),
+                message: message_id(),
             };
-            let is_final = observation.report.status.is_final();
-            let completion = is_final.then(|| Completion {
-                seen_at: clock::wall_at(clock::now()),
-                paid_twice_with: guarded.state.payments.complete(&stored),
-            });
-            let event = Event::Observed {
-                delivery: completion.as_ref().and_then(|completion| {
-                    let subject = Subject {
-                        stored: &stored,
-                        report: Some(&observation.report),
-                        paid_twice_with: completion.paid_twice_with.as_ref(),
-                    };
-                    self.composer
-                        .message(&mut guarded.state, Kind::Completed, subject)
-                }),
-                stored,
-                observation: observation.clone(),
-                polling_ended: before.polling_ended,
-                completion: completion.clone(),
-                position: guarded.state.next_position(),
-            };
-            let written = self.log.append(&mut guarded, event);
-            let settled = Settled {
-                observation,
-                before,
-                completion,
-            };
-            (settled, written)
+            self.log.append(&mut guarded, intent)
         };
-        // What is not kept is not untrue.
-        let _ = written.done().await;
-        settled
+        match written.done().await {
+            Ok(Effect::Settled(settled)) => settled,
+            // What is not kept is not untrue: the process is about to end.
+            _ => Settled {
+                observation: Observation { report, asked },
+                before: Record::default(),
+                completion: None,
+            },
+        }
     }
 
     /// Notes that this payment is not polled in the background any more: the app gets one message about it, if it gets
     /// messages.
     pub(crate) async fn polling_ended(&self, code: &WatchCode) {
-        if !self.composer.has_webhook() {
-            return;
-        }
-        let written = {
-            let mut guarded = self.log.lock();
-            let Some(record) = guarded.state.payments.get(code).cloned() else {
-                return;
-            };
-            if record.polling_ended || record.is_final() {
-                return;
-            }
-            let Some(stored) = record.stored else { return };
-            let observation = record.observation;
-            let subject = Subject {
-                stored: &stored,
-                report: observation.as_ref().map(|observation| &*observation.report),
-                paid_twice_with: None,
-            };
-            let delivery = self
-                .composer
-                .message(&mut guarded.state, Kind::PollingEnded, subject);
-            // Set before it is written, so that no second message is made meanwhile.
-            guarded.state.payments.end_polling(&stored);
-            let event = Event::PollingEnded {
-                stored,
-                observation,
-                delivery,
-            };
-            self.log.append(&mut guarded, event)
+        let intent = Intent::EndPolling {
+            code: code.clone(),
+            at: Reading::take(),
+            message: message_id(),
         };
-        let _ = written.done().await;
+        let _ = self.append(intent).await;
+    }
+
+    async fn append(&self, intent: Intent) -> Result<Effect, RecordError> {
+        let written = self.log.append(&mut self.log.lock(), intent);
+        written.done().await
     }
 
     /// Keeps what is known of this code, whatever the room.
@@ -265,4 +190,9 @@ fn keyed((key, request, body): KeyedAnswer, since: Instant) -> Arc<Answer> {
         body,
         since,
     })
+}
+
+/// For every try of a message the same.
+fn message_id() -> String {
+    format!("msg_{}", random::token(24))
 }

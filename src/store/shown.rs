@@ -1,6 +1,6 @@
 //! A payment as lists, events and webhooks show it.
 
-use super::outbox::Subject;
+use super::model::Subject;
 use crate::json::{self, Json, Object};
 use crate::payment::Status;
 

@@ -3,7 +3,6 @@
 pub(super) mod changes;
 mod counts;
 mod eviction;
-mod judge;
 pub(super) mod keys;
 mod names;
 pub(super) mod outbox;
@@ -19,7 +18,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::changes::Journal;
-use self::judge::Judge;
 use self::keys::Answers;
 use self::outbox::Deliveries;
 use self::paid::PaidReference;
@@ -28,7 +26,7 @@ use crate::clock::Instant;
 use crate::payment::{Reference, Report, WatchCode};
 use crate::store::event::{Event, Removal};
 use crate::store::model::{
-    Answer, Change, Completion, Delivery, Limits, Observation, Record, Settled,
+    Answer, Change, Completion, Compose, Delivery, Limits, Observation, Record, Settled,
 };
 
 /// The journal may take this part of the bytes that everything may take.
@@ -40,6 +38,8 @@ const FULL_FOR: Duration = Duration::from_secs(1);
 /// The state. Time comes in as an argument; rows that have to go come out as [`Removal`]s.
 pub(super) struct State {
     limits: Limits,
+    /// Makes the messages to the app, if it gets messages.
+    pub(super) compose: Option<Compose>,
     /// Nothing may go until then: it was tried.
     full_until: Option<Instant>,
     pub(super) payments: Records,
@@ -60,11 +60,12 @@ struct Numbers {
 
 impl State {
     /// An empty one; nothing that was started or completed since then is missing.
-    pub(super) fn new(limits: Limits, has_webhook: bool, complete_since: Timestamp) -> Self {
+    pub(super) fn new(limits: Limits, compose: Option<Compose>, complete_since: Timestamp) -> Self {
         Self {
             limits,
+            compose,
             full_until: None,
-            payments: Records::new(limits, has_webhook, complete_since),
+            payments: Records::new(limits, compose.is_some(), complete_since),
             changes: Journal::new(limits.bytes / JOURNAL_SHARE),
             answers: Answers::default(),
             outbox: Deliveries::default(),
@@ -98,15 +99,6 @@ impl State {
     pub(super) fn next_delivery(&mut self) -> u64 {
         self.numbers.delivery += 1;
         self.numbers.delivery
-    }
-
-    /// Returns a judge of starts that are about to be written.
-    pub(super) fn judge(&self) -> Judge<'_> {
-        Judge {
-            payments: &self.payments,
-            answers: &self.answers,
-            begun: Vec::new(),
-        }
     }
 
     /// Makes an event true that has been written. Applied a second time it changes nothing.
@@ -161,7 +153,9 @@ impl State {
                 &mut removals,
             ),
             Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
-            Event::Started { .. } | Event::Again { .. } | Event::PollingEnded { .. } => {}
+            // Its message is made once.
+            Event::PollingEnded { stored, .. } => self.payments.end_polling(stored),
+            Event::Started { .. } | Event::Again { .. } => {}
         }
         removals
     }
@@ -184,6 +178,17 @@ impl State {
     ) -> (Settled, Vec<Removal>) {
         let mut removals = Vec::new();
         let before = self.payments.get(code).cloned().unwrap_or_default();
+        let stored = before.stored.as_ref();
+        if stored.is_some_and(|stored| asked < stored.since) {
+            // It is about what had this code until then.
+            let observation = Observation { report, asked };
+            let settled = Settled {
+                observation,
+                before,
+                completion: None,
+            };
+            return (settled, removals);
+        }
         let observation = Observation {
             report: before.newer(report),
             asked,

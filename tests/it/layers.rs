@@ -93,7 +93,7 @@ const WORDS: [(&str, &[&str]); 11] = [
     // The child is a process.
     (".spawn(", &["server.rs", "tasks.rs", "cli/child.rs"]),
     // The writer of the store blocks.
-    ("thread::spawn", &["store/log/file.rs"]),
+    ("thread::spawn", &["store/log/writer.rs"]),
     (
         "tokio::spawn",
         &["server.rs", "watch.rs", "webhook/dispatch.rs"],

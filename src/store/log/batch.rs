@@ -1,4 +1,4 @@
-//! What is written at once: many events become durable by one fsync.
+//! What is written at once: much becomes durable by one fsync.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -7,28 +7,30 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::clock::{self, Reading};
-use crate::store::event::Event;
+use crate::store::intent::{Effect, Intent};
 use crate::store::model::RecordError;
 
-/// Events that are written at once.
+/// Intents that are written at once.
 const MOST: usize = 256;
 /// While other payments are being started, the writer waits at most this long for them: a fast disk would get a write for
 /// each otherwise.
 const WINDOW: Duration = Duration::from_millis(3);
 
-/// An event that is to be written, and what the clocks showed when it was handed over for that.
-pub(super) struct Noted {
-    pub(super) event: Event,
-    pub(super) reading: Reading,
-}
+/// To the one who waits for what comes of an intent.
+pub(super) type Reply = oneshot::Sender<Result<Effect, RecordError>>;
 
-/// To the one who waits for an event.
-pub(super) type Reply = oneshot::Sender<Result<(), RecordError>>;
+/// An intent whose turn has not come yet.
+pub(super) struct Waiting {
+    pub(super) intent: Intent,
+    /// What the clocks showed when it was handed over.
+    pub(super) reading: Reading,
+    pub(super) reply: Reply,
+}
 
 /// What is sent to the writer.
 pub(super) enum Message {
-    /// To write this down, and who waits for it.
-    Keep(Noted, Reply),
+    /// To write this down.
+    Keep(Waiting),
     /// To end, and who waits for that.
     Close(oneshot::Sender<()>),
 }
@@ -54,7 +56,7 @@ impl Starts {
 /// What is written at once.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) events: Vec<(Noted, Reply)>,
+    pub(super) intents: Vec<Waiting>,
     /// Who waits for the end, if this is all.
     pub(super) closing: Option<oneshot::Sender<()>>,
 }
@@ -76,16 +78,16 @@ impl Batch {
         let deadline = clock::now() + WINDOW;
         while let Some(next) = message.take() {
             match next {
-                Message::Keep(noted, done) => {
-                    starts += usize::from(matches!(noted.event, Event::Started { .. }));
-                    batch.events.push((noted, done));
+                Message::Keep(waiting) => {
+                    starts += usize::from(matches!(waiting.intent, Intent::Start { .. }));
+                    batch.intents.push(waiting);
                 }
                 Message::Close(done) => {
                     batch.closing = Some(done);
                     return Some(batch);
                 }
             }
-            if batch.events.len() < MOST {
+            if batch.intents.len() < MOST {
                 let patience = if under_way.count() > starts {
                     deadline - clock::now()
                 } else {

@@ -1,35 +1,22 @@
-//! The store's file: one writer, which writes all that has come in meanwhile at once.
+//! The store's file: how it is opened, and written as a whole.
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
-use std::mem;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
 
 use redb::Database;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
-use super::batch::{Batch, Message, Noted, Reply, Starting, Starts};
 use super::lived::Lived;
-use super::tables::{self, Gone, Loaded};
-use crate::clock::Reading;
-use crate::readiness::{Latch, Readiness};
-use crate::store::event::{Event, Removal};
-use crate::store::model::{RecordError, WriteFailed};
-use crate::store::shared::Shared;
+use super::tables::{self, Gone, Loaded, Noted};
+use crate::store::event::Removal;
 use crate::store::state::State;
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
-/// How often a file that could not be written is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a store cannot be used; says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -49,24 +36,17 @@ pub(crate) enum CannotOpen {
     Damaged(PathBuf, String),
 }
 
-/// The way to the writer.
-pub(super) struct File {
-    writer: Sender<Message>,
-    has_room: Arc<AtomicBool>,
-    broken: CancellationToken,
-    starts: Starts,
-}
-
 /// A file that is open, and read.
 pub(super) struct Opened {
     path: PathBuf,
     /// `None` while there is no room.
-    database: Option<Database>,
+    pub(super) database: Option<Database>,
     /// Held for as long as the process uses the directory. After the database, and so dropped after it: closing that
     /// still writes to its file.
     _claim: fs::File,
     lived: Lived,
-    broken: CancellationToken,
+    /// An fsync has failed.
+    pub(super) broken: CancellationToken,
 }
 
 /// Opens the store in this directory, a new one if there is none, and puts what it holds into the state. Also returns the
@@ -179,75 +159,9 @@ fn database(path: &Path, broken: &CancellationToken) -> Result<Database, redb::E
         .create_with_backend(backend)?)
 }
 
-impl File {
-    /// Whether the last try to write went well.
-    pub(super) fn has_room(&self) -> bool {
-        self.has_room.load(Ordering::Relaxed)
-    }
-
-    /// To be held until what was started is kept, or nothing was.
-    pub(super) fn starting(&self) -> Starting {
-        self.starts.one_more()
-    }
-
-    /// Writes an event after all before it.
-    pub(super) fn append(&self, event: Event) -> oneshot::Receiver<Result<(), RecordError>> {
-        let (done, kept) = oneshot::channel();
-        // Without a writer the answer is dropped, which says so.
-        let _ = self.writer.send(Message::Keep(
-            Noted {
-                event,
-                reading: Reading::take(),
-            },
-            done,
-        ));
-        kept
-    }
-
-    pub(super) async fn broken(&self) {
-        self.broken.cancelled().await;
-    }
-
-    pub(super) async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.writer.send(Message::Close(done)).is_ok() {
-            let _ = closed.await;
-        }
-    }
-}
-
 impl Opened {
-    /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
-    pub(super) fn serve(self, shared: Arc<Shared>, readiness: Readiness) -> File {
-        let (writer, messages) = mpsc::channel();
-        let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
-        let starts = Starts::default();
-        let mut running = Writer {
-            file: self,
-            shared,
-            readiness,
-            has_room: has_room.clone(),
-            unwritable: None,
-            deferred: Vec::new(),
-        };
-        let under_way = starts.clone();
-        std::thread::spawn(move || {
-            // A crash in here is an end too: nobody would write any more, and nobody would know.
-            let end = running.file.broken.clone();
-            if catch_unwind(AssertUnwindSafe(move || running.run(&messages, &under_way))).is_err() {
-                end.cancel();
-            }
-        });
-        File {
-            writer,
-            has_room,
-            broken,
-            starts,
-        }
-    }
-
     /// All or nothing.
-    fn write<'a>(
+    pub(super) fn write<'a>(
         &mut self,
         events: impl Iterator<Item = &'a Noted>,
         gone: &Gone,
@@ -265,125 +179,4 @@ impl Opened {
         tables::write(&transaction, events, gone, self.lived)?;
         Ok(transaction.commit()?)
     }
-}
-
-/// The one that writes.
-struct Writer {
-    file: Opened,
-    shared: Arc<Shared>,
-    readiness: Readiness,
-    has_room: Arc<AtomicBool>,
-    /// Held while the file cannot be written.
-    unwritable: Option<Latch>,
-    /// True, and not written yet.
-    deferred: Vec<Noted>,
-}
-
-/// Whether there is more to write.
-enum Next {
-    Go,
-    End,
-}
-
-impl Writer {
-    fn run(&mut self, messages: &Receiver<Message>, under_way: &Starts) {
-        loop {
-            let is_settled = self.deferred.is_empty() && self.file.database.is_some();
-            let wait = if is_settled { Duration::MAX } else { TRY_AGAIN };
-            let Some(batch) = Batch::next(messages, wait, under_way) else {
-                return;
-            };
-            if let Next::End = self.write(batch.events) {
-                return;
-            }
-            if let Some(done) = batch.closing {
-                drop(self.file.database.take());
-                let _ = done.send(());
-                return;
-            }
-        }
-    }
-
-    fn write(&mut self, events: Vec<(Noted, Reply)>) -> Next {
-        let (gone, events) = {
-            let mut guarded = self.shared.lock();
-            let gone = Gone {
-                rows: guarded.take_removals(),
-                complete_since: guarded.state.payments.complete_since(),
-            };
-            (gone, judged(&guarded.state, events))
-        };
-        let new = events.iter().map(|(noted, _)| noted);
-        match self.file.write(self.deferred.iter().chain(new), &gone) {
-            Ok(()) => self.written(events),
-            Err(error) if self.file.broken.is_cancelled() => {
-                tracing::error!(%error, "the store could not be made durable (fsync): what it holds is not known any more");
-                // Closing it would write again.
-                mem::forget(self.file.database.take());
-                return Next::End;
-            }
-            Err(error) => self.failed(&error, events, gone.rows),
-        }
-        Next::Go
-    }
-
-    /// All of it is durable.
-    fn written(&mut self, events: Vec<(Noted, Reply)>) {
-        if self.unwritable.take().is_some() {
-            self.has_room.store(true, Ordering::Relaxed);
-            tracing::info!("the store can be written again");
-        }
-        let mut guarded = self.shared.lock();
-        for Noted { event, .. } in self.deferred.drain(..) {
-            guarded.wrote(&event);
-            let removals = guarded.state.apply_deferred(&event);
-            guarded.remove(removals);
-            self.shared.wake(&event);
-        }
-        for (Noted { event, .. }, reply) in events {
-            guarded.wrote(&event);
-            let removals = guarded.state.apply(&event);
-            guarded.remove(removals);
-            self.shared.wake(&event);
-            // Nobody may be waiting any more.
-            let _ = reply.send(Ok(()));
-        }
-    }
-
-    /// None of it is. What may be true without stays true, and is written later.
-    fn failed(&mut self, error: &redb::Error, events: Vec<(Noted, Reply)>, removals: Vec<Removal>) {
-        if self.unwritable.is_none() {
-            self.has_room.store(false, Ordering::Relaxed);
-            tracing::error!(%error, "the store cannot be written: starts are refused until it can");
-            self.unwritable = Some(self.readiness.latch("store"));
-        }
-        self.file.database = None;
-        let mut guarded = self.shared.lock();
-        guarded.remove(removals);
-        for (noted, reply) in events {
-            let kept = if noted.event.is_refusable() {
-                Err(WriteFailed.into())
-            } else {
-                let removals = guarded.state.apply_unwritten(&noted.event);
-                guarded.remove(removals);
-                self.shared.wake(&noted.event);
-                self.deferred.push(noted);
-                Ok(())
-            };
-            let _ = reply.send(kept);
-        }
-    }
-}
-
-/// Returns the events that may be written, and answers the others.
-fn judged(state: &State, events: Vec<(Noted, Reply)>) -> Vec<(Noted, Reply)> {
-    let mut judge = state.judge();
-    let mut all = Vec::with_capacity(events.len());
-    for (mut noted, reply) in events {
-        match judge.judge(&mut noted.event) {
-            Ok(()) => all.push((noted, reply)),
-            Err(reused) => drop(reply.send(Err(RecordError::CodeReused(reused)))),
-        }
-    }
-    all
 }

@@ -186,7 +186,6 @@ impl PaymentRow {
             })),
             observation: observation.map(|(report, (asked, _))| Observation { report, asked }),
             polling_ended: self.polling_ended,
-            is_completing: false,
             followed_since: None,
         };
         let finished = asked.map_or(since, |(_, finished)| finished);

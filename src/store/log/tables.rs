@@ -5,14 +5,13 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
-use super::batch::Noted;
 use super::columns::{self, Clocks};
 use super::delivery_row::DeliveryRow;
 use super::lived::Lived;
 use super::row::{AnswerRow, ChangeRow, PaymentRead, PaymentRow};
 use crate::clock::{self, Reading};
 use crate::random;
-use crate::store::event::Removal;
+use crate::store::event::{Event, Removal};
 use crate::store::state::{State, changes};
 
 /// Keys and values are bytes of ours: no change of redb's types can make a file unreadable.
@@ -142,6 +141,12 @@ pub(super) fn take_room(transaction: &WriteTransaction) -> Result<(), redb::Erro
         .open_table(META)?
         .insert(BALLAST, &[0; 64 * 1024][..])?;
     Ok(())
+}
+
+/// An event that is to be written, and what the clocks showed when it was handed over for that.
+pub(super) struct Noted {
+    pub(super) event: Event,
+    pub(super) reading: Reading,
 }
 
 /// What has gone since the last write.

@@ -124,7 +124,7 @@ impl Records {
     }
 
     /// Returns a payment that was started here and has one of these codes.
-    pub(super) fn with_codes(
+    pub(in crate::store) fn with_codes(
         &self,
         code: &Code,
         watch_code: &WatchCode,
@@ -143,24 +143,17 @@ impl Records {
         self.paid.get(reference).map(|paid| &paid.fate)
     }
 
-    /// Notes that this payment is being written as completed. Returns the watch code of another one of the same reference
-    /// that is completed, or is being written as completed.
-    pub(in crate::store) fn complete(&mut self, stored: &StoredPayment) -> Option<WatchCode> {
-        let record = self.by_code.get_mut(&stored.payment.watch_code)?;
-        record.is_completing = true;
+    /// Returns the watch code of another payment of the same reference that is completed.
+    pub(in crate::store) fn completed_before(&self, stored: &StoredPayment) -> Option<WatchCode> {
         let reference = stored.payment.reference()?;
         if let Some(paid) = self.paid.get(reference)
             && paid.number != stored.number
         {
             return Some(paid.fate.watch_code.clone());
         }
-        let is_completed = |other: &StoredPayment| {
-            let record = self.by_code.get(&other.payment.watch_code);
-            record.is_some_and(|record| record.is_final() || record.is_completing)
-        };
         let mut others = self.of_reference(reference).iter();
         others
-            .find(|other| other.number != stored.number && is_completed(other))
+            .find(|other| other.number != stored.number && self.closed.contains_key(&other.number))
             .map(|other| other.payment.watch_code.clone())
     }
 

@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock;
+use crate::clock::{self, Reading};
 use crate::payment::{Amount, Asked, Fields, Fingerprint, IdempotencyKey, Payment, Status};
-use crate::store::model::{DeliveryState, Kind, StartBody, StoredPayment};
+use crate::store::decide::{Decision, Touched};
+use crate::store::intent::Intent;
+use crate::store::model::{DeliveryState, StartBody, StoredPayment};
 
 /// What happens next. The small numbers make that the same codes, keys and messages come again.
 #[derive(Clone, Debug)]
@@ -50,7 +52,11 @@ fn limits(watch_codes: usize) -> Limits {
 }
 
 fn state(limits: Limits) -> State {
-    State::new(limits, true, Timestamp::UNIX_EPOCH)
+    State::new(
+        limits,
+        Some(|_, _, _| "{}".to_owned()),
+        Timestamp::UNIX_EPOCH,
+    )
 }
 
 /// A state, and the clock by which its history goes.
@@ -58,6 +64,7 @@ struct History {
     state: State,
     now: Instant,
     began: Instant,
+    messages: u32,
 }
 
 impl History {
@@ -66,29 +73,39 @@ impl History {
             state: state(limits),
             now: clock::now(),
             began: clock::now(),
+            messages: 0,
         }
     }
 
-    /// Returns the event that the faces of the store would make of this step, if it is one.
+    /// Returns the event that comes of this step, if one does.
     fn event(&mut self, step: &Step) -> Option<Event> {
+        let intent = self.intent(step)?;
+        match self.state.decide(&intent) {
+            Decision::Write(event, _) => Some(event),
+            Decision::Nothing(_) | Decision::Refused(_) => None,
+        }
+    }
+
+    fn intent(&mut self, step: &Step) -> Option<Intent> {
         self.now += Duration::from_secs(1);
-        match *step {
-            Step::Start { code, pay, key } => self.start(code, pay, key),
-            Step::Report { code, status } => self.report(&watch_code(code), status),
+        let at = Reading {
+            now: self.now,
+            wall: self.wall(),
+        };
+        self.messages += 1;
+        let message = format!("msg_{}", self.messages);
+        Some(match *step {
+            Step::Start { code, pay, key } => start(code, pay, key, at),
+            Step::Report { code, status } => Intent::Report {
+                code: watch_code(code),
+                report: report(status),
+                asked: self.now,
+                at,
+                message,
+            },
             Step::EndPolling { code } => {
-                let record = self.state.payments.get(&watch_code(code))?.clone();
-                let stored = record
-                    .stored
-                    .clone()
-                    .filter(|_| !record.is_final() && !record.polling_ended)?;
-                let delivery = Some(self.message(&stored, Kind::PollingEnded));
-                self.state.payments.end_polling(&stored);
-                let observation = record.observation;
-                Some(Event::PollingEnded {
-                    stored,
-                    observation,
-                    delivery,
-                })
+                let code = watch_code(code);
+                Intent::EndPolling { code, at, message }
             }
             Step::Post { pick, delivered } => {
                 let all: Vec<_> = self.state.outbox.before(u64::MAX).cloned().collect();
@@ -99,79 +116,13 @@ impl History {
                     DeliveryState::Due(self.now + Duration::from_secs(1))
                 };
                 let tries = delivery.tries + 1;
-                Some(Event::Delivery(Arc::new(Delivery {
+                Intent::Delivery(Arc::new(Delivery {
                     state,
                     tries,
                     ..(**delivery).clone()
-                })))
+                }))
             }
-            Step::Take | Step::Hear { .. } | Step::Pin { .. } | Step::Sweep { .. } => None,
-        }
-    }
-
-    fn start(&mut self, code: u8, pay: u8, key: Option<u8>) -> Option<Event> {
-        let stored = Arc::new(StoredPayment {
-            number: self.state.next_payment(),
-            payment: Payment {
-                code: format!("pay-{code}-{pay}").parse().unwrap(),
-                watch_code: watch_code(code),
-                amount: Amount::new(1000),
-                fields: Fields::None,
-                // The last codes are all of one reference.
-                referenced: (code > 3).then(|| ("7".parse().unwrap(), "{}".into())),
-            },
-            since: self.now,
-            started_at: self.wall(),
-        });
-        let answer = key.map(|key| {
-            Arc::new(Answer {
-                key: IdempotencyKey::stored(&format!("key-{key}")).unwrap(),
-                request: Asked::Now(Fingerprint([key; 16])),
-                body: StartBody {
-                    code: stored.payment.code.clone(),
-                    watch_code: stored.payment.watch_code.clone(),
-                    object: "{}".into(),
-                },
-                since: self.now,
-            })
-        });
-        let mut event = Event::Started {
-            stored,
-            position: self.state.next_position(),
-            answer,
-        };
-        self.state.judge().judge(&mut event).ok()?;
-        Some(event)
-    }
-
-    fn report(&mut self, code: &WatchCode, status: u8) -> Option<Event> {
-        let before = self.state.payments.get(code)?.clone();
-        let stored = before.stored.clone()?;
-        let report = before.newer(report(status));
-        if before
-            .observation
-            .is_some_and(|before| Arc::ptr_eq(&before.report, &report))
-        {
-            return None;
-        }
-        let delivery = report
-            .status
-            .is_final()
-            .then(|| self.message(&stored, Kind::Completed));
-        let completion = report.status.is_final().then(|| Completion {
-            seen_at: self.wall(),
-            paid_twice_with: self.state.payments.complete(&stored),
-        });
-        Some(Event::Observed {
-            stored,
-            completion,
-            observation: Observation {
-                report,
-                asked: self.now,
-            },
-            polling_ended: before.polling_ended,
-            position: self.state.next_position(),
-            delivery,
+            Step::Take | Step::Hear { .. } | Step::Pin { .. } | Step::Sweep { .. } => return None,
         })
     }
 
@@ -179,26 +130,6 @@ impl History {
     fn wall(&self) -> Timestamp {
         let seconds = (self.now - self.began).as_secs();
         Timestamp::from_second(seconds.try_into().unwrap()).unwrap()
-    }
-
-    fn message(&mut self, stored: &StoredPayment, kind: Kind) -> Arc<Delivery> {
-        let number = self.state.next_delivery();
-        Arc::new(Delivery {
-            number,
-            id: format!("msg_{number}"),
-            payment: stored.number,
-            code: stored.payment.code.clone(),
-            watch_code: stored.payment.watch_code.clone(),
-            kind,
-            body: "{}".into(),
-            created_at: Timestamp::UNIX_EPOCH,
-            since: self.now,
-            tries: 0,
-            failed: None,
-            not_before: None,
-            last_error: None,
-            state: DeliveryState::Due(self.now),
-        })
     }
 
     /// Does what is no event.
@@ -210,6 +141,34 @@ impl History {
             Step::Sweep { seconds } => drop(state.sweep(now + Duration::from_secs(seconds))),
             _ => {}
         }
+    }
+}
+
+fn start(code: u8, pay: u8, key: Option<u8>, at: Reading) -> Intent {
+    let payment = Payment {
+        code: format!("pay-{code}-{pay}").parse().unwrap(),
+        watch_code: watch_code(code),
+        amount: Amount::new(1000),
+        fields: Fields::None,
+        // The last codes are all of one reference.
+        referenced: (code > 3).then(|| ("7".parse().unwrap(), "{}".into())),
+    };
+    let answer = key.map(|key| {
+        Arc::new(Answer {
+            key: IdempotencyKey::stored(&format!("key-{key}")).unwrap(),
+            request: Asked::Now(Fingerprint([key; 16])),
+            body: StartBody {
+                code: payment.code.clone(),
+                watch_code: payment.watch_code.clone(),
+                object: "{}".into(),
+            },
+            since: at.now,
+        })
+    });
+    Intent::Start {
+        payment,
+        answer,
+        at,
     }
 }
 
@@ -291,6 +250,44 @@ fn seen(state: &State) -> String {
     lines.join("\n")
 }
 
+/// What is known of each payment and each key, and which messages there are.
+fn without_numbers(state: &State) -> String {
+    let mut lines = Vec::new();
+    for code in 0..6 {
+        let Some(record) = state.payments.get(&watch_code(code)) else {
+            continue;
+        };
+        let observation = record.observation.as_ref();
+        let report = observation.map(|observation| &observation.report.body);
+        let stored = record.stored.as_ref();
+        let completion = stored.and_then(|stored| state.payments.completion(stored.number));
+        let code = stored.map(|stored| &stored.payment.code);
+        let ended = record.polling_ended;
+        lines.push(format!("{code:?} {report:?} {completion:?} {ended}"));
+    }
+    for key in 0..4 {
+        let key = IdempotencyKey::stored(&format!("key-{key}")).unwrap();
+        let answer = state.answers.get(&key, Duration::MAX, clock::now());
+        lines.push(format!("{:?}", answer.map(|answer| &answer.body.code)));
+    }
+    let messages = state.outbox.before(u64::MAX);
+    let messages = messages.map(|delivery| {
+        let Delivery {
+            id,
+            kind,
+            code,
+            tries,
+            state,
+            ..
+        } = &**delivery;
+        format!("{id} {kind:?} {code} {tries} {state:?}")
+    });
+    let mut messages: Vec<_> = messages.collect();
+    messages.sort();
+    lines.extend(messages);
+    lines.join("\n")
+}
+
 /// The weight of everything, counted anew.
 fn recounted(state: &State) -> u64 {
     let records = (0..12).filter_map(|code| state.payments.get(&watch_code(code)));
@@ -365,9 +362,6 @@ proptest! {
             let event = once.event(step);
             History::do_quietly(&mut once.state, step, once.now);
             History::do_quietly(&mut twice, step, once.now);
-            if let Some(Event::PollingEnded { stored, .. }) = &event {
-                twice.payments.end_polling(stored);
-            }
             if let Some(event) = event {
                 let mut removals = once.state.apply(&event);
                 removals.extend(twice.apply(&event));
@@ -450,6 +444,46 @@ proptest! {
                 let displaced = matches!(&event, Some(Event::Started { .. }));
                 prop_assert!(displaced || !removals.contains(&Removal::Payment(owed.payment)));
             }
+        }
+    }
+
+    /// Many intents are written at once: nothing comes of it that would not have come of them one after the other.
+    #[test]
+    fn what_is_written_at_once_ends_as_what_is_written_one_by_one(steps in steps(), at_once in 1_usize..12) {
+        let (mut batches, mut one_by_one) = (History::new(limits(100)), state(limits(100)));
+        let (mut steps, mut postponed) = (steps.iter(), Vec::new());
+        loop {
+            let mut waiting: Vec<Intent> = std::mem::take(&mut postponed);
+            waiting.extend(steps.by_ref().take(at_once).filter_map(|step| batches.intent(step)));
+            // There is no report of a payment that is not there yet, and no start under a key that lives.
+            waiting.retain(|intent| match intent {
+                Intent::Start { answer: Some(answer), .. } => {
+                    let (key, answers) = (&answer.key, &batches.state.answers);
+                    answers.get(key, Duration::MAX, batches.now).is_none()
+                }
+                Intent::Report { code, .. } | Intent::EndPolling { code, .. } => {
+                    batches.state.payments.get(code).is_some()
+                }
+                _ => true,
+            });
+            if waiting.is_empty() && steps.len() == 0 {
+                break;
+            }
+            let (mut touched, mut events) = (Touched::default(), Vec::new());
+            for intent in waiting {
+                if !touched.add(&batches.state, &intent) {
+                    postponed.push(intent);
+                    continue;
+                }
+                if let Decision::Write(event, _) = batches.state.decide(&intent) {
+                    events.push(event);
+                }
+                if let Decision::Write(event, _) = one_by_one.decide(&intent) {
+                    one_by_one.apply(&event);
+                }
+            }
+            events.iter().for_each(|event| drop(batches.state.apply(event)));
+            prop_assert_eq!(without_numbers(&batches.state), without_numbers(&one_by_one));
         }
     }
 

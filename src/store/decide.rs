@@ -1,0 +1,273 @@
+//! What comes of an intent, by what is known at this moment.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::event::Event;
+use super::intent::{Effect, Intent};
+use super::model::{
+    Answer, CodeReused, Completion, Delivery, DeliveryState, Kind, Observation, Settled,
+    StoredPayment, Subject,
+};
+use super::state::State;
+use crate::clock::{Instant, Reading};
+use crate::payment::{Code, IdempotencyKey, Payment, Reference, Report, WatchCode};
+
+/// What comes of an intent.
+pub(super) enum Decision {
+    /// This is to be written, and then this has come of it.
+    Write(Event, Effect),
+    /// Nothing has to be written.
+    Nothing(Effect),
+    /// The gateway gave the codes of another payment: nobody may hear of this one.
+    Refused(CodeReused),
+}
+
+/// What the intents of one write are about: what comes of each depends on what those before it have made true, so that two
+/// of them about the same are not written at once.
+#[derive(Default)]
+pub(super) struct Touched(HashSet<Thing>);
+
+#[derive(PartialEq, Eq, Hash)]
+enum Thing {
+    Code(Code),
+    WatchCode(WatchCode),
+    Reference(Reference),
+    Key(IdempotencyKey),
+    Delivery(u64),
+}
+
+impl Touched {
+    /// Adds what this intent is about. Returns whether none of it was there before; else it adds nothing.
+    pub(super) fn add(&mut self, state: &State, intent: &Intent) -> bool {
+        let things = things(state, intent);
+        let is_new = things.iter().all(|thing| !self.0.contains(thing));
+        if is_new {
+            self.0.extend(things);
+        }
+        is_new
+    }
+}
+
+fn things(state: &State, intent: &Intent) -> Vec<Thing> {
+    match intent {
+        Intent::Start {
+            payment, answer, ..
+        } => {
+            let mut things = vec![
+                Thing::Code(payment.code.clone()),
+                Thing::WatchCode(payment.watch_code.clone()),
+            ];
+            things.extend(payment.reference().cloned().map(Thing::Reference));
+            let key = answer.as_ref().map(|answer| answer.key.clone());
+            things.extend(key.map(Thing::Key));
+            things
+        }
+        Intent::Answer(answer) => vec![Thing::Key(answer.key.clone())],
+        Intent::Report { code, .. } | Intent::EndPolling { code, .. } => {
+            let stored = state.payments.get(code);
+            let stored = stored.and_then(|record| record.stored.as_ref());
+            let reference = stored.and_then(|stored| stored.payment.reference());
+            let reference = reference.cloned().map(Thing::Reference);
+            let code = Thing::WatchCode(code.clone());
+            [code].into_iter().chain(reference).collect()
+        }
+        Intent::Delivery(delivery) => vec![Thing::Delivery(delivery.number)],
+        Intent::Nothing => Vec::new(),
+    }
+}
+
+impl State {
+    /// Returns what comes of this intent, if nothing else is written before it.
+    pub(super) fn decide(&mut self, intent: &Intent) -> Decision {
+        match intent {
+            Intent::Start {
+                payment,
+                answer,
+                at,
+            } => self.decide_start(payment, answer.as_ref(), *at),
+            Intent::Answer(answer) => {
+                let answer = Some(answer.clone());
+                Decision::Write(Event::Again { answer }, Effect::Done)
+            }
+            Intent::Report {
+                code,
+                report,
+                asked,
+                at,
+                message,
+            } => self.decide_report(code, report, *asked, *at, message),
+            Intent::EndPolling { code, at, message } => self.decide_end(code, *at, message),
+            Intent::Delivery(delivery) => {
+                Decision::Write(Event::Delivery(delivery.clone()), Effect::Done)
+            }
+            Intent::Nothing => Decision::Nothing(Effect::Done),
+        }
+    }
+
+    /// A payment that was started before is given again if it is open, and was started by the same request as far as is
+    /// known: a gateway may have keys of its own.
+    fn decide_start(
+        &mut self,
+        payment: &Payment,
+        answer: Option<&Arc<Answer>>,
+        at: Reading,
+    ) -> Decision {
+        let answer = answer.cloned();
+        let known = self.payments.with_codes(&payment.code, &payment.watch_code);
+        let Some(known) = known else {
+            let stored = StoredPayment {
+                number: self.next_payment(),
+                payment: payment.clone(),
+                since: at.now,
+                started_at: at.wall_at(at.now),
+            };
+            let event = Event::Started {
+                stored: Arc::new(stored),
+                position: self.next_position(),
+                answer,
+            };
+            return Decision::Write(event, Effect::Done);
+        };
+        if self.is_the_same(payment, &known.payment) {
+            return Decision::Write(Event::Again { answer }, Effect::Done);
+        }
+        let codes = |payment: &Payment| (payment.code.clone(), payment.watch_code.clone());
+        Decision::Refused(CodeReused {
+            given: codes(payment),
+            known: codes(&known.payment),
+        })
+    }
+
+    fn is_the_same(&self, given: &Payment, before: &Payment) -> bool {
+        let record = self.payments.get(&before.watch_code);
+        given.code == before.code
+            && given.watch_code == before.watch_code
+            && given.amount == before.amount
+            && given.reference() == before.reference()
+            && !record.is_some_and(|record| record.is_final())
+            && (!self.answers.has_payment(&before.watch_code)
+                || given.fields.name_the_same(before.fields))
+    }
+
+    /// Returns whether a report says something new about a payment that was started here: only then it is written.
+    pub(super) fn is_news(&self, code: &WatchCode, report: &Report, asked: Instant) -> bool {
+        let Some(record) = self.payments.get(code) else {
+            return false;
+        };
+        let is_new = |before: &Observation| {
+            !before.report.status.is_final() && before.report.body != report.body
+        };
+        let stored = record.stored.as_ref();
+        stored.is_some_and(|stored| asked >= stored.since)
+            && record.observation.as_ref().is_none_or(is_new)
+    }
+
+    fn decide_report(
+        &mut self,
+        code: &WatchCode,
+        report: &Arc<Report>,
+        asked: Instant,
+        at: Reading,
+        message: &str,
+    ) -> Decision {
+        let before = self.payments.get(code).cloned().unwrap_or_default();
+        let stored = before.stored.clone();
+        let Some(stored) = stored.filter(|_| self.is_news(code, report, asked)) else {
+            // It was news when it came.
+            let observation = match &before.observation {
+                Some(known) if known.report.status.is_final() => known.clone(),
+                _ => Observation {
+                    report: report.clone(),
+                    asked,
+                },
+            };
+            return Decision::Nothing(Effect::Settled(Settled {
+                observation,
+                before,
+                completion: None,
+            }));
+        };
+        let completion = report.status.is_final().then(|| Completion {
+            seen_at: at.wall_at(at.now),
+            paid_twice_with: self.payments.completed_before(&stored),
+        });
+        let delivery = completion.as_ref().and_then(|completion| {
+            let subject = Subject {
+                stored: &stored,
+                report: Some(report),
+                paid_twice_with: completion.paid_twice_with.as_ref(),
+            };
+            self.message(Kind::Completed, subject, at, message)
+        });
+        let observation = Observation {
+            report: report.clone(),
+            asked,
+        };
+        let event = Event::Observed {
+            delivery,
+            stored,
+            observation: observation.clone(),
+            polling_ended: before.polling_ended,
+            completion: completion.clone(),
+            position: self.next_position(),
+        };
+        let settled = Settled {
+            observation,
+            before,
+            completion,
+        };
+        Decision::Write(event, Effect::Settled(settled))
+    }
+
+    /// The app gets one message about it, if it gets messages.
+    fn decide_end(&mut self, code: &WatchCode, at: Reading, message: &str) -> Decision {
+        let record = self.payments.get(code).cloned().unwrap_or_default();
+        let is_open = self.compose.is_some() && !record.polling_ended && !record.is_final();
+        let Some(stored) = record.stored.filter(|_| is_open) else {
+            return Decision::Nothing(Effect::Done);
+        };
+        let observation = record.observation;
+        let subject = Subject {
+            stored: &stored,
+            report: observation.as_ref().map(|observation| &*observation.report),
+            paid_twice_with: None,
+        };
+        let delivery = self.message(Kind::PollingEnded, subject, at, message);
+        let event = Event::PollingEnded {
+            stored,
+            observation,
+            delivery,
+        };
+        Decision::Write(event, Effect::Done)
+    }
+
+    /// Returns a new message to the app, due at once; none where the app gets none.
+    fn message(
+        &mut self,
+        kind: Kind,
+        subject: Subject<'_>,
+        at: Reading,
+        id: &str,
+    ) -> Option<Arc<Delivery>> {
+        let compose = self.compose?;
+        let stored = subject.stored;
+        let created_at = at.wall_at(at.now);
+        Some(Arc::new(Delivery {
+            number: self.next_delivery(),
+            id: id.to_owned(),
+            payment: stored.number,
+            code: stored.payment.code.clone(),
+            watch_code: stored.payment.watch_code.clone(),
+            kind,
+            body: compose(kind, subject, created_at).into(),
+            created_at,
+            since: at.now,
+            tries: 0,
+            failed: None,
+            not_before: None,
+            last_error: None,
+            state: DeliveryState::Due(at.now),
+        }))
+    }
+}
