@@ -115,7 +115,15 @@ impl State {
     ) -> Decision {
         let answer = answer.cloned();
         let known = self.payments.with_codes(&payment.code, &payment.watch_code);
+        let codes = |payment: &Payment| (payment.code.clone(), payment.watch_code.clone());
         let Some(known) = known else {
+            if self.answers.has_payment(&payment.watch_code) {
+                // Of a live key, whose payment has left the lists.
+                return Decision::Refused(CodeReused {
+                    given: codes(payment),
+                    known: codes(payment),
+                });
+            }
             let stored = StoredPayment {
                 number: self.next_payment(),
                 payment: payment.clone(),
@@ -132,7 +140,6 @@ impl State {
         if self.is_the_same(payment, &known.payment) {
             return Decision::Write(Event::Again { answer }, Effect::Done);
         }
-        let codes = |payment: &Payment| (payment.code.clone(), payment.watch_code.clone());
         Decision::Refused(CodeReused {
             given: codes(payment),
             known: codes(&known.payment),

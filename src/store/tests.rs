@@ -258,6 +258,29 @@ async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
     assert_eq!(payments.list(&Filter::ALL, u64::MAX, 10).len(), 2);
 }
 
+async fn the_code_of_a_live_key_is_revealed_to_nobody_when_its_payment_has_gone(store: Store) {
+    let (keys, payments) = (store.keys::<u64>(), store.payments());
+    start(&store, &keys, 1).await;
+    settle(&store, 1, "completed").await;
+    {
+        let guarded = &mut *payments.log.lock();
+        let stored = guarded
+            .state
+            .payments
+            .get(&watch_code(1))
+            .unwrap()
+            .stored
+            .clone();
+        guarded
+            .state
+            .payments
+            .let_go(&stored.unwrap(), &mut Vec::new());
+    }
+    assert!(payments.get(&watch_code(1)).is_none());
+    let kept = payments.started(payment(1), None).await;
+    assert!(matches!(kept, Err(RecordError::CodeReused(_))));
+}
+
 async fn a_completed_is_never_taken_back(store: Store) {
     start(&store, &store.keys(), 1).await;
     for (heard, known) in [
@@ -405,6 +428,7 @@ promises!(
     a_payment_with_another_status_holds_its_reference_no_longer,
     two_payments_of_a_reference_that_are_completed_at_once_are_told,
     the_codes_of_another_payment_are_revealed_to_nobody,
+    the_code_of_a_live_key_is_revealed_to_nobody_when_its_payment_has_gone,
     a_completed_is_never_taken_back,
     an_answer_that_was_asked_for_before_the_start_says_nothing,
     changes_come_in_their_order,

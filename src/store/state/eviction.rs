@@ -11,8 +11,8 @@ use crate::store::event::Removal;
 use crate::store::model::{Fate, Record, StoredPayment};
 
 impl Records {
-    /// Forgets what was completed so long ago that its time is over, and open payments that are too old; unless somebody
-    /// waits for them or the app is owed a message.
+    /// Forgets completed payments that have been kept for their time, and open payments that are too old. One that somebody
+    /// waits for, or about which the app is owed a message, stays.
     pub(super) fn expire(&mut self, now: Instant, owed: &Deliveries, removals: &mut Vec<Removal>) {
         let kept = self.limits.finished;
         let finished = self.finished.iter();
@@ -67,7 +67,7 @@ impl Records {
     }
 
     /// Lets a payment go before its time. The reference of a completed one stays.
-    pub(super) fn let_go(&mut self, stored: &StoredPayment, removals: &mut Vec<Removal>) {
+    pub(in crate::store) fn let_go(&mut self, stored: &StoredPayment, removals: &mut Vec<Removal>) {
         let (record, closed) = self.forget(stored);
         let report = record.and_then(|record| record.observation?.report.into());
         let stays = match (stored.payment.reference(), closed, report) {
