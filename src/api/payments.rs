@@ -7,6 +7,8 @@ use std::ops::Range;
 use hyper::Response;
 use hyper::header::HeaderMap;
 use jiff::Timestamp;
+use jiff::civil::{Date, date};
+use jiff::fmt::temporal::Pieces;
 
 use super::accept;
 use super::page::{self, Pages, Parameters};
@@ -27,6 +29,9 @@ const PARAMETERS: [&str; 8] = [
     "limit",
     "after",
 ];
+
+/// The last whole day that a [`Timestamp`] can be in.
+const LAST_DAY: Date = date(9999, 12, 29);
 
 /// One page of what was started here, the newest first.
 pub(super) fn payments(
@@ -94,9 +99,11 @@ fn range(
         let time = text.parse::<Timestamp>();
         let time = time.or_else(|_| text.replace(' ', "+").parse());
         // The end of all time, as others write it, is a little later than that of this library.
-        let time = time.or_else(|error| match text.starts_with("9999-12-3") {
-            true => Ok(Timestamp::MAX),
-            false => Err(error),
+        let time = time.or_else(|error| match Pieces::parse(&*text) {
+            Ok(pieces) if pieces.date() > LAST_DAY && pieces.to_numeric_offset().is_some() => {
+                Ok(Timestamp::MAX)
+            }
+            _ => Err(error),
         });
         let why = "is a time like 2026-01-31T12:00:00Z (RFC 3339)";
         time.map(Some).map_err(|_| parameters.invalid(name, why))

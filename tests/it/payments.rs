@@ -338,6 +338,8 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "limit=10;status=created",
         "from=yesterday",
         "from=2026-01-31",
+        "to=9999-12-3x",
+        "to=9999-12-31",
         "to=1769860800",
         "completed_from=",
         "completed_to=2026-01-31T12:00:00",
@@ -372,6 +374,7 @@ async fn a_query_that_cannot_be_answered_is_refused() {
         "from=2026-01-31T12:00:00Z&to=2026-01-31t13:00:00.5Z",
         "completed_from=2026-01-31T12:00:00%2B01:00&completed_to=2027-01-31T12:00:00-08:00",
         "to=9999-12-31T23:59:59Z",
+        "to=9999-12-30T22:00:01.5-05:00",
         "reference=7",
         "reference=undefined",
     ] {
