@@ -103,6 +103,29 @@ impl State {
 
     /// Makes an event true that has been written. Applied a second time it changes nothing.
     pub(super) fn apply(&mut self, event: &Event) -> Vec<Removal> {
+        let removals = self.apply_to_payments(event);
+        if let Some(answer) = event.answer() {
+            self.answers.add(answer.clone());
+        }
+        if let Some(change) = event.change() {
+            self.changes.add(change);
+        }
+        if let Some(delivery) = event.delivery() {
+            self.outbox.put(delivery.clone());
+        }
+        removals
+    }
+
+    /// Makes an event true that could not be written yet, and is not refusable: what callers ask for knows it, and nobody
+    /// is sent a message about it before it is written.
+    pub(super) fn apply_unwritten(&mut self, event: &Event) -> Vec<Removal> {
+        if let Event::Delivery(delivery) = event {
+            self.outbox.put(delivery.clone());
+        }
+        self.apply_to_payments(event)
+    }
+
+    fn apply_to_payments(&mut self, event: &Event) -> Vec<Removal> {
         let mut removals = Vec::new();
         match event {
             Event::Started { stored, .. } => {
@@ -122,40 +145,6 @@ impl State {
             ),
             Event::PollingEnded { stored, .. } => self.payments.end_polling(stored),
             Event::Again { .. } | Event::Delivery(_) => {}
-        }
-        if let Some(answer) = event.answer() {
-            self.answers.add(answer.clone());
-        }
-        if let Some(change) = event.change() {
-            self.changes.add(change);
-        }
-        if let Some(delivery) = event.delivery() {
-            self.outbox.put(delivery.clone());
-        }
-        removals
-    }
-
-    /// Makes an event true that could not be written yet: what callers ask for knows it, and nobody is sent a message
-    /// about it before it is written.
-    pub(super) fn apply_unwritten(&mut self, event: &Event) -> Vec<Removal> {
-        let mut removals = Vec::new();
-        match event {
-            Event::Observed {
-                stored,
-                observation,
-                completion,
-                ..
-            } => self.payments.observe(
-                stored,
-                observation,
-                completion.as_ref(),
-                &self.outbox,
-                &mut removals,
-            ),
-            Event::Delivery(delivery) => self.outbox.put(delivery.clone()),
-            // Its message is made once.
-            Event::PollingEnded { stored, .. } => self.payments.end_polling(stored),
-            Event::Started { .. } | Event::Again { .. } => {}
         }
         removals
     }

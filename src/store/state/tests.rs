@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
-/// Room for so many watch codes, and as many bytes as are wanted.
+/// Limits with room for this many watch codes, and for any number of bytes.
 fn limits(watch_codes: usize) -> Limits {
     Limits {
         watch_codes,

@@ -2,7 +2,7 @@
 //!
 //! The constants are for hash maps that have just grown, and for what the poller keeps of a payment.
 
-use crate::payment::{Reference, Report};
+use crate::payment::Reference;
 use crate::store::model::{Answer, Change, Delivery, Fate, Record, StartBody, StoredPayment};
 
 const RECORD: usize = 256;
@@ -75,12 +75,8 @@ pub(super) fn delivery(delivery: &Delivery) -> u64 {
 
 /// Returns the weight of a reference whose payment has left the lists.
 pub(super) fn paid(reference: &Reference, fate: &Fate) -> u64 {
-    let said = fate
-        .report
-        .as_ref()
-        .map_or(0, |report: &std::sync::Arc<Report>| {
-            REPORT + report.body.len()
-        });
+    let report = fate.report.as_ref();
+    let said = report.map_or(0, |report| REPORT + report.body.len());
     bytes(PAID + reference.as_str().len() + fate.watch_code.as_str().len() + said)
 }
 
