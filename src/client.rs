@@ -36,7 +36,7 @@ pub(crate) use self::tls::{Identity, Roots, chain, key, roots};
 pub(crate) use self::transport::{
     Answer, Cut, Exchanging, Posting, Sharing, Terms, Transport, TransportError,
 };
-pub(crate) use self::why::Side;
+pub(crate) use self::why::{Side, causes, is_of_tls};
 use crate::clock::{self, Instant};
 use crate::file::Settle;
 
@@ -150,6 +150,7 @@ impl Network {
         let (connect, tls) = match self.side {
             Side::Gateway => ("gateway_connect", "tls_reload_failures"),
             Side::Webhook => ("webhook_connect", "webhook_tls_reload_failures"),
+            Side::Store => ("store_connect", "store_tls_reload_failures"),
         };
         registry.register(
             tls,

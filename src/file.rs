@@ -88,7 +88,19 @@ impl<T> ReloadableFile<T> {
         path: impl Into<PathBuf>,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        let file = Self {
+        let file = Self::unread(path, parse);
+        match file.try_reload(Settle::None) {
+            Err(Unusable::Bad(why)) => Err(why),
+            Ok(_) | Err(Unusable::Missing) => Ok(file),
+        }
+    }
+
+    /// The file at this path, which is not read before it is reloaded.
+    pub(crate) fn unread(
+        path: impl Into<PathBuf>,
+        parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
             path: path.into(),
             parse: Box::new(parse),
             good: ArcSwapOption::empty(),
@@ -96,10 +108,6 @@ impl<T> ReloadableFile<T> {
             last_read: Mutex::default(),
             loaded_at: Gauge::default(),
             failures: Counter::default(),
-        };
-        match file.try_reload(Settle::None) {
-            Err(Unusable::Bad(why)) => Err(why),
-            Ok(_) | Err(Unusable::Missing) => Ok(file),
         }
     }
 

@@ -6,8 +6,10 @@
 //! story needs.
 
 mod changes;
+mod config;
 mod decide;
 mod event;
+mod fleet;
 mod intent;
 mod keys;
 mod list;
@@ -25,12 +27,11 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use self::changes::Changes;
+pub(crate) use self::config::Config;
 pub(crate) use self::keys::{Claim, Claimed, Keys};
 pub(crate) use self::list::Filter;
 pub(crate) use self::log::CannotOpen;
@@ -48,34 +49,8 @@ pub(crate) use self::place::Place;
 pub(crate) use self::shown::shown;
 pub(crate) use self::snapshot::Snapshot;
 use self::state::State;
+use crate::clock;
 use crate::readiness::Readiness;
-use crate::size::ByteSize;
-use crate::{clock, text};
-
-/// `[store]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Config {
-    /// Where it is kept.
-    #[serde(with = "text::required")]
-    pub(crate) url: Place,
-    /// Payments are kept this long after they were completed.
-    #[serde(with = "clock::text")]
-    pub(crate) keep_for: Duration,
-    /// How much memory all of it may take.
-    #[serde(with = "text::required")]
-    pub(crate) max_bytes: ByteSize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: Place::Memory,
-            keep_for: Duration::from_secs(24 * 3600),
-            max_bytes: ByteSize::mebibytes(128),
-        }
-    }
-}
 
 /// An open store. Clones share everything.
 #[derive(Clone)]

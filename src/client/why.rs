@@ -12,6 +12,8 @@ use crate::text;
 pub(crate) enum Side {
     Gateway,
     Webhook,
+    /// A database has a client of its own, and the words from here.
+    Store,
 }
 
 impl Side {
@@ -20,6 +22,7 @@ impl Side {
         let section = match self {
             Self::Gateway => "gateway",
             Self::Webhook => "webhook",
+            Self::Store => "store",
         };
         format!("{section}.{name}")
     }
@@ -29,7 +32,7 @@ impl Side {
 const MAX_NAMES: usize = 3;
 
 /// Returns the error with all its causes. The outermost alone often says no more than "connection error".
-pub(super) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
+pub(crate) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in chain(error) {
         // A TLS error explains the failure by itself.
@@ -61,7 +64,7 @@ pub(super) fn is_refused_handshake(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether TLS failed, rather than the connection below it.
-pub(super) fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| of_tls(error).is_some())
 }
 
@@ -112,6 +115,9 @@ fn words(side: Side, error: &rustls::Error) -> String {
         }
         (Tls::AlertReceived(AlertDescription::CertificateRequired), Side::Webhook) => {
             "it asks for a client certificate: webhooks are signed, and have none".to_owned()
+        }
+        (Tls::AlertReceived(AlertDescription::CertificateRequired), Side::Store) => {
+            "it asks for a client certificate, and tillgate has none for a database: let it take a password".to_owned()
         }
         (Tls::AlertReceived(alert), Side::Gateway) if is_about_our_certificate(*alert) => {
             format!("it refuses the client certificate (gateway.client_cert_file): TLS alert {alert:?}")

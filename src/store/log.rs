@@ -80,6 +80,7 @@ impl Log {
                 let keeper = Keeper::File(opened.serve(shared.clone(), readiness.clone()));
                 (Self { shared, keeper }, run)
             }
+            Place::Fleet(_) => return Err(CannotOpen::Fleet),
         })
     }
 

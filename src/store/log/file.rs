@@ -34,6 +34,9 @@ pub(crate) enum CannotOpen {
          and what the app was not told yet it has to ask for (GET /watch for each open order)"
     )]
     Damaged(PathBuf, String),
+    /// There is no keeper for it yet.
+    #[error("store.url: a store in a database cannot be opened yet")]
+    Fleet,
 }
 
 /// A file that is open, and read.
