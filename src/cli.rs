@@ -13,6 +13,7 @@ mod output;
 mod places;
 mod run;
 mod sandbox;
+mod store;
 mod tour;
 
 use std::ffi::OsString;
@@ -55,7 +56,7 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigFile,
-        /// Also look up the gateway, connect to it, and do TLS
+        /// Also look up the gateway, connect to it, and do TLS; and connect to the webhook and to the store's database
         #[arg(long)]
         online: bool,
         /// Also start one payment of start.min_amount and throw its code away: the only proof that the secret is right
@@ -71,6 +72,13 @@ enum Command {
     },
     /// Print a fresh key to sign webhooks with, for webhook.secret_file
     WebhookSecret,
+    /// The store in a database
+    Store {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        action: Store,
+    },
     /// Exit 0 if the running sidecar is ready, else 1
     Health {
         #[command(flatten)]
@@ -90,6 +98,12 @@ enum Deliveries {
         /// Its id, like msg_…
         id: String,
     },
+}
+
+#[derive(Subcommand)]
+enum Store {
+    /// Print the SQL that makes the tables of a postgres: store, for whoever has to run it by hand
+    Schema,
 }
 
 #[derive(Args)]
@@ -182,6 +196,10 @@ async fn command(command: Command, environment: Environment) -> Exit {
             answer(&crate::webhook::fresh_key());
             Exit::Fine
         }
+        Command::Store {
+            config,
+            action: Store::Schema,
+        } => store::schema(config.path.as_deref(), &environment),
         Command::Health { config, wait } => {
             health::health(config.path.as_deref(), &environment, wait).await
         }

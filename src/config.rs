@@ -15,6 +15,6 @@ mod sources;
 pub(crate) use self::check::Loaded;
 pub(crate) use self::environment::Environment;
 pub(crate) use self::load::{Source, load};
-pub(crate) use self::reach::{Reach, admin_address, authorization, reach};
+pub(crate) use self::reach::{Reach, admin_address, authorization, reach, schema};
 pub(crate) use self::reading::Diagnostic;
 pub(crate) use self::sections::Config;

@@ -8,10 +8,11 @@ use super::output::{answer, complain, misconfigured};
 use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
 use crate::gateway::{Gateway, Order};
+use crate::store::{Place, check_database};
 use crate::{clock, start};
 
-/// Prints the configuration, or everything that is wrong with it. With `online` it also connects to the gateway, and with
-/// `start` it also starts a payment there.
+/// Prints the configuration, or everything that is wrong with it. With `online` it also connects to whatever is
+/// configured, and with `start` it also starts a payment there.
 pub(super) async fn check(
     path: Option<&Path>,
     environment: &Environment,
@@ -39,7 +40,7 @@ pub(super) async fn check(
     Exit::Fine
 }
 
-/// Connects to the gateway, and to the app where webhooks are configured.
+/// Connects to the gateway, to the app where webhooks are configured, and to the store's database where there is one.
 ///
 /// # Errors
 /// Says which connection failed, and why.
@@ -67,6 +68,12 @@ async fn connect(loaded: &Loaded) -> Result<(), String> {
             timeout,
         )
         .await?;
+    }
+    let store = &loaded.config.store;
+    if let Place::Fleet(url) = &store.url {
+        for line in check_database(url, store).await? {
+            answer(&format!("online: {line}"));
+        }
     }
     Ok(())
 }

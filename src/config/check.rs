@@ -3,6 +3,7 @@
 mod listen;
 mod network;
 mod secret;
+mod store;
 mod webhook;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ impl Reading {
         let tokens = self.check_tokens(&config, inherited.as_ref());
         let network = self.check_network(&config.gateway, gateway_url.as_ref());
         let webhook = self.check_webhook(&config);
+        self.check_store(&config);
         self.check_numbers(&config);
         self.check_admin_addr(&config);
         match (gateway_url, secret, tokens, network, webhook) {

@@ -11,7 +11,7 @@ use super::sections::Config;
 use crate::file;
 use crate::secret::Secret;
 use crate::server::{InheritedSocket, ListenAddr, SocketFile};
-use crate::store::Place;
+use crate::store::{self, DatabaseUrl, Place};
 
 /// Where a value comes from. A default has no origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,11 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
         &config.webhook.secret_file,
         &config.gateway.client_key_file,
         &config.gateway.proxy_authorization_file,
+        &config.store.password_file,
     ];
-    let own = file.filter(|_| config.merchant.is_inline);
+    let database = database(config);
+    let has_secret = config.merchant.is_inline || database.is_some_and(DatabaseUrl::has_password);
+    let own = file.filter(|_| has_secret);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
     if let ListenAddr::Unix(path) = &config.listen.address {
@@ -95,7 +98,19 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
             "gateway.allow_plain_http: everyone on the way to the gateway can read the merchant secret".to_owned(),
         );
     }
+    if config.store.allow_plain_tcp && database.is_some_and(|url| !url.is_local()) {
+        warnings.push(
+            "store.allow_plain_tcp: without TLS everyone on the way to the database can read and change the payments in it".to_owned(),
+        );
+    }
     warnings
+}
+
+fn database(config: &Config) -> Option<&DatabaseUrl> {
+    match &config.store.url {
+        Place::Fleet(url) => Some(url),
+        Place::Memory | Place::Directory(_) => None,
+    }
 }
 
 fn notes(
@@ -139,11 +154,42 @@ fn notes(
         ),
         _ => {}
     }
+    if let Some(url) = database(config) {
+        notes.extend(of_database(url, &config.store));
+    }
     if matches!(config.store.url, Place::Memory) {
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
         if config.webhook.url.is_some() {
             notes.push("webhooks without a durable store: a webhook that is not delivered when tillgate ends is lost; set store.url = \"file:/var/lib/tillgate\"".to_owned());
         }
+    }
+    notes
+}
+
+fn of_database(url: &DatabaseUrl, config: &store::Config) -> Vec<String> {
+    let tls = match (url.is_local(), config.allow_plain_tcp, &config.ca_file) {
+        (true, ..) => "without TLS, since it is on this machine",
+        (false, true, _) => "with TLS if it has it",
+        (false, false, None) => "with TLS and the built-in roots",
+        (false, false, Some(_)) => "with TLS and the roots of store.ca_file",
+    };
+    let (place, schema) = (url.place(), url.schema());
+    let mut notes = vec![format!(
+        "store.url is the database at {place}, schema {schema}, {tls}: starts stop while it is away; watches go on"
+    )];
+    match &config.password_file {
+        Some(path) if !path.0.exists() => notes.push(format!(
+            "the password of store.url is not there yet ({path} is missing): tillgate starts unready and waits for it"
+        )),
+        Some(_) => {}
+        None if url.has_password() => notes.push(
+            "a password in store.url is in the environment or the configuration of every start, and never changes while tillgate runs: store.password_file is safer"
+                .to_owned(),
+        ),
+        None => notes.push(
+            "there is no password for store.url: the database has to let its user in without one"
+                .to_owned(),
+        ),
     }
     notes
 }

@@ -1,4 +1,5 @@
-//! Where a running sidecar listens according to its configuration, for the commands that talk to it.
+//! Where a running sidecar listens according to its configuration, for the commands that talk to it, and the name of its
+//! schema, for the one that prints it.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use super::reading::{Diagnostic, Reading};
 use super::sections::Config;
 use crate::file;
 use crate::server::{Address, ListenAddr};
+use crate::store::{self, Place};
 use crate::text::FilePath;
 
 /// Returns the address of the admin listener.
@@ -91,6 +93,21 @@ pub(crate) fn authorization(
         .find(|line| !line.is_empty())
         .ok_or_else(|| diagnostic("it is empty".to_owned()))?;
     Ok(Some(format!("Bearer {}", token.trim_end())))
+}
+
+/// Returns the schema of the store's database, or the usual one if it has none.
+///
+/// # Errors
+/// Returns what is wrong with `store.url`; faults elsewhere do not matter.
+pub(crate) fn schema(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Vec<Diagnostic>> {
+    let config = part(path, environment, "store.url")?;
+    Ok(match &config.store.url {
+        Place::Fleet(url) => url.schema().to_owned(),
+        Place::Memory | Place::Directory(_) => store::SCHEMA.to_owned(),
+    })
 }
 
 /// Returns a configuration in which only the keys with this prefix have to be right.

@@ -2,11 +2,16 @@
 
 #![expect(dead_code, reason = "the keeper that uses it comes next")]
 
+mod check;
 mod dial;
 pub(super) mod link;
+mod schema;
 mod tls;
 pub(super) mod trouble;
 mod url;
 
-pub(crate) use self::url::DatabaseUrl;
+pub(crate) use self::check::check;
+pub(crate) use self::link::parse_password;
+pub(crate) use self::schema::schema_sql;
 pub(super) use self::url::FORM;
+pub(crate) use self::url::{DatabaseUrl, SCHEMA};

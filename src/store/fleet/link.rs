@@ -64,8 +64,7 @@ impl Database {
 
     /// Returns the hosts with their ports, for logs and errors.
     pub(in crate::store) fn place(&self) -> String {
-        let hosts: Vec<_> = self.0.url.hosts.iter().map(Host::to_string).collect();
-        hosts.join(",")
+        self.0.url.place()
     }
 
     /// Connects to the first host of the list that takes writes. Names are looked up, and files are read, each time. Each
@@ -145,7 +144,7 @@ impl Database {
 ///
 /// # Errors
 /// Says what is wrong, without quoting the content.
-pub(in crate::store) fn parse_password(bytes: &[u8]) -> Result<SecretString, String> {
+pub(crate) fn parse_password(bytes: &[u8]) -> Result<SecretString, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
     if text.is_empty() {
         return Err("it is empty".to_owned());

@@ -13,7 +13,8 @@ use secrecy::SecretString;
 pub(in crate::store) const FORM: &str = "postgres://USER@HOST/DATABASE";
 
 const PORT: u16 = 5432;
-const SCHEMA: &str = "tillgate";
+/// The schema of a URL that names none.
+pub(crate) const SCHEMA: &str = "tillgate";
 const APPLICATION_NAME: &str = "tillgate";
 /// The longest name that PostgreSQL keeps whole.
 const MAX_NAME: usize = 63;
@@ -56,6 +57,17 @@ impl DatabaseUrl {
     /// Returns whether each server is on this machine, so that no other one sees what is sent.
     pub(crate) fn is_local(&self) -> bool {
         self.hosts.iter().all(Host::is_local)
+    }
+
+    /// Returns the user that logs in.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Returns the hosts with their ports.
+    pub(crate) fn place(&self) -> String {
+        let hosts: Vec<_> = self.hosts.iter().map(Host::to_string).collect();
+        hosts.join(",")
     }
 
     /// Returns the schema that has the tables.

@@ -1,0 +1,281 @@
+//! What `tillgate check --online` finds out about a database.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
+
+use super::super::config::Config;
+use super::link::{Database, Link};
+use super::trouble::{Reason, Trouble};
+use super::url::DatabaseUrl;
+use crate::clock;
+
+/// How often a time is measured: the one in the middle counts.
+const TRIES: usize = 3;
+/// From this difference on the clocks are said to be apart, in seconds.
+const APART: f64 = 1.0;
+/// How much older than the connection a session may seem, in seconds.
+const SESSION_SLACK: f64 = 1.0;
+
+/// Connects to the database. Returns lines for an operator.
+///
+/// # Errors
+/// Fails if it cannot be reached, or must not be used. Names the key.
+pub(crate) async fn check(url: &DatabaseUrl, config: &Config) -> Result<Vec<String>, String> {
+    let database = Database::new(url, config);
+    let began = clock::now();
+    let link = database
+        .connect()
+        .await
+        .map_err(|trouble| format!("store.url: no connection to {url}: {trouble}"))?;
+    let visit = Visit {
+        link: &link,
+        database: &database,
+    };
+    let mut lines = vec![visit.arrival(url)];
+    lines.extend(visit.schema().await.unwrap_or_else(unread("its schema")));
+    lines.push(visit.times().await);
+    let durability = visit.durability().await;
+    lines.extend(durability.unwrap_or_else(|trouble| Ok(unread("its durability")(trouble)))?);
+    let connections = visit.connections().await;
+    lines.extend(connections.unwrap_or_else(unread("its connections")));
+    let age = (clock::now() - began).as_secs_f64();
+    lines.extend(visit.clocks(age).await.unwrap_or_else(unread("its clock")));
+    let transactions = visit.transactions().await;
+    lines.extend(transactions.unwrap_or_else(unread("its transactions")));
+    Ok(lines)
+}
+
+/// Says that one part could not be read: the rest may be.
+fn unread(what: &'static str) -> impl Fn(Trouble) -> Vec<String> {
+    move |trouble| vec![format!("{what} could not be read: {trouble}")]
+}
+
+/// An open connection, and what is asked over it.
+struct Visit<'a> {
+    link: &'a Link,
+    database: &'a Database,
+}
+
+impl Visit<'_> {
+    /// Says how the connection was made.
+    fn arrival(&self, url: &DatabaseUrl) -> String {
+        let steps = self
+            .link
+            .steps
+            .iter()
+            .map(|(step, took)| format!("{step} {}", milliseconds(*took)));
+        let steps = steps.collect::<Vec<_>>().join(", ");
+        let tls = if self.link.is_tls {
+            "with TLS"
+        } else {
+            "without TLS"
+        };
+        let (place, version) = (self.link.place(), self.link.version());
+        let user = url.user();
+        format!("store.url: {place} takes writes: {version}, {tls}, as {user} ({steps})")
+    }
+
+    /// Says which version the tables have, or which right is missing.
+    async fn schema(&self) -> Result<Vec<String>, Trouble> {
+        const SQL: &str = "select
+            exists (select from pg_namespace where nspname = $1),
+            coalesce((select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false),
+            coalesce((select has_schema_privilege(oid, 'create') from pg_namespace where nspname = $1),
+                has_database_privilege(current_database(), 'create')),
+            exists (select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = $1 and relname = 'meta'),
+            (select string_agg(relname::text, ', ' order by relname) from pg_class c join pg_namespace n on n.oid = relnamespace
+                where nspname = $1 and relkind = 'r' and not (has_table_privilege(c.oid, 'select')
+                and has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update')
+                and has_table_privilege(c.oid, 'delete')))";
+        let schema = self.database.schema();
+        let row = self.row(SQL, &[(&schema, Type::TEXT)]).await?;
+        let flag = |i| get::<bool>(&row, i);
+        let (exists, is_usable, may_create) = (flag(0)?, flag(1)?, flag(2)?);
+        let run = "tillgate store schema prints what to run";
+        let line = if exists && !is_usable {
+            format!("schema {schema} is closed to this user: {run}")
+        } else if !flag(3)? {
+            match may_create {
+                true => format!("schema {schema} has no tables yet: tillgate run makes them"),
+                false => {
+                    format!("schema {schema} has no tables, and this user may not make them: {run}")
+                }
+            }
+        } else if let Some(tables) = get::<Option<String>>(&row, 4)? {
+            format!("schema {schema}: this user may not read and write {tables}: {run}")
+        } else {
+            let sql = format!("select version::int8 from \"{schema}\".meta");
+            match self.rows(&sql, &[]).await?.first() {
+                Some(row) => format!("schema {schema}: version {}", get::<i64>(row, 0)?),
+                None => format!("schema {schema}: its tables are empty"),
+            }
+        };
+        Ok(vec![line])
+    }
+
+    /// Says how long an answer takes, and a commit.
+    async fn times(&self) -> String {
+        // Written into the log of the server alone, but its commit is as durable as any.
+        const COMMIT: &str = "select pg_logical_emit_message(true, 'tillgate', 'check')::text";
+        let round_trip = self.measured("select 1").await;
+        let commit = self.measured(COMMIT).await;
+        let text = |took: Result<Duration, Trouble>| match took {
+            Ok(took) => milliseconds(took),
+            Err(trouble) => format!("unknown ({trouble})"),
+        };
+        format!("round trip {}, commit {}", text(round_trip), text(commit))
+    }
+
+    async fn measured(&self, sql: &str) -> Result<Duration, Trouble> {
+        let mut times = Vec::new();
+        for _ in 0..TRIES {
+            let began = clock::now();
+            self.rows(sql, &[]).await?;
+            times.push(clock::now() - began);
+        }
+        times.sort_unstable();
+        Ok(times[TRIES / 2])
+    }
+
+    /// Says what a commit waits for.
+    ///
+    /// # Errors
+    /// The inner error is for a server that must not be used.
+    async fn durability(&self) -> Result<Result<Vec<String>, String>, Trouble> {
+        const SQL: &str = "select current_setting('fsync'), current_setting('synchronous_commit'),
+            current_setting('synchronous_standby_names'), (select count(*) from pg_stat_replication)";
+        let row = self.row(SQL, &[]).await?;
+        let (fsync, commit): (String, String) = (get(&row, 0)?, get(&row, 1)?);
+        let (names, standbys): (String, i64) = (get(&row, 2)?, get(&row, 3)?);
+        if fsync == "off" {
+            return Ok(Err(
+                "store.url: fsync is off there, so a crash of that machine loses or damages what callers were answered: turn it on"
+                    .to_owned(),
+            ));
+        }
+        let mut lines = vec![match (names.trim(), standbys) {
+            ("", 0) => "commits wait for the disk of this server alone, and no standby is connected to it: what it loses is lost".to_owned(),
+            ("", n) => format!(
+                "commits do not wait for a standby ({n} connected): after a failover the last instants may be missing, and \
+                 each replica writes again what it has acknowledged in the last ten minutes"
+            ),
+            (names, _) => format!("commits wait for a synchronous standby ({names})"),
+        }];
+        if commit == "off" || commit == "local" {
+            lines.push(format!(
+                "synchronous_commit is {commit} for this user: tillgate's own writes wait all the same"
+            ));
+        }
+        Ok(Ok(lines))
+    }
+
+    /// Says for how many replicas there are connections.
+    async fn connections(&self) -> Result<Vec<String>, Trouble> {
+        const SQL: &str = "select current_setting('max_connections')::int8,
+            current_setting('superuser_reserved_connections')::int8,
+            (select coalesce(sum(numbackends), 0)::int8 from pg_stat_database),
+            (select rolconnlimit::int8 from pg_roles where rolname = current_user),
+            (select datconnlimit::int8 from pg_database where datname = current_database())";
+        let row = self.row(SQL, &[]).await?;
+        let [max, reserved, taken] = [0, 1, 2].map(|i| get::<i64>(&row, i));
+        let (max, reserved) = (max?, reserved?);
+        let limits = [("this user", 3), ("this database", 4)];
+        let limits = limits.into_iter().filter_map(|(of, i)| {
+            let limit = get::<i64>(&row, i).ok().filter(|limit| *limit >= 0)?;
+            Some((of, limit))
+        });
+        let mut most = max - reserved;
+        let mut text = format!(
+            "max_connections is {max} ({reserved} of them reserved, {} taken now)",
+            taken?
+        );
+        for (of, limit) in limits {
+            most = most.min(limit);
+            text.push_str(&format!(", {limit} for {of}"));
+        }
+        let replicas = most / 2;
+        Ok(vec![format!(
+            "{text}: each replica has two, so that there is room for {replicas} of them at most"
+        )])
+    }
+
+    /// Says how far the clocks are apart, and whether a pooler is in between. `age` is that of the connection.
+    async fn clocks(&self, age: f64) -> Result<Vec<String>, Trouble> {
+        const SQL: &str = "select extract(epoch from clock_timestamp())::float8,
+            extract(epoch from clock_timestamp() - backend_start)::float8
+            from pg_stat_activity where pid = pg_backend_pid()";
+        let before = clock::Reading::take();
+        let row = self.row(SQL, &[]).await?;
+        let half = (clock::now() - before.now) / 2;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds since the epoch fit into its 52 bits"
+        )]
+        let here = before.wall.as_millisecond() as f64 / 1000.0 + half.as_secs_f64();
+        let ahead = get::<f64>(&row, 0)? - here;
+        let mut lines = vec![if ahead.abs() < APART {
+            "its clock and that of this machine agree to the second".to_owned()
+        } else {
+            let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
+            format!(
+                "its clock is {:.1} s {direction} that of this machine: what is kept goes by its clock, logs and webhooks by this one",
+                ahead.abs()
+            )
+        }];
+        // A session that is older than the connection was made for another one.
+        if get::<f64>(&row, 1)? > age + SESSION_SLACK {
+            lines.push("a pooler is in between: its session is older than this connection; no statement needs one of its own".to_owned());
+        }
+        Ok(lines)
+    }
+
+    /// Says whether something keeps the server from cleaning up.
+    async fn transactions(&self) -> Result<Vec<String>, Trouble> {
+        const SQL: &str =
+            "select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8
+            from pg_stat_activity where datname = current_database() and xact_start < clock_timestamp() - interval '1 hour'";
+        let row = self.row(SQL, &[]).await?;
+        let (old, longest): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
+        Ok(match old {
+            0 => vec![
+                "no transaction here is older than an hour (of those that this user may see)"
+                    .to_owned(),
+            ],
+            old => vec![format!(
+                "{old} transactions here are older than an hour, the oldest {:.1} h: while one is open, the server cannot \
+                 clean up behind tillgate, and gets slower; end it, and see idle_in_transaction_session_timeout",
+                longest / 3600.0
+            )],
+        })
+    }
+
+    async fn row(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Row, Trouble> {
+        let row = self.rows(sql, parameters).await?.into_iter().next();
+        row.ok_or_else(|| Trouble::new(Reason::Damaged, "it answered without a row"))
+    }
+
+    async fn rows(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Trouble> {
+        let rows = self.link.query(sql, parameters);
+        let rows = clock::timeout(self.database.timeout(), rows).await;
+        rows.unwrap_or_else(|_| Err(Trouble::timeout()))
+    }
+}
+
+fn get<T: FromSqlOwned>(row: &Row, i: usize) -> Result<T, Trouble> {
+    row.try_get(i)
+        .map_err(|error| Trouble::of_statement(&error))
+}
+
+fn milliseconds(took: Duration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1000.0)
+}
