@@ -33,7 +33,7 @@ use prometheus_client::registry::Registry;
 pub(crate) use self::changes::Changes;
 pub(crate) use self::config::Config;
 pub(crate) use self::fleet::{
-    DatabaseUrl, SCHEMA, check as check_database, parse_password, schema_sql,
+    DatabaseUrl, Findings, SCHEMA, check as check_database, parse_password, schema_sql,
 };
 pub(crate) use self::keys::{Claim, Claimed, Keys};
 pub(crate) use self::list::Filter;

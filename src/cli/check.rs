@@ -8,7 +8,7 @@ use super::output::{answer, complain, misconfigured};
 use crate::client::Network;
 use crate::config::{self, Environment, Loaded, Source};
 use crate::gateway::{Gateway, Order};
-use crate::store::{Place, check_database};
+use crate::store::{Findings, Place, check_database};
 use crate::{clock, start};
 
 /// Prints the configuration, or everything that is wrong with it. With `online` it also connects to whatever is
@@ -71,8 +71,12 @@ async fn connect(loaded: &Loaded) -> Result<(), String> {
     }
     let store = &loaded.config.store;
     if let Place::Fleet(url) = &store.url {
-        for line in check_database(url, store).await? {
+        let Findings { lines, faults } = check_database(url, store).await?;
+        for line in lines {
             answer(&format!("online: {line}"));
+        }
+        if !faults.is_empty() {
+            return Err(faults.join("; "));
         }
     }
     Ok(())

@@ -9,8 +9,9 @@ mod schema;
 mod tls;
 pub(super) mod trouble;
 mod url;
+mod usable;
 
-pub(crate) use self::check::check;
+pub(crate) use self::check::{Findings, check};
 pub(crate) use self::link::parse_password;
 pub(crate) use self::schema::schema_sql;
 pub(super) use self::url::FORM;

@@ -9,7 +9,7 @@ use super::super::config::Config;
 use super::link::{Database, Link};
 use super::trouble::{Reason, Trouble};
 use super::url::DatabaseUrl;
-use crate::clock;
+use crate::clock::{self, Instant};
 
 /// How often a time is measured: the one in the middle counts.
 const TRIES: usize = 3;
@@ -18,67 +18,92 @@ const APART: f64 = 1.0;
 /// How much older than the connection a session may seem, in seconds.
 const SESSION_SLACK: f64 = 1.0;
 
-/// Connects to the database. Returns lines for an operator.
+/// What was found, as lines for an operator.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) lines: Vec<String>,
+    /// What keeps tillgate from using the database.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Connects to the database, and looks at what matters for a store.
 ///
 /// # Errors
-/// Fails if it cannot be reached, or must not be used. Names the key.
-pub(crate) async fn check(url: &DatabaseUrl, config: &Config) -> Result<Vec<String>, String> {
+/// Fails if it cannot be reached. Names the key.
+pub(crate) async fn check(url: &DatabaseUrl, config: &Config) -> Result<Findings, String> {
     let database = Database::new(url, config);
     let began = clock::now();
     let link = database
         .connect()
         .await
         .map_err(|trouble| format!("store.url: no connection to {url}: {trouble}"))?;
-    let visit = Visit {
+    let mut visit = Visit {
         link: &link,
         database: &database,
+        began,
+        found: Findings::default(),
     };
-    let mut lines = vec![visit.arrival(url)];
-    lines.extend(visit.schema().await.unwrap_or_else(unread("its schema")));
-    lines.push(visit.times().await);
+    visit.arrival(url);
+    let schema = visit.schema().await;
+    visit.unread("its schema", schema);
     let durability = visit.durability().await;
-    lines.extend(durability.unwrap_or_else(|trouble| Ok(unread("its durability")(trouble)))?);
+    visit.unread("its durability", durability);
     let connections = visit.connections().await;
-    lines.extend(connections.unwrap_or_else(unread("its connections")));
-    let age = (clock::now() - began).as_secs_f64();
-    lines.extend(visit.clocks(age).await.unwrap_or_else(unread("its clock")));
+    visit.unread("its connections", connections);
+    let clocks = visit.clocks().await;
+    visit.unread("its clock", clocks);
     let transactions = visit.transactions().await;
-    lines.extend(transactions.unwrap_or_else(unread("its transactions")));
-    Ok(lines)
+    visit.unread("its transactions", transactions);
+    // The commit last: while it waits for a standby, so does everything behind it.
+    let times = visit.times().await;
+    visit.unread("its times", times);
+    Ok(visit.found)
 }
 
-/// Says that one part could not be read: the rest may be.
-fn unread(what: &'static str) -> impl Fn(Trouble) -> Vec<String> {
-    move |trouble| vec![format!("{what} could not be read: {trouble}")]
-}
-
-/// An open connection, and what is asked over it.
+/// An open connection, and what is found over it.
 struct Visit<'a> {
     link: &'a Link,
     database: &'a Database,
+    /// When the connection was begun.
+    began: Instant,
+    found: Findings,
 }
 
 impl Visit<'_> {
+    fn line(&mut self, line: String) {
+        self.found.lines.push(line);
+    }
+
+    fn fault(&mut self, what: &str) {
+        self.found.faults.push(format!("store.url: {what}"));
+    }
+
+    /// Says that one part could not be read: the others may be.
+    fn unread(&mut self, what: &str, part: Result<(), Trouble>) {
+        if let Err(trouble) = part {
+            self.line(format!("{what} could not be read: {trouble}"));
+        }
+    }
+
     /// Says how the connection was made.
-    fn arrival(&self, url: &DatabaseUrl) -> String {
-        let steps = self
-            .link
-            .steps
-            .iter()
-            .map(|(step, took)| format!("{step} {}", milliseconds(*took)));
-        let steps = steps.collect::<Vec<_>>().join(", ");
-        let tls = if self.link.is_tls {
+    fn arrival(&mut self, url: &DatabaseUrl) {
+        let link = self.link;
+        let step = |(name, took): &(&str, _)| format!("{name} {}", milliseconds(*took));
+        let steps: Vec<_> = link.steps.iter().map(step).collect();
+        let tls = if link.is_tls {
             "with TLS"
         } else {
             "without TLS"
         };
-        let (place, version) = (self.link.place(), self.link.version());
-        let user = url.user();
-        format!("store.url: {place} takes writes: {version}, {tls}, as {user} ({steps})")
+        let (place, version) = (link.place(), link.version());
+        let (user, steps) = (url.user(), steps.join(", "));
+        self.line(format!(
+            "store.url: {place} takes writes: {version}, {tls}, as {user} ({steps})"
+        ));
     }
 
     /// Says which version the tables have, or which right is missing.
-    async fn schema(&self) -> Result<Vec<String>, Trouble> {
+    async fn schema(&mut self) -> Result<(), Trouble> {
         const SQL: &str = "select
             exists (select from pg_namespace where nspname = $1),
             coalesce((select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false),
@@ -94,38 +119,52 @@ impl Visit<'_> {
         let flag = |i| get::<bool>(&row, i);
         let (exists, is_usable, may_create) = (flag(0)?, flag(1)?, flag(2)?);
         let run = "tillgate store schema prints what to run";
-        let line = if exists && !is_usable {
-            format!("schema {schema} is closed to this user: {run}")
+        if exists && !is_usable {
+            self.fault(&format!("schema {schema} is closed to its user: {run}"));
+        } else if !flag(3)? && may_create {
+            self.line(format!(
+                "schema {schema} has no tables yet: tillgate run makes them"
+            ));
         } else if !flag(3)? {
-            match may_create {
-                true => format!("schema {schema} has no tables yet: tillgate run makes them"),
-                false => {
-                    format!("schema {schema} has no tables, and this user may not make them: {run}")
-                }
-            }
+            self.fault(&format!(
+                "schema {schema} has no tables, and its user may not make them: {run}"
+            ));
         } else if let Some(tables) = get::<Option<String>>(&row, 4)? {
-            format!("schema {schema}: this user may not read and write {tables}: {run}")
+            self.fault(&format!(
+                "its user may not read and write these tables of schema {schema}: {tables}: {run}"
+            ));
         } else {
             let sql = format!("select version::int8 from \"{schema}\".meta");
-            match self.rows(&sql, &[]).await?.first() {
-                Some(row) => format!("schema {schema}: version {}", get::<i64>(row, 0)?),
+            let rows = self.rows(&sql, &[]).await?;
+            let version = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
+            self.line(match version {
+                Some(version) => format!("schema {schema}: version {version}"),
                 None => format!("schema {schema}: its tables are empty"),
-            }
-        };
-        Ok(vec![line])
+            });
+        }
+        Ok(())
     }
 
     /// Says how long an answer takes, and a commit.
-    async fn times(&self) -> String {
+    async fn times(&mut self) -> Result<(), Trouble> {
         // Written into the log of the server alone, but its commit is as durable as any.
         const COMMIT: &str = "select pg_logical_emit_message(true, 'tillgate', 'check')::text";
-        let round_trip = self.measured("select 1").await;
-        let commit = self.measured(COMMIT).await;
-        let text = |took: Result<Duration, Trouble>| match took {
-            Ok(took) => milliseconds(took),
-            Err(trouble) => format!("unknown ({trouble})"),
-        };
-        format!("round trip {}, commit {}", text(round_trip), text(commit))
+        let round_trip = milliseconds(self.measured("select 1").await?);
+        match self.measured(COMMIT).await {
+            Ok(commit) => {
+                let commit = milliseconds(commit);
+                self.line(format!("round trip {round_trip}, commit {commit}"));
+            }
+            Err(trouble) if trouble.reason == Reason::Timeout => {
+                self.fault(
+                    "no commit ends within store.timeout: starts would be refused (does it wait for a synchronous standby that is away?)",
+                );
+            }
+            Err(trouble) => self.line(format!(
+                "round trip {round_trip}; a commit could not be measured: {trouble}"
+            )),
+        }
+        Ok(())
     }
 
     async fn measured(&self, sql: &str) -> Result<Duration, Trouble> {
@@ -140,39 +179,33 @@ impl Visit<'_> {
     }
 
     /// Says what a commit waits for.
-    ///
-    /// # Errors
-    /// The inner error is for a server that must not be used.
-    async fn durability(&self) -> Result<Result<Vec<String>, String>, Trouble> {
+    async fn durability(&mut self) -> Result<(), Trouble> {
         const SQL: &str = "select current_setting('fsync'), current_setting('synchronous_commit'),
             current_setting('synchronous_standby_names'), (select count(*) from pg_stat_replication)";
         let row = self.row(SQL, &[]).await?;
         let (fsync, commit): (String, String) = (get(&row, 0)?, get(&row, 1)?);
         let (names, standbys): (String, i64) = (get(&row, 2)?, get(&row, 3)?);
         if fsync == "off" {
-            return Ok(Err(
-                "store.url: fsync is off there, so a crash of that machine loses or damages what callers were answered: turn it on"
-                    .to_owned(),
-            ));
+            self.fault("fsync is off there: a crash of that machine loses or damages what callers were answered; turn it on");
         }
-        let mut lines = vec![match (names.trim(), standbys) {
+        self.line(match (names.trim(), standbys) {
             ("", 0) => "commits wait for the disk of this server alone, and no standby is connected to it: what it loses is lost".to_owned(),
             ("", n) => format!(
                 "commits do not wait for a standby ({n} connected): after a failover the last instants may be missing, and \
                  each replica writes again what it has acknowledged in the last ten minutes"
             ),
             (names, _) => format!("commits wait for a synchronous standby ({names})"),
-        }];
+        });
         if commit == "off" || commit == "local" {
-            lines.push(format!(
-                "synchronous_commit is {commit} for this user: tillgate's own writes wait all the same"
+            self.line(format!(
+                "synchronous_commit is {commit} for its user: tillgate's own writes wait all the same"
             ));
         }
-        Ok(Ok(lines))
+        Ok(())
     }
 
     /// Says for how many replicas there are connections.
-    async fn connections(&self) -> Result<Vec<String>, Trouble> {
+    async fn connections(&mut self) -> Result<(), Trouble> {
         const SQL: &str = "select current_setting('max_connections')::int8,
             current_setting('superuser_reserved_connections')::int8,
             (select coalesce(sum(numbackends), 0)::int8 from pg_stat_database),
@@ -181,7 +214,7 @@ impl Visit<'_> {
         let row = self.row(SQL, &[]).await?;
         let [max, reserved, taken] = [0, 1, 2].map(|i| get::<i64>(&row, i));
         let (max, reserved) = (max?, reserved?);
-        let limits = [("this user", 3), ("this database", 4)];
+        let limits = [("its user", 3), ("this database", 4)];
         let limits = limits.into_iter().filter_map(|(of, i)| {
             let limit = get::<i64>(&row, i).ok().filter(|limit| *limit >= 0)?;
             Some((of, limit))
@@ -196,13 +229,14 @@ impl Visit<'_> {
             text.push_str(&format!(", {limit} for {of}"));
         }
         let replicas = most / 2;
-        Ok(vec![format!(
+        self.line(format!(
             "{text}: each replica has two, so that there is room for {replicas} of them at most"
-        )])
+        ));
+        Ok(())
     }
 
-    /// Says how far the clocks are apart, and whether a pooler is in between. `age` is that of the connection.
-    async fn clocks(&self, age: f64) -> Result<Vec<String>, Trouble> {
+    /// Says how far the clocks are apart, and whether a pooler is in between.
+    async fn clocks(&mut self) -> Result<(), Trouble> {
         const SQL: &str = "select extract(epoch from clock_timestamp())::float8,
             extract(epoch from clock_timestamp() - backend_start)::float8
             from pg_stat_activity where pid = pg_backend_pid()";
@@ -215,7 +249,7 @@ impl Visit<'_> {
         )]
         let here = before.wall.as_millisecond() as f64 / 1000.0 + half.as_secs_f64();
         let ahead = get::<f64>(&row, 0)? - here;
-        let mut lines = vec![if ahead.abs() < APART {
+        self.line(if ahead.abs() < APART {
             "its clock and that of this machine agree to the second".to_owned()
         } else {
             let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
@@ -223,32 +257,32 @@ impl Visit<'_> {
                 "its clock is {:.1} s {direction} that of this machine: what is kept goes by its clock, logs and webhooks by this one",
                 ahead.abs()
             )
-        }];
+        });
         // A session that is older than the connection was made for another one.
+        let age = (clock::now() - self.began).as_secs_f64();
         if get::<f64>(&row, 1)? > age + SESSION_SLACK {
-            lines.push("a pooler is in between: its session is older than this connection; no statement needs one of its own".to_owned());
+            self.line("a pooler is in between: its session is older than this connection; no statement needs one of its own".to_owned());
         }
-        Ok(lines)
+        Ok(())
     }
 
     /// Says whether something keeps the server from cleaning up.
-    async fn transactions(&self) -> Result<Vec<String>, Trouble> {
+    async fn transactions(&mut self) -> Result<(), Trouble> {
         const SQL: &str =
             "select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8
             from pg_stat_activity where datname = current_database() and xact_start < clock_timestamp() - interval '1 hour'";
         let row = self.row(SQL, &[]).await?;
         let (old, longest): (i64, f64) = (get(&row, 0)?, get(&row, 1)?);
-        Ok(match old {
-            0 => vec![
-                "no transaction here is older than an hour (of those that this user may see)"
-                    .to_owned(),
-            ],
-            old => vec![format!(
+        self.line(match old {
+            0 => "no transaction here is older than an hour (of those that its user may see)"
+                .to_owned(),
+            old => format!(
                 "{old} transactions here are older than an hour, the oldest {:.1} h: while one is open, the server cannot \
                  clean up behind tillgate, and gets slower; end it, and see idle_in_transaction_session_timeout",
                 longest / 3600.0
-            )],
-        })
+            ),
+        });
+        Ok(())
     }
 
     async fn row(

@@ -18,13 +18,12 @@ use super::dial::{Address, Attempt, Driver, Terms};
 use super::tls;
 use super::trouble::{Reason, Trouble};
 use super::url::{DatabaseUrl, Host};
+use super::usable::{QUESTION, usable};
 use crate::file::{ReloadableFile, Settle};
 use crate::{client, clock};
 
 /// The shortest time limit for a connection: it takes several round trips.
 const CONNECT: Duration = Duration::from_secs(2);
-/// The oldest version that the statements are written for.
-const OLDEST: u32 = 13;
 
 /// How the database of a fleet is reached. Clones share it.
 #[derive(Clone)]
@@ -168,7 +167,9 @@ async fn connect_to(host: &Host, terms: &Terms) -> Result<Link, Vec<Trouble>> {
     for address in &addresses {
         match Link::make(host, address, terms).await {
             Ok(mut link) => {
-                link.steps.insert(0, ("DNS", looked_up_in));
+                if let Address::Tcp(_) = address {
+                    link.steps.insert(0, ("DNS", looked_up_in));
+                }
                 return Ok(link);
             }
             Err(trouble) => {
@@ -212,7 +213,7 @@ impl Link {
             is_tls: attempt.is_tls,
         };
         let rows = attempt
-            .step("question", link.query(QUESTION, &[]))
+            .step("first answer", link.query(QUESTION, &[]))
             .await??;
         link.version = usable(&rows)?;
         link.steps = attempt.steps;
@@ -285,45 +286,6 @@ impl Link {
     }
 }
 
-/// Asked once, in one round trip. A pooler may have another server behind it later; then a write fails with 25006.
-const QUESTION: &str = "select version(), current_setting('transaction_read_only')";
-
-/// Returns the server's version if it can be used.
-fn usable(rows: &[Row]) -> Result<String, Trouble> {
-    let text = |i| rows.first().and_then(|row| row.try_get::<_, &str>(i).ok());
-    let version = text(0).unwrap_or_default();
-    check_version(version).map_err(|what| Trouble::new(Reason::Refused, what))?;
-    if text(1) != Some("off") {
-        let what = "it is read-only: a standby, or default_transaction_read_only is on";
-        return Err(Trouble::new(Reason::ReadOnly, what));
-    }
-    Ok(version.split(' ').take(2).collect::<Vec<_>>().join(" "))
-}
-
-/// Checks what `version()` says. Others that speak the protocol of PostgreSQL do not keep all of its promises.
-fn check_version(version: &str) -> Result<(), String> {
-    let others = [
-        ("Cockroach", "CockroachDB"),
-        ("-YB-", "YugabyteDB"),
-        ("Redshift", "Redshift"),
-    ];
-    let other = others.iter().find(|(word, _)| version.contains(word));
-    let major = version.strip_prefix("PostgreSQL ").map(|rest| {
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-        digits.and_then(|digits| digits.parse::<u32>().ok())
-    });
-    match (other, major) {
-        (Some((_, name)), _) => Err(format!(
-            "it is {name}, which tillgate was never tested with: use PostgreSQL"
-        )),
-        (None, Some(Some(major))) if major >= OLDEST => Ok(()),
-        (None, Some(Some(major))) => Err(format!(
-            "it is PostgreSQL {major}, and the oldest that can be used is {OLDEST}"
-        )),
-        (None, _) => Err("it is no PostgreSQL".to_owned()),
-    }
-}
-
 /// Moves the bytes of a connection until it ends.
 async fn drive(mut driver: Driver, ends: watch::Sender<Option<Trouble>>) {
     let why = loop {
@@ -347,3 +309,6 @@ async fn drive(mut driver: Driver, ends: watch::Sender<Option<Trouble>>) {
 fn is_unconfirmed(notice: &DbError) -> bool {
     notice.routine() == Some("SyncRepWaitForLSN")
 }
+
+#[cfg(test)]
+mod tests;

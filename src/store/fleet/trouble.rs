@@ -103,13 +103,12 @@ impl Trouble {
             Some(error) => Self::of_server(error),
             None => Self::of_connection(error),
         };
-        let is_about_it = trouble.code.as_ref().is_none_or(is_login);
-        let what = match trouble.reason {
-            Reason::Refused if is_about_it && !has_password => {
-                format!(
-                    "{}; there is no password: set store.password_file",
-                    trouble.what
-                )
+        let what = match (trouble.reason, &trouble.code) {
+            (Reason::Refused, None) if !has_password && !is_io(error) => {
+                "it asks for a password, and there is none: set store.password_file".to_owned()
+            }
+            (Reason::Refused, Some(code)) if !has_password && is_login(code) => {
+                format!("{} (there is no password)", trouble.what)
             }
             _ => trouble.what,
         };
@@ -124,11 +123,14 @@ impl Trouble {
     /// What the server itself says.
     fn of_server(error: &DbError) -> Self {
         let code = error.code();
-        let reason = reason_of(code);
+        let (reason, hint) = match is_pooler_login(error) {
+            true => (Reason::Refused, CHECK_LOGIN),
+            false => (reason_of(code), hint_of(code)),
+        };
         let message: String = text::printable(error.message()).take(MAX_MESSAGE).collect();
         Self {
             reason,
-            what: format!("{message} (SQLSTATE {}){}", code.code(), hint_of(code)),
+            what: format!("{message} (SQLSTATE {}){hint}", code.code()),
             code: Some(code.clone()),
             is_unknown: is_unknown(code),
             ends_connection: matches!(reason, Reason::Unreachable | Reason::ReadOnly),
@@ -141,7 +143,7 @@ impl Trouble {
             return Self::new(Reason::Unreachable, "it closed the connection");
         }
         match error.source() {
-            Some(source) if source.is::<io::Error>() => {
+            Some(source) if is_io(error) => {
                 let reason = match client::is_of_tls(source) {
                     true => Reason::Refused,
                     false => Reason::Unreachable,
@@ -211,6 +213,17 @@ impl Trouble {
     }
 }
 
+/// What to look at when a login fails.
+const CHECK_LOGIN: &str = ": check the user and the database in store.url, and store.password_file";
+
+/// Returns whether a PgBouncer refuses the login: it has one SQLSTATE for everything, and its messages have one language.
+fn is_pooler_login(error: &DbError) -> bool {
+    *error.code() == SqlState::PROTOCOL_VIOLATION
+        && ["authentication failed", "no such database"]
+            .iter()
+            .any(|words| error.message().contains(words))
+}
+
 /// What a SQLSTATE means here (PostgreSQL, appendix A).
 fn reason_of(code: &SqlState) -> Reason {
     let code = code.code();
@@ -236,6 +249,13 @@ fn is_unknown(code: &SqlState) -> bool {
     )
 }
 
+/// Returns whether the cause is one of the connection below, or of what came over it.
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    error
+        .source()
+        .is_some_and(|source| source.is::<io::Error>())
+}
+
 fn is_login(code: &SqlState) -> bool {
     code.code().starts_with("28")
 }
@@ -243,7 +263,7 @@ fn is_login(code: &SqlState) -> bool {
 /// Returns what to look at.
 fn hint_of(code: &SqlState) -> &'static str {
     match code.code() {
-        "28P01" => ": check the user in store.url, and store.password_file",
+        "28P01" => CHECK_LOGIN,
         "28000" => ": check the user in store.url, and who may come in there (pg_hba.conf)",
         "3D000" => ": check the database in store.url",
         "42501" => {

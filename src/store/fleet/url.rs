@@ -94,24 +94,23 @@ pub(super) fn is_localhost(name: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost")
 }
 
-/// Writes it as in the URL, without the default port.
+/// Writes it for people.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = match self {
-            Self::Tcp { name, port } if name.contains(':') => {
-                write!(f, "[{name}]")?;
-                port
-            }
-            Self::Tcp { name, port } => {
-                f.write_str(name)?;
-                port
-            }
-            Self::Unix { directory, port } => {
-                write!(f, "{}", encoded(&directory.to_string_lossy()))?;
-                port
-            }
-        };
-        match *port {
+        match self {
+            Self::Tcp { name, port } if name.contains(':') => write!(f, "[{name}]{}", Port(*port)),
+            Self::Tcp { name, port } => write!(f, "{name}{}", Port(*port)),
+            Self::Unix { directory, port } => write!(f, "{}{}", directory.display(), Port(*port)),
+        }
+    }
+}
+
+/// A port behind a host, where it is not the default one.
+struct Port(u16);
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             PORT => Ok(()),
             port => write!(f, ":{port}"),
         }
@@ -125,7 +124,14 @@ impl fmt::Display for DatabaseUrl {
             f.write_str(":[redacted]")?;
         }
         for (i, host) in self.hosts.iter().enumerate() {
-            write!(f, "{}{host}", if i == 0 { '@' } else { ',' })?;
+            f.write_str(if i == 0 { "@" } else { "," })?;
+            match host {
+                Host::Tcp { .. } => host.fmt(f)?,
+                Host::Unix { directory, port } => {
+                    let directory = directory.to_string_lossy();
+                    write!(f, "{}{}", encoded(&directory), Port(*port))?;
+                }
+            }
         }
         write!(f, "/{}", encoded(&self.database))?;
         let mut mark = '?';
@@ -234,36 +240,36 @@ fn is_name(text: &str) -> bool {
 
 impl Host {
     fn parse(text: &str) -> Result<Self, String> {
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((ip, rest)) => match rest.strip_prefix(':') {
-                Some(port) => (ip, Some(port)),
-                None if rest.is_empty() => (ip, None),
-                None => return Err(format!("{text:?} is no host")),
-            },
-            None => match text.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            },
+        let bad = || match text {
+            "" => format!("it names no host: write it {FORM}"),
+            text => format!(
+                "{text:?} is no host: write HOST, HOST:PORT, [IPV6]:PORT, or the directory of a Unix socket as %2Frun%2Fpostgresql"
+            ),
         };
-        let port = port.map_or(Ok(PORT), parse_port)?;
+        let is_bracketed = text.starts_with('[');
+        let end = if is_bracketed { text.find(']') } else { None };
+        let (host, port) = match end {
+            Some(end) => (&text[1..end], &text[end + 1..]),
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match port.strip_prefix(':') {
+            Some(port) if !port.contains(':') => parse_port(port)?,
+            None if port.is_empty() => PORT,
+            _ => return Err(bad()),
+        };
         let host = decoded(host).unwrap_or_default();
         if host.starts_with('/') {
             let directory = PathBuf::from(host);
             return Ok(Self::Unix { directory, port });
         }
-        let is_good = match text.starts_with('[') {
+        let is_good = match is_bracketed {
             true => host.parse::<Ipv6Addr>().is_ok(),
             false => ServerName::try_from(host.strip_suffix('.').unwrap_or(&host)).is_ok(),
         };
-        if !is_good {
-            return Err(match text {
-                "" => format!("it names no host: write it {FORM}"),
-                text => format!(
-                    "{text:?} is no host: write HOST, HOST:PORT, [IPV6]:PORT, or the directory of a Unix socket as %2Frun%2Fpostgresql"
-                ),
-            });
+        match is_good {
+            true => Ok(Self::Tcp { name: host, port }),
+            false => Err(bad()),
         }
-        Ok(Self::Tcp { name: host, port })
     }
 }
 
@@ -342,3 +348,6 @@ fn parse_application_name(name: String) -> Result<String, String> {
         Err("application_name: it is printable ASCII, 63 characters at most".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;
