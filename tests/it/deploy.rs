@@ -10,9 +10,10 @@ use serde_json::Value;
 use crate::harness::{Program, call, free_port, get_at, has, pay_at, skip, start_at, until};
 
 /// What `kubectl apply -k` is given.
-const KUSTOMIZATIONS: [&str; 4] = [
+const KUSTOMIZATIONS: [&str; 5] = [
     "overlays/memory",
     "overlays/persistent",
+    "overlays/fleet",
     "job",
     "podmonitor",
 ];
@@ -266,6 +267,54 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
     }
 }
 
+/// A quantity of Kubernetes or a size of ours in bytes: `384Mi`, `128MiB`.
+fn mebibytes(text: &str) -> u64 {
+    let number = text.trim_end_matches('B').strip_suffix("Mi");
+    let number = number.unwrap_or_else(|| panic!("{text} is not in MiB"));
+    number.parse::<u64>().unwrap() << 20
+}
+
+#[test]
+fn a_fleet_of_the_manifests_has_room_for_its_store_and_loses_no_replica_to_a_rollout() {
+    /// What the program takes beside its store and its connections, at most.
+    const BASE: u64 = 64 << 20;
+    let Some(python) = checker("python3") else {
+        return;
+    };
+    if !has("kubectl") {
+        return;
+    }
+    let directory = file("deploy/kubernetes/overlays/fleet");
+    let documents = documents(&rendered(&directory), &python);
+    let deployment = &named(&documents, "Deployment", "shop")["spec"];
+    let sidecar = &deployment["template"]["spec"]["initContainers"][0];
+
+    let config = std::fs::read_to_string(directory.join("tillgate.toml")).unwrap();
+    let (_, rest) = config.split_once("\nmax_bytes = \"").expect("a bound");
+    let kept = mebibytes(rest.split('"').next().unwrap());
+    let variables = sidecar["env"].as_array().unwrap();
+    let connections = variables
+        .iter()
+        .find(|one| one["name"] == "TILLGATE_LISTEN__MAX_CONNECTIONS")
+        .and_then(|one| one["value"].as_str()?.parse::<u64>().ok())
+        .expect("a number of connections");
+    let limit = mebibytes(sidecar["resources"]["limits"]["memory"].as_str().unwrap());
+    // Twice: the state is read anew beside the old one after a failover.
+    let needed = BASE + 2 * kept + connections * (48 << 10);
+    assert!(needed <= limit, "{needed} of {limit}");
+
+    assert_eq!(deployment["replicas"], 3);
+    let rollout = &deployment["strategy"]["rollingUpdate"];
+    assert_eq!(rollout["maxUnavailable"], 0, "{rollout}");
+    let path = |probe: &str| sidecar[probe]["httpGet"]["path"].as_str();
+    assert_eq!(path("readinessProbe"), Some("/readyz"));
+    // What waits for the database at the start is not restarted for it.
+    assert_eq!(path("startupProbe"), Some("/livez"));
+    assert_eq!(path("livenessProbe"), Some("/livez"));
+    let budget = named(&documents, "PodDisruptionBudget", "shop");
+    assert_eq!(budget["spec"]["selector"], deployment["selector"]);
+}
+
 #[test]
 fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
     let Some(python) = checker("python3") else {
@@ -362,7 +411,9 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
             .arg(file("deploy"))
             .arg(directory.path()),
     );
-    std::fs::write(directory.path().join("merchant.secret"), "sandbox").unwrap();
+    for name in ["merchant.secret", "store.password", "database-ca.pem"] {
+        std::fs::write(directory.path().join(name), "sandbox").unwrap();
+    }
     let mut made = 0;
     for line in commands("Kubernetes").lines() {
         // There is no cluster: what would be sent to one is printed.
@@ -379,7 +430,7 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
         assert!(said.contains("kind: "), "{line}: {said}");
         made += 1;
     }
-    assert_eq!(made, 5);
+    assert_eq!(made, 7);
 }
 
 #[test]
