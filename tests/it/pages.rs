@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::clients::{API_PAGE, SH, blocks, file};
+use crate::deploy::FLEET_METRICS;
 use crate::described::DOCUMENT;
 use crate::harness::{Program, Sidecar};
 
@@ -164,7 +165,8 @@ async fn the_metrics_table_has_every_metric() {
         .filter_map(|line| line.strip_prefix("# HELP tillgate_")?.split(' ').next())
         .collect();
     assert!(names.len() > 15, "{metrics}");
-    for name in names {
+    let of_fleets = FLEET_METRICS.map(|name| name.trim_start_matches("tillgate_"));
+    for name in names.into_iter().chain(of_fleets) {
         let found = [format!("`{name}`"), format!("`{name}{{")];
         assert!(found.iter().any(|name| table.contains(name)), "no {name}");
     }
