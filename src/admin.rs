@@ -149,11 +149,43 @@ impl Admin {
             "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
             "/metrics" => self.metrics(request.headers()),
             "/status" => self.status(),
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "404: there are /, /livez, /readyz?verbose, /metrics and /status\n",
-            ),
+            path => match path.strip_prefix("/readyz/") {
+                Some(name) => self.check(name),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "404: there are /, /livez, /readyz?verbose, /readyz/NAME, /metrics and /status\n",
+                ),
+            },
         }
+    }
+
+    /// One of the checks as it is now. The store that replicas share may be away without making a replica unready.
+    fn check(&self, name: &str) -> Response<Body> {
+        let checks = self.sources.readiness.checks();
+        let Some((name, ok)) = checks.iter().find(|(check, _)| *check == name) else {
+            let names: Vec<_> = checks.iter().map(|(name, _)| *name).collect();
+            let names = names.join(", ");
+            return text(
+                StatusCode::NOT_FOUND,
+                format!("404: the checks are {names}\n"),
+            );
+        };
+        match (self.trouble(name), ok) {
+            (Some(trouble), _) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
+            (None, true) => text(StatusCode::OK, "ok\n"),
+            (None, false) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
+
+    /// What is the matter with a check that does not say all by itself.
+    fn trouble(&self, name: &str) -> Option<String> {
+        let (since, why) = self
+            .sources
+            .rooms
+            .store
+            .trouble()
+            .filter(|_| name == "store")?;
+        Some(format!("away {}s: {why}", since.as_secs()))
     }
 
     fn ready(&self, query: &str) -> Response<Body> {
@@ -161,11 +193,14 @@ impl Admin {
         let mut body = String::new();
         if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "verbose") {
             for (name, ok) in self.sources.readiness.checks() {
-                body.push_str(&if ok {
-                    format!("[+]{name} ok\n")
-                } else {
-                    format!("[-]{name} not ready\n")
-                });
+                let trouble = self.trouble(name);
+                let state = match (&trouble, ok) {
+                    (Some(trouble), _) => trouble,
+                    (None, true) => "ok",
+                    (None, false) => "not ready",
+                };
+                let sign = if ok { '+' } else { '-' };
+                body.push_str(&format!("[{sign}]{name} {state}\n"));
             }
         }
         body.push_str(if ready { "ok\n" } else { "not ready\n" });

@@ -193,6 +193,15 @@ impl Inner {
         if route.names_codes() && route.takes(request.method()) && !self.lists {
             return Err(Problem::token_required());
         }
+        // Where replicas share a store, another one may know more.
+        let is_whole = match route {
+            Route::Payments | Route::Deliveries | Route::Redeliver => true,
+            Route::Events => watch::last_event(request.headers()).is_some(),
+            _ => false,
+        };
+        if is_whole && self.payments.is_away() {
+            return Err(Problem::store_away());
+        }
         Ok(())
     }
 

@@ -41,16 +41,20 @@ impl Reading {
 
     /// Returns the time of the wall clock at this moment, in milliseconds, provided that nobody sets the clock in between.
     pub(crate) fn wall_at(&self, moment: Instant) -> Timestamp {
+        let at = self.precise_wall_at(moment);
+        Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The same in full.
+    pub(crate) fn precise_wall_at(&self, moment: Instant) -> Timestamp {
         let between = |from: Instant, to: Instant| {
             SignedDuration::try_from(to - from).unwrap_or(SignedDuration::MAX)
         };
         // One of them is zero.
         let since = between(self.now, moment) - between(moment, self.now);
-        let at = self
-            .wall
+        self.wall
             .saturating_add(since)
-            .unwrap_or(Timestamp::UNIX_EPOCH);
-        Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(Timestamp::UNIX_EPOCH)
+            .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 

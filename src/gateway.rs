@@ -159,6 +159,11 @@ impl Gateway {
         }
     }
 
+    /// Returns the time limit of a call, with all its repeats.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Returns the URL of the page on which this payment is paid.
     pub(crate) fn pay_url(&self, code: &Code, redirect: Option<&Url>) -> String {
         // Everything but RFC 3986's unreserved characters.

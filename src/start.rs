@@ -3,6 +3,7 @@
 mod config;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod metrics;
 mod quoted;
 mod redirect;
 mod request;
@@ -12,24 +13,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::config::Config;
+use self::metrics::Metrics;
+pub(crate) use self::metrics::Snapshot;
 pub(crate) use self::quoted::Quoted;
 pub(crate) use self::redirect::{Allowed, Config as RedirectConfig};
 pub(crate) use self::request::{BadRequest, Bounds, Request};
+use crate::clock;
 use crate::gateway::{self, Gateway, Order, Outcome};
 use crate::json::{self, Json, Object};
 use crate::limit::{Limiter, Refused};
-use crate::payment::{Amount, Fields, IdempotencyKey, Payment, WatchCode};
+use crate::payment::{Amount, IdempotencyKey, Meaning, Payment, WatchCode};
 use crate::store::{
-    Claim, Claimed, CodeReused, Fate, Keys, Payments, RecordError, StartBody, Store, WriteFailed,
+    Claim, Claimed, CodeReused, Elsewhere, Fate, Keys, NoTurn, Payments, RecordError, StartBody,
+    Store, Turns, WriteFailed,
 };
 use crate::tasks::SharedTasks;
-use crate::telemetry::{Counts, RequestId, Tally};
-use crate::{clock, telemetry};
+use crate::telemetry::RequestId;
 
 /// Why there is no payment to show.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,6 +70,9 @@ pub(crate) enum Error {
         /// The gateway may have started one.
         sent: bool,
     },
+    /// Another replica has done something under the same key or reference: the start is to be claimed again.
+    #[error("another replica was faster")]
+    Again,
     /// A bug of ours: what the gateway did is not known.
     #[error("the start crashed")]
     Crashed,
@@ -89,9 +94,16 @@ pub(crate) struct Reply {
 #[derive(Clone)]
 pub(crate) struct Starter(Arc<Inner>);
 
+/// More than a write of the store takes.
+const A_WRITE: Duration = Duration::from_secs(10);
+
 struct Inner {
     bounds: Bounds,
     limiter: Limiter,
+    /// Where other replicas share the store: takes the place of the limiter.
+    turns: Option<Turns>,
+    /// A start takes this long at most, waiting for its turn included.
+    at_most: Duration,
     gateway: Arc<Gateway>,
     keys: Keys<Started>,
     payments: Payments,
@@ -111,6 +123,8 @@ impl Starter {
         Self(Arc::new(Inner {
             bounds: Bounds::new(config, allowed),
             limiter: Limiter::new(config.rate, config.burst, config.queue_for),
+            turns: store.turns(config.rate.0, config.burst, config.queue_for),
+            at_most: config.queue_for + gateway.timeout() + A_WRITE,
             gateway,
             keys: store.keys(),
             payments: store.payments(),
@@ -157,43 +171,58 @@ impl Starter {
     ) -> Result<Reply, Error> {
         let inner = &self.0;
         let meaning = request.meaning();
-        let (task, is_replayed) = loop {
-            match inner.keys.claim(key, &meaning, asked) {
+        let (body, is_replayed) = loop {
+            let (task, is_replayed) = match inner.keys.claim(key, &meaning, asked) {
                 Claim::Fresh(claimed, task) => {
-                    self.launch(request.clone(), meaning.fields, claimed);
-                    break (task, false);
+                    self.launch(request.clone(), meaning.clone(), asked.cloned(), claimed);
+                    (task, false)
                 }
-                Claim::InFlight(task) => break (task, true),
+                Claim::InFlight(task) => (task, true),
                 Claim::Joined { task, is_the_same } => {
-                    let result = task.result().await.unwrap_or(Err(Error::Crashed));
-                    if let Err(error) = result
-                        && is_the_same
-                    {
-                        return Err(error);
+                    match task.result().await.unwrap_or(Err(Error::Crashed)) {
+                        Ok(_) | Err(Error::Again) => {}
+                        Err(error) if is_the_same => return Err(error),
+                        Err(_) => {}
                     }
+                    continue;
                 }
-                Claim::Answered(body) => return Ok(inner.reply(&body, request, true)),
+                Claim::Answered(body) => {
+                    let confirmed = inner.keys.confirm(&body.watch_code).await;
+                    confirmed.map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
+                    break (body, true);
+                }
                 Claim::Given(claimed, task, body) => {
                     self.keep(claimed, body);
-                    break (task, true);
+                    (task, true)
                 }
                 Claim::Mismatch(fate) => return Err(Error::Mismatch(fate)),
                 Claim::ReferenceMismatch(fate) => return Err(Error::ReferenceMismatch(fate)),
                 Claim::ReferencePaid(fate) => return Err(Error::ReferencePaid(fate)),
                 Claim::AskFirst(code) => return Err(Error::AskFirst(code)),
                 Claim::Full => return Err(Error::StoreFull),
+            };
+            match task.result().await.unwrap_or(Err(Error::Crashed)) {
+                Ok(body) => break (body, is_replayed),
+                Err(Error::Again) => {}
+                Err(error) => return Err(error),
             }
         };
-        let body = task.result().await.unwrap_or(Err(Error::Crashed))?;
         Ok(inner.reply(&body, request, is_replayed))
     }
 
-    fn launch(&self, request: Request, fields: Fields, claimed: Claimed<Started>) {
+    fn launch(
+        &self,
+        request: Request,
+        meaning: Meaning,
+        asked: Option<WatchCode>,
+        mut claimed: Claimed<Started>,
+    ) {
         let inner = self.0.clone();
         self.0.tasks.detach(RequestId::keep(async move {
             let began = clock::now();
             // A crash is an end too: it is counted, and frees the key.
-            let result = AssertUnwindSafe(inner.start(request, fields, &claimed))
+            let start = inner.start(request, meaning, asked.as_ref(), &mut claimed);
+            let result = AssertUnwindSafe(start)
                 .catch_unwind()
                 .await
                 .unwrap_or(Err(Error::Crashed));
@@ -209,6 +238,7 @@ impl Starter {
             let kept = payments.answered(claimed.answer(&body)).await;
             claimed.finish(match kept {
                 Ok(()) => Ok(body),
+                Err(RecordError::Overtaken) => Err(Error::Again),
                 Err(_) => Err(Error::WriteFailed { sent: false }),
             });
         });
@@ -216,54 +246,41 @@ impl Starter {
 
     /// What has become of the starts up to now.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            by_outcome: self.0.metrics.outcomes.counts(),
-            rate_limited: self.0.metrics.rate_limited.get(),
-        }
+        self.0.metrics.snapshot()
     }
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let metrics = &self.0.metrics;
-        registry.register(
-            "starts",
-            "Starts that were well-formed, by how they ended",
-            metrics.outcomes.metrics(),
-        );
-        registry.register_with_unit(
-            "start_duration",
-            "How long they took, waiting included",
-            telemetry::SECONDS,
-            metrics.duration.clone(),
-        );
-        registry.register(
-            "rate_limited",
-            "Starts refused by start.rate",
-            metrics.rate_limited.clone(),
-        );
-        registry.register(
-            "code_reuse",
-            "Starts that the gateway answered with the codes of another payment",
-            metrics.code_reuse.clone(),
-        );
+        self.0.metrics.register(registry);
     }
 }
 
 impl Inner {
-    async fn start(&self, request: Request, fields: Fields, claimed: &Claimed<Started>) -> Started {
+    async fn start(
+        &self,
+        request: Request,
+        meaning: Meaning,
+        asked: Option<&WatchCode>,
+        claimed: &mut Claimed<Started>,
+    ) -> Started {
         let Request {
             amount,
             extra,
             reference,
             ..
         } = request;
-        self.limiter
-            .admit()
-            .await
-            .map_err(|Refused { retry_after }| Error::RateLimited { retry_after })?;
-        self.payments
-            .has_room()
-            .map_err(|WriteFailed| Error::WriteFailed { sent: false })?;
+        self.has_room()?;
+        let lease = self
+            .keys
+            .lease(claimed, &meaning, asked, self.at_most)
+            .await;
+        let _lease = lease.map_err(|why| match why {
+            Elsewhere::Settled => Error::Again,
+            Elsewhere::Mismatch => Error::Mismatch(None),
+            Elsewhere::Away => Error::WriteFailed { sent: false },
+        })?;
+        self.admit().await?;
+        self.has_room()?;
         let _starting = self.payments.starting();
         let gateway::Started {
             code,
@@ -281,19 +298,38 @@ impl Inner {
             code,
             watch_code,
             amount,
-            fields,
+            fields: meaning.fields,
             referenced: reference.map(|reference| (reference, body.object.clone())),
         };
-        let kept = self.payments.started(payment, claimed.answer(&body)).await;
+        let (answer, last) = (claimed.answer(&body), claimed.last_of_reference());
+        let kept = self.payments.started(payment, answer, last).await;
         kept.map_err(|why| self.not_kept(why))?;
         let (code, request_id) = (&body.code, RequestId::current());
         tracing::info!(%code, %amount, reference = named, request_id = request_id.as_deref(), "payment started");
         Ok(body)
     }
 
+    /// Waits for the turn of a start.
+    async fn admit(&self) -> Result<(), Error> {
+        let Some(turns) = &self.turns else {
+            let admitted = self.limiter.admit().await;
+            return admitted.map_err(|Refused { retry_after }| Error::RateLimited { retry_after });
+        };
+        turns.take().await.map_err(|why| match why {
+            NoTurn::TooMany { retry_after } => Error::RateLimited { retry_after },
+            NoTurn::Away => Error::WriteFailed { sent: false },
+        })
+    }
+
+    fn has_room(&self) -> Result<(), Error> {
+        let room = self.payments.has_room();
+        room.map_err(|WriteFailed| Error::WriteFailed { sent: false })
+    }
+
     fn not_kept(&self, why: RecordError) -> Error {
         match why {
             RecordError::WriteFailed(WriteFailed) => Error::WriteFailed { sent: true },
+            RecordError::Overtaken => Error::Again,
             RecordError::CodeReused(reused) => {
                 let ((given, watch_code), (known, known_watch_code)) =
                     (&reused.given, &reused.known);
@@ -337,6 +373,7 @@ impl Error {
             | Self::ReferencePaid(_)
             | Self::AskFirst(_)
             | Self::StoreFull
+            | Self::Again
             | Self::WriteFailed { sent: false } => Outcome::NotSent,
             Self::Gateway(error) => error.outcome(),
             Self::Crashed | Self::CodeReused(_) | Self::WriteFailed { sent: true } => {
@@ -351,50 +388,5 @@ pub(crate) fn smallest_order(config: &Config) -> Order {
     Order {
         amount: Amount::new(config.min_amount),
         extra: Object::new(),
-    }
-}
-
-/// The outcome of a start that has a payment.
-const ACCEPTED: &str = "accepted";
-
-/// What has become of the starts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) by_outcome: Counts,
-    /// Refused by `start.rate`.
-    pub(crate) rate_limited: u64,
-}
-
-struct Metrics {
-    outcomes: Tally,
-    duration: Histogram,
-    rate_limited: Counter,
-    code_reuse: Counter,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let [rejected, not_sent, unknown] =
-            [Outcome::Rejected, Outcome::NotSent, Outcome::Unknown].map(Outcome::label);
-        Self {
-            outcomes: Tally::new("outcome", &[ACCEPTED, rejected, not_sent, unknown]),
-            duration: Histogram::new(telemetry::LATENCY_BUCKETS),
-            rate_limited: Counter::default(),
-            code_reuse: Counter::default(),
-        }
-    }
-}
-
-impl Metrics {
-    fn observe(&self, took: Duration, result: &Started) {
-        let outcome = match result {
-            Ok(_) => ACCEPTED,
-            Err(error) => error.outcome().label(),
-        };
-        if let Err(Error::RateLimited { .. }) = result {
-            self.rate_limited.inc();
-        }
-        self.outcomes.of(outcome).inc();
-        self.duration.observe(took.as_secs_f64());
     }
 }

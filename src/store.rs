@@ -9,6 +9,7 @@ mod changes;
 mod config;
 mod decide;
 mod event;
+mod file;
 mod fleet;
 mod intent;
 mod keys;
@@ -19,6 +20,7 @@ mod model;
 mod outbox;
 mod payments;
 mod place;
+mod rows;
 mod shared;
 mod shown;
 mod snapshot;
@@ -26,21 +28,23 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::config::Config;
+pub(crate) use self::file::CannotOpen;
+use self::fleet::Fleet;
 pub(crate) use self::fleet::{
-    DatabaseUrl, Findings, SCHEMA, check as check_database, parse_password, schema_sql,
+    DatabaseUrl, Findings, Fleetwide, MayAsk, Member, NoTurn, Pass, SCHEMA, Turns, Why,
+    check as check_database, parse_password, schema_sql,
 };
-pub(crate) use self::keys::{Claim, Claimed, Keys};
+pub(crate) use self::keys::{Claim, Claimed, Elsewhere, Keys};
 pub(crate) use self::list::Filter;
-pub(crate) use self::log::CannotOpen;
 use self::log::Log;
-#[cfg(fuzzing)]
-pub use self::log::fuzz;
 use self::metrics::StoreMetrics;
 pub(crate) use self::model::{
     Change, CodeReused, Compose, Delivery, DeliveryState, Fate, Kind, Known, LastTries, Limits,
@@ -49,6 +53,8 @@ pub(crate) use self::model::{
 pub(crate) use self::outbox::Outbox;
 pub(crate) use self::payments::Payments;
 pub(crate) use self::place::Place;
+#[cfg(fuzzing)]
+pub use self::rows::fuzz;
 pub(crate) use self::shown::shown;
 pub(crate) use self::snapshot::Snapshot;
 use self::state::State;
@@ -59,29 +65,27 @@ use crate::readiness::Readiness;
 #[derive(Clone)]
 pub(crate) struct Store {
     log: Arc<Log>,
-    run: Arc<str>,
     limits: Limits,
     has_webhook: bool,
 }
 
 impl Store {
-    /// Opens the store in this place. With `compose` the app gets messages. `readiness` has a check of this room's, which
+    /// Opens the store of this configuration. With `compose` the app gets messages. `readiness` has a check of this room's, which
     /// fails while nothing can be written.
     ///
     /// # Errors
     /// If a file cannot be used. It is left as it is.
     pub(crate) fn open(
-        place: &Place,
+        config: &Config,
+        fleetwide: Fleetwide,
         limits: Limits,
         compose: Option<Compose>,
         readiness: &Readiness,
     ) -> Result<Self, CannotOpen> {
         let has_webhook = compose.is_some();
         let state = State::new(limits, compose, clock::wall_at(clock::now()));
-        let (log, run) = Log::open(place, state, readiness)?;
         Ok(Self {
-            log: Arc::new(log),
-            run: run.into(),
+            log: Arc::new(Log::open(config, fleetwide, state, readiness)?),
             limits,
             has_webhook,
         })
@@ -99,12 +103,28 @@ impl Store {
 
     /// Returns the journal of changes.
     pub(crate) fn changes(&self) -> Changes {
-        Changes::new(self.log.clone(), self.run.clone())
+        Changes::new(self.log.clone())
     }
 
     /// Returns the messages to the app.
     pub(crate) fn outbox(&self) -> Outbox {
         Outbox::new(self.log.clone())
+    }
+
+    /// Returns since when the store that replicas share is away, and why; `None` while it is up, and for other stores.
+    pub(crate) fn trouble(&self) -> Option<(Duration, String)> {
+        self.log.fleet()?.trouble()
+    }
+
+    /// Returns the replicas that share the store and are alive; none, where none do.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.log.fleet().map(Fleet::members).unwrap_or_default()
+    }
+
+    /// Returns the turns to start of all replicas together, where replicas share the store.
+    pub(crate) fn turns(&self, rate: f64, burst: NonZeroU32, queue_for: Duration) -> Option<Turns> {
+        let fleet = self.log.fleet()?;
+        Some(fleet.turns(rate, burst, queue_for))
     }
 
     /// Forgets what has had its time.
@@ -131,6 +151,9 @@ impl Store {
 
     /// Adds this room's metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        if let Some(fleet) = self.log.fleet() {
+            fleet.register(registry);
+        }
         registry.register_collector(Box::new(StoreMetrics {
             log: self.log.clone(),
             has_webhook: self.has_webhook,

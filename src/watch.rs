@@ -17,6 +17,7 @@ mod tell;
 mod unknown;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -26,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::answer::{Answer, Error, How, Stale};
 pub(crate) use self::config::Config;
 pub(crate) use self::feed::ChangeFeed;
+use self::poll::Question;
 use self::shared::{Call, Inner, Shared};
 pub(crate) use self::snapshot::Snapshot;
 use self::state::{Input, PollState};
@@ -239,7 +241,16 @@ impl Inner {
         }
         let code = code.clone();
         self.step(shared, Input::Asked { code: code.clone() });
-        let task = self.call(shared, code, false, record.observation.is_some());
+        let question = Question {
+            has_answer: record.observation.is_some(),
+            is_caller: true,
+            younger_than: if force {
+                Duration::ZERO
+            } else {
+                self.fresh_for
+            },
+        };
+        let task = self.call(shared, code, false, question);
         Asked::Called(record, task)
     }
 

@@ -212,6 +212,15 @@ impl Problem {
         }
     }
 
+    /// What all replicas know is asked for, and the store that they share is away.
+    pub(super) fn store_away() -> Self {
+        let detail = "The database of store.url cannot be reached, and without it nobody knows what all replicas have written: try again after Retry-After.";
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(ErrorCode::StoreUnavailable, detail)
+        }
+    }
+
     /// As it goes out.
     pub(super) fn render(self, request_id: &str) -> Response<Body> {
         let (_, status, _) = self.code.row();

@@ -57,8 +57,8 @@ impl From<start::Error> for Problem {
                     "The payment of this reference is completed: mark the order as paid. A further payment for it needs a reference of its own, like 7-2.",
                 )
             },
-            // The API asks, and repeats the start.
-            start::Error::AskFirst(_) => {
+            // The API asks, and the story claims again, and the start is repeated.
+            start::Error::AskFirst(_) | start::Error::Again => {
                 Self::new(ErrorCode::Internal, "This is a bug in tillgate.")
             }
             start::Error::CodeReused(_) => Self::new(ErrorCode::GatewayBadAnswer, CODE_REUSED),
@@ -73,7 +73,7 @@ impl From<start::Error> for Problem {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
                     ErrorCode::StoreUnavailable,
-                    "The payment could not be kept (store.url): make room there; it is tried again every second.",
+                    "The payment could not be kept (store.url): make room there, or see to it that its database can be reached. It is tried again every second.",
                 )
             },
             start::Error::Gateway(error) => error.into(),

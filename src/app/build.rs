@@ -62,13 +62,20 @@ impl App {
         let sender = sender.map(|sender| behind.app(sender));
         let gateway = Gateway::new(
             &config.gateway,
-            gateway_url,
+            gateway_url.clone(),
             secret.clone(),
             behind.transport(&network),
         );
         network.register(&mut registry);
         let owes = sender.is_some();
-        let stories = Stories::build(&config, gateway, &tasks, &readiness, owes, dev)?;
+        let stories = Stories::build(
+            &config,
+            (gateway, gateway_url.to_string()),
+            &tasks,
+            &readiness,
+            owes,
+            dev,
+        )?;
         stories.register(&mut registry);
         let api = Api::new(
             &config.listen,

@@ -8,9 +8,10 @@ use crate::admin::Rooms;
 use crate::api::Api;
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::json;
 use crate::readiness::Readiness;
 use crate::start::{Allowed, Starter};
-use crate::store::{CannotOpen, Compose, Limits, Store};
+use crate::store::{CannotOpen, Compose, Fleetwide, Limits, Store};
 use crate::tasks::SharedTasks;
 use crate::watch::StatusPoller;
 use crate::webhook::{self, Dispatcher, Sender};
@@ -27,7 +28,7 @@ impl Stories {
     /// `owes`: the app is to get webhooks.
     pub(super) fn build(
         config: &Config,
-        gateway: Gateway,
+        (gateway, gateway_url): (Gateway, String),
         tasks: &SharedTasks,
         readiness: &Readiness,
         owes: bool,
@@ -43,7 +44,8 @@ impl Stories {
             finished: config.store.keep_for.max(config.start.idempotency_ttl),
             polled: config.watch.give_up_after,
         };
-        let store = Store::open(&config.store.url, limits, compose, readiness)?;
+        let fleetwide = fleetwide(config, gateway_url);
+        let store = Store::open(&config.store, fleetwide, limits, compose, readiness)?;
         let allowed = Allowed::new(&config.redirect, dev);
         let starter = Starter::new(
             &config.start,
@@ -84,5 +86,17 @@ impl Stories {
             waiters: api.waiters(),
             refusals: api.refusals(),
         }
+    }
+}
+
+/// What replicas that share a store have in common.
+fn fleetwide(config: &Config, gateway_url: String) -> Fleetwide {
+    let (start, watch, webhook) = (&config.start, &config.watch, &config.webhook);
+    let common = format!("{start:?} {watch:?} {webhook:?} {gateway_url}");
+    Fleetwide {
+        gateway: gateway_url,
+        call: config.gateway.timeout,
+        poll_rate: watch.poll_rate,
+        config: json::fingerprint(&common).to_string(),
     }
 }

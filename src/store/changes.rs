@@ -11,17 +11,16 @@ use super::model::{Change, OutOfReach};
 #[derive(Clone)]
 pub(crate) struct Changes {
     log: Arc<Log>,
-    run: Arc<str>,
 }
 
 impl Changes {
-    pub(super) fn new(log: Arc<Log>, run: Arc<str>) -> Self {
-        Self { log, run }
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log }
     }
 
     /// The name of the journal: positions mean nothing in another.
-    pub(crate) fn run(&self) -> &str {
-        &self.run
+    pub(crate) fn run(&self) -> Arc<String> {
+        self.log.run()
     }
 
     /// Returns the last position.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::event::Event;
 use super::intent::{Effect, Intent};
 use super::model::{
-    Answer, CodeReused, Completion, Delivery, DeliveryState, Kind, Observation, Settled,
-    StoredPayment, Subject,
+    Answer, CodeReused, Completion, Delivery, DeliveryState, Kind, Observation, RecordError,
+    Settled, StoredPayment, Subject,
 };
 use super::state::State;
 use crate::clock::{Instant, Reading};
@@ -19,8 +19,8 @@ pub(super) enum Decision {
     Write(Event, Effect),
     /// Nothing has to be written.
     Nothing(Effect),
-    /// The gateway gave the codes of another payment: nobody may hear of this one.
-    Refused(CodeReused),
+    /// Nobody may hear of this one.
+    Refused(RecordError),
 }
 
 /// What the intents of one write are about: what comes of each depends on what those before it have made true, so that two
@@ -72,7 +72,7 @@ fn things(state: &State, intent: &Intent) -> Vec<Thing> {
             let code = Thing::WatchCode(code.clone());
             [code].into_iter().chain(reference).collect()
         }
-        Intent::Delivery(delivery) => vec![Thing::Delivery(delivery.number)],
+        Intent::Posted(delivery) | Intent::Due(delivery) => vec![Thing::Delivery(delivery.number)],
         Intent::Nothing => Vec::new(),
     }
 }
@@ -84,9 +84,18 @@ impl State {
             Intent::Start {
                 payment,
                 answer,
+                last_of_reference,
                 at,
-            } => self.decide_start(payment, answer.as_ref(), *at),
+            } => {
+                if self.is_overtaken(payment, answer.as_ref(), *last_of_reference) {
+                    return Decision::Refused(RecordError::Overtaken);
+                }
+                self.decide_start(payment, answer.as_ref(), *at)
+            }
             Intent::Answer(answer) => {
+                if self.is_taken(answer) {
+                    return Decision::Refused(RecordError::Overtaken);
+                }
                 let answer = Some(answer.clone());
                 Decision::Write(Event::Again { answer }, Effect::Done)
             }
@@ -98,11 +107,40 @@ impl State {
                 message,
             } => self.decide_report(code, report, *asked, *at, message),
             Intent::EndPolling { code, at, message } => self.decide_end(code, *at, message),
-            Intent::Delivery(delivery) => {
+            // What somebody else has found out about it meanwhile stays.
+            Intent::Posted(delivery) if self.outbox.is_finished(delivery.number) => {
+                Decision::Nothing(Effect::Done)
+            }
+            Intent::Posted(delivery) | Intent::Due(delivery) => {
                 Decision::Write(Event::Delivery(delivery.clone()), Effect::Done)
             }
             Intent::Nothing => Decision::Nothing(Effect::Done),
         }
+    }
+
+    /// Returns whether another start has been answered under this key, or has the reference, since both were claimed: in
+    /// this process the claim sees to it that there is none.
+    fn is_overtaken(
+        &self,
+        payment: &Payment,
+        answer: Option<&Arc<Answer>>,
+        last_of_reference: Option<u64>,
+    ) -> bool {
+        let has_later = |last: u64| {
+            let reference = payment.reference();
+            let all = reference.map_or(&[][..], |name| self.payments.of_reference(name));
+            all.iter()
+                .any(|other| other.number > last && other.payment.watch_code != payment.watch_code)
+        };
+        answer.is_some_and(|answer| self.is_taken(answer))
+            || last_of_reference.is_some_and(has_later)
+    }
+
+    /// Returns whether something else was answered under this key.
+    pub(super) fn is_taken(&self, answer: &Answer) -> bool {
+        let ttl = self.limits().answers;
+        let before = self.answers.get(&answer.key, ttl, answer.since);
+        before.is_some_and(|before| before.body != answer.body || before.request != answer.request)
     }
 
     /// A payment that was started before is given again if it is open, and was started by the same request as far as is
@@ -119,10 +157,10 @@ impl State {
         let Some(known) = known else {
             if self.answers.has_payment(&payment.watch_code) {
                 // Of a live key, whose payment has left the lists.
-                return Decision::Refused(CodeReused {
+                return Decision::Refused(RecordError::CodeReused(CodeReused {
                     given: codes(payment),
                     known: codes(payment),
-                });
+                }));
             }
             let stored = StoredPayment {
                 number: self.next_payment(),
@@ -140,10 +178,10 @@ impl State {
         if self.is_the_same(payment, &known.payment) {
             return Decision::Write(Event::Again { answer }, Effect::Done);
         }
-        Decision::Refused(CodeReused {
+        Decision::Refused(RecordError::CodeReused(CodeReused {
             given: codes(payment),
             known: codes(&known.payment),
-        })
+        }))
     }
 
     fn is_the_same(&self, given: &Payment, before: &Payment) -> bool {

@@ -1,18 +1,423 @@
 //! A store in a PostgreSQL database, which replicas share.
+//!
+//! Each replica has all of it in memory, and the database has one log of writes. A write is decided by what the replica has
+//! seen of the log, and is added after the last write that it has seen: the unique index of the log lets nobody else add
+//! one there. A replica that is overtaken takes in what it has not seen, and decides anew. That is all that safety rests
+//! on. Limits, leases and who is alive stand in tables that are not logged, and may be lost.
 
-#![expect(dead_code, reason = "the keeper that uses it comes next")]
-
+mod asks;
+mod batch;
+mod beat;
 mod check;
 mod dial;
+mod engine_clock;
+mod following;
+mod keeper;
+mod leases;
+mod left;
+mod line;
 pub(super) mod link;
+mod load;
+mod lost;
+mod members;
+mod metrics;
 mod schema;
+mod standing;
+mod statements;
 mod tls;
-pub(super) mod trouble;
+mod trouble;
+mod turns;
 mod url;
 mod usable;
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use self::asks::{MayAsk, Pass, Why};
+use self::batch::Waiting;
 pub(crate) use self::check::{Findings, check};
+use self::engine_clock::EngineClock;
+use self::keeper::{Keeper, Message};
+pub(crate) use self::leases::Lease;
+use self::leases::Taken;
+use self::left::Left;
+use self::line::Line;
+use self::link::Database;
 pub(crate) use self::link::parse_password;
+pub(crate) use self::members::Member;
+use self::members::{Members, Work};
+use self::metrics::FleetMetrics;
 pub(crate) use self::schema::schema_sql;
+use self::standing::Standing;
+use self::statements::Statements;
+pub(crate) use self::turns::{NoTurn, Turns};
 pub(super) use self::url::FORM;
 pub(crate) use self::url::{DatabaseUrl, SCHEMA};
+use super::config::Config;
+use super::intent::{Effect, Intent};
+use super::model::{Compose, Delivery, Limits, RecordError, WriteFailed};
+use super::shared::Shared;
+use crate::payment::WatchCode;
+use crate::readiness::Readiness;
+use crate::tasks::SharedTasks;
+use crate::{clock, telemetry};
+
+/// What all replicas of a fleet have in common, beside the store's own settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Fleetwide {
+    /// `gateway.url`: a store belongs to one gateway.
+    pub(crate) gateway: String,
+    /// `gateway.timeout`: a call takes this long at most.
+    pub(crate) call: Duration,
+    /// `watch.poll_rate`
+    pub(crate) poll_rate: NonZeroU32,
+    /// A fingerprint of the settings that all replicas should have in common.
+    pub(crate) config: String,
+}
+
+/// A replica's way to the store.
+pub(super) struct Fleet {
+    inner: Arc<Inner>,
+    keeper: mpsc::UnboundedSender<Message>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+/// What the tasks of a replica share.
+pub(super) struct Inner {
+    database: Database,
+    shared: Arc<Shared>,
+    limits: Limits,
+    compose: Option<Compose>,
+    gateway: String,
+    terms: asks::Terms,
+    look: Line,
+    standing: Arc<Standing>,
+    clock: EngineClock,
+    members: Members,
+    share: asks::Share,
+    metrics: FleetMetrics,
+    tasks: SharedTasks,
+    statements: Statements,
+    members_sql: members::Statements,
+    leases_sql: leases::Statements,
+    turns_sql: turns::Statements,
+    asks_sql: asks::Statements,
+    is_loaded: AtomicBool,
+    left: Left,
+    /// Rings when the last write that was seen is not in the log any more.
+    look_again: Notify,
+    /// Cancelled when this process can never use the store.
+    broken: CancellationToken,
+}
+
+/// How long it is waited for the write of a start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Fleet {
+    /// Begins to open it; that is done when the database can be reached.
+    pub(super) fn open(
+        url: &DatabaseUrl,
+        config: &Config,
+        fleetwide: Fleetwide,
+        shared: Arc<Shared>,
+        (limits, compose): (Limits, Option<Compose>),
+        readiness: &Readiness,
+    ) -> Self {
+        let database = Database::new(url, config);
+        // It may be a keyword.
+        let schema = format!("\"{}\"", database.schema());
+        let standing = Arc::new(Standing::new(database.place(), readiness));
+        let me = beat::me(env!("CARGO_PKG_VERSION"), fleetwide.config);
+        let inner = Arc::new(Inner {
+            look: Line::new(database.clone(), standing.clone()),
+            database,
+            shared,
+            limits,
+            compose,
+            gateway: fleetwide.gateway,
+            terms: asks::Terms {
+                rate: fleetwide.poll_rate,
+                call: fleetwide.call,
+            },
+            standing,
+            clock: EngineClock::default(),
+            members: Members::new(me),
+            share: asks::Share::default(),
+            metrics: FleetMetrics::default(),
+            tasks: SharedTasks::default(),
+            statements: Statements::new(&schema),
+            members_sql: members::Statements::new(&schema),
+            leases_sql: leases::Statements::new(&schema),
+            turns_sql: turns::Statements::new(&schema),
+            asks_sql: asks::Statements::new(&schema),
+            is_loaded: AtomicBool::new(false),
+            left: Left::default(),
+            look_again: Notify::new(),
+            broken: CancellationToken::new(),
+        });
+        let (keeper, messages) = mpsc::unbounded_channel();
+        let writes = keep(Keeper::new(inner.clone(), messages), inner.broken.clone());
+        let looking = inner.clone();
+        let looks = async move {
+            tokio::join!(looking.look.keep(), beat::run(&looking));
+        };
+        let tasks = [tokio::spawn(writes), tokio::spawn(looks)];
+        Self {
+            inner,
+            keeper,
+            _tasks: tasks.map(AbortOnDropHandle::new),
+        }
+    }
+
+    /// Writes what comes of an intent, after all before it. Also returns for how long it is worth waiting for that.
+    pub(super) fn append(
+        &self,
+        intent: &Arc<Intent>,
+    ) -> (oneshot::Receiver<Result<Effect, RecordError>>, Duration) {
+        let (reply, done) = oneshot::channel();
+        let patience = if intent.is_refusable() {
+            PATIENCE
+        } else if self.is_up() {
+            self.inner.database.timeout()
+        } else {
+            Duration::ZERO
+        };
+        let (intent, reply) = (intent.clone(), Some(reply));
+        // Without a keeper the reply is dropped, which says so.
+        let _ = self.keeper.send(Message::Keep(Waiting { intent, reply }));
+        (done, patience)
+    }
+
+    /// Puts the common clock in the place of the one by which it was made.
+    pub(super) fn set_clock(&self, intent: &mut Intent) {
+        intent.set_wall(self.inner.clock.reading());
+    }
+
+    /// Whether the database can be written, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.inner.standing.is_up()
+    }
+
+    /// What is the matter with the store, and for how long; `None` while it is up.
+    pub(super) fn trouble(&self) -> Option<(Duration, String)> {
+        self.inner.standing.trouble()
+    }
+
+    pub(super) async fn broken(&self) {
+        self.inner.broken.cancelled().await;
+    }
+
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.keeper.send(Message::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+        self.inner.tasks.idle().await;
+        self.inner.members.leave(&self.inner).await;
+    }
+
+    /// The replicas that are alive.
+    pub(super) fn members(&self) -> Vec<Member> {
+        self.inner.members.alive()
+    }
+
+    /// Turns to start, of all replicas together.
+    pub(super) fn turns(&self, rate: f64, burst: NonZeroU32, queue_for: Duration) -> Turns {
+        Turns::new(self.inner.clone(), rate, burst, queue_for)
+    }
+
+    /// Waits until this replica holds these names for at most this time, and knows all that was written under them; or until
+    /// that is settled without. `has_key`: the first one is a key, under which nothing else may be asked for.
+    ///
+    /// # Errors
+    /// If the store is away.
+    pub(super) async fn lease(
+        &self,
+        names: &[String],
+        has_key: bool,
+        note: &[u8],
+        at_most: Duration,
+        is_settled: impl Fn() -> bool,
+    ) -> Result<Leased, WriteFailed> {
+        const AGAIN: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(500)];
+        let inner = &self.inner;
+        let (mut again, longest) = (AGAIN[0], AGAIN[1]);
+        let until = clock::now() + at_most;
+        loop {
+            let taken = Lease::take(inner, names.to_vec(), note, at_most).await;
+            let taken = taken.map_err(|_| WriteFailed)?;
+            beat::look(inner).await.map_err(|_| WriteFailed)?;
+            match taken {
+                Taken::Ours(lease) => return Ok(Leased::Ours(lease)),
+                Taken::Theirs(held) => {
+                    if again == AGAIN[0] {
+                        inner.metrics.starts_joined_elsewhere.inc();
+                    }
+                    let key = names.first().filter(|_| has_key);
+                    let is_other = |(name, other): &(String, Vec<u8>)| {
+                        Some(name) == key && !other.is_empty() && other != note
+                    };
+                    if held.iter().any(is_other) {
+                        return Ok(Leased::Other);
+                    }
+                }
+            }
+            if is_settled() {
+                return Ok(Leased::Settled);
+            }
+            if clock::now() >= until {
+                return Err(WriteFailed);
+            }
+            clock::sleep(again).await;
+            again = (again * 2).min(longest);
+        }
+    }
+
+    /// Returns the right to post this message, unless another replica has it or should have it. All that was written about
+    /// the message is known then.
+    pub(super) async fn may_post(&self, delivery: &Delivery, at_most: Duration) -> Option<Lease> {
+        let inner = &self.inner;
+        if !self.is_up() {
+            return None;
+        }
+        let is_mine = inner.members.is_mine(Work::Post, &delivery.id);
+        if !is_mine && inner.left.leave(delivery.number) {
+            return None;
+        }
+        let name = vec![format!("post {}", delivery.id)];
+        let lasts = at_most + Duration::from_secs(15);
+        let taken = Lease::take(inner, name, &[], lasts).await.ok()?;
+        beat::look(inner).await.ok()?;
+        match taken {
+            Taken::Ours(lease) => Some(lease),
+            Taken::Theirs(_) => None,
+        }
+    }
+
+    /// Says whether the app of this replica took a message: where it did not, others are to post them for a while.
+    pub(super) fn app_answered(&self, is_well: bool) {
+        self.inner.left.app_answered(is_well);
+    }
+
+    /// Waits until the gateway may be asked about this payment, or need not be.
+    pub(super) async fn may_ask(&self, code: &WatchCode, why: Why) -> MayAsk {
+        asks::may_ask(&self.inner, code, why).await
+    }
+
+    /// Whether this replica polls this payment in the background. While the store is away only those are polled that
+    /// somebody waits for.
+    pub(super) fn is_mine(&self, code: &WatchCode) -> bool {
+        self.is_up() && self.inner.members.is_mine(Work::Poll, code.as_str())
+    }
+
+    /// What this replica does for all, as it is from now on.
+    pub(super) fn roles(&self) -> Roles {
+        let inner = &self.inner;
+        Roles {
+            members: inner.members.changed(),
+            is_up: inner.standing.changed(),
+        }
+    }
+
+    /// Counts a payment that is this replica's to poll by now, if it was not before the last change.
+    pub(super) fn taken_over(&self, code: &WatchCode) {
+        if !self.inner.members.was_mine(Work::Poll, code.as_str()) {
+            self.inner.metrics.payments_adopted.inc();
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let inner = &self.inner;
+        inner.metrics.register(registry);
+        registry.register(
+            "store_errors",
+            "Statements of the database that failed, by why",
+            inner.standing.errors.clone(),
+        );
+        registry.register_with_unit(
+            "store_request_duration",
+            "How long statements of the database took, by what they were for",
+            telemetry::SECONDS,
+            inner.look.durations(),
+        );
+    }
+}
+
+/// Changes when what a replica does for all may have changed: replicas have come or gone, or the store is back.
+pub(crate) struct Roles {
+    members: watch::Receiver<u64>,
+    is_up: watch::Receiver<bool>,
+}
+
+impl Roles {
+    pub(super) async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.members.changed() => changed,
+            changed = self.is_up.changed() => changed,
+        };
+        if changed.is_err() {
+            // The store is about to go.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What came of waiting for names.
+pub(super) enum Leased {
+    Ours(Lease),
+    /// Somebody else holds the first name for something else.
+    Other,
+    /// It is settled what comes of them.
+    Settled,
+}
+
+/// Runs the keeper. A crash in there is an end too: nobody would write any more, and nobody would know.
+async fn keep(keeper: Keeper, broken: CancellationToken) {
+    let guard = broken.drop_guard();
+    keeper.run().await;
+    let _ = guard.disarm();
+}
+
+impl Inner {
+    /// The last write that was seen.
+    fn position(&self) -> i64 {
+        let position = self.shared.lock().followed.position;
+        i64::try_from(position).unwrap_or(i64::MAX)
+    }
+
+    /// Returns when everything up to this write is in the state, or the store is away.
+    async fn up_to(&self, position: u64) {
+        if self.shared.lock().followed.position < position {
+            let _ = beat::look(self).await;
+        }
+    }
+
+    fn loaded(&self) {
+        self.is_loaded.store(true, Ordering::Relaxed);
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.is_loaded.load(Ordering::Relaxed)
+    }
+
+    /// Whether this replica takes its part in the background polls.
+    fn reads(&self) -> bool {
+        self.compose.is_some() || self.shared.has_readers()
+    }
+
+    fn posts(&self) -> bool {
+        self.compose.is_some() && self.left.posts()
+    }
+
+    /// Whether somebody waits here for what others write.
+    fn is_watched(&self) -> bool {
+        self.shared.has_readers() || self.shared.lock().state.payments.is_waited_for()
+    }
+}

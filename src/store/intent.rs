@@ -11,6 +11,8 @@ pub(super) enum Intent {
     Start {
         payment: Payment,
         answer: Option<Arc<Answer>>,
+        /// The last payment of its reference when it was claimed, 0 for none. A later one is somebody else's.
+        last_of_reference: Option<u64>,
         at: Reading,
     },
     /// A start was given the payment of its reference, and is to be answered with it under a key.
@@ -30,13 +32,33 @@ pub(super) enum Intent {
         at: Reading,
         message: String,
     },
-    /// A message to the app is to be in another state.
-    Delivery(Arc<Delivery>),
+    /// A message to the app was posted, and is in another state by that.
+    Posted(Arc<Delivery>),
+    /// A message to the app is to be due at another moment.
+    Due(Arc<Delivery>),
     /// Who waits for this waits for all before it.
     Nothing,
 }
 
+impl Intent {
+    /// Returns whether it is untrue when it cannot be written.
+    pub(super) fn is_refusable(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Answer(_) | Self::Nothing)
+    }
+
+    /// Puts this wall clock in the place of the one by which it was made.
+    pub(super) fn set_wall(&mut self, reading: Reading) {
+        match self {
+            Self::Start { at, .. } | Self::Report { at, .. } | Self::EndPolling { at, .. } => {
+                at.wall = reading.precise_wall_at(at.now);
+            }
+            Self::Answer(_) | Self::Posted(_) | Self::Due(_) | Self::Nothing => {}
+        }
+    }
+}
+
 /// What has come of an intent.
+#[derive(Clone)]
 pub(super) enum Effect {
     /// It is as it was to be.
     Done,

@@ -3,15 +3,18 @@
 mod running;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use self::running::{Claimed, KeyedAnswer};
 use self::running::{Names, Running};
+use super::fleet::{Lease, Leased};
+use super::intent::Intent;
 use super::log::Log;
-use super::model::{Fate, Limits, StartBody, StoredPayment};
+use super::model::{Fate, Limits, StartBody, StoredPayment, WriteFailed};
 use super::state::State;
-use crate::clock;
-use crate::payment::{IdempotencyKey, Meaning, Status, WatchCode};
+use crate::payment::{IdempotencyKey, Meaning, Reference, Status, WatchCode};
 use crate::tasks::SharedTask;
+use crate::{clock, json};
 
 /// The names under which payments are started, where a start results in a `T`.
 pub(crate) struct Keys<T> {
@@ -55,6 +58,16 @@ enum Held {
     Other(Fate),
     Completed(Fate),
     TooOld(WatchCode),
+}
+
+/// Why a start does not go on here.
+pub(crate) enum Elsewhere {
+    /// Another replica has an answer by now: the claim is to be made again.
+    Settled,
+    /// Another replica has the key under way for another start.
+    Mismatch,
+    /// The store is away.
+    Away,
 }
 
 impl<T: Clone> Keys<T> {
@@ -101,6 +114,73 @@ impl<T: Clone> Keys<T> {
         claim
     }
 
+    /// Claims the names of a fresh start from the other replicas too, for at most this time; without others nothing is to be
+    /// done. The start holds what is returned until it is finished.
+    ///
+    /// # Errors
+    /// If it is not for this start to go on.
+    pub(crate) async fn lease(
+        &self,
+        claimed: &mut Claimed<T>,
+        meaning: &Meaning,
+        asked: Option<&WatchCode>,
+        at_most: Duration,
+    ) -> Result<Option<Lease>, Elsewhere> {
+        let Some(fleet) = self.log.fleet() else {
+            return Ok(None);
+        };
+        let (key, reference) = claimed.names();
+        // They may be longer than an index takes.
+        let name = |kind, text: &str| format!("{kind} {}", json::fingerprint(text));
+        let names = [
+            key.map(|key| name("key", key.as_str())),
+            reference.map(|reference| name("reference", reference.as_str())),
+        ];
+        let names: Vec<_> = names.into_iter().flatten().collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let (key, reference) = (key.cloned(), reference.cloned());
+        let is_settled = || {
+            let state = &self.log.lock().state;
+            let answer = key.as_ref();
+            let answer =
+                answer.and_then(|key| state.answers.get(key, self.limits.answers, clock::now()));
+            answer.is_some() || !matches!(self.held(state, meaning, asked), Held::Nothing)
+        };
+        let note = meaning.fingerprint.0;
+        let leased = fleet
+            .lease(&names, key.is_some(), &note, at_most, is_settled)
+            .await;
+        let lease = match leased {
+            Ok(Leased::Ours(lease)) => lease,
+            Ok(Leased::Other) => return Err(Elsewhere::Mismatch),
+            Ok(Leased::Settled) => return Err(Elsewhere::Settled),
+            Err(WriteFailed) => return Err(Elsewhere::Away),
+        };
+        if is_settled() {
+            return Err(Elsewhere::Settled);
+        }
+        let last = last_of_reference(&self.log.lock().state, reference.as_ref());
+        claimed.set_last_of_reference(last);
+        Ok(Some(lease))
+    }
+
+    /// Waits until what is known of this payment is sure to survive, also where another replica has written it.
+    ///
+    /// # Errors
+    /// If the store is away.
+    pub(crate) async fn confirm(&self, code: &WatchCode) -> Result<(), WriteFailed> {
+        let written = {
+            let mut guarded = self.log.lock();
+            if !guarded.followed.unconfirmed.has(code) {
+                return Ok(());
+            }
+            self.log.append(&mut guarded, Intent::Nothing)
+        };
+        written.done().await.map(drop).map_err(|_| WriteFailed)
+    }
+
     fn claim_reference(
         &self,
         names: &mut Names<T>,
@@ -128,9 +208,10 @@ impl<T: Clone> Keys<T> {
                 Claim::Given(claimed, task, body)
             }
             Held::Nothing => {
-                let (claimed, task) = self
-                    .running
-                    .hold(names, key, reference, meaning.fingerprint);
+                let (mut claimed, task) =
+                    self.running
+                        .hold(names, key, reference, meaning.fingerprint);
+                claimed.set_last_of_reference(last_of_reference(state, reference));
                 Claim::Fresh(claimed, task)
             }
         }
@@ -180,6 +261,12 @@ impl<T: Clone> Keys<T> {
             None => Held::Nothing,
         }
     }
+}
+
+/// Returns the number of the last payment of this reference, 0 if there is none.
+fn last_of_reference(state: &State, reference: Option<&Reference>) -> u64 {
+    let all = reference.map(|reference| state.payments.of_reference(reference));
+    all.and_then(|all| all.last()).map_or(0, |last| last.number)
 }
 
 /// Returns what became of the payment of this watch code, where it is still known.

@@ -1,33 +1,22 @@
 //! Events on their way to being true: each is made durable first, by the keeper of this store.
 
-mod backend;
-mod batch;
-mod columns;
-mod delivery_row;
-mod file;
-#[cfg(fuzzing)]
-pub mod fuzz;
-mod lived;
-mod row;
-mod tables;
-mod writer;
-
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-pub(crate) use self::batch::Starting;
-pub(crate) use self::file::CannotOpen;
-use self::writer::File;
+use super::config::Config;
 use super::decide::Decision;
 use super::event::Removal;
+use super::file::{self, CannotOpen, File, Starting};
+use super::fleet::{Fleet, Fleetwide};
 use super::intent::{Effect, Intent};
 use super::model::{RecordError, WriteFailed};
 use super::place::Place;
 use super::shared::{Guarded, Shared};
 use super::state::State;
-use crate::random;
 use crate::readiness::Readiness;
+use crate::{clock, random};
 
 /// The state, and what keeps it.
 pub(super) struct Log {
@@ -41,6 +30,8 @@ enum Keeper {
     Memory,
     /// Into a file.
     File(File),
+    /// Into a database that other replicas share.
+    Fleet(Box<Fleet>),
 }
 
 /// What is to be written, or has been.
@@ -52,35 +43,56 @@ enum Written {
     Now(Result<Effect, RecordError>),
     /// It is being written.
     Later(oneshot::Receiver<Result<Effect, RecordError>>),
+    /// It is being written where that may take long; this is how long it is waited for.
+    Within {
+        done: oneshot::Receiver<Result<Effect, RecordError>>,
+        patience: Duration,
+        intent: Arc<Intent>,
+        shared: Arc<Shared>,
+    },
 }
 
 impl Log {
-    /// Opens what is in this place, and puts it into the state; also returns the name of its journal. `readiness` has a
-    /// check of this room's, which fails while nothing can be written.
+    /// Opens what is in this place, and puts it into the state. `readiness` has a check of this room's, which fails while
+    /// nothing can be written.
     ///
     /// # Errors
     /// If a file cannot be used. It is left as it is.
     pub(super) fn open(
-        place: &Place,
+        config: &Config,
+        fleetwide: Fleetwide,
         mut state: State,
         readiness: &Readiness,
-    ) -> Result<(Self, String), CannotOpen> {
+    ) -> Result<Self, CannotOpen> {
         drop(readiness.latch("store"));
-        Ok(match place {
+        Ok(match &config.url {
             Place::Memory => {
-                let log = Self {
-                    shared: Arc::new(Shared::new(state, Vec::new())),
+                let run = random::token(8);
+                Self {
+                    shared: Arc::new(Shared::new(state, Vec::new(), run)),
                     keeper: Keeper::Memory,
-                };
-                (log, random::token(8))
+                }
             }
             Place::Directory(directory) => {
                 let (opened, run, removals) = file::open(directory, &mut state)?;
-                let shared = Arc::new(Shared::new(state, removals));
+                let shared = Arc::new(Shared::new(state, removals, run));
                 let keeper = Keeper::File(opened.serve(shared.clone(), readiness.clone()));
-                (Self { shared, keeper }, run)
+                Self { shared, keeper }
             }
-            Place::Fleet(_) => return Err(CannotOpen::Fleet),
+            Place::Fleet(url) => {
+                let (limits, compose) = (*state.limits(), state.compose);
+                let shared = Arc::new(Shared::new(state, Vec::new(), random::token(8)));
+                let fleet = Fleet::open(
+                    url,
+                    config,
+                    fleetwide,
+                    shared.clone(),
+                    (limits, compose),
+                    readiness,
+                );
+                let keeper = Keeper::Fleet(Box::new(fleet));
+                Self { shared, keeper }
+            }
         })
     }
 
@@ -100,9 +112,21 @@ impl Log {
                     Ok(effect)
                 }
                 Decision::Nothing(effect) => Ok(effect),
-                Decision::Refused(reused) => Err(RecordError::CodeReused(reused)),
+                Decision::Refused(why) => Err(why),
             }),
             Keeper::File(file) => Written::Later(file.append(intent)),
+            Keeper::Fleet(fleet) => {
+                let mut intent = intent;
+                fleet.set_clock(&mut intent);
+                let intent = Arc::new(intent);
+                let (done, patience) = fleet.append(&intent);
+                Written::Within {
+                    done,
+                    patience,
+                    intent,
+                    shared: self.shared.clone(),
+                }
+            }
         })
     }
 
@@ -110,7 +134,7 @@ impl Log {
     pub(super) fn remove(&self, guarded: &mut Guarded, rows: Vec<Removal>) {
         match &self.keeper {
             Keeper::Memory => {}
-            Keeper::File(_) => guarded.remove(rows),
+            Keeper::File(_) | Keeper::Fleet(_) => guarded.remove(rows),
         }
     }
 
@@ -119,15 +143,29 @@ impl Log {
         match &self.keeper {
             Keeper::Memory => true,
             Keeper::File(file) => file.has_room(),
+            Keeper::Fleet(fleet) => fleet.is_up(),
         }
     }
 
     /// Says that a start is under way, for as long as the result is held: those that end together are written together.
     pub(super) fn starting(&self) -> Option<Starting> {
         match &self.keeper {
-            Keeper::Memory => None,
+            Keeper::Memory | Keeper::Fleet(_) => None,
             Keeper::File(file) => Some(file.starting()),
         }
+    }
+
+    /// The store that replicas share, if this is one.
+    pub(super) fn fleet(&self) -> Option<&Fleet> {
+        match &self.keeper {
+            Keeper::Memory | Keeper::File(_) => None,
+            Keeper::Fleet(fleet) => Some(fleet),
+        }
+    }
+
+    /// The name of the journal: positions mean nothing in another.
+    pub(super) fn run(&self) -> Arc<String> {
+        self.shared.run()
     }
 
     /// Returns a receiver that changes when something is added to the journal.
@@ -145,13 +183,16 @@ impl Log {
         match &self.keeper {
             Keeper::Memory => std::future::pending().await,
             Keeper::File(file) => file.broken().await,
+            Keeper::Fleet(fleet) => fleet.broken().await,
         }
     }
 
     /// Writes what is still to be written, and closes the file.
     pub(super) async fn close(&self) {
-        if let Keeper::File(file) = &self.keeper {
-            file.close().await;
+        match &self.keeper {
+            Keeper::Memory => {}
+            Keeper::File(file) => file.close().await,
+            Keeper::Fleet(fleet) => fleet.close().await,
         }
     }
 }
@@ -166,6 +207,20 @@ impl Acknowledged {
             Written::Now(result) => result,
             // Without an answer nothing is known: the process is about to end.
             Written::Later(written) => written.await.unwrap_or(Err(WriteFailed.into())),
+            Written::Within {
+                done,
+                patience,
+                intent,
+                shared,
+            } => {
+                let done = clock::timeout(patience, done).await;
+                let done = done.ok().and_then(Result::ok);
+                done.unwrap_or_else(|| {
+                    // What is true without is known from here on, and written later.
+                    shared.lock().unwritten(&intent);
+                    Err(WriteFailed.into())
+                })
+            }
         }
     }
 }

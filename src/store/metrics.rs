@@ -57,6 +57,17 @@ impl Collector for StoreMetrics {
         gauge(&mut encoder, "store_bytes", help, now.bytes)?;
         let help = "How much it may take (store.max_bytes).";
         gauge(&mut encoder, "store_bytes_limit", help, now.bytes_limit)?;
+        if let Some(fleet) = self.log.fleet() {
+            let help = "Whether the database can be written, as far as is known: 1 or 0.";
+            gauge(&mut encoder, "store_up", help, u8::from(fleet.is_up()))?;
+            let help = "Replicas that share the database and are alive, this one included.";
+            gauge(
+                &mut encoder,
+                "fleet_members",
+                help,
+                fleet.members().len().max(1),
+            )?;
+        }
         if let Some(pending) = now.webhooks_pending {
             let help = "Messages that the app has not taken yet.";
             gauge(&mut encoder, "webhooks_pending", help, pending)?;

@@ -296,6 +296,9 @@ pub(crate) enum RecordError {
     /// Its codes are another payment's.
     #[error(transparent)]
     CodeReused(CodeReused),
+    /// Another process has answered its key, or has a payment of its reference, since it was claimed: that one counts.
+    #[error("another process was faster")]
+    Overtaken,
 }
 
 /// The gateway answered a start with the code or the watch code of a payment that was started here before, and that is

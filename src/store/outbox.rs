@@ -2,9 +2,11 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::fleet::Lease;
 use super::intent::Intent;
 use super::log::Log;
 use super::model::{Delivery, DeliveryState, LastTries};
@@ -12,6 +14,12 @@ use crate::clock::{self, Instant};
 
 /// Messages that are looked at in one go when the app is back: nobody else gets at the state meanwhile.
 const HASTENED_AT_ONCE: usize = 1000;
+
+/// A message that another process may be posting is looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The right to post a message, until it is dropped.
+pub(crate) struct MayPost(#[expect(dead_code, reason = "it is held")] Option<Lease>);
 
 /// The messages that are still to be posted, or were.
 #[derive(Clone)]
@@ -40,9 +48,36 @@ impl Outbox {
         self.log.owed()
     }
 
+    /// Returns the right to post a message that was taken out, which takes at most this time. `None`: another process posts
+    /// it, or has; it is put back, and comes again if it is still due after a while.
+    pub(crate) async fn may_post(&self, delivery: &Delivery, at_most: Duration) -> Option<MayPost> {
+        let Some(fleet) = self.log.fleet() else {
+            return Some(MayPost(None));
+        };
+        let lease = fleet.may_post(delivery, at_most).await;
+        let outbox = &mut self.log.lock().state.outbox;
+        // What others have written about it meanwhile has put it where it belongs.
+        if !outbox.is_still_out(delivery) {
+            return None;
+        }
+        if lease.is_none() {
+            let state = DeliveryState::Due(clock::now() + LOOK_AGAIN);
+            let delivery = delivery.clone();
+            outbox.put(Arc::new(Delivery { state, ..delivery }));
+        }
+        lease.map(|lease| MayPost(Some(lease)))
+    }
+
+    /// Notes whether the app took a message.
+    pub(crate) fn app_answered(&self, is_well: bool) {
+        if let Some(fleet) = self.log.fleet() {
+            fleet.app_answered(is_well);
+        }
+    }
+
     /// Keeps what has become of a message that was posted.
     pub(crate) async fn posted(&self, delivery: Delivery) {
-        let intent = Intent::Delivery(Arc::new(delivery));
+        let intent = Intent::Posted(Arc::new(delivery));
         let written = self.log.append(&mut self.log.lock(), intent);
         let _ = written.done().await;
     }
@@ -62,7 +97,7 @@ impl Outbox {
                 not_before: None,
                 ..(*delivery).clone()
             });
-            let intent = Intent::Delivery(delivery.clone());
+            let intent = Intent::Due(delivery.clone());
             (delivery, self.log.append(&mut guarded, intent))
         };
         let _ = written.done().await;
@@ -87,7 +122,7 @@ impl Outbox {
                 let hastened = found.into_iter().map(|(before, hastened)| {
                     // Nobody takes it out before this is written: it would come back to where it is now.
                     guarded.state.outbox.hold(&before);
-                    let intent = Intent::Delivery(Arc::new(hastened));
+                    let intent = Intent::Due(Arc::new(hastened));
                     self.log.append(&mut guarded, intent)
                 });
                 hastened.collect()

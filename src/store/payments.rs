@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::file::Starting;
+use super::fleet::{MayAsk, Pass, Roles, Why};
 use super::intent::{Effect, Intent};
 use super::keys::KeyedAnswer;
-use super::log::{Log, Starting};
+use super::log::Log;
 use super::model::{Answer, Known, Observation, Record, RecordError, Settled, WriteFailed};
 use crate::clock::{self, Instant, Reading};
 use crate::payment::{Asked, Payment, Report, WatchCode};
@@ -34,12 +36,18 @@ impl Payments {
         }
     }
 
+    /// Returns whether replicas share the store, and it is away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.log.fleet().is_some_and(|fleet| !fleet.is_up())
+    }
+
     /// Says that a start is under way, for as long as the result is held: those that end together are written together.
     pub(crate) fn starting(&self) -> Option<Starting> {
         self.log.starting()
     }
 
-    /// Keeps a payment that was started; `answer` is what was asked for and answered under a key. When this returns it
+    /// Keeps a payment that was started; `answer` is what was asked for and answered under a key, `last_of_reference` the
+    /// last payment of its reference when that was claimed. When this returns it
     /// is durable, and only then may anybody hear of it. A payment that the gateway gives a second time is no other
     /// payment: what is known of it stays.
     ///
@@ -49,11 +57,13 @@ impl Payments {
         &self,
         payment: Payment,
         answer: Option<KeyedAnswer>,
+        last_of_reference: Option<u64>,
     ) -> Result<(), RecordError> {
         let at = Reading::take();
         let intent = Intent::Start {
             payment,
             answer: answer.map(|answer| keyed(answer, at.now)),
+            last_of_reference,
             at,
         };
         self.append(intent).await.map(drop)
@@ -77,15 +87,23 @@ impl Payments {
 
     /// Returns what is known of this code; `None` if it was never heard of.
     pub(crate) fn get(&self, code: &WatchCode) -> Option<Record> {
-        self.log.lock().state.payments.get(code).cloned()
+        self.log.lock().record(code)
     }
 
     /// Takes in an answer of the gateway that was asked for at this moment. When this returns, something new about a
     /// payment that was started here is durable; where it cannot be, it is known all the same, and written later.
     pub(crate) async fn settle(&self, code: &WatchCode, report: Report, asked: Instant) -> Settled {
         let report = Arc::new(report);
-        let written = {
+        let (written, before) = {
             let mut guarded = self.log.lock();
+            let before = guarded.record(code).unwrap_or_default();
+            if let Some(known) = guarded.known_unwritten(code, &report) {
+                return Settled {
+                    observation: known,
+                    before,
+                    completion: None,
+                };
+            }
             if !guarded.state.is_news(code, &report, asked) {
                 let (settled, removals) = guarded.state.settle(code, report, asked);
                 self.log.remove(&mut guarded, removals);
@@ -98,16 +116,51 @@ impl Payments {
                 at: Reading::take(),
                 message: message_id(),
             };
-            self.log.append(&mut guarded, intent)
+            (self.log.append(&mut guarded, intent), before)
         };
         match written.done().await {
             Ok(Effect::Settled(settled)) => settled,
-            // What is not kept is not untrue: the process is about to end.
+            // What is not written is not untrue.
             _ => Settled {
                 observation: Observation { report, asked },
-                before: Record::default(),
+                before,
                 completion: None,
             },
+        }
+    }
+
+    /// Waits until the gateway may be asked about this payment, or need not be: where replicas share the store, they ask as
+    /// one.
+    pub(crate) async fn may_ask(&self, code: &WatchCode, why: Why) -> MayAsk {
+        match self.log.fleet() {
+            Some(fleet) => fleet.may_ask(code, why).await,
+            None => MayAsk::Go(Pass::default()),
+        }
+    }
+
+    /// Returns whether it is this process that polls this payment in the background.
+    pub(crate) fn is_mine(&self, code: &WatchCode) -> bool {
+        self.log.fleet().is_none_or(|fleet| fleet.is_mine(code))
+    }
+
+    /// Notes that it is this process that polls this payment in the background from now on.
+    pub(crate) fn taken_over(&self, code: &WatchCode) {
+        if let Some(fleet) = self.log.fleet() {
+            fleet.taken_over(code);
+        }
+    }
+
+    /// Returns whether other replicas share the store: then the journal has their changes too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.log.fleet().is_some()
+    }
+
+    /// Returns when another process may have what was this one's to poll, or the other way round. Never, where no replicas
+    /// share the store.
+    pub(crate) async fn roles_changed(&self, known: &mut Option<Roles>) {
+        match self.log.fleet() {
+            Some(fleet) => known.get_or_insert_with(|| fleet.roles()).changed().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -58,6 +58,18 @@ struct Numbers {
     delivery: u64,
 }
 
+impl Numbers {
+    /// An event has these numbers, whoever gave them.
+    fn note(&mut self, event: &Event) {
+        let payment = event.payment().map_or(0, |payment| payment.stored.number);
+        self.payment = self.payment.max(payment);
+        let position = event.change().map_or(0, |change| change.position);
+        self.position = self.position.max(position);
+        let delivery = event.delivery().map_or(0, |delivery| delivery.number);
+        self.delivery = self.delivery.max(delivery);
+    }
+}
+
 impl State {
     /// An empty one; nothing that was started or completed since then is missing.
     pub(super) fn new(limits: Limits, compose: Option<Compose>, complete_since: Timestamp) -> Self {
@@ -104,6 +116,7 @@ impl State {
     /// Makes an event true that has been written. Applied a second time it changes nothing.
     pub(super) fn apply(&mut self, event: &Event) -> Vec<Removal> {
         let removals = self.apply_to_payments(event);
+        self.numbers.note(event);
         if let Some(answer) = event.answer() {
             self.answers.add(answer.clone());
         }
@@ -242,6 +255,21 @@ impl State {
         };
         self.payments.let_go(&stored, removals);
         true
+    }
+
+    /// Takes over from a state that this one takes the place of: who waits here, what was only asked for here, and what is
+    /// being posted from here at this moment.
+    pub(super) fn take_over(&mut self, before: Self) {
+        // No number is given twice, also where some were given for nothing.
+        let (numbers, last) = (&mut self.numbers, before.numbers);
+        numbers.payment = numbers.payment.max(last.payment);
+        numbers.delivery = numbers.delivery.max(last.delivery);
+        self.outbox.take_over(before.outbox);
+        for (code, observation) in self.payments.take_over(before.payments) {
+            let mut removals = Vec::new();
+            self.payments
+                .hear(&code, observation, &self.outbox, &mut removals);
+        }
     }
 
     /// Puts back a payment that was written before this process began; it is kept for its time from `finished` on, if it

@@ -28,7 +28,18 @@ fn open(place: &Place) -> Store {
 
 fn open_within(place: &Place, limits: Limits) -> Store {
     let compose: Compose = |kind, subject, _| format!("{} {}", kind.label(), subject.stored.number);
-    Store::open(place, limits, Some(compose), &Readiness::default()).unwrap()
+    let config = Config {
+        url: place.clone(),
+        ..Config::default()
+    };
+    let fleetwide = Fleetwide {
+        gateway: "https://pay.example".to_owned(),
+        call: Duration::from_secs(10),
+        poll_rate: NonZeroU32::MIN,
+        config: String::new(),
+    };
+    let readiness = Readiness::default();
+    Store::open(&config, fleetwide, limits, Some(compose), &readiness).unwrap()
 }
 
 fn payment(n: u64) -> Payment {
@@ -85,7 +96,11 @@ async fn start(store: &Store, keys: &Keys<u64>, n: u64) {
         panic!("the key is free");
     };
     let answer = claimed.answer(&start_body(n));
-    store.payments().started(payment(n), answer).await.unwrap();
+    store
+        .payments()
+        .started(payment(n), answer, None)
+        .await
+        .unwrap();
     claimed.finish(n);
 }
 
@@ -100,7 +115,7 @@ async fn start_referenced(store: &Store, keys: &Keys<u64>, n: u64, reference: &s
         referenced: Some((reference.parse().unwrap(), object)),
         ..payment(n)
     };
-    store.payments().started(payment, None).await.unwrap();
+    store.payments().started(payment, None, None).await.unwrap();
     claimed.finish(n);
 }
 
@@ -128,7 +143,11 @@ async fn one_key_is_one_start(store: Store) {
         panic!("it is under way");
     };
     let answer = claimed.answer(&start_body(1));
-    store.payments().started(payment(1), answer).await.unwrap();
+    store
+        .payments()
+        .started(payment(1), answer, None)
+        .await
+        .unwrap();
     claimed.finish(7);
     assert_eq!(task.result().await.unwrap(), 7);
     assert_eq!(joined.result().await.unwrap(), 7);
@@ -244,17 +263,17 @@ async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
             panic!("the key is free");
         };
         let answer = claimed.answer(&start_body(1));
-        let kept = payments.started(reused.clone(), answer).await;
+        let kept = payments.started(reused.clone(), answer, None).await;
         assert!(
             matches!(kept, Err(RecordError::CodeReused(_))),
             "{reused:?}"
         );
     }
     // One without a key, and given again, is the same payment; once it is final it is not.
-    payments.started(payment(3), None).await.unwrap();
-    payments.started(payment(3), None).await.unwrap();
+    payments.started(payment(3), None, None).await.unwrap();
+    payments.started(payment(3), None, None).await.unwrap();
     settle(&store, 3, "completed").await;
-    let kept = payments.started(payment(3), None).await;
+    let kept = payments.started(payment(3), None, None).await;
     assert!(matches!(kept, Err(RecordError::CodeReused(_))));
     assert_eq!(payments.list(&Filter::ALL, u64::MAX, 10).len(), 2);
 }
@@ -278,7 +297,7 @@ async fn the_code_of_a_live_key_is_revealed_to_nobody_when_its_payment_has_gone(
             .let_go(&stored.unwrap(), &mut Vec::new());
     }
     assert!(payments.get(&watch_code(1)).is_none());
-    let kept = payments.started(payment(1), None).await;
+    let kept = payments.started(payment(1), None, None).await;
     assert!(matches!(kept, Err(RecordError::CodeReused(_))));
 }
 
@@ -451,7 +470,7 @@ fn meaning_of(n: u64) -> Meaning {
 /// Everything of a store that was acknowledged to somebody.
 fn acknowledged(store: &Store, payments: u64) -> String {
     let keys = store.keys::<u64>();
-    let mut lines = vec![store.changes().run().to_owned()];
+    let mut lines = vec![store.changes().run().to_string()];
     for n in 0..payments {
         let answer = match keys.claim(Some(&key(n)), &meaning_of(n), None) {
             Claim::Answered(body) => body.object.to_string(),
@@ -552,7 +571,11 @@ async fn crashes(history: Vec<((u64, u8), bool)>) -> Result<(), TestCaseError> {
                         referenced,
                         ..payment(n)
                     };
-                    store.payments().started(payment, answer).await.unwrap();
+                    store
+                        .payments()
+                        .started(payment, answer, None)
+                        .await
+                        .unwrap();
                 }
             }
             1..=2 => drop(settle(&store, n, ["created", "completed"][usize::from(what) - 1]).await),

@@ -2,11 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::answer::Error;
+use super::poll::Question;
 use super::queue::{CallerId, Rank};
 use super::shared::{Call, Inner, Permit, Shared};
 use super::state::{Action, Input, Known, Outcome, Pause};
@@ -42,13 +44,19 @@ impl Drop for Queued {
 /// Runs for as long as the poller lives.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut changes = inner.changes.changed();
+    let is_shared = inner.store.is_shared();
+    let (mut heard, mut roles) = (inner.changes.position(), None);
     loop {
         let (wake_up, has_feed) = inner.tick();
         tokio::select! {
             () = inner.bell.notified() => {}
             // Maybe a new payment. The sender is in the store, which lives as long as the poller.
-            _ = changes.changed(), if has_feed => {}
+            _ = changes.changed(), if has_feed || is_shared => {}
+            () = inner.store.roles_changed(&mut roles) => inner.take_over(),
             () = clock::sleep_until(wake_up) => {}
+        }
+        if is_shared {
+            heard = inner.hear(heard);
         }
     }
 }
@@ -76,7 +84,7 @@ impl Inner {
             Action::GivePermit(caller) => {
                 if let Some(caller) = shared.callers.remove(&caller) {
                     // The receiver is there: see `Queued`.
-                    let _ = caller.send(Permit(self.clone()));
+                    let _ = caller.send(Permit::new(self.clone()));
                 }
             }
             Action::NotePollingEnded(code) => {
@@ -122,12 +130,26 @@ impl Inner {
     }
 
     fn poll_in_background(self: &Arc<Self>, shared: &mut Shared, code: WatchCode) {
-        if !shared.news.contains_key(&code) && self.known(&code).started.is_none() {
+        let (known, is_waited_for) = (self.known(&code), shared.news.contains_key(&code));
+        if !is_waited_for && known.started.is_none() {
             // Let go, for watch.max_tracked; it may have been asked for since.
             self.step(shared, Input::Forgotten { code });
             return;
         }
-        self.call(shared, code, true, true);
+        if known.is_final || !(is_waited_for || self.store.is_mine(&code)) {
+            self.step(shared, Input::Left { code, known });
+            return;
+        }
+        // What another replica has found out since the last time will do.
+        let younger_than = known
+            .asked
+            .map_or(Duration::MAX, |asked| clock::now() - asked);
+        let question = Question {
+            has_answer: true,
+            is_caller: false,
+            younger_than,
+        };
+        self.call(shared, code, true, question);
     }
 
     /// Makes the one call, which has its first permit already or waits for it. It settles what it learns by itself: the
@@ -137,19 +159,21 @@ impl Inner {
         shared: &mut Shared,
         code: WatchCode,
         has_permit: bool,
-        has_answer: bool,
+        question: Question,
     ) -> Call {
         let (this, polled) = (self.clone(), code.clone());
         let task = self.tasks.launch(RequestId::keep(async move {
             let began = clock::now();
             // Made here, because a runtime that ends drops the task at once, and this is still under the lock.
-            let permit = has_permit.then(|| Permit(this.clone()));
+            let permit = has_permit.then(|| Permit::new(this.clone()));
             // A crash is an end too: those who wait for this payment must not wait in vain.
             let settled = async {
-                let answer = this.poll(&polled, permit, has_answer).await?;
+                let answer = this.poll(&polled, permit, question).await?;
                 // What is new is kept first; then everybody hears of it.
                 let settled = this.store.settle(&polled, answer.report, answer.asked);
-                Ok(settled.await)
+                let settled = settled.await;
+                answer.pass.done(true);
+                Ok(settled)
             };
             let result = AssertUnwindSafe(settled)
                 .catch_unwind()
@@ -175,7 +199,12 @@ impl Inner {
                 code: older.clone(),
             };
             self.step(shared, asked);
-            self.call(shared, older, false, known.is_some());
+            let question = Question {
+                has_answer: known.is_some(),
+                is_caller: true,
+                younger_than: self.fresh_for,
+            };
+            self.call(shared, older, false, question);
         }
     }
 
@@ -228,6 +257,55 @@ impl Inner {
             log_failure(error, has_observation || shared.state.follows(&code));
         }
         result
+    }
+
+    /// Takes in what other replicas have found out, from this position of the journal on; returns the position up to which
+    /// that is done.
+    fn hear(self: &Arc<Self>, heard: u64) -> u64 {
+        let mut heard = heard;
+        let mut shared = self.lock();
+        loop {
+            let Ok(changes) = self.changes.changes_after(heard, ADOPTED_AT_ONCE) else {
+                // The journal does not reach back so far, or is another one.
+                heard = self.changes.position();
+                let codes: Vec<_> = shared.news.keys().cloned().collect();
+                codes
+                    .iter()
+                    .for_each(|code| self.hear_of(&mut shared, code));
+                return heard;
+            };
+            let Some(last) = changes.last() else {
+                return heard;
+            };
+            heard = last.position;
+            for change in changes {
+                self.hear_of(&mut shared, &change.stored.payment.watch_code);
+            }
+        }
+    }
+
+    /// Those who wait for this payment hear what is known of it by now.
+    fn hear_of(&self, shared: &mut Shared, code: &WatchCode) {
+        if let Some(sender) = shared.news.get(code)
+            && let Some(observation) = self.store.get(code).and_then(|record| record.observation)
+        {
+            news::publish(sender, &Ok(observation));
+        }
+    }
+
+    /// Replicas have come or gone, or the store is back: what is this replica's to poll by now is due when it is due.
+    fn take_over(self: &Arc<Self>) {
+        let mut shared = self.lock();
+        let codes = shared.state.not_waited_for();
+        let mine: Vec<_> = codes
+            .filter(|code| self.store.is_mine(code))
+            .cloned()
+            .collect();
+        for code in mine {
+            let known = self.known(&code);
+            self.store.taken_over(&code);
+            self.step(&mut shared, Input::TakenOver { code, known });
+        }
     }
 
     /// Waits in the queue for a permit, until the deadline.

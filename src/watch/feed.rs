@@ -39,7 +39,8 @@ impl ChangeFeed {
         inner.input(Input::FeedOpened);
         let changed = inner.changes.changed();
         let resumed = after.and_then(|id| {
-            let id = id.strip_prefix(inner.changes.run())?.strip_prefix('-')?;
+            let run = inner.changes.run();
+            let id = id.strip_prefix(&**run)?.strip_prefix('-')?;
             let (position, within) = id
                 .split_once('.')
                 .map_or((id, false), |(position, _)| (position, true));

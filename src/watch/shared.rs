@@ -61,11 +61,29 @@ pub(super) type Call = SharedTask<Result<Observation, Error>>;
 
 /// The right to make one call. Its place in the rate window rests from the moment when it is dropped: not while the lock
 /// is held, because that takes it.
-pub(super) struct Permit(pub(super) Arc<Inner>);
+pub(super) struct Permit {
+    inner: Arc<Inner>,
+    is_unused: bool,
+}
+
+impl Permit {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let is_unused = false;
+        Self { inner, is_unused }
+    }
+
+    /// No call was made.
+    pub(super) fn unused(mut self) {
+        self.is_unused = true;
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.input(Input::PermitReturned);
+        self.inner.input(match self.is_unused {
+            true => Input::PermitUnused,
+            false => Input::PermitReturned,
+        });
     }
 }
 

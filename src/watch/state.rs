@@ -72,6 +72,8 @@ pub(super) enum Input {
     PermitUnwanted { caller: CallerId },
     /// A call to the gateway is over, and its place in the rate window rests.
     PermitReturned,
+    /// A permit was not used: its place does not rest.
+    PermitUnused,
     /// What was begun with [`Input::Asked`] or [`Action::Poll`] is over, with all its repeats.
     PollFinished {
         code: WatchCode,
@@ -81,6 +83,11 @@ pub(super) enum Input {
     },
     /// An [`Action::Poll`] was not carried out, because the store does not have the payment any more.
     Forgotten { code: WatchCode },
+    /// An [`Action::Poll`] was not carried out: another replica polls the payment, or it is final by what another one found
+    /// out.
+    Left { code: WatchCode, known: Known },
+    /// It is this replica that polls the payment from now on.
+    TakenOver { code: WatchCode, known: Known },
     /// Permits may be handed out now. The only input that leads to calls.
     Tick { has_secret: bool },
 }
@@ -195,6 +202,7 @@ impl PollState {
             Input::PermitWanted { caller, rank } => self.queue.add_caller(caller, rank),
             Input::PermitUnwanted { caller } => self.queue.remove_caller(caller),
             Input::PermitReturned => self.rate_window.rest(now),
+            Input::PermitUnused => self.rate_window.put_back(),
             Input::PollFinished {
                 code,
                 began,
@@ -205,6 +213,16 @@ impl PollState {
                 self.rate_window.put_back();
                 self.under_way.remove(&code);
                 self.followed.remove(&code);
+            }
+            Input::Left { code, known } => {
+                self.rate_window.put_back();
+                self.under_way.remove(&code);
+                let ended = self.schedule(now, &code, &known, Some(now));
+                return ended.into_iter().collect();
+            }
+            Input::TakenOver { code, known } => {
+                let ended = self.schedule(now, &code, &known, known.asked);
+                return ended.into_iter().collect();
             }
             Input::Tick { has_secret } => return self.hand_out(now, has_secret),
         }
@@ -219,6 +237,13 @@ impl PollState {
     /// How many payments are polled in the background.
     pub(super) fn followed(&self) -> usize {
         self.followed.len()
+    }
+
+    /// The payments that are polled in the background and that nobody waits for.
+    pub(super) fn not_waited_for(&self) -> impl Iterator<Item = &WatchCode> {
+        let followed = self.followed.iter();
+        let followed = followed.filter(|(_, followed)| !followed.is_waited_for);
+        followed.map(|(code, _)| code)
     }
 
     /// Whether this payment is polled in the background.

@@ -126,8 +126,15 @@ impl Try {
 
     async fn make(self) {
         let Inner {
-            sender, gateway, ..
+            outbox,
+            sender,
+            gateway,
+            ..
         } = &*self.inner;
+        let may_post = outbox.may_post(&self.delivery, sender.timeout()).await;
+        let Some(_may_post) = may_post else {
+            return;
+        };
         let posted = sender
             .post(&self.delivery.id, &self.delivery.body, |text| {
                 gateway.scrub(text)
@@ -149,6 +156,7 @@ impl Inner {
     async fn finish(&self, delivery: &Delivery, began: Instant, posted: Posted) {
         let now = clock::now();
         let has_failed = matches!(posted, Posted::Failed { .. });
+        self.outbox.app_answered(!has_failed);
         let is_back = has_failed && self.recovery().failed(began, now);
         let (delivery, outcome) =
             attempt::after(delivery, posted, is_back, now, random::fraction());

@@ -93,6 +93,11 @@ impl Sender {
         Self { transport, ..self }
     }
 
+    /// The time limit of one try.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The file of the keys, to look at for changes.
     pub(crate) fn keys(&self) -> Arc<dyn Reload> {
         self.keys.clone()

@@ -156,6 +156,24 @@ impl Trouble {
         }
     }
 
+    /// There is no connection at the moment, so nothing was sent.
+    pub(super) fn no_connection() -> Self {
+        Self::new(Reason::Unreachable, "there is no connection to it").into_not_sent()
+    }
+
+    /// The connection has ended.
+    pub(super) fn lost() -> Self {
+        Self::new(Reason::Unreachable, "the connection has ended")
+    }
+
+    /// What it holds is not what was expected.
+    pub(super) fn damaged(what: &str) -> Self {
+        Self {
+            ends_connection: false,
+            ..Self::new(Reason::Damaged, what)
+        }
+    }
+
     /// Returns whether the statement may have been carried out: no answer came to it. True after [`Trouble::timeout`] too.
     pub(in crate::store) fn is_unknown(&self) -> bool {
         self.is_unknown

@@ -27,6 +27,8 @@ pub(crate) struct Claimed<T> {
 struct Held<T> {
     key: Option<IdempotencyKey>,
     reference: Option<Reference>,
+    /// The last payment of the reference when it was claimed, 0 for none.
+    last_of_reference: u64,
     meaning: Fingerprint,
     running: Running<T>,
 }
@@ -70,6 +72,7 @@ impl<T> Running<T> {
         let held = Held {
             key: key.cloned(),
             reference: reference.cloned(),
+            last_of_reference: 0,
             meaning,
             running: self.clone(),
         };
@@ -82,6 +85,24 @@ impl<T> Claimed<T> {
     pub(crate) fn answer(&self, body: &StartBody) -> Option<KeyedAnswer> {
         let key = self.held.key.clone()?;
         Some((key, self.held.meaning, body.clone()))
+    }
+
+    /// The last payment of the reference when it was claimed, if there is a reference.
+    pub(crate) fn last_of_reference(&self) -> Option<u64> {
+        self.held
+            .reference
+            .as_ref()
+            .map(|_| self.held.last_of_reference)
+    }
+
+    /// Notes that payment.
+    pub(super) fn set_last_of_reference(&mut self, number: u64) {
+        self.held.last_of_reference = number;
+    }
+
+    /// The names that it holds.
+    pub(super) fn names(&self) -> (Option<&IdempotencyKey>, Option<&Reference>) {
+        (self.held.key.as_ref(), self.held.reference.as_ref())
     }
 
     /// Frees the names, then gives the result to all who wait for it.

@@ -34,6 +34,21 @@ impl Deliveries {
         self.out.contains(&number)
     }
 
+    /// It is being posted, and nothing was written about it since it was taken out.
+    pub(in crate::store) fn is_still_out(&self, delivery: &Delivery) -> bool {
+        let now = self.all.get(&delivery.number);
+        self.is_out(delivery.number) && now.is_some_and(|now| now.tries == delivery.tries)
+    }
+
+    /// It is not to be posted any more.
+    pub(in crate::store) fn is_finished(&self, number: u64) -> bool {
+        let state = self.all.get(&number).map(|delivery| delivery.state);
+        matches!(
+            state,
+            Some(DeliveryState::Delivered(_) | DeliveryState::Failed(_))
+        )
+    }
+
     /// Nobody takes it out before it is put back.
     pub(in crate::store) fn hold(&mut self, delivery: &Delivery) {
         if let DeliveryState::Due(at) = delivery.state {
@@ -81,6 +96,19 @@ impl Deliveries {
             self.due.remove(&at);
         }
         self.due.extend(first.and_then(|first| self.due_at(first)));
+    }
+
+    /// Takes over from those that these take the place of: what is being posted, and when the app was away.
+    pub(super) fn take_over(&mut self, before: Self) {
+        self.away = before.away;
+        for number in before.out {
+            let open = self.all.get(&number).cloned();
+            let is_open =
+                |delivery: &Arc<Delivery>| matches!(delivery.state, DeliveryState::Due(_));
+            if let Some(open) = open.filter(is_open) {
+                self.hold(&open);
+            }
+        }
     }
 
     /// Returns where a message stands among those that are due.

@@ -163,9 +163,24 @@ impl Records {
         self.open.get(&number).or_else(closed).cloned()
     }
 
+    /// Takes over from those that these take the place of; returns what was only asked for here.
+    pub(super) fn take_over(&mut self, before: Self) -> Vec<(WatchCode, Observation)> {
+        self.pinned = before.pinned;
+        let heard = before.by_code.into_iter();
+        let heard = heard
+            .filter(|(code, record)| record.stored.is_none() && !self.by_code.contains_key(code));
+        let heard = heard.filter_map(|(code, record)| Some((code, record.observation?)));
+        heard.collect()
+    }
+
     /// Keeps what is known of this code, whatever the room.
     pub(in crate::store) fn pin(&mut self, code: &WatchCode) {
         self.pinned.insert(code.clone());
+    }
+
+    /// Whether somebody waits for a payment.
+    pub(in crate::store) fn is_waited_for(&self) -> bool {
+        !self.pinned.is_empty()
     }
 
     pub(in crate::store) fn unpin(&mut self, code: &WatchCode) {

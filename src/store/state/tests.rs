@@ -116,7 +116,7 @@ impl History {
                     DeliveryState::Due(self.now + Duration::from_secs(1))
                 };
                 let tries = delivery.tries + 1;
-                Intent::Delivery(Arc::new(Delivery {
+                Intent::Due(Arc::new(Delivery {
                     state,
                     tries,
                     ..(**delivery).clone()
@@ -168,6 +168,7 @@ fn start(code: u8, pay: u8, key: Option<u8>, at: Reading) -> Intent {
     Intent::Start {
         payment,
         answer,
+        last_of_reference: None,
         at,
     }
 }

@@ -9,11 +9,18 @@ use std::path::{Path, PathBuf};
 use redb::Database;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::Backend;
-use super::lived::Lived;
-use super::tables::{self, Gone, Loaded, Noted};
-use crate::store::event::Removal;
-use crate::store::state::State;
+mod backend;
+mod batch;
+mod tables;
+mod writer;
+
+use self::backend::Backend;
+pub(crate) use self::batch::Starting;
+use self::tables::{Gone, Loaded, Noted};
+pub(super) use self::writer::File;
+use super::event::Removal;
+use super::rows::Lived;
+use super::state::State;
 
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
@@ -34,9 +41,6 @@ pub(crate) enum CannotOpen {
          and what the app was not told yet it has to ask for (GET /watch for each open order)"
     )]
     Damaged(PathBuf, String),
-    /// There is no keeper for it yet.
-    #[error("store.url: a store in a database cannot be opened yet")]
-    Fleet,
 }
 
 /// A file that is open, and read.
@@ -164,7 +168,7 @@ fn database(path: &Path, broken: &CancellationToken) -> Result<Database, redb::E
 
 impl Opened {
     /// All or nothing.
-    pub(super) fn write<'a>(
+    fn write<'a>(
         &mut self,
         events: impl Iterator<Item = &'a Noted>,
         gone: &Gone,

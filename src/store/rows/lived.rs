@@ -16,7 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Turns moments of this process into marks of lived time, in milliseconds, and back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lived {
+pub(in crate::store) struct Lived {
     /// What both clocks showed when the store was opened.
     opened: Reading,
     /// How long the store had lived by then, as far as it was written down.
@@ -24,35 +24,35 @@ pub(super) struct Lived {
 }
 
 impl Lived {
-    pub(super) fn new(opened: Reading, before: i64) -> Self {
+    pub(in crate::store) fn new(opened: Reading, before: i64) -> Self {
         Self { opened, before }
     }
 
     /// When the store was opened.
-    pub(super) fn opened(&self) -> Instant {
+    pub(in crate::store) fn opened(&self) -> Instant {
         self.opened.now
     }
 
     /// The mark of a moment; negative if the store is younger than that.
-    pub(super) fn mark(&self, moment: Instant) -> i64 {
+    pub(in crate::store) fn mark(&self, moment: Instant) -> i64 {
         self.before
             .saturating_add(clock::milliseconds_between(self.opened.now, moment))
     }
 
     /// The moment of a mark that was made in the past: at the latest when the store was opened.
-    pub(super) fn past(&self, mark: i64) -> Instant {
+    pub(in crate::store) fn past(&self, mark: i64) -> Instant {
         self.ago(milliseconds(self.before.saturating_sub(mark)))
     }
 
     /// The moment that the wall clock had when it showed this, as far as it can be believed: at the latest when the
     /// store was opened.
-    pub(super) fn past_by_wall(&self, wall: Timestamp) -> Instant {
+    pub(in crate::store) fn past_by_wall(&self, wall: Timestamp) -> Instant {
         self.ago(Duration::try_from(self.opened.wall.duration_since(wall)).unwrap_or_default())
     }
 
     /// When a wait is over that was planned to end at this mark, or when the wall clock shows this, whichever is sooner:
     /// a wall clock that was set back makes no wait longer than it was planned, one that was set forward ends it.
-    pub(super) fn due(&self, mark: i64, wall: Timestamp) -> Instant {
+    pub(in crate::store) fn due(&self, mark: i64, wall: Timestamp) -> Instant {
         let by_wall = Duration::try_from(wall.duration_since(self.opened.wall)).unwrap_or_default();
         self.opened.now
             + milliseconds(mark.saturating_sub(self.before))
@@ -61,7 +61,7 @@ impl Lived {
     }
 
     /// The end of a wait of this length that is known by the wall clock alone.
-    pub(super) fn due_by_wall(&self, wait: Duration, wall: Timestamp) -> Instant {
+    pub(in crate::store) fn due_by_wall(&self, wait: Duration, wall: Timestamp) -> Instant {
         let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         self.due(self.before.saturating_add(wait), wall)
     }

@@ -19,7 +19,7 @@ use crate::store::state::paid::{self, PaidReference};
 
 /// A payment that was started here, and the last that is known of it.
 #[derive(Serialize, Deserialize)]
-pub(super) struct PaymentRow {
+pub(in crate::store) struct PaymentRow {
     code: String,
     watch_code: String,
     amount: u64,
@@ -243,7 +243,7 @@ impl ChangeRow {
 
 /// What was answered under a key.
 #[derive(Serialize, Deserialize)]
-pub(super) struct AnswerRow {
+pub(in crate::store) struct AnswerRow {
     request: [u8; 16],
     /// Whether the redirect is no part of what was asked for: in a row of an older version it is.
     #[serde(default)]

@@ -19,7 +19,7 @@ const LONGEST_STEP: Duration = Duration::from_secs(5 * 3600 + 1800);
 
 /// A message to the app.
 #[derive(Serialize, Deserialize)]
-pub(super) struct DeliveryRow {
+pub(in crate::store) struct DeliveryRow {
     id: String,
     payment: u64,
     kind: String,

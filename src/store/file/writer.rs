@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::Opened;
 use super::batch::{Batch, Message, Reply, Starting, Starts, Waiting};
-use super::file::Opened;
 use super::tables::{Gone, Noted};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
@@ -26,7 +26,7 @@ use crate::store::state::State;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The way to the writer.
-pub(super) struct File {
+pub(in crate::store) struct File {
     writer: Sender<Message>,
     has_room: Arc<AtomicBool>,
     broken: CancellationToken,
@@ -35,17 +35,20 @@ pub(super) struct File {
 
 impl File {
     /// Whether the last try to write went well.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in crate::store) fn has_room(&self) -> bool {
         self.has_room.load(Ordering::Relaxed)
     }
 
     /// To be held until what was started is kept, or nothing was.
-    pub(super) fn starting(&self) -> Starting {
+    pub(in crate::store) fn starting(&self) -> Starting {
         self.starts.one_more()
     }
 
     /// Writes what comes of an intent after all before it.
-    pub(super) fn append(&self, intent: Intent) -> oneshot::Receiver<Result<Effect, RecordError>> {
+    pub(in crate::store) fn append(
+        &self,
+        intent: Intent,
+    ) -> oneshot::Receiver<Result<Effect, RecordError>> {
         let (reply, done) = oneshot::channel();
         // Without a writer the answer is dropped, which says so.
         let _ = self.writer.send(Message::Keep(Waiting {
@@ -56,11 +59,11 @@ impl File {
         done
     }
 
-    pub(super) async fn broken(&self) {
+    pub(in crate::store) async fn broken(&self) {
         self.broken.cancelled().await;
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.writer.send(Message::Close(done)).is_ok() {
             let _ = closed.await;
@@ -70,7 +73,7 @@ impl File {
 
 impl Opened {
     /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
-    pub(super) fn serve(self, shared: Arc<Shared>, readiness: Readiness) -> File {
+    pub(in crate::store) fn serve(self, shared: Arc<Shared>, readiness: Readiness) -> File {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let starts = Starts::default();
@@ -261,9 +264,7 @@ fn decided(state: &mut State, intents: Vec<Waiting>, postponed: &mut Vec<Waiting
                 });
             }
             Decision::Nothing(effect) => drop(waiting.reply.send(Ok(effect))),
-            Decision::Refused(reused) => {
-                drop(waiting.reply.send(Err(RecordError::CodeReused(reused))));
-            }
+            Decision::Refused(why) => drop(waiting.reply.send(Err(why))),
         }
     }
     all

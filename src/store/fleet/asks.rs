@@ -1,0 +1,300 @@
+//! `watch.poll_rate` for a whole fleet, and one question for all who ask: whether a replica may ask the gateway now.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::Inner;
+use super::line::Parameter;
+use super::trouble::Trouble;
+use crate::clock::{self, Instant};
+use crate::payment::WatchCode;
+use crate::random;
+
+/// Takes a place and the payment together, or neither. A place is free a second after the end of its call, or, if nobody
+/// hears of that, a second after the call must have ended.
+///
+/// $1 the watch code, $2 the replica, $3 the age in milliseconds from which on an answer is too old, $4 how long a call
+/// takes at most, $5 how many places there are, $6 how many of them are kept for others, $7 a random place.
+const TAKE: &str = "with place as (
+  select n from {s}.places
+  where n > $6 and n <= $5
+    and (free_at <= clock_timestamp() or free_at > clock_timestamp() + ($4 + 2000) * interval '1 millisecond')
+  order by (n < $7) limit 1 for update skip locked
+), mine as (
+  insert into {s}.asks as a (watch_code, by, claimed_at, busy_until)
+  select $1, $2, clock_timestamp(), clock_timestamp() + $4 * interval '1 millisecond' from place
+  on conflict (watch_code) do update
+    set by = excluded.by, claimed_at = excluded.claimed_at, busy_until = excluded.busy_until
+  where (a.busy_until is null or a.busy_until < clock_timestamp()
+      or a.busy_until > clock_timestamp() + ($4 + 1000) * interval '1 millisecond')
+    and (a.asked_at is null or a.asked_at <= clock_timestamp() - $3 * interval '1 millisecond'
+      or a.asked_at > clock_timestamp())
+  returning watch_code
+), taken as (
+  update {s}.places p set by = $2, free_at = clock_timestamp() + ($4 + 1000) * interval '1 millisecond'
+  from place, mine where p.n = place.n returning p.n
+)
+select (select n from taken) as place,
+  exists (select from place) as has_place,
+  (extract(epoch from clock_timestamp() - a.asked_at) * 1000)::float8 as age_ms,
+  coalesce(a.busy_until > clock_timestamp(), false) as is_busy,
+  (select (extract(epoch from min(free_at) - clock_timestamp()) * 1000)::float8 from {s}.places where n <= $5 and n > $6)
+    as next_ms,
+  (select max(position) from {s}.log) as position
+from (values (1)) v left join {s}.asks a on a.watch_code = $1";
+
+/// The call is over ($1 its place, $2 the replica, $3 the watch code); with $4 it was answered, and counts for all.
+const DONE: &str = "with back as (
+  update {s}.places set by = null, free_at = clock_timestamp() + interval '1 second' where n = $1 and by = $2
+)
+update {s}.asks set busy_until = null, asked_at = case when $4 then claimed_at else asked_at end
+where watch_code = $3 and by = $2 and busy_until is not null";
+
+/// Makes as many places as $1, which are free after $2 milliseconds.
+const PLACES: &str = "insert into {s}.places (n, free_at)
+select n, clock_timestamp() + $2 * interval '1 millisecond' from generate_series(1, $1) as g (n) on conflict do nothing";
+
+/// The texts, with the name of the schema in them.
+pub(super) struct Statements {
+    take: String,
+    done: String,
+    places: String,
+}
+
+impl Statements {
+    pub(super) fn new(schema: &str) -> Self {
+        let named = |sql: &str| sql.replace("{s}", schema);
+        Self {
+            take: named(TAKE),
+            done: named(DONE),
+            places: named(PLACES),
+        }
+    }
+}
+
+/// What the fleet's polls have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Calls a second, of all replicas together.
+    pub(super) rate: NonZeroU32,
+    /// A call takes this long at most.
+    pub(super) call: Duration,
+}
+
+/// Why the gateway is to be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Why {
+    /// A caller waits for the answer; else the background asks.
+    pub(crate) is_caller: bool,
+    /// A younger answer will do, whoever got it. Zero: none will do.
+    pub(crate) younger_than: Duration,
+    /// Until then it is worth waiting.
+    pub(crate) deadline: Instant,
+}
+
+/// Whether the gateway may be asked.
+pub(crate) enum MayAsk {
+    /// It may. The pass is to be given back when the call is over.
+    Go(Pass),
+    /// Another replica has asked it at that moment, and what it said is in the store.
+    Known(Instant),
+    /// There is no place before the deadline.
+    NoPlace,
+}
+
+/// The right to ask the gateway once about one payment.
+#[derive(Default)]
+pub(crate) struct Pass(Option<Held>);
+
+struct Held {
+    inner: Arc<Inner>,
+    place: i32,
+    code: WatchCode,
+}
+
+/// What the database says of a question.
+enum Said {
+    Go(i32),
+    Known(Duration),
+    Busy,
+    NoPlace(Duration),
+}
+
+/// When a payment was asked for last is forgotten after this time.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The first and the longest time until it is looked again whether a call elsewhere is over.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(200)];
+
+/// Waits until the gateway may be asked about this payment, or need not be.
+pub(super) async fn may_ask(inner: &Arc<Inner>, code: &WatchCode, why: Why) -> MayAsk {
+    let [mut again, longest] = LOOK_AGAIN;
+    let mut was_busy = false;
+    loop {
+        let younger_than = match was_busy {
+            // What the other call has found out is new enough for one who came while it was under way.
+            true => why.younger_than.max(again + Duration::from_millis(50)),
+            false => why.younger_than,
+        };
+        let said = ask(inner, code, why.is_caller, younger_than).await;
+        let wait = match said {
+            Err(_) => return without_store(inner, why.deadline).await,
+            Ok((Said::Go(place), position)) => {
+                let held = Held {
+                    inner: inner.clone(),
+                    place,
+                    code: code.clone(),
+                };
+                // What others have found out since may be final.
+                inner.up_to(position).await;
+                return MayAsk::Go(Pass(Some(held)));
+            }
+            Ok((Said::Known(age), position)) => {
+                inner.up_to(position).await;
+                inner.metrics.polls_elsewhere.inc();
+                let now = clock::now();
+                return MayAsk::Known(now.checked_sub(age).unwrap_or(now));
+            }
+            Ok((Said::Busy, _)) => {
+                was_busy = true;
+                let wait = again;
+                again = (again * 2).min(longest);
+                wait
+            }
+            Ok((Said::NoPlace(wait), _)) => wait.max(LOOK_AGAIN[0]),
+        };
+        if clock::now() + wait >= why.deadline {
+            return MayAsk::NoPlace;
+        }
+        clock::sleep(wait).await;
+    }
+}
+
+async fn ask(
+    inner: &Inner,
+    code: &WatchCode,
+    is_caller: bool,
+    younger_than: Duration,
+) -> Result<(Said, u64), Trouble> {
+    let Terms { rate, call } = inner.terms;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let places = i32::try_from(rate.get()).unwrap_or(i32::MAX);
+    // The first fifth is for callers.
+    let reserved = if is_caller { 0 } else { places / 5 };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "less than the number of places"
+    )]
+    let random = (random::fraction() * f64::from(places)) as i32 + 1;
+    let code = code.as_str();
+    // No interval of the database is endless, and no answer is known for longer.
+    let younger_than = younger_than.min(FORGOTTEN_AFTER);
+    let (younger_than, call) = (milliseconds(younger_than), milliseconds(call));
+    let parameters: [Parameter<'_>; 7] = [
+        (&code, Type::TEXT),
+        (&inner.members.me.id, Type::TEXT),
+        (&younger_than, Type::FLOAT8),
+        (&call, Type::FLOAT8),
+        (&places, Type::INT4),
+        (&reserved, Type::INT4),
+        (&random, Type::INT4),
+    ];
+    let take = &inner.asks_sql.take;
+    let rows = inner.look.query("ask", take, &parameters).await?;
+    let row = rows.first().ok_or_else(|| Trouble::damaged("no row"))?;
+    let position: Option<i64> = row.get(5);
+    let position = u64::try_from(position.unwrap_or_default()).unwrap_or_default();
+    let said = said(row, younger_than);
+    if let Said::NoPlace(_) = said
+        && row.get::<_, Option<f64>>(4).is_none()
+    {
+        // The server has crashed, and what it did not log is gone: calls may be under way.
+        begin(inner, inner.terms.call + Duration::from_secs(1)).await?;
+    }
+    Ok((said, position))
+}
+
+fn said(row: &Row, younger_than: f64) -> Said {
+    let place: Option<i32> = row.get(0);
+    let (has_place, age, is_busy): (bool, Option<f64>, bool) = (row.get(1), row.get(2), row.get(3));
+    let time = |ms: f64| Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default();
+    match (place, age) {
+        (Some(place), _) => Said::Go(place),
+        (None, _) if is_busy => Said::Busy,
+        (None, Some(age)) if (0.0..younger_than).contains(&age) => Said::Known(time(age)),
+        // Somebody else was about to take it.
+        (None, _) if has_place => Said::Busy,
+        (None, _) => Said::NoPlace(time(row.get::<_, Option<f64>>(4).unwrap_or_default())),
+    }
+}
+
+/// Makes the places that are missing, free after this time.
+pub(super) async fn begin(inner: &Inner, after: Duration) -> Result<(), Trouble> {
+    let places = i32::try_from(inner.terms.rate.get()).unwrap_or(i32::MAX);
+    let after = after.as_secs_f64() * 1000.0;
+    let parameters: [Parameter<'_>; 2] = [(&places, Type::INT4), (&after, Type::FLOAT8)];
+    let sql = &inner.asks_sql.places;
+    inner.look.query("ask", sql, &parameters).await.map(drop)
+}
+
+impl Pass {
+    /// The call is over; `is_answered` if the gateway gave an answer that counts.
+    pub(crate) fn done(mut self, is_answered: bool) {
+        if let Some(held) = self.0.take() {
+            held.give_back(is_answered);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(held) = self.0.take() {
+            held.give_back(false);
+        }
+    }
+}
+
+impl Held {
+    fn give_back(self, is_answered: bool) {
+        let Self { inner, place, code } = self;
+        let tasks = inner.tasks.clone();
+        tasks.detach(async move {
+            let code = code.as_str();
+            let parameters: [Parameter<'_>; 4] = [
+                (&place, Type::INT4),
+                (&inner.members.me.id, Type::TEXT),
+                (&code, Type::TEXT),
+                (&is_answered, Type::BOOL),
+            ];
+            // Should it not arrive, the place is free again when the call must have ended.
+            let done = &inner.asks_sql.done;
+            let _ = inner.look.query("ask", done, &parameters).await;
+        });
+    }
+}
+
+/// The share of a replica that does not reach the store: its calls are this far apart.
+#[derive(Default)]
+pub(super) struct Share(Mutex<Option<Instant>>);
+
+/// Waits for this replica's share of the rate. Replicas that reach the store go on with all of it, so that the fleet's calls
+/// may come to less than twice the rate.
+async fn without_store(inner: &Inner, deadline: Instant) -> MayAsk {
+    let members = u32::try_from(inner.members.count()).unwrap_or(u32::MAX);
+    let apart = Duration::from_secs(1).saturating_mul(members) / inner.terms.rate.get();
+    let turn = {
+        let mut next = inner.share.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = next.unwrap_or_else(clock::now).max(clock::now());
+        if turn >= deadline {
+            return MayAsk::NoPlace;
+        }
+        *next = Some(turn + apart);
+        turn
+    };
+    clock::sleep_until(turn).await;
+    MayAsk::Go(Pass(None))
+}

@@ -1,0 +1,259 @@
+//! The one that writes for a replica: what has come in meanwhile at once, after the last write that it has seen.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Inner;
+use super::batch::{Batch, Reply, Waiting};
+use super::following::{self, Look};
+use super::line;
+use super::link::Link;
+use super::load;
+use super::lost::Lately;
+use super::schema::{self, Stop};
+use super::trouble::Trouble;
+use crate::clock;
+
+/// While the database does not take a write, it is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is sent to the keeper.
+pub(super) enum Message {
+    /// To write what comes of this.
+    Keep(Waiting),
+    /// To end, and who waits for that.
+    Close(oneshot::Sender<()>),
+}
+
+/// Writes for as long as the replica runs.
+pub(super) struct Keeper {
+    pub(super) inner: Arc<Inner>,
+    pub(super) messages: mpsc::UnboundedReceiver<Message>,
+    /// Not written yet, in the order in which it came.
+    queue: VecDeque<Waiting>,
+    /// It was sent, and whether it was carried out is not known.
+    pending: Option<Batch>,
+    /// What was acknowledged lately, for a database that goes back.
+    lately: Lately,
+    is_loaded: bool,
+    /// A write is to be made though there is nothing to be written: to find out whether one can be made, and to confirm what
+    /// others have written.
+    wants_write: bool,
+    /// Who waits for the end.
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl Keeper {
+    pub(super) fn new(inner: Arc<Inner>, messages: mpsc::UnboundedReceiver<Message>) -> Self {
+        Self {
+            inner,
+            messages,
+            queue: VecDeque::new(),
+            pending: None,
+            lately: Lately::default(),
+            is_loaded: false,
+            wants_write: true,
+            closing: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(link) = self.connected().await else {
+                break;
+            };
+            match self.session(&link).await {
+                Ok(()) => break,
+                Err(Stop::Trouble(trouble)) => self.inner.standing.away(&trouble),
+                Err(Stop::Never(why)) => {
+                    tracing::error!(why, "this store can never be used by this process");
+                    self.inner.broken.cancel();
+                    break;
+                }
+            }
+            self.wants_write = true;
+        }
+        if let Some(done) = self.closing {
+            let _ = done.send(());
+        }
+    }
+
+    /// Connects; takes in what comes meanwhile. `None`: it is to end, and what is not written cannot be.
+    async fn connected(&mut self) -> Option<Link> {
+        let inner = self.inner.clone();
+        let mut connecting = pin!(line::connect(&inner.database, &inner.standing));
+        loop {
+            tokio::select! {
+                link = &mut connecting => return Some(link),
+                message = self.messages.recv() => self.take(message)?,
+            }
+        }
+    }
+
+    /// `None`: it is to end now.
+    fn take(&mut self, message: Option<Message>) -> Option<()> {
+        match message? {
+            Message::Keep(waiting) => self.queue.push_back(waiting),
+            Message::Close(done) => {
+                self.closing = Some(done);
+                if !self.inner.standing.is_up() {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Writes over this connection until it is of no use any more, or all is done.
+    async fn session(&mut self, link: &Link) -> Result<(), Stop> {
+        schema::open(&self.inner, link).await?;
+        loop {
+            self.write_all(link).await?;
+            if self.closing.is_some() {
+                return Ok(());
+            }
+            let mut standing = self.inner.standing.changed();
+            let is_up = *standing.borrow_and_update();
+            let again = async {
+                if is_up {
+                    // Somebody else may find out that it is away.
+                    let _ = standing.wait_for(|is_up| !is_up).await;
+                }
+                clock::sleep(TRY_AGAIN).await;
+            };
+            tokio::select! {
+                message = self.messages.recv() => {
+                    if self.take(message).is_none() {
+                        return Ok(());
+                    }
+                    while let Ok(message) = self.messages.try_recv() {
+                        if self.take(Some(message)).is_none() {
+                            return Ok(());
+                        }
+                    }
+                }
+                () = link.closed() => return Err(Trouble::lost().into()),
+                () = self.inner.look_again.notified() => self.follow(link).await?,
+                () = again => self.wants_write = true,
+            }
+        }
+    }
+
+    /// Writes until nothing is left.
+    async fn write_all(&mut self, link: &Link) -> Result<(), Trouble> {
+        loop {
+            let batch = match self.pending.take() {
+                Some(pending) => pending,
+                None => {
+                    if !self.is_loaded {
+                        load::load(&self.inner, link, &mut self.queue, &mut self.lately).await?;
+                        self.is_loaded = true;
+                        self.wants_write = true;
+                    }
+                    let next = Batch::next(&self.inner, &mut self.queue, self.wants_write);
+                    let Some(next) = next else {
+                        return Ok(());
+                    };
+                    next
+                }
+            };
+            match self.send(link, batch).await? {
+                Sent::Written(batch) => {
+                    self.wants_write = false;
+                    batch.written(&self.inner, &mut self.lately);
+                    self.inner.standing.up();
+                }
+                Sent::Overtaken(batch) => {
+                    batch.back(&self.inner, &mut self.queue);
+                    if self.is_loaded {
+                        self.follow(link).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, link: &Link, mut batch: Batch) -> Result<Sent, Trouble> {
+        let inner = self.inner.clone();
+        if let Err(trouble) = batch.complete(&inner, link).await {
+            batch.back(&inner, &mut self.queue);
+            return Err(trouble);
+        }
+        let began = clock::now();
+        let result = {
+            let mut call = pin!(batch.send(&inner, link));
+            match clock::timeout(inner.database.timeout(), &mut call).await {
+                Ok(result) => result,
+                Err(_) => {
+                    inner.standing.away(&Trouble::timeout());
+                    // It may wait for its standby: a second try would only wait beside it. Where the other connection is
+                    // silent too, nothing comes on this one any more.
+                    tokio::select! {
+                        result = &mut call => result,
+                        () = inner.look.lost() => Err(Trouble::timeout()),
+                    }
+                }
+            }
+        };
+        line::observe(&inner.look.durations(), "write", clock::now() - began);
+        match result {
+            Ok(true) => Ok(Sent::Written(batch)),
+            Ok(false) => Ok(Sent::Overtaken(batch)),
+            Err(trouble) => {
+                if trouble.is_unknown() {
+                    self.pending = Some(batch);
+                } else {
+                    batch.back(&inner, &mut self.queue);
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Takes in what others have written.
+    async fn follow(&mut self, link: &Link) -> Result<(), Trouble> {
+        let inner = &self.inner;
+        loop {
+            let position = inner.position();
+            let parameters: [line::Parameter<'_>; 1] =
+                [(&position, tokio_postgres::types::Type::INT8)];
+            let call = link.query(&inner.statements.tail, &parameters);
+            let rows = clock::timeout(inner.database.timeout(), call).await;
+            let rows = rows.unwrap_or_else(|_| Err(Trouble::timeout()))?;
+            match following::follow(&inner.shared, &rows, &inner.clock, &inner.metrics)? {
+                Look::More => {}
+                Look::UpToDate => return Ok(()),
+                Look::Gone { went_back } => {
+                    self.is_loaded = false;
+                    if went_back {
+                        self.lately.is_lost = true;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// What came of a write.
+enum Sent {
+    /// It is durable.
+    Written(Batch),
+    /// Somebody else has written before.
+    Overtaken(Batch),
+}
+
+/// Answers one who waits.
+pub(super) fn reply(
+    to: Option<Reply>,
+    result: Result<crate::store::intent::Effect, crate::store::model::RecordError>,
+) {
+    if let Some(to) = to {
+        // Nobody may be waiting any more.
+        let _ = to.send(result);
+    }
+}

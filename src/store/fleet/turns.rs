@@ -1,0 +1,133 @@
+//! `start.rate` for a whole fleet: whose turn it is to start a payment.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::Inner;
+use super::line::Parameter;
+use super::trouble::Trouble;
+use crate::clock;
+
+/// A turn that was not used by then is void: who slept may not send what others have sent meanwhile.
+const VOID_AFTER: Duration = Duration::from_secs(1);
+/// Turns that a start may leave unused before the database is taken to be too slow.
+const TRIES: usize = 3;
+
+/// Takes a turn, if one comes within the time that a start may wait ($3 seconds): GCRA with the rate $1 and the burst $2.
+/// The moment of a clock that was set back since counts as if it had not been further ahead than one may wait.
+const TAKE: &str = "update {s}.gauge g set granted = k.n, tat = k.base + k.n / $1 * interval '1 second'
+from (
+  select s.base, s.t, case when extract(epoch from s.base - s.t)::float8 - ($2 - 1) / $1 <= $3 then 1 else 0 end as n
+  from (
+    select t.t, greatest(t.t, least(h.tat, t.t + ($2 / $1 + $3) * interval '1 second')) as base
+    from (select clock_timestamp() as t) t, {s}.gauge h where h.name = 'start' for update of h
+  ) s
+) k
+where g.name = 'start' returning k.n, (extract(epoch from k.base - k.t)::float8 - ($2 - 1) / $1)::float8";
+
+/// Lets turns be taken, as if those of the next $1 seconds had been taken.
+const BEGIN: &str = "insert into {s}.gauge (name, tat, granted)
+values ('start', clock_timestamp() + $1 * interval '1 second', 0) on conflict do nothing";
+
+/// The texts, with the name of the schema in them.
+pub(super) struct Statements {
+    take: String,
+    begin: String,
+}
+
+impl Statements {
+    pub(super) fn new(schema: &str) -> Self {
+        let named = |sql: &str| sql.replace("{s}", schema);
+        Self {
+            take: named(TAKE),
+            begin: named(BEGIN),
+        }
+    }
+}
+
+/// The turns of all replicas together.
+pub(crate) struct Turns {
+    inner: Arc<Inner>,
+    rate: f64,
+    burst: f64,
+    queue_for: Duration,
+}
+
+/// Why there is no turn.
+#[derive(Debug)]
+pub(crate) enum NoTurn {
+    /// None comes in time; after that one may.
+    TooMany { retry_after: Duration },
+    /// The store is away.
+    Away,
+}
+
+impl Turns {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        rate: f64,
+        burst: NonZeroU32,
+        queue_for: Duration,
+    ) -> Self {
+        Self {
+            inner,
+            rate,
+            burst: burst.get().into(),
+            queue_for,
+        }
+    }
+
+    /// Waits until it is this caller's turn.
+    ///
+    /// # Errors
+    /// If none comes in time; then none was used.
+    pub(crate) async fn take(&self) -> Result<(), NoTurn> {
+        for _ in 0..TRIES {
+            let asked = clock::now();
+            let (granted, wait) = self.ask().await.map_err(|_| NoTurn::Away)?;
+            if !granted {
+                let retry_after = Duration::from_secs_f64(1.0 / self.rate);
+                return Err(NoTurn::TooMany { retry_after });
+            }
+            clock::sleep(wait).await;
+            if clock::now() - (asked + wait) < VOID_AFTER {
+                return Ok(());
+            }
+        }
+        Err(NoTurn::Away)
+    }
+
+    /// Returns whether there is a turn, and when it comes.
+    async fn ask(&self) -> Result<(bool, Duration), Trouble> {
+        let queue_for = self.queue_for.as_secs_f64();
+        let parameters: [Parameter<'_>; 3] = [
+            (&self.rate, Type::FLOAT8),
+            (&self.burst, Type::FLOAT8),
+            (&queue_for, Type::FLOAT8),
+        ];
+        let inner = &self.inner;
+        let take = &inner.turns_sql.take;
+        let mut rows = inner.look.query("turn", take, &parameters).await?;
+        if rows.is_empty() {
+            // The server has crashed, and what it did not log is gone. There may have been a burst just before.
+            begin(inner, self.burst / self.rate).await?;
+            rows = inner.look.query("turn", take, &parameters).await?;
+        }
+        let row = rows
+            .first()
+            .ok_or_else(|| Trouble::damaged("the table gauge keeps no row"))?;
+        let (granted, wait): (i32, f64) = (row.get(0), row.get(1));
+        let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
+        Ok((granted > 0, wait))
+    }
+}
+
+/// Lets turns be taken where none were known, the first one as if this many seconds' worth had been taken.
+pub(super) async fn begin(inner: &Inner, seconds: f64) -> Result<(), Trouble> {
+    let parameters: [Parameter<'_>; 1] = [(&seconds, Type::FLOAT8)];
+    let begin = &inner.turns_sql.begin;
+    inner.look.query("turn", begin, &parameters).await.map(drop)
+}
