@@ -8,6 +8,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::harness::{Program, call, free_port, get_at, has, pay_at, skip, start_at, until};
+use crate::scripted::tls;
 
 /// What `kubectl apply -k` is given.
 const KUSTOMIZATIONS: [&str; 5] = [
@@ -210,6 +211,36 @@ fn every_manifest_is_valid_and_nothing_is_held_against_it() {
     );
 }
 
+/// Puts into a directory what a Pod has in `/run/secrets`.
+fn mount_secrets(directory: &Path) {
+    for (path, content) in [
+        (
+            "tillgate/merchant_secret",
+            tillgate::sandbox::DEFAULT_SECRET,
+        ),
+        ("tillgate-store/password", "password"),
+        ("tillgate-store/ca.crt", &tls("db.internal").0),
+    ] {
+        let path = directory.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+}
+
+/// What `tillgate check` says of a configuration and of variables, with that directory for `/run/secrets`.
+fn checked(config: &str, variables: &Value, secrets: &Path) -> String {
+    let here = |text: &str| text.replace("/run/secrets", secrets.to_str().unwrap());
+    let path = secrets.join("tillgate.toml");
+    std::fs::write(&path, here(config)).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tillgate"));
+    check.args(["check", "--config"]).arg(&path).env_clear();
+    for variable in variables.as_array().unwrap() {
+        let [name, value] = ["name", "value"].map(|part| variable[part].as_str().unwrap());
+        check.env(name, here(value));
+    }
+    output(&mut check)
+}
+
 #[test]
 fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
     let Some(python) = checker("python3") else {
@@ -219,8 +250,7 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let secret = directory.path().join("merchant_secret");
-    std::fs::write(&secret, tillgate::sandbox::DEFAULT_SECRET).unwrap();
+    mount_secrets(directory.path());
     for (kustomization, kind, name, store) in [
         ("overlays/memory", "Deployment", "shop", "memory:"),
         (
@@ -228,6 +258,12 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
             "Deployment",
             "shop",
             "file:/var/lib/tillgate",
+        ),
+        (
+            "overlays/fleet",
+            "Deployment",
+            "shop",
+            "postgres://tillgate@db.internal/tillgate",
         ),
         ("job", "Job", "reconcile", "file:/var/lib/tillgate"),
     ] {
@@ -247,33 +283,19 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
             mounted("/etc/tillgate") && mounted("/run/secrets/tillgate"),
             "{sidecar}"
         );
-        assert_eq!(
-            mounted("/var/lib/tillgate"),
-            store.starts_with("file:"),
-            "{sidecar}"
-        );
+        for (path, scheme) in [
+            ("/var/lib/tillgate", "file:"),
+            ("/run/secrets/tillgate-store", "postgres:"),
+        ] {
+            assert_eq!(mounted(path), store.starts_with(scheme), "{sidecar}");
+        }
 
         let config = documents
             .iter()
             .find(|one| one["kind"] == "ConfigMap")
             .expect("a ConfigMap");
-        let path = directory.path().join("tillgate.toml");
-        std::fs::write(&path, config["data"]["tillgate.toml"].as_str().unwrap()).unwrap();
-        let mut check = Command::new(env!("CARGO_BIN_EXE_tillgate"));
-        check.args(["check", "--config"]).arg(&path).env_clear();
-        for variable in sidecar["env"].as_array().unwrap() {
-            let (name, value) = (
-                variable["name"].as_str().unwrap(),
-                variable["value"].as_str().unwrap(),
-            );
-            let value = if name.ends_with("SECRET_FILE") {
-                secret.to_str().unwrap()
-            } else {
-                value
-            };
-            check.env(name, value);
-        }
-        let said = output(&mut check);
+        let config = config["data"]["tillgate.toml"].as_str().unwrap();
+        let said = checked(config, &sidecar["env"], directory.path());
         assert!(
             said.contains(&format!("url = \"{store}\"")) && said.contains("address = \":8701\""),
             "{said}"
