@@ -1,6 +1,7 @@
 //! The operator's listener: probes, metrics, status. It reads and never does; it has no secret and no whole code.
 
 mod figures;
+mod fleet;
 mod format;
 mod history;
 mod page;

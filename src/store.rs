@@ -37,7 +37,6 @@ use prometheus_client::registry::Registry;
 pub(crate) use self::changes::Changes;
 pub(crate) use self::config::Config;
 pub(crate) use self::file::CannotOpen;
-use self::fleet::Fleet;
 pub(crate) use self::fleet::{
     DatabaseUrl, Findings, Fleetwide, MayAsk, Member, NoTurn, Pass, SCHEMA, Turns, Why,
     check as check_database, parse_password, schema_sql,
@@ -116,9 +115,10 @@ impl Store {
         self.log.fleet()?.trouble()
     }
 
-    /// Returns the replicas that share the store and are alive; none, where none do.
-    pub(crate) fn members(&self) -> Vec<Member> {
-        self.log.fleet().map(Fleet::members).unwrap_or_default()
+    /// Returns the replicas that share the store and are alive, each with whether it has the settings of this one; `None`
+    /// where none do.
+    pub(crate) fn members(&self) -> Option<Vec<(Member, bool)>> {
+        Some(self.log.fleet()?.members())
     }
 
     /// Returns the turns to start of all replicas together, where replicas share the store.

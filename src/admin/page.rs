@@ -140,6 +140,9 @@ fn details(status: &Status) -> Markup {
         div {
             div.card { h3 { "Starts" } table { (tables::starts(&status.starts)) } }
             div.card { h3 { "Refusals and errors" } table { (tables::refused(&status.refused)) } }
+            @if let Some(fleet) = &status.fleet {
+                div.card { h3 { "Replicas" } table { (fleet.table()) } }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::fleet::Fleet;
 use super::history::{self, Hour};
 use super::snapshot::{self, Snapshot};
 use super::sources::Sources;
@@ -35,6 +36,8 @@ pub(super) struct Status {
     /// `null` where no webhook is configured.
     pub(super) webhooks: Option<Webhooks>,
     pub(super) gateway: Gateway,
+    /// `null` where no replicas share the store.
+    pub(super) fleet: Option<Fleet>,
     pub(super) secret: Secret,
     pub(super) hardening: Hardening,
     pub(super) last_hour: LastHour,
@@ -152,6 +155,7 @@ impl Status {
                 tries: Counts(now.tries),
             }),
             gateway: Gateway::new(&now.gateway),
+            fleet: Fleet::new(&of.rooms.store),
             secret: Secret::new(&now.gateway),
             waiters: Counts(now.waiters),
             starts: Starts {

@@ -223,9 +223,15 @@ impl Fleet {
         self.inner.members.leave(&self.inner).await;
     }
 
-    /// The replicas that are alive.
-    pub(super) fn members(&self) -> Vec<Member> {
-        self.inner.members.alive()
+    /// The replicas that are alive, each with whether it has the settings of this one.
+    pub(super) fn members(&self) -> Vec<(Member, bool)> {
+        let members = &self.inner.members;
+        let alive = members.alive().into_iter();
+        let with_same = |member: Member| {
+            let is_same = member.config == members.me.config;
+            (member, is_same)
+        };
+        alive.map(with_same).collect()
     }
 
     /// Turns to start, of all replicas together.
@@ -409,11 +415,11 @@ impl Inner {
 
     /// Whether this replica takes its part in the background polls.
     fn reads(&self) -> bool {
-        self.compose.is_some() || self.shared.has_readers()
+        self.standing.is_up() && (self.compose.is_some() || self.shared.has_readers())
     }
 
     fn posts(&self) -> bool {
-        self.compose.is_some() && self.left.posts()
+        self.standing.is_up() && self.compose.is_some() && self.left.posts()
     }
 
     /// Whether somebody waits here for what others write.

@@ -1,5 +1,7 @@
 //! What every keeper promises: one list of promises, run over each of them.
 
+mod database;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -421,12 +423,28 @@ async fn a_message_is_due_until_it_was_posted(store: Store) {
     assert_eq!(outbox.take_due().unwrap().id, message.id);
 }
 
+/// Waits until the database is there.
+async fn is_open(store: &Store) {
+    while store.trouble().is_some() {
+        clock::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Runs each promise over each keeper.
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
         mod memory {
             $(#[tokio::test] async fn $promise() {
                 super::$promise(super::open(&super::Place::Memory)).await;
+            })*
+        }
+        mod fleet {
+            $(#[tokio::test] async fn $promise() {
+                let Some(place) = super::database::place() else { return };
+                let store = super::open(&place);
+                super::is_open(&store).await;
+                super::$promise(store.clone()).await;
+                store.close().await;
             })*
         }
         mod file {

@@ -16,6 +16,8 @@ const PAGE: usize = 64;
 /// A reader of all changes: while it lives all open payments are polled.
 pub(crate) struct ChangeFeed {
     inner: Arc<Inner>,
+    /// The name of the journal.
+    run: Arc<String>,
     /// The journal's position up to which everything was sent, or is part of the present state that is sent.
     position: u64,
     /// While the present state is being sent: the last payment sent, and how many were.
@@ -38,8 +40,8 @@ impl ChangeFeed {
     pub(super) fn new(inner: Arc<Inner>, after: Option<&str>) -> Self {
         inner.input(Input::FeedOpened);
         let changed = inner.changes.changed();
+        let run = inner.changes.run();
         let resumed = after.and_then(|id| {
-            let run = inner.changes.run();
             let id = id.strip_prefix(&**run)?.strip_prefix('-')?;
             let (position, within) = id
                 .split_once('.')
@@ -55,6 +57,7 @@ impl ChangeFeed {
         };
         Self {
             inner,
+            run,
             position,
             present,
             waiting: VecDeque::new(),
@@ -62,7 +65,8 @@ impl ChangeFeed {
         }
     }
 
-    /// The next event. `None`: this reader was so slow that the journal has left it behind.
+    /// The next event. `None`: this reader was so slow that the journal has left it behind, or the journal is another one
+    /// since the database of the store went back.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -73,7 +77,7 @@ impl ChangeFeed {
             if self.fetch().is_err() {
                 tracing::warn!(
                     request_id = RequestId::current().as_deref(),
-                    "a reader of /events was too slow for the changes that are kept; it has to resume"
+                    "a reader of /events was too slow for the changes that are kept, or the database went back; it has to resume"
                 );
                 return None;
             }
@@ -85,7 +89,10 @@ impl ChangeFeed {
     }
 
     fn fetch(&mut self) -> Result<(), OutOfReach> {
-        let (run, position) = (self.inner.changes.run(), self.position);
+        let (run, position) = (self.run.clone(), self.position);
+        if run != self.inner.changes.run() {
+            return Err(OutOfReach);
+        }
         let Some((mut last, mut count)) = self.present else {
             for change in self.inner.changes.changes_after(position, PAGE)? {
                 let position = change.position;

@@ -45,7 +45,8 @@ pub(super) async fn run(inner: &Arc<Inner>) {
             known = Some(link);
         }
         let began = clock::now();
-        if began >= beat_at {
+        // Before that there may be no tables.
+        if began >= beat_at && inner.is_loaded() {
             let reads = inner.reads();
             let posts = inner.posts();
             // Should it fail, the next one may not.

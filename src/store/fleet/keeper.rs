@@ -150,7 +150,9 @@ impl Keeper {
                 Some(pending) => pending,
                 None => {
                     if !self.is_loaded {
-                        load::load(&self.inner, link, &mut self.queue, &mut self.lately).await?;
+                        let inner = self.inner.clone();
+                        let load = load::load(&inner, link, &mut self.queue, &mut self.lately);
+                        inner.look.beside(load, || ()).await?;
                         self.is_loaded = true;
                         self.wants_write = true;
                     }
@@ -179,26 +181,14 @@ impl Keeper {
 
     async fn send(&mut self, link: &Link, mut batch: Batch) -> Result<Sent, Trouble> {
         let inner = self.inner.clone();
-        if let Err(trouble) = batch.complete(&inner, link).await {
+        if let Err(trouble) = inner.look.beside(batch.complete(&inner, link), || ()).await {
             batch.back(&inner, &mut self.queue);
             return Err(trouble);
         }
         let began = clock::now();
-        let result = {
-            let mut call = pin!(batch.send(&inner, link));
-            match clock::timeout(inner.database.timeout(), &mut call).await {
-                Ok(result) => result,
-                Err(_) => {
-                    inner.standing.away(&Trouble::timeout());
-                    // It may wait for its standby: a second try would only wait beside it. Where the other connection is
-                    // silent too, nothing comes on this one any more.
-                    tokio::select! {
-                        result = &mut call => result,
-                        () = inner.look.lost() => Err(Trouble::timeout()),
-                    }
-                }
-            }
-        };
+        let is_slow = || inner.standing.away(&Trouble::timeout());
+        // It may wait for its standby: a second try would only wait beside it.
+        let result = inner.look.beside(batch.send(&inner, link), is_slow).await;
         line::observe(&inner.look.durations(), "write", clock::now() - began);
         match result {
             Ok(true) => Ok(Sent::Written(batch)),
@@ -221,9 +211,8 @@ impl Keeper {
             let position = inner.position();
             let parameters: [line::Parameter<'_>; 1] =
                 [(&position, tokio_postgres::types::Type::INT8)];
-            let call = link.query(&inner.statements.tail, &parameters);
-            let rows = clock::timeout(inner.database.timeout(), call).await;
-            let rows = rows.unwrap_or_else(|_| Err(Trouble::timeout()))?;
+            let tail = link.query(&inner.statements.tail, &parameters);
+            let rows = inner.look.beside(tail, || ()).await?;
             match following::follow(&inner.shared, &rows, &inner.clock, &inner.metrics)? {
                 Look::More => {}
                 Look::UpToDate => return Ok(()),

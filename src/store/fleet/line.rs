@@ -1,13 +1,15 @@
 //! A connection that is made anew whenever it is lost.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_util::sync::CancellationToken;
 
 use super::link::{Database, Link};
 use super::standing::Standing;
@@ -23,12 +25,17 @@ pub(super) type Durations = Family<[(&'static str, &'static str); 1], Histogram>
 /// A parameter of a statement and its type: statements have no names, so that a pooler may give each another server.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
+/// A connection, until it is found to be of no use any more.
+#[derive(Clone)]
+struct Dialled {
+    link: Arc<Link>,
+    is_bad: CancellationToken,
+}
+
 /// The connection for everything that waits for no commit.
 pub(super) struct Line {
     database: Database,
-    link: watch::Sender<Option<Arc<Link>>>,
-    /// Rings when the connection is of no use any more.
-    redial: Notify,
+    link: watch::Sender<Option<Dialled>>,
     standing: Arc<Standing>,
     durations: Durations,
 }
@@ -38,7 +45,6 @@ impl Line {
         Self {
             database,
             link: watch::Sender::new(None),
-            redial: Notify::new(),
             standing,
             durations: Family::new_with_constructor(|| Histogram::new(telemetry::LATENCY_BUCKETS)),
         }
@@ -52,10 +58,14 @@ impl Line {
     pub(super) async fn keep(&self) {
         loop {
             let link = Arc::new(connect(&self.database, &self.standing).await);
-            self.link.send_replace(Some(link.clone()));
+            let is_bad = CancellationToken::new();
+            self.link.send_replace(Some(Dialled {
+                link: link.clone(),
+                is_bad: is_bad.clone(),
+            }));
             tokio::select! {
                 () = link.closed() => {}
-                () = self.redial.notified() => {}
+                () = is_bad.cancelled() => {}
             }
             self.link.send_replace(None);
         }
@@ -65,8 +75,8 @@ impl Line {
     pub(super) async fn connected(&self) -> Arc<Link> {
         let mut links = self.link.subscribe();
         loop {
-            if let Some(link) = links.borrow_and_update().clone() {
-                return link;
+            if let Some(dialled) = &*links.borrow_and_update() {
+                return dialled.link.clone();
             }
             if links.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -74,11 +84,28 @@ impl Line {
         }
     }
 
-    /// Returns when there is no connection, or none any more.
-    pub(super) async fn lost(&self) {
+    /// Waits for something that comes over another connection, which may take long; `is_slow` is called when it takes longer
+    /// than a statement may. Where both connections are silent, nothing comes over that one any more.
+    ///
+    /// # Errors
+    /// Then, or if that one fails. What was to be done may have been.
+    pub(super) async fn beside<T>(
+        &self,
+        other: impl Future<Output = Result<T, Trouble>>,
+        is_slow: impl FnOnce(),
+    ) -> Result<T, Trouble> {
+        let mut other = pin!(other);
+        let timeout = self.database.timeout();
+        if let Ok(result) = clock::timeout(timeout, &mut other).await {
+            return result;
+        }
+        is_slow();
         let mut links = self.link.subscribe();
-        // The sender is `self`.
-        let _ = links.wait_for(Option::is_none).await;
+        tokio::select! {
+            result = other => result,
+            // The sender is `self`.
+            _ = links.wait_for(Option::is_none) => Err(Trouble::timeout()),
+        }
     }
 
     /// Sends a statement and waits for its rows, for as long as a statement may take.
@@ -104,8 +131,8 @@ impl Line {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Trouble> {
-        let link = self.link.borrow().clone();
-        let link = link.ok_or_else(Trouble::no_connection)?;
+        let dialled = self.link.borrow().clone();
+        let Dialled { link, is_bad } = dialled.ok_or_else(Trouble::no_connection)?;
         let began = clock::now();
         let result = clock::timeout(self.database.timeout(), link.query(sql, parameters)).await;
         observe(&self.durations, operation, clock::now() - began);
@@ -114,7 +141,7 @@ impl Line {
         if let Err(trouble) = &result
             && (trouble.ends_connection() || trouble.is_unknown())
         {
-            self.redial.notify_one();
+            is_bad.cancel();
         }
         result
     }

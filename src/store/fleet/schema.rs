@@ -73,7 +73,8 @@ async fn meta(inner: &Inner, link: &Link) -> Result<Option<Row>, Stop> {
 }
 
 async fn meta_of(inner: &Inner, link: &Link) -> Result<Option<Row>, Trouble> {
-    let rows = link.query(&inner.statements.meta, &[]).await?;
+    let meta = link.query(&inner.statements.meta, &[]);
+    let rows = inner.look.beside(meta, || ()).await?;
     Ok(rows.into_iter().next())
 }
 
