@@ -150,6 +150,7 @@ impl Network {
         let (connect, tls) = match self.side {
             Side::Gateway => ("gateway_connect", "tls_reload_failures"),
             Side::Webhook => ("webhook_connect", "webhook_tls_reload_failures"),
+            // A database has a client of its own, with metrics of its own.
             Side::Store => ("store_connect", "store_tls_reload_failures"),
         };
         registry.register(

@@ -2,6 +2,7 @@
 //! not as it should be.
 
 mod client;
+mod database;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

@@ -155,11 +155,9 @@ impl Visit<'_> {
                 let commit = milliseconds(commit);
                 self.line(format!("round trip {round_trip}, commit {commit}"));
             }
-            Err(trouble) if trouble.reason == Reason::Timeout => {
-                self.fault(
-                    "no commit ends within store.timeout: starts would be refused (does it wait for a synchronous standby that is away?)",
-                );
-            }
+            Err(trouble) if trouble.reason == Reason::Timeout => self.fault(&format!(
+                "a commit does not end, so starts would be refused: {trouble}; does it wait for a synchronous standby that is away?"
+            )),
             Err(trouble) => self.line(format!(
                 "round trip {round_trip}; a commit could not be measured: {trouble}"
             )),

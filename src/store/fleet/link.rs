@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use rustls::RootCertStore;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -64,6 +65,22 @@ impl Database {
     /// Returns the hosts with their ports, for logs and errors.
     pub(in crate::store) fn place(&self) -> String {
         self.0.url.place()
+    }
+
+    /// Adds the metrics of its files.
+    pub(in crate::store) fn register(&self, registry: &mut Registry) {
+        if let Some(file) = &self.0.password {
+            let help = "Looks at the database's password file that found nothing usable";
+            registry.register(
+                "store_password_reload_failures",
+                help,
+                file.failures.clone(),
+            );
+        }
+        if let Some(file) = &self.0.roots {
+            let help = "Looks at the file of the database's roots that found nothing usable";
+            registry.register("store_tls_reload_failures", help, file.failures.clone());
+        }
     }
 
     /// Connects to the first host of the list that takes writes. Names are looked up, and files are read, each time. Each
