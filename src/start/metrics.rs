@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{Error, Started};
+use super::error::{Error, Started};
 use crate::gateway::Outcome;
 use crate::telemetry::{self, Counts, Tally};
 

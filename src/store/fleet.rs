@@ -21,6 +21,7 @@ mod load;
 mod lost;
 mod members;
 mod metrics;
+mod replica;
 mod schema;
 mod standing;
 mod statements;
@@ -29,10 +30,11 @@ mod trouble;
 mod turns;
 mod url;
 mod usable;
+mod waiting;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -40,13 +42,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::asks::Asks;
 pub(crate) use self::asks::{MayAsk, Pass, Why};
-use self::batch::Waiting;
 pub(crate) use self::check::{Findings, check};
 use self::engine_clock::EngineClock;
 use self::keeper::{Keeper, Message};
 pub(crate) use self::leases::Lease;
-use self::leases::Taken;
+use self::leases::{Leases, Taken};
 use self::left::Left;
 use self::line::Line;
 use self::link::Database;
@@ -54,12 +56,14 @@ pub(crate) use self::link::parse_password;
 pub(crate) use self::members::Member;
 use self::members::{Members, Work};
 use self::metrics::FleetMetrics;
+use self::replica::{Replica, Terms};
 pub(crate) use self::schema::schema_sql;
 use self::standing::Standing;
 use self::statements::Statements;
 pub(crate) use self::turns::{NoTurn, Turns};
 pub(super) use self::url::FORM;
 pub(crate) use self::url::{DatabaseUrl, SCHEMA};
+use self::waiting::Waiting;
 use super::config::Config;
 use super::intent::{Effect, Intent};
 use super::model::{Compose, Delivery, Limits, RecordError, WriteFailed};
@@ -84,37 +88,11 @@ pub(crate) struct Fleetwide {
 
 /// A replica's way to the store.
 pub(super) struct Fleet {
-    inner: Arc<Inner>,
+    replica: Arc<Replica>,
+    asks: Arc<Asks>,
+    leases: Arc<Leases>,
     keeper: mpsc::UnboundedSender<Message>,
     _tasks: [AbortOnDropHandle<()>; 2],
-}
-
-/// What the tasks of a replica share.
-pub(super) struct Inner {
-    database: Database,
-    shared: Arc<Shared>,
-    limits: Limits,
-    compose: Option<Compose>,
-    gateway: String,
-    terms: asks::Terms,
-    look: Line,
-    standing: Arc<Standing>,
-    clock: EngineClock,
-    members: Members,
-    share: asks::Share,
-    metrics: FleetMetrics,
-    tasks: SharedTasks,
-    statements: Statements,
-    members_sql: members::Statements,
-    leases_sql: leases::Statements,
-    turns_sql: turns::Statements,
-    asks_sql: asks::Statements,
-    is_loaded: AtomicBool,
-    left: Left,
-    /// Rings when the last write that was seen is not in the log any more.
-    look_again: Notify,
-    /// Cancelled when this process can never use the store.
-    broken: CancellationToken,
 }
 
 /// How long it is waited for the write of a start.
@@ -131,46 +109,45 @@ impl Fleet {
         readiness: &Readiness,
     ) -> Self {
         let database = Database::new(url, config);
-        // It may be a keyword.
-        let schema = format!("\"{}\"", database.schema());
+        let schema = database.quoted_schema();
         let standing = Arc::new(Standing::new(database.place(), readiness));
-        let me = beat::me(env!("CARGO_PKG_VERSION"), fleetwide.config);
-        let inner = Arc::new(Inner {
+        let me = members::me(env!("CARGO_PKG_VERSION"), fleetwide.config);
+        let replica = Arc::new(Replica {
             look: Line::new(database.clone(), standing.clone()),
             database,
             shared,
             limits,
             compose,
             gateway: fleetwide.gateway,
-            terms: asks::Terms {
+            terms: Terms {
                 rate: fleetwide.poll_rate,
                 call: fleetwide.call,
             },
             standing,
             clock: EngineClock::default(),
-            members: Members::new(me),
-            share: asks::Share::default(),
+            members: Members::new(me, &schema),
             metrics: FleetMetrics::default(),
             tasks: SharedTasks::default(),
             statements: Statements::new(&schema),
-            members_sql: members::Statements::new(&schema),
-            leases_sql: leases::Statements::new(&schema),
-            turns_sql: turns::Statements::new(&schema),
-            asks_sql: asks::Statements::new(&schema),
             is_loaded: AtomicBool::new(false),
             left: Left::default(),
             look_again: Notify::new(),
             broken: CancellationToken::new(),
         });
+        let asks = Asks::new(replica.clone());
+        let leases = Leases::new(replica.clone());
         let (keeper, messages) = mpsc::unbounded_channel();
-        let writes = keep(Keeper::new(inner.clone(), messages), inner.broken.clone());
-        let looking = inner.clone();
+        let broken = replica.broken.clone();
+        let writes = keep(Keeper::new(replica.clone(), messages), broken);
+        let (looking, asking) = (replica.clone(), asks.clone());
         let looks = async move {
-            tokio::join!(looking.look.keep(), beat::run(&looking));
+            tokio::join!(looking.look.keep(), beat::run(&looking, &asking));
         };
         let tasks = [tokio::spawn(writes), tokio::spawn(looks)];
         Self {
-            inner,
+            replica,
+            asks,
+            leases,
             keeper,
             _tasks: tasks.map(AbortOnDropHandle::new),
         }
@@ -185,7 +162,7 @@ impl Fleet {
         let patience = if intent.is_refusable() {
             PATIENCE
         } else if self.is_up() {
-            self.inner.database.timeout()
+            self.replica.database.timeout()
         } else {
             Duration::ZERO
         };
@@ -197,21 +174,21 @@ impl Fleet {
 
     /// Puts the common clock in the place of the one by which it was made.
     pub(super) fn set_clock(&self, intent: &mut Intent) {
-        intent.set_wall(self.inner.clock.reading());
+        intent.set_wall(self.replica.clock.reading());
     }
 
     /// Whether the database can be written, as far as is known.
     pub(super) fn is_up(&self) -> bool {
-        self.inner.standing.is_up()
+        self.replica.standing.is_up()
     }
 
     /// What is the matter with the store, and for how long; `None` while it is up.
     pub(super) fn trouble(&self) -> Option<(Duration, String)> {
-        self.inner.standing.trouble()
+        self.replica.standing.trouble()
     }
 
     pub(super) async fn broken(&self) {
-        self.inner.broken.cancelled().await;
+        self.replica.broken.cancelled().await;
     }
 
     pub(super) async fn close(&self) {
@@ -219,13 +196,13 @@ impl Fleet {
         if self.keeper.send(Message::Close(done)).is_ok() {
             let _ = closed.await;
         }
-        self.inner.tasks.idle().await;
-        self.inner.members.leave(&self.inner).await;
+        self.replica.tasks.idle().await;
+        self.replica.members.leave(&self.replica.look).await;
     }
 
     /// The replicas that are alive, each with whether it has the settings of this one.
     pub(super) fn members(&self) -> Vec<(Member, bool)> {
-        let members = &self.inner.members;
+        let members = &self.replica.members;
         let alive = members.alive().into_iter();
         let with_same = |member: Member| {
             let is_same = member.config == members.me.config;
@@ -236,7 +213,7 @@ impl Fleet {
 
     /// Turns to start, of all replicas together.
     pub(super) fn turns(&self, rate: f64, burst: NonZeroU32, queue_for: Duration) -> Turns {
-        Turns::new(self.inner.clone(), rate, burst, queue_for)
+        Turns::new(self.replica.clone(), rate, burst, queue_for)
     }
 
     /// Waits until this replica holds these names for at most this time, and knows all that was written under them; or until
@@ -253,18 +230,18 @@ impl Fleet {
         is_settled: impl Fn() -> bool,
     ) -> Result<Leased, WriteFailed> {
         const AGAIN: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(500)];
-        let inner = &self.inner;
+        let replica = &self.replica;
         let (mut again, longest) = (AGAIN[0], AGAIN[1]);
         let until = clock::now() + at_most;
         loop {
-            let taken = Lease::take(inner, names.to_vec(), note, at_most).await;
+            let taken = self.leases.take(names.to_vec(), note, at_most).await;
             let taken = taken.map_err(|_| WriteFailed)?;
-            beat::look(inner).await.map_err(|_| WriteFailed)?;
+            replica.follow().await.map_err(|_| WriteFailed)?;
             match taken {
                 Taken::Ours(lease) => return Ok(Leased::Ours(lease)),
                 Taken::Theirs(held) => {
                     if again == AGAIN[0] {
-                        inner.metrics.starts_joined_elsewhere.inc();
+                        replica.metrics.starts_joined_elsewhere.inc();
                     }
                     let key = names.first().filter(|_| has_key);
                     let is_other = |(name, other): &(String, Vec<u8>)| {
@@ -289,18 +266,18 @@ impl Fleet {
     /// Returns the right to post this message, unless another replica has it or should have it. All that was written about
     /// the message is known then.
     pub(super) async fn may_post(&self, delivery: &Delivery, at_most: Duration) -> Option<Lease> {
-        let inner = &self.inner;
+        let replica = &self.replica;
         if !self.is_up() {
             return None;
         }
-        let is_mine = inner.members.is_mine(Work::Post, &delivery.id);
-        if !is_mine && inner.left.leave(delivery.number) {
+        let is_mine = replica.members.is_mine(Work::Post, &delivery.id);
+        if !is_mine && replica.left.leave(delivery.number) {
             return None;
         }
         let name = vec![format!("post {}", delivery.id)];
         let lasts = at_most + Duration::from_secs(15);
-        let taken = Lease::take(inner, name, &[], lasts).await.ok()?;
-        beat::look(inner).await.ok()?;
+        let taken = self.leases.take(name, &[], lasts).await.ok()?;
+        replica.follow().await.ok()?;
         match taken {
             Taken::Ours(lease) => Some(lease),
             Taken::Theirs(_) => None,
@@ -309,49 +286,50 @@ impl Fleet {
 
     /// Says whether the app of this replica took a message: where it did not, others are to post them for a while.
     pub(super) fn app_answered(&self, is_well: bool) {
-        self.inner.left.app_answered(is_well);
+        self.replica.left.app_answered(is_well);
     }
 
     /// Waits until the gateway may be asked about this payment, or need not be.
     pub(super) async fn may_ask(&self, code: &WatchCode, why: Why) -> MayAsk {
-        asks::may_ask(&self.inner, code, why).await
+        asks::may_ask(&self.asks, code, why).await
     }
 
     /// Whether this replica polls this payment in the background. While the store is away only those are polled that
     /// somebody waits for.
     pub(super) fn is_mine(&self, code: &WatchCode) -> bool {
-        self.is_up() && self.inner.members.is_mine(Work::Poll, code.as_str())
+        self.is_up() && self.replica.members.is_mine(Work::Poll, code.as_str())
     }
 
     /// What this replica does for all, as it is from now on.
     pub(super) fn roles(&self) -> Roles {
-        let inner = &self.inner;
+        let replica = &self.replica;
         Roles {
-            members: inner.members.changed(),
-            is_up: inner.standing.changed(),
+            members: replica.members.changed(),
+            is_up: replica.standing.changed(),
         }
     }
 
     /// Counts a payment that is this replica's to poll by now, if it was not before the last change.
     pub(super) fn taken_over(&self, code: &WatchCode) {
-        if !self.inner.members.was_mine(Work::Poll, code.as_str()) {
-            self.inner.metrics.payments_adopted.inc();
+        if !self.replica.members.was_mine(Work::Poll, code.as_str()) {
+            self.replica.metrics.payments_adopted.inc();
         }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        let inner = &self.inner;
-        inner.metrics.register(registry);
+        let replica = &self.replica;
+        replica.database.register(registry);
+        replica.metrics.register(registry);
         registry.register(
             "store_errors",
             "Statements of the database that failed, by why",
-            inner.standing.errors.clone(),
+            replica.standing.errors.clone(),
         );
         registry.register_with_unit(
             "store_request_duration",
             "How long statements of the database took, by what they were for",
             telemetry::SECONDS,
-            inner.look.durations(),
+            replica.look.durations(),
         );
     }
 }
@@ -389,41 +367,4 @@ async fn keep(keeper: Keeper, broken: CancellationToken) {
     let guard = broken.drop_guard();
     keeper.run().await;
     let _ = guard.disarm();
-}
-
-impl Inner {
-    /// The last write that was seen.
-    fn position(&self) -> i64 {
-        let position = self.shared.lock().followed.position;
-        i64::try_from(position).unwrap_or(i64::MAX)
-    }
-
-    /// Returns when everything up to this write is in the state, or the store is away.
-    async fn up_to(&self, position: u64) {
-        if self.shared.lock().followed.position < position {
-            let _ = beat::look(self).await;
-        }
-    }
-
-    fn loaded(&self) {
-        self.is_loaded.store(true, Ordering::Relaxed);
-    }
-
-    fn is_loaded(&self) -> bool {
-        self.is_loaded.load(Ordering::Relaxed)
-    }
-
-    /// Whether this replica takes its part in the background polls.
-    fn reads(&self) -> bool {
-        self.standing.is_up() && (self.compose.is_some() || self.shared.has_readers())
-    }
-
-    fn posts(&self) -> bool {
-        self.standing.is_up() && self.compose.is_some() && self.left.posts()
-    }
-
-    /// Whether somebody waits here for what others write.
-    fn is_watched(&self) -> bool {
-        self.shared.has_readers() || self.shared.lock().state.payments.is_waited_for()
-    }
 }

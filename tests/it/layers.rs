@@ -99,7 +99,7 @@ const WORDS: [(&str, &[&str]); 12] = [
     // The child is a process.
     (".spawn(", &["server.rs", "tasks.rs", "cli/child.rs"]),
     // The writer of the store blocks.
-    ("thread::spawn", &["store/log/writer.rs"]),
+    ("thread::spawn", &["store/file/writer.rs"]),
     (
         "tokio::spawn",
         &[
@@ -107,6 +107,7 @@ const WORDS: [(&str, &[&str]); 12] = [
             "watch.rs",
             "webhook/dispatch.rs",
             // What moves the bytes of a connection.
+            "store/fleet.rs",
             "store/fleet/link.rs",
         ],
     ),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::Opened;
 use super::batch::{Batch, Message, Reply, Starting, Starts, Waiting};
+use super::opened::Opened;
 use super::tables::{Gone, Noted};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};

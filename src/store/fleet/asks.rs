@@ -1,14 +1,13 @@
 //! `watch.poll_rate` for a whole fleet, and one question for all who ask: whether a replica may ask the gateway now.
 
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Inner;
 use super::line::Parameter;
+use super::replica::{Replica, Terms};
 use super::trouble::Trouble;
 use crate::clock::{self, Instant};
 use crate::payment::WatchCode;
@@ -55,34 +54,30 @@ update {s}.asks set busy_until = null, asked_at = case when $4 then claimed_at e
 where watch_code = $3 and by = $2 and busy_until is not null";
 
 /// Makes as many places as $1, which are free after $2 milliseconds.
-const PLACES: &str = "insert into {s}.places (n, free_at)
+pub(super) const PLACES: &str = "insert into {s}.places (n, free_at)
 select n, clock_timestamp() + $2 * interval '1 millisecond' from generate_series(1, $1) as g (n) on conflict do nothing";
 
-/// The texts, with the name of the schema in them.
-pub(super) struct Statements {
+/// Asks for this replica whether the gateway may be asked.
+pub(super) struct Asks {
+    replica: Arc<Replica>,
+    share: Share,
     take: String,
     done: String,
     places: String,
 }
 
-impl Statements {
-    pub(super) fn new(schema: &str) -> Self {
-        let named = |sql: &str| sql.replace("{s}", schema);
-        Self {
-            take: named(TAKE),
-            done: named(DONE),
-            places: named(PLACES),
-        }
+impl Asks {
+    pub(super) fn new(replica: Arc<Replica>) -> Arc<Self> {
+        let [take, done, places] = [TAKE, DONE, PLACES].map(|sql| replica.named(sql));
+        let share = Share::default();
+        Arc::new(Self {
+            replica,
+            share,
+            take,
+            done,
+            places,
+        })
     }
-}
-
-/// What the fleet's polls have in common.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// Calls a second, of all replicas together.
-    pub(super) rate: NonZeroU32,
-    /// A call takes this long at most.
-    pub(super) call: Duration,
 }
 
 /// Why the gateway is to be asked.
@@ -111,7 +106,7 @@ pub(crate) enum MayAsk {
 pub(crate) struct Pass(Option<Held>);
 
 struct Held {
-    inner: Arc<Inner>,
+    asks: Arc<Asks>,
     place: i32,
     code: WatchCode,
 }
@@ -131,7 +126,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(200)];
 
 /// Waits until the gateway may be asked about this payment, or need not be.
-pub(super) async fn may_ask(inner: &Arc<Inner>, code: &WatchCode, why: Why) -> MayAsk {
+pub(super) async fn may_ask(asks: &Arc<Asks>, code: &WatchCode, why: Why) -> MayAsk {
     let [mut again, longest] = LOOK_AGAIN;
     let mut was_busy = false;
     loop {
@@ -140,22 +135,22 @@ pub(super) async fn may_ask(inner: &Arc<Inner>, code: &WatchCode, why: Why) -> M
             true => why.younger_than.max(again + Duration::from_millis(50)),
             false => why.younger_than,
         };
-        let said = ask(inner, code, why.is_caller, younger_than).await;
+        let said = ask(asks, code, why.is_caller, younger_than).await;
         let wait = match said {
-            Err(_) => return without_store(inner, why.deadline).await,
+            Err(_) => return without_store(asks, why.deadline).await,
             Ok((Said::Go(place), position)) => {
                 let held = Held {
-                    inner: inner.clone(),
+                    asks: asks.clone(),
                     place,
                     code: code.clone(),
                 };
                 // What others have found out since may be final.
-                inner.up_to(position).await;
+                asks.replica.up_to(position).await;
                 return MayAsk::Go(Pass(Some(held)));
             }
             Ok((Said::Known(age), position)) => {
-                inner.up_to(position).await;
-                inner.metrics.polls_elsewhere.inc();
+                asks.replica.up_to(position).await;
+                asks.replica.metrics.polls_elsewhere.inc();
                 let now = clock::now();
                 return MayAsk::Known(now.checked_sub(age).unwrap_or(now));
             }
@@ -175,12 +170,12 @@ pub(super) async fn may_ask(inner: &Arc<Inner>, code: &WatchCode, why: Why) -> M
 }
 
 async fn ask(
-    inner: &Inner,
+    asks: &Asks,
     code: &WatchCode,
     is_caller: bool,
     younger_than: Duration,
 ) -> Result<(Said, u64), Trouble> {
-    let Terms { rate, call } = inner.terms;
+    let Terms { rate, call } = asks.replica.terms;
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
     let places = i32::try_from(rate.get()).unwrap_or(i32::MAX);
     // The first fifth is for callers.
@@ -196,15 +191,15 @@ async fn ask(
     let (younger_than, call) = (milliseconds(younger_than), milliseconds(call));
     let parameters: [Parameter<'_>; 7] = [
         (&code, Type::TEXT),
-        (&inner.members.me.id, Type::TEXT),
+        (&asks.replica.members.me.id, Type::TEXT),
         (&younger_than, Type::FLOAT8),
         (&call, Type::FLOAT8),
         (&places, Type::INT4),
         (&reserved, Type::INT4),
         (&random, Type::INT4),
     ];
-    let take = &inner.asks_sql.take;
-    let rows = inner.look.query("ask", take, &parameters).await?;
+    let look = &asks.replica.look;
+    let rows = look.query("ask", &asks.take, &parameters).await?;
     let row = rows.first().ok_or_else(|| Trouble::damaged("no row"))?;
     let position: Option<i64> = row.get(5);
     let position = u64::try_from(position.unwrap_or_default()).unwrap_or_default();
@@ -213,7 +208,7 @@ async fn ask(
         && row.get::<_, Option<f64>>(4).is_none()
     {
         // The server has crashed, and what it did not log is gone: calls may be under way.
-        begin(inner, inner.terms.call + Duration::from_secs(1)).await?;
+        begin(asks, asks.replica.terms.call + Duration::from_secs(1)).await?;
     }
     Ok((said, position))
 }
@@ -233,12 +228,13 @@ fn said(row: &Row, younger_than: f64) -> Said {
 }
 
 /// Makes the places that are missing, free after this time.
-pub(super) async fn begin(inner: &Inner, after: Duration) -> Result<(), Trouble> {
-    let places = i32::try_from(inner.terms.rate.get()).unwrap_or(i32::MAX);
+pub(super) async fn begin(asks: &Asks, after: Duration) -> Result<(), Trouble> {
+    let places = i32::try_from(asks.replica.terms.rate.get()).unwrap_or(i32::MAX);
     let after = after.as_secs_f64() * 1000.0;
     let parameters: [Parameter<'_>; 2] = [(&places, Type::INT4), (&after, Type::FLOAT8)];
-    let sql = &inner.asks_sql.places;
-    inner.look.query("ask", sql, &parameters).await.map(drop)
+    let look = &asks.replica.look;
+    let made = look.query("ask", &asks.places, &parameters).await;
+    made.map(drop)
 }
 
 impl Pass {
@@ -260,19 +256,19 @@ impl Drop for Pass {
 
 impl Held {
     fn give_back(self, is_answered: bool) {
-        let Self { inner, place, code } = self;
-        let tasks = inner.tasks.clone();
+        let Self { asks, place, code } = self;
+        let tasks = asks.replica.tasks.clone();
         tasks.detach(async move {
             let code = code.as_str();
             let parameters: [Parameter<'_>; 4] = [
                 (&place, Type::INT4),
-                (&inner.members.me.id, Type::TEXT),
+                (&asks.replica.members.me.id, Type::TEXT),
                 (&code, Type::TEXT),
                 (&is_answered, Type::BOOL),
             ];
             // Should it not arrive, the place is free again when the call must have ended.
-            let done = &inner.asks_sql.done;
-            let _ = inner.look.query("ask", done, &parameters).await;
+            let look = &asks.replica.look;
+            let _ = look.query("ask", &asks.done, &parameters).await;
         });
     }
 }
@@ -283,11 +279,11 @@ pub(super) struct Share(Mutex<Option<Instant>>);
 
 /// Waits for this replica's share of the rate. Replicas that reach the store go on with all of it, so that the fleet's calls
 /// may come to less than twice the rate.
-async fn without_store(inner: &Inner, deadline: Instant) -> MayAsk {
-    let members = u32::try_from(inner.members.count()).unwrap_or(u32::MAX);
-    let apart = Duration::from_secs(1).saturating_mul(members) / inner.terms.rate.get();
+async fn without_store(asks: &Asks, deadline: Instant) -> MayAsk {
+    let members = u32::try_from(asks.replica.members.count()).unwrap_or(u32::MAX);
+    let apart = Duration::from_secs(1).saturating_mul(members) / asks.replica.terms.rate.get();
     let turn = {
-        let mut next = inner.share.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = asks.share.0.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = next.unwrap_or_else(clock::now).max(clock::now());
         if turn >= deadline {
             return MayAsk::NoPlace;

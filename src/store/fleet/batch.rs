@@ -4,43 +4,25 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
 
-use super::Inner;
 use super::following;
-use super::keeper::reply;
 use super::line::Parameter;
 use super::link::Link;
 use super::lost::Lately;
+use super::replica::Replica;
+use super::statements::number;
 use super::trouble::Trouble;
+use super::waiting::{Waiting, reply};
 use crate::random;
 use crate::store::decide::{Decision, Touched};
 use crate::store::event::{Event, Removal};
 use crate::store::intent::{Effect, Intent};
-use crate::store::model::RecordError;
 use crate::store::rows::{self, Table};
 use crate::store::state::changes;
 
 /// Intents that are written at once.
 const MOST: usize = 256;
-
-/// To the one who waits for what comes of an intent.
-pub(super) type Reply = oneshot::Sender<Result<Effect, RecordError>>;
-
-/// An intent whose turn has not come yet.
-pub(super) struct Waiting {
-    pub(super) intent: Arc<Intent>,
-    /// `None`: nobody waits, and it is to be written all the same.
-    pub(super) reply: Option<Reply>,
-}
-
-impl Waiting {
-    /// Returns whether nobody waits any more for something that is untrue without.
-    fn is_abandoned(&self) -> bool {
-        self.intent.is_refusable() && self.reply.as_ref().is_some_and(Reply::is_closed)
-    }
-}
 
 /// An intent, and what has come of it.
 struct Decided {
@@ -77,17 +59,17 @@ impl Batch {
     /// Takes what can be written at once out of the queue. `None` if there is nothing to be written, unless there has to be
     /// a write.
     pub(super) fn next(
-        inner: &Inner,
+        replica: &Replica,
         queue: &mut VecDeque<Waiting>,
         wants_write: bool,
     ) -> Option<Self> {
-        let mut guarded = inner.shared.lock();
+        let mut guarded = replica.shared.lock();
         let (mut events, mut decided) = (Vec::new(), Vec::new());
         let mut wants_write = wants_write;
         let mut touched = Touched::default();
         for waiting in mem::take(queue) {
             if waiting.is_abandoned() {
-                inner.metrics.unrevealed(&waiting.intent);
+                replica.metrics.unrevealed(&waiting.intent);
                 continue;
             }
             if decided.len() == MOST || !touched.add(&guarded.state, &waiting.intent) {
@@ -110,7 +92,7 @@ impl Batch {
                     reply(waiting.reply, Ok(effect));
                 }
                 Decision::Refused(why) => {
-                    inner.metrics.unrevealed(&waiting.intent);
+                    replica.metrics.unrevealed(&waiting.intent);
                     reply(waiting.reply, Err(why));
                 }
             }
@@ -119,7 +101,7 @@ impl Batch {
         if events.is_empty() && removals.is_empty() && !wants_write {
             return None;
         }
-        let last = events.iter().filter_map(|event| event.change()).last();
+        let last = events.iter().rev().find_map(|event| event.change());
         let room = changes::ROOM as u64;
         let old = last.map_or(0, |change| change.position.saturating_sub(room));
         Some(Self {
@@ -142,16 +124,16 @@ impl Batch {
     }
 
     /// Makes what is sent, if that was not done yet.
-    pub(super) async fn complete(&mut self, inner: &Inner, link: &Link) -> Result<(), Trouble> {
+    pub(super) async fn complete(&mut self, replica: &Replica, link: &Link) -> Result<(), Trouble> {
         if !self.text.is_empty() {
             return Ok(());
         }
-        let clocks = inner.clock.clocks();
+        let clocks = replica.clock.clocks();
         let mut all = BTreeMap::new();
         for removal in &self.removals {
             all.insert(rows::of_removal(removal), None);
         }
-        all.extend(self.parts(inner, link).await?);
+        all.extend(self.parts(replica, link).await?);
         for event in &self.events {
             for row in rows::of_event(event, clocks) {
                 all.insert((row.table, row.key), Some(row.value));
@@ -162,14 +144,14 @@ impl Batch {
             self.rows.keys.push(key);
             self.rows.values.push(value);
         }
-        self.text = following::text(&self.events, &inner.clock);
+        self.text = following::text(&self.events, &replica.clock);
         Ok(())
     }
 
     /// Returns what is left of the rows of payments of which only the reference stays.
     async fn parts(
         &self,
-        inner: &Inner,
+        replica: &Replica,
         link: &Link,
     ) -> Result<Vec<((Table, Vec<u8>), Option<Vec<u8>>)>, Trouble> {
         let keys = self.removals.iter().filter_map(|removal| match removal {
@@ -181,7 +163,7 @@ impl Batch {
             return Ok(Vec::new());
         }
         let parameters: [Parameter<'_>; 1] = [(&keys, Type::BYTEA_ARRAY)];
-        let found = link.query(&inner.statements.parts, &parameters).await?;
+        let found = link.query(&replica.statements.parts, &parameters).await?;
         let part = |row: &tokio_postgres::Row| {
             let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
             ((Table::Payments, key), rows::only_reference(&value))
@@ -190,7 +172,7 @@ impl Batch {
     }
 
     /// Sends it. Returns whether it was carried out, now or before; else somebody else has written after the same write.
-    pub(super) async fn send(&self, inner: &Inner, link: &Link) -> Result<bool, Trouble> {
+    pub(super) async fn send(&self, replica: &Replica, link: &Link) -> Result<bool, Trouble> {
         let Rows {
             tables,
             keys,
@@ -207,18 +189,18 @@ impl Batch {
             (&self.old, Type::INT8),
             (&self.complete_since, Type::INT8),
         ];
-        let rows = link.query(&inner.statements.write, &parameters).await?;
+        let rows = link.query(&replica.statements.write, &parameters).await?;
         Ok(!rows.is_empty())
     }
 
     /// It is durable: what it says is true, and so is all that it came after.
-    pub(super) fn written(self, inner: &Inner, lately: &mut Lately) {
-        let mut guarded = inner.shared.lock();
+    pub(super) fn written(self, replica: &Replica, lately: &mut Lately) {
+        let mut guarded = replica.shared.lock();
         let position = u64::try_from(self.after).unwrap_or_default() + 1;
         // Unless it was met in the log meanwhile.
         if guarded.followed.position < position {
             for event in &self.events {
-                following::make_true(&inner.shared, &mut guarded, event);
+                following::make_true(&replica.shared, &mut guarded, event);
             }
             guarded.followed.position = position;
             guarded.followed.mark = self.mark;
@@ -234,20 +216,10 @@ impl Batch {
     }
 
     /// It was not carried out: it waits again, before all others.
-    pub(super) fn back(self, inner: &Inner, queue: &mut VecDeque<Waiting>) {
-        inner.shared.lock().remove(self.removals);
+    pub(super) fn back(self, replica: &Replica, queue: &mut VecDeque<Waiting>) {
+        replica.shared.lock().remove(self.removals);
         for Decided { waiting, .. } in self.decided.into_iter().rev() {
             queue.push_front(waiting);
         }
-    }
-}
-
-/// How a table is named in the database.
-pub(super) fn number(table: Table) -> i16 {
-    match table {
-        Table::Payments => 0,
-        Table::Changes => 1,
-        Table::Answers => 2,
-        Table::Deliveries => 3,
     }
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Inner;
-use super::batch::{Batch, Reply, Waiting};
+use super::batch::Batch;
 use super::following::{self, Look};
 use super::line;
 use super::link::Link;
 use super::load;
 use super::lost::Lately;
+use super::replica::Replica;
 use super::schema::{self, Stop};
 use super::trouble::Trouble;
+use super::waiting::Waiting;
 use crate::clock;
 
 /// While the database does not take a write, it is tried again after this time.
@@ -31,7 +32,7 @@ pub(super) enum Message {
 
 /// Writes for as long as the replica runs.
 pub(super) struct Keeper {
-    pub(super) inner: Arc<Inner>,
+    pub(super) replica: Arc<Replica>,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
     /// Not written yet, in the order in which it came.
     queue: VecDeque<Waiting>,
@@ -48,9 +49,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(inner: Arc<Inner>, messages: mpsc::UnboundedReceiver<Message>) -> Self {
+    pub(super) fn new(replica: Arc<Replica>, messages: mpsc::UnboundedReceiver<Message>) -> Self {
         Self {
-            inner,
+            replica,
             messages,
             queue: VecDeque::new(),
             pending: None,
@@ -68,10 +69,10 @@ impl Keeper {
             };
             match self.session(&link).await {
                 Ok(()) => break,
-                Err(Stop::Trouble(trouble)) => self.inner.standing.away(&trouble),
+                Err(Stop::Trouble(trouble)) => self.replica.standing.away(&trouble),
                 Err(Stop::Never(why)) => {
                     tracing::error!(why, "this store can never be used by this process");
-                    self.inner.broken.cancel();
+                    self.replica.broken.cancel();
                     break;
                 }
             }
@@ -84,8 +85,8 @@ impl Keeper {
 
     /// Connects; takes in what comes meanwhile. `None`: it is to end, and what is not written cannot be.
     async fn connected(&mut self) -> Option<Link> {
-        let inner = self.inner.clone();
-        let mut connecting = pin!(line::connect(&inner.database, &inner.standing));
+        let replica = self.replica.clone();
+        let mut connecting = pin!(line::connect(&replica.database, &replica.standing));
         loop {
             tokio::select! {
                 link = &mut connecting => return Some(link),
@@ -100,7 +101,7 @@ impl Keeper {
             Message::Keep(waiting) => self.queue.push_back(waiting),
             Message::Close(done) => {
                 self.closing = Some(done);
-                if !self.inner.standing.is_up() {
+                if !self.replica.standing.is_up() {
                     return None;
                 }
             }
@@ -110,13 +111,13 @@ impl Keeper {
 
     /// Writes over this connection until it is of no use any more, or all is done.
     async fn session(&mut self, link: &Link) -> Result<(), Stop> {
-        schema::open(&self.inner, link).await?;
+        schema::open(&self.replica, link).await?;
         loop {
             self.write_all(link).await?;
             if self.closing.is_some() {
                 return Ok(());
             }
-            let mut standing = self.inner.standing.changed();
+            let mut standing = self.replica.standing.changed();
             let is_up = *standing.borrow_and_update();
             let again = async {
                 if is_up {
@@ -137,7 +138,7 @@ impl Keeper {
                     }
                 }
                 () = link.closed() => return Err(Trouble::lost().into()),
-                () = self.inner.look_again.notified() => self.follow(link).await?,
+                () = self.replica.look_again.notified() => self.follow(link).await?,
                 () = again => self.wants_write = true,
             }
         }
@@ -150,13 +151,13 @@ impl Keeper {
                 Some(pending) => pending,
                 None => {
                     if !self.is_loaded {
-                        let inner = self.inner.clone();
-                        let load = load::load(&inner, link, &mut self.queue, &mut self.lately);
-                        inner.look.beside(load, || ()).await?;
+                        let replica = self.replica.clone();
+                        let load = load::load(&replica, link, &mut self.queue, &mut self.lately);
+                        replica.look.beside(load, || ()).await?;
                         self.is_loaded = true;
                         self.wants_write = true;
                     }
-                    let next = Batch::next(&self.inner, &mut self.queue, self.wants_write);
+                    let next = Batch::next(&self.replica, &mut self.queue, self.wants_write);
                     let Some(next) = next else {
                         return Ok(());
                     };
@@ -166,11 +167,11 @@ impl Keeper {
             match self.send(link, batch).await? {
                 Sent::Written(batch) => {
                     self.wants_write = false;
-                    batch.written(&self.inner, &mut self.lately);
-                    self.inner.standing.up();
+                    batch.written(&self.replica, &mut self.lately);
+                    self.replica.standing.up();
                 }
                 Sent::Overtaken(batch) => {
-                    batch.back(&self.inner, &mut self.queue);
+                    batch.back(&self.replica, &mut self.queue);
                     if self.is_loaded {
                         self.follow(link).await?;
                     }
@@ -180,16 +181,23 @@ impl Keeper {
     }
 
     async fn send(&mut self, link: &Link, mut batch: Batch) -> Result<Sent, Trouble> {
-        let inner = self.inner.clone();
-        if let Err(trouble) = inner.look.beside(batch.complete(&inner, link), || ()).await {
-            batch.back(&inner, &mut self.queue);
+        let replica = self.replica.clone();
+        if let Err(trouble) = replica
+            .look
+            .beside(batch.complete(&replica, link), || ())
+            .await
+        {
+            batch.back(&replica, &mut self.queue);
             return Err(trouble);
         }
         let began = clock::now();
-        let is_slow = || inner.standing.away(&Trouble::timeout());
+        let is_slow = || replica.standing.away(&Trouble::timeout());
         // It may wait for its standby: a second try would only wait beside it.
-        let result = inner.look.beside(batch.send(&inner, link), is_slow).await;
-        line::observe(&inner.look.durations(), "write", clock::now() - began);
+        let result = replica
+            .look
+            .beside(batch.send(&replica, link), is_slow)
+            .await;
+        line::observe(&replica.look.durations(), "write", clock::now() - began);
         match result {
             Ok(true) => Ok(Sent::Written(batch)),
             Ok(false) => Ok(Sent::Overtaken(batch)),
@@ -197,7 +205,7 @@ impl Keeper {
                 if trouble.is_unknown() {
                     self.pending = Some(batch);
                 } else {
-                    batch.back(&inner, &mut self.queue);
+                    batch.back(&replica, &mut self.queue);
                 }
                 Err(trouble)
             }
@@ -206,14 +214,14 @@ impl Keeper {
 
     /// Takes in what others have written.
     async fn follow(&mut self, link: &Link) -> Result<(), Trouble> {
-        let inner = &self.inner;
+        let replica = &self.replica;
         loop {
-            let position = inner.position();
+            let position = replica.position();
             let parameters: [line::Parameter<'_>; 1] =
                 [(&position, tokio_postgres::types::Type::INT8)];
-            let tail = link.query(&inner.statements.tail, &parameters);
-            let rows = inner.look.beside(tail, || ()).await?;
-            match following::follow(&inner.shared, &rows, &inner.clock, &inner.metrics)? {
+            let tail = link.query(&replica.statements.tail, &parameters);
+            let rows = replica.look.beside(tail, || ()).await?;
+            match following::follow(&replica.shared, &rows, &replica.clock, &replica.metrics)? {
                 Look::More => {}
                 Look::UpToDate => return Ok(()),
                 Look::Gone { went_back } => {
@@ -234,15 +242,4 @@ enum Sent {
     Written(Batch),
     /// Somebody else has written before.
     Overtaken(Batch),
-}
-
-/// Answers one who waits.
-pub(super) fn reply(
-    to: Option<Reply>,
-    result: Result<crate::store::intent::Effect, crate::store::model::RecordError>,
-) {
-    if let Some(to) = to {
-        // Nobody may be waiting any more.
-        let _ = to.send(result);
-    }
 }

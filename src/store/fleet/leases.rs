@@ -1,11 +1,13 @@
 //! What one replica does at a time. A lease spares calls and tries; nothing rests on it, for it may be lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::Inner;
 use super::line::Parameter;
+use super::members;
+use super::replica::Replica;
 use super::trouble::Trouble;
 use crate::random;
 
@@ -27,25 +29,16 @@ left join mine on mine.name = n.name left join {s}.leases l on l.name = n.name";
 
 const GIVE_BACK: &str = "delete from {s}.leases where name = any ($1) and attempt = $2";
 
-/// The texts, with the name of the schema in them.
-pub(super) struct Statements {
+/// Takes names for this replica.
+pub(super) struct Leases {
+    replica: Arc<Replica>,
     take: String,
     give_back: String,
 }
 
-impl Statements {
-    pub(super) fn new(schema: &str) -> Self {
-        let named = |sql: &str| sql.replace("{s}", schema);
-        Self {
-            take: named(TAKE),
-            give_back: named(GIVE_BACK),
-        }
-    }
-}
-
 /// Names that this replica holds until this is dropped.
 pub(crate) struct Lease {
-    inner: std::sync::Arc<Inner>,
+    leases: Arc<Leases>,
     names: Vec<String>,
     attempt: String,
 }
@@ -57,34 +50,40 @@ pub(super) enum Taken {
     Theirs(Vec<(String, Vec<u8>)>),
 }
 
-impl Lease {
+impl Leases {
+    pub(super) fn new(replica: Arc<Replica>) -> Arc<Self> {
+        let [take, give_back] = [TAKE, GIVE_BACK].map(|sql| replica.named(sql));
+        Arc::new(Self {
+            replica,
+            take,
+            give_back,
+        })
+    }
+
     /// Takes these names, all or none of them, for at most this time.
     pub(super) async fn take(
-        inner: &std::sync::Arc<Inner>,
+        self: &Arc<Self>,
         names: Vec<String>,
         note: &[u8],
         at_most: Duration,
     ) -> Result<Taken, Trouble> {
-        let lease = Self {
-            inner: inner.clone(),
+        let lease = Lease {
+            leases: self.clone(),
             names,
             attempt: random::token(16),
         };
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        let (lasts, alive) = (
-            milliseconds(at_most),
-            milliseconds(super::members::ALIVE_FOR),
-        );
+        let (lasts, alive) = (milliseconds(at_most), milliseconds(members::ALIVE_FOR));
         let parameters: [Parameter<'_>; 6] = [
             (&lease.names, Type::TEXT_ARRAY),
-            (&inner.members.me.id, Type::TEXT),
+            (&self.replica.members.me.id, Type::TEXT),
             (&lease.attempt, Type::TEXT),
             (&note, Type::BYTEA),
             (&lasts, Type::FLOAT8),
             (&alive, Type::FLOAT8),
         ];
-        let take = &inner.leases_sql.take;
-        let rows = inner.look.query("lease", take, &parameters).await?;
+        let look = &self.replica.look;
+        let rows = look.query("lease", &self.take, &parameters).await?;
         let others = rows.iter().filter(|row| !row.get::<_, bool>(1));
         let others: Vec<_> = others
             .map(|row| {
@@ -103,14 +102,16 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (inner, names) = (self.inner.clone(), std::mem::take(&mut self.names));
+        let (leases, names) = (self.leases.clone(), std::mem::take(&mut self.names));
         let attempt = std::mem::take(&mut self.attempt);
-        self.inner.tasks.detach(async move {
+        self.leases.replica.tasks.detach(async move {
             let parameters: [Parameter<'_>; 2] =
                 [(&names, Type::TEXT_ARRAY), (&attempt, Type::TEXT)];
-            let give_back = &inner.leases_sql.give_back;
+            let look = &leases.replica.look;
             // Should it not arrive, the lease runs out.
-            let _ = inner.look.query("give_back", give_back, &parameters).await;
+            let _ = look
+                .query("give_back", &leases.give_back, &parameters)
+                .await;
         });
     }
 }

@@ -57,6 +57,11 @@ impl Database {
         &self.0.url.schema
     }
 
+    /// Returns the same as a statement names it: it may be a keyword.
+    pub(in crate::store) fn quoted_schema(&self) -> String {
+        format!("\"{}\"", self.schema())
+    }
+
     /// Returns the time limit for one statement.
     pub(in crate::store) fn timeout(&self) -> Duration {
         self.0.timeout

@@ -5,32 +5,37 @@ use std::collections::VecDeque;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Inner;
-use super::batch::{Waiting, number};
 use super::line::Parameter;
 use super::link::Link;
 use super::lost::Lately;
+use super::replica::Replica;
+use super::statements::number;
 use super::trouble::Trouble;
+use super::waiting::Waiting;
 use crate::random;
 use crate::store::rows::{Restoring, Table};
 use crate::store::state::State;
 
 /// Puts what the database holds in the place of what is in memory.
 pub(super) async fn load(
-    inner: &Inner,
+    replica: &Replica,
     link: &Link,
     queue: &mut VecDeque<Waiting>,
     lately: &mut Lately,
 ) -> Result<(), Trouble> {
     if lately.is_lost {
         // Who reads the journal gets the present state.
-        let (old, new) = (inner.shared.run(), random::token(8));
+        let (old, new) = (replica.shared.run(), random::token(8));
         let parameters: [Parameter<'_>; 2] = [(&*old, Type::TEXT), (&new, Type::TEXT)];
-        link.query(&inner.statements.new_run, &parameters).await?;
+        link.query(&replica.statements.new_run, &parameters).await?;
     }
-    let rows = link.query(&inner.statements.load, &[]).await?;
-    let mut state = State::new(inner.limits, inner.compose, inner.clock.reading().wall);
-    let mut restoring = Restoring::new(&mut state, inner.clock.clocks().lived);
+    let rows = link.query(&replica.statements.load, &[]).await?;
+    let mut state = State::new(
+        replica.limits,
+        replica.compose,
+        replica.clock.reading().wall,
+    );
+    let mut restoring = Restoring::new(&mut state, replica.clock.clocks().lived);
     let mut head = Head::default();
     for row in &rows {
         head.put(row, &mut restoring).ok_or_else(damaged)?;
@@ -41,14 +46,14 @@ pub(super) async fn load(
         .begin_at(head.complete_since.ok_or_else(damaged)?);
     let (position, mark) = head.last.ok_or_else(damaged)?;
     {
-        let mut guarded = inner.shared.lock();
+        let mut guarded = replica.shared.lock();
         let before = std::mem::replace(&mut guarded.state, state);
         guarded.state.take_over(before);
         let _ = guarded.take_removals();
         guarded.remove(removals);
         guarded.followed.begin(position, mark);
         if lately.is_lost {
-            inner.metrics.went_back.inc();
+            replica.metrics.went_back.inc();
             let again = lately.again(&guarded);
             tracing::error!(
                 writes = again.len(),
@@ -62,9 +67,9 @@ pub(super) async fn load(
         }
         let position = guarded.state.changes.position();
         drop(guarded);
-        inner.shared.renew(head.run, position);
+        replica.shared.renew(head.run, position);
     }
-    inner.loaded();
+    replica.loaded();
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::Waiting;
+use super::waiting::Waiting;
 use crate::clock::{self, Instant};
 use crate::store::intent::Intent;
 use crate::store::shared::Guarded;

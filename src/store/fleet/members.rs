@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_postgres::types::Type;
 
-use super::Inner;
-use super::line::Parameter;
+use super::engine_clock::EngineClock;
+use super::line::{Line, Parameter};
 use super::trouble::Trouble;
-use crate::clock;
+use crate::{clock, random};
 
 /// A replica that was not heard of for this time is taken to be dead.
 pub(super) const ALIVE_FOR: Duration = Duration::from_secs(5);
@@ -25,24 +25,6 @@ const ALL: &str = "select member, name, version, config, reads, posts,
 from {s}.members order by member";
 
 const LEAVE: &str = "delete from {s}.members where member = $1";
-
-/// The texts, with the name of the schema in them.
-pub(super) struct Statements {
-    beat: String,
-    all: String,
-    leave: String,
-}
-
-impl Statements {
-    pub(super) fn new(schema: &str) -> Self {
-        let named = |sql: &str| sql.replace("{s}", schema);
-        Self {
-            beat: named(BEAT),
-            all: named(ALL),
-            leave: named(LEAVE),
-        }
-    }
-}
 
 /// A replica that is alive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,11 +65,13 @@ pub(super) struct Members {
     alive: Mutex<Alive>,
     /// Counts the changes of the list.
     changes: watch::Sender<u64>,
+    sql: [String; 3],
 }
 
 impl Members {
-    pub(super) fn new(me: Member) -> Self {
+    pub(super) fn new(me: Member, schema: &str) -> Self {
         Self {
+            sql: [BEAT, ALL, LEAVE].map(|sql| sql.replace("{s}", schema)),
             me,
             alive: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -97,7 +81,8 @@ impl Members {
     /// Says that this replica is alive, and hears of the others.
     pub(super) async fn beat(
         &self,
-        inner: &Inner,
+        look: &Line,
+        engine: &EngineClock,
         reads: bool,
         posts: bool,
     ) -> Result<(), Trouble> {
@@ -116,15 +101,15 @@ impl Members {
             (&reads, Type::BOOL),
             (&posts, Type::BOOL),
         ];
-        let sql = &inner.members_sql;
-        inner.look.query("beat", &sql.beat, &parameters).await?;
+        let [beat, all, _] = &self.sql;
+        look.query("beat", beat, &parameters).await?;
         let asked = clock::now();
-        let rows = inner.look.query("members", &sql.all, &[]).await?;
+        let rows = look.query("members", all, &[]).await?;
         let alive_for = ALIVE_FOR.as_secs_f64() * 1000.0;
         let mut alive = Vec::new();
         for row in &rows {
             let (age_ms, now_ms): (f64, f64) = (row.get(6), row.get(7));
-            inner.clock.heard(asked, now_ms);
+            engine.heard(asked, now_ms);
             if age_ms.abs() < alive_for {
                 alive.push(Member {
                     id: row.get(0),
@@ -146,10 +131,10 @@ impl Members {
     }
 
     /// Leaves: the others take over at once.
-    pub(super) async fn leave(&self, inner: &Inner) {
+    pub(super) async fn leave(&self, look: &Line) {
         let parameters: [Parameter<'_>; 1] = [(&self.me.id, Type::TEXT)];
-        let leave = &inner.members_sql.leave;
-        let _ = inner.look.query("leave", leave, &parameters).await;
+        let [_, _, leave] = &self.sql;
+        let _ = look.query("leave", leave, &parameters).await;
     }
 
     /// Returns those that are alive.
@@ -195,5 +180,19 @@ impl Members {
 
     fn lock(&self) -> MutexGuard<'_, Alive> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the id of this process, which no other has, and the name of its host.
+pub(super) fn me(version: &str, config: String) -> Member {
+    // For people.
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Member {
+        id: random::token(16),
+        name: name.trim().to_owned(),
+        version: version.to_owned(),
+        config,
+        reads: false,
+        posts: false,
     }
 }

@@ -3,10 +3,12 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Inner;
+use super::asks::PLACES;
 use super::line::Parameter;
 use super::link::Link;
+use super::replica::Replica;
 use super::trouble::{Reason, Trouble};
+use super::turns::BEGIN;
 use crate::random;
 
 /// What `tillgate store schema` prints.
@@ -37,12 +39,12 @@ pub(crate) fn schema_sql(schema: &str) -> String {
 }
 
 /// Makes the tables if there are none, and checks that they are those of this store.
-pub(super) async fn open(inner: &Inner, link: &Link) -> Result<(), Stop> {
-    let meta = match meta(inner, link).await? {
+pub(super) async fn open(replica: &Replica, link: &Link) -> Result<(), Stop> {
+    let meta = match meta(replica, link).await? {
         Some(meta) => meta,
         None => {
-            found(inner, link).await?;
-            let meta = meta_of(inner, link).await?;
+            found(replica, link).await?;
+            let meta = meta_of(replica, link).await?;
             meta.ok_or_else(|| Trouble::new(Reason::Damaged, "the table meta is empty"))?
         }
     };
@@ -53,28 +55,28 @@ pub(super) async fn open(inner: &Inner, link: &Link) -> Result<(), Stop> {
         )));
     }
     let gateway: &str = meta.get(3);
-    if gateway != inner.gateway {
+    if gateway != replica.gateway {
         return Err(Stop::Never(format!(
             "store.url: this store belongs to {gateway}, and gateway.url is {}: a store is for one gateway. Name another \
              database, or another schema (?schema=NAME)",
-            inner.gateway
+            replica.gateway
         )));
     }
     Ok(())
 }
 
 /// Returns the row of the table `meta`; `None` if there is no table or no row.
-async fn meta(inner: &Inner, link: &Link) -> Result<Option<Row>, Stop> {
-    match meta_of(inner, link).await {
+async fn meta(replica: &Replica, link: &Link) -> Result<Option<Row>, Stop> {
+    match meta_of(replica, link).await {
         Ok(row) => Ok(row),
         Err(trouble) if is_missing(&trouble) => Ok(None),
-        Err(trouble) => Err(never_without_rights(inner, trouble)),
+        Err(trouble) => Err(never_without_rights(replica, trouble)),
     }
 }
 
-async fn meta_of(inner: &Inner, link: &Link) -> Result<Option<Row>, Trouble> {
-    let meta = link.query(&inner.statements.meta, &[]);
-    let rows = inner.look.beside(meta, || ()).await?;
+async fn meta_of(replica: &Replica, link: &Link) -> Result<Option<Row>, Trouble> {
+    let meta = link.query(&replica.statements.meta, &[]);
+    let rows = replica.look.beside(meta, || ()).await?;
     Ok(rows.into_iter().next())
 }
 
@@ -85,31 +87,38 @@ fn is_missing(trouble: &Trouble) -> bool {
 }
 
 /// Makes the tables, and the first row of each that needs one. Others may do the same at this moment.
-async fn found(inner: &Inner, link: &Link) -> Result<(), Stop> {
-    let sql = schema_sql(inner.database.schema());
+async fn found(replica: &Replica, link: &Link) -> Result<(), Stop> {
+    let sql = schema_sql(replica.database.schema());
     let all = format!("select pg_advisory_xact_lock({LOCK});\n{sql}");
     match link.batch(&all).await {
         Ok(()) => {}
         // They may be there, made by hand, and only the row is missing.
-        Err(trouble) if !trouble.ends_connection() && meta_of(inner, link).await.is_ok() => {}
-        Err(trouble) => return Err(never_without_rights(inner, trouble)),
+        Err(trouble) if !trouble.ends_connection() && meta_of(replica, link).await.is_ok() => {}
+        Err(trouble) => return Err(never_without_rights(replica, trouble)),
     }
     let (run, mark) = (random::token(8), random::token(16));
-    let now = inner.clock.reading().wall.as_millisecond();
+    let now = replica.clock.reading().wall.as_millisecond();
     let parameters: [Parameter<'_>; 3] = [
         (&run, Type::TEXT),
-        (&inner.gateway, Type::TEXT),
+        (&replica.gateway, Type::TEXT),
         (&now, Type::INT8),
     ];
-    let founded = link.query(&inner.statements.found, &parameters).await;
-    founded.map_err(|trouble| never_without_rights(inner, trouble))?;
+    let founded = link.query(&replica.statements.found, &parameters).await;
+    founded.map_err(|trouble| never_without_rights(replica, trouble))?;
     let parameters: [Parameter<'_>; 1] = [(&mark, Type::TEXT)];
-    link.query(&inner.statements.begin, &parameters).await?;
+    link.query(&replica.statements.begin, &parameters).await?;
+    // Nothing was sent to the gateway yet: the first burst is whole.
+    let (places, at_once) = (replica.terms.rate.get(), 0.0);
+    let places = i32::try_from(places).unwrap_or(i32::MAX);
+    let parameters: [Parameter<'_>; 2] = [(&places, Type::INT4), (&at_once, Type::FLOAT8)];
+    link.query(&replica.named(PLACES), &parameters).await?;
+    let parameters: [Parameter<'_>; 1] = [(&at_once, Type::FLOAT8)];
+    link.query(&replica.named(BEGIN), &parameters).await?;
     Ok(())
 }
 
 /// Without a right that it needs, a replica can do nothing.
-fn never_without_rights(inner: &Inner, trouble: Trouble) -> Stop {
+fn never_without_rights(replica: &Replica, trouble: Trouble) -> Stop {
     let code = trouble.code().map(tokio_postgres::error::SqlState::code);
     if code != Some("42501") {
         return Stop::Trouble(trouble);
@@ -117,6 +126,6 @@ fn never_without_rights(inner: &Inner, trouble: Trouble) -> Stop {
     Stop::Never(format!(
         "store.url: {}: {trouble}. Run what `tillgate store schema` prints as the owner of the database, and give this user \
          the rights on the tables (docs/fleet.md)",
-        inner.standing.place(),
+        replica.standing.place(),
     ))
 }

@@ -1,5 +1,7 @@
 //! The statements that are logged, and those that read the log. Each is one round trip, and needs nothing of the session.
 
+use crate::store::rows::Table;
+
 /// The texts, with the name of the schema in them.
 pub(super) struct Statements {
     pub(super) meta: String,
@@ -83,3 +85,13 @@ const PARTS: &str = "select key, value from {s}.rows where kind = 0 and key = an
 
 /// Names the journal anew ($2), if nobody has since ($1).
 const NEW_RUN: &str = "update {s}.meta set run = $2 where run = $1";
+
+/// How a table is named in the database.
+pub(super) fn number(table: Table) -> i16 {
+    match table {
+        Table::Payments => 0,
+        Table::Changes => 1,
+        Table::Answers => 2,
+        Table::Deliveries => 3,
+    }
+}

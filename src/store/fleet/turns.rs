@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::Inner;
 use super::line::Parameter;
+use super::replica::Replica;
 use super::trouble::Trouble;
 use crate::clock;
 
@@ -29,28 +29,14 @@ from (
 where g.name = 'start' returning k.n, (extract(epoch from k.base - k.t)::float8 - ($2 - 1) / $1)::float8";
 
 /// Lets turns be taken, as if those of the next $1 seconds had been taken.
-const BEGIN: &str = "insert into {s}.gauge (name, tat, granted)
+pub(super) const BEGIN: &str = "insert into {s}.gauge (name, tat, granted)
 values ('start', clock_timestamp() + $1 * interval '1 second', 0) on conflict do nothing";
-
-/// The texts, with the name of the schema in them.
-pub(super) struct Statements {
-    take: String,
-    begin: String,
-}
-
-impl Statements {
-    pub(super) fn new(schema: &str) -> Self {
-        let named = |sql: &str| sql.replace("{s}", schema);
-        Self {
-            take: named(TAKE),
-            begin: named(BEGIN),
-        }
-    }
-}
 
 /// The turns of all replicas together.
 pub(crate) struct Turns {
-    inner: Arc<Inner>,
+    replica: Arc<Replica>,
+    take: String,
+    begin: String,
     rate: f64,
     burst: f64,
     queue_for: Duration,
@@ -67,13 +53,16 @@ pub(crate) enum NoTurn {
 
 impl Turns {
     pub(super) fn new(
-        inner: Arc<Inner>,
+        replica: Arc<Replica>,
         rate: f64,
         burst: NonZeroU32,
         queue_for: Duration,
     ) -> Self {
+        let [take, begin] = [TAKE, BEGIN].map(|sql| replica.named(sql));
         Self {
-            inner,
+            replica,
+            take,
+            begin,
             rate,
             burst: burst.get().into(),
             queue_for,
@@ -102,32 +91,31 @@ impl Turns {
 
     /// Returns whether there is a turn, and when it comes.
     async fn ask(&self) -> Result<(bool, Duration), Trouble> {
+        let mut answer = self.ask_once().await?;
+        if answer.is_none() {
+            // The server has crashed, and what it did not log is gone. There may have been a burst just before.
+            let seconds = self.burst / self.rate;
+            let parameters: [Parameter<'_>; 1] = [(&seconds, Type::FLOAT8)];
+            let look = &self.replica.look;
+            look.query("turn", &self.begin, &parameters).await?;
+            answer = self.ask_once().await?;
+        }
+        answer.ok_or_else(|| Trouble::damaged("the table gauge keeps no row"))
+    }
+
+    async fn ask_once(&self) -> Result<Option<(bool, Duration)>, Trouble> {
         let queue_for = self.queue_for.as_secs_f64();
         let parameters: [Parameter<'_>; 3] = [
             (&self.rate, Type::FLOAT8),
             (&self.burst, Type::FLOAT8),
             (&queue_for, Type::FLOAT8),
         ];
-        let inner = &self.inner;
-        let take = &inner.turns_sql.take;
-        let mut rows = inner.look.query("turn", take, &parameters).await?;
-        if rows.is_empty() {
-            // The server has crashed, and what it did not log is gone. There may have been a burst just before.
-            begin(inner, self.burst / self.rate).await?;
-            rows = inner.look.query("turn", take, &parameters).await?;
-        }
-        let row = rows
-            .first()
-            .ok_or_else(|| Trouble::damaged("the table gauge keeps no row"))?;
-        let (granted, wait): (i32, f64) = (row.get(0), row.get(1));
-        let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
-        Ok((granted > 0, wait))
+        let look = &self.replica.look;
+        let rows = look.query("turn", &self.take, &parameters).await?;
+        Ok(rows.first().map(|row| {
+            let (granted, wait): (i32, f64) = (row.get(0), row.get(1));
+            let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
+            (granted > 0, wait)
+        }))
     }
-}
-
-/// Lets turns be taken where none were known, the first one as if this many seconds' worth had been taken.
-pub(super) async fn begin(inner: &Inner, seconds: f64) -> Result<(), Trouble> {
-    let parameters: [Parameter<'_>; 1] = [(&seconds, Type::FLOAT8)];
-    let begin = &inner.turns_sql.begin;
-    inner.look.query("turn", begin, &parameters).await.map(drop)
 }

@@ -20,23 +20,33 @@ pub(super) fn place() -> Option<Place> {
     Some(url.parse().unwrap())
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test is no program")]
+fn variable(name: &str) -> Option<std::ffi::OsString> {
+    env::var_os(name)
+}
+
 /// Debian keeps the server out of the path.
 fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let debian = versions.map(|version| version.unwrap().path().join("bin"));
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
     let path: Vec<_> = env::split_paths(&path).collect();
     let mut all = debian.chain(path);
     all.find(|directory| directory.join("initdb").exists())
 }
 
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+fn skip() {
+    eprintln!("skipped: PostgreSQL is not installed");
+}
+
 fn start() -> Option<u16> {
     let Some(programs) = programs() else {
         assert!(
-            env::var_os("TILLGATE_TEST_ALL").is_none(),
+            variable("TILLGATE_TEST_ALL").is_none(),
             "PostgreSQL is not installed"
         );
-        eprintln!("skipped: PostgreSQL is not installed");
+        skip();
         return None;
     };
     let directory = TempDir::new().unwrap().keep();
