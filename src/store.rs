@@ -115,6 +115,12 @@ impl Store {
         self.log.fleet()?.trouble()
     }
 
+    /// Returns the hosts of the database that replicas share, and whether it waits for a standby before it says that
+    /// something is written, as far as that is known; `None` for other stores.
+    pub(crate) fn database(&self) -> Option<(&str, Option<bool>)> {
+        Some(self.log.fleet()?.database())
+    }
+
     /// Returns the replicas that share the store and are alive, each with whether it has the settings of this one; `None`
     /// where none do.
     pub(crate) fn members(&self) -> Option<Vec<(Member, bool)>> {

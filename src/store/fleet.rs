@@ -200,6 +200,13 @@ impl Fleet {
         self.replica.members.leave(&self.replica.look).await;
     }
 
+    /// The database, and whether it waits for a standby before it says that something is written, as far as that is known.
+    pub(super) fn database(&self) -> (&str, Option<bool>) {
+        let standing = &self.replica.standing;
+        let waits = standing.waits_for_standby.load_full();
+        (standing.place(), waits.map(|waits| *waits))
+    }
+
     /// The replicas that are alive, each with whether it has the settings of this one.
     pub(super) fn members(&self) -> Vec<(Member, bool)> {
         let members = &self.replica.members;

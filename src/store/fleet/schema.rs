@@ -18,6 +18,9 @@ const VERSION: i32 = 1;
 /// Two replicas that make the tables at once make them one after the other.
 const LOCK: i32 = 7311;
 
+/// Whether a commit waits for a standby: every write that matters overrules a user whose commits do not wait at all.
+const STANDBY: &str = "select current_setting('synchronous_standby_names') <> ''";
+
 /// Why a replica cannot go on.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -54,6 +57,10 @@ pub(super) async fn open(replica: &Replica, link: &Link) -> Result<(), Stop> {
             "store.url: the tables are of version {version}, which this tillgate cannot read: run a newer one"
         )));
     }
+    let waits = replica.look.beside(link.query(STANDBY, &[]), || ()).await?;
+    let waits: Option<bool> = waits.first().and_then(|row| row.try_get(0).ok());
+    let waits = waits.map(std::sync::Arc::new);
+    replica.standing.waits_for_standby.store(waits);
     let gateway: &str = meta.get(3);
     if gateway != replica.gateway {
         return Err(Stop::Never(format!(

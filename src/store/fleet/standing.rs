@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::sync::watch;
@@ -18,6 +19,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(30);
 pub(super) struct Standing {
     place: String,
     now: Mutex<Now>,
+    /// Whether the server waits for a standby before it says that something is written; `None` before it was reached.
+    pub(super) waits_for_standby: ArcSwapOption<bool>,
     /// True while the database can be written.
     is_up: watch::Sender<bool>,
     pub(super) errors: Family<[(&'static str, &'static str); 1], Counter>,
@@ -42,6 +45,7 @@ impl Standing {
                 said: None,
                 latch: Some(readiness.latch("store")),
             }),
+            waits_for_standby: ArcSwapOption::empty(),
             is_up: watch::Sender::new(false),
             errors: Family::default(),
         }

@@ -216,11 +216,7 @@ async fn store_schema_prints_the_sql_for_the_schema_of_the_configuration() {
     assert_eq!((code, err.as_str()), (0, ""));
     says(
         &out,
-        &[
-            "create schema \"tillgate\"",
-            "\"tillgate\".log",
-            "grant ",
-        ],
+        &["create schema \"tillgate\"", "\"tillgate\".log", "grant "],
     );
     assert!(!out.contains("{schema}"));
     let of_file = run(&["store", "schema"], &[("store.url", "file:/x")]).await;
