@@ -27,6 +27,7 @@ mod dice;
 mod echo;
 mod events;
 mod faults;
+mod fleet;
 mod gateway;
 mod harness;
 mod hostile;

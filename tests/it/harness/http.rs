@@ -12,7 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::answer::{first_answer, is_described};
-use super::{Answer, PATIENCE};
+use super::{Answer, PATIENCE, Stream};
+use crate::described::DOCUMENT;
 
 /// A GET with a good Host.
 pub fn get(path: &str) -> Request<Full<Bytes>> {
@@ -149,6 +150,37 @@ pub async fn exchange(
     };
     let _ = tokio::time::timeout(patience, talk).await;
     read
+}
+
+/// A stream over a connection of its own, with these headers.
+pub async fn stream_at(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Stream {
+    let mut request = get_stream(path, None);
+    for (name, value) in headers {
+        let name: hyper::header::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (head, body) = sender
+        .send_request(request)
+        .await
+        .expect("an answer")
+        .into_parts();
+    if let Err(fault) = DOCUMENT.head(path, head.status.as_u16(), &head.headers) {
+        panic!("openapi.json does not describe this answer to {path}: {fault}");
+    }
+    let body = body.map_err(Into::into).boxed_unsync();
+    Stream {
+        target: path.to_owned(),
+        status: head.status.as_u16(),
+        headers: head.headers,
+        retry: String::new(),
+        body: body.into_data_stream(),
+        read: String::new(),
+    }
 }
 
 /// A start over a connection of its own.
