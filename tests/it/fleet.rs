@@ -1,11 +1,24 @@
 //! Sidecars that share a store: many replicas over one PostgreSQL, and what goes wrong between them.
 
+mod away;
+mod clocks;
+mod failover;
 mod gateway;
+mod keys;
+mod kill_loop;
+mod limits;
+mod news;
+mod outcomes;
+mod passwords;
+mod pgbouncer;
 mod pool;
 mod postgres;
 mod proxy;
 mod replica;
 mod rig;
+mod secret;
+mod trouble;
+mod webhooks;
 
 use std::future::Future;
 use std::net::SocketAddr;

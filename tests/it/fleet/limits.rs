@@ -1,0 +1,208 @@
+//! `start.rate`, `start.burst` and `watch.poll_rate` are those of the fleet.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use super::replica::{codes, order};
+use super::{Fleet, MANY, until};
+
+#[tokio::test]
+async fn the_burst_is_that_of_the_fleet_whichever_replicas_use_it() {
+    // Nothing is filled up again within the test.
+    let settings = [
+        ("start.rate", "0.001"),
+        ("start.burst", "10"),
+        ("start.queue_for", "0s"),
+    ];
+    let Some(fleet) = Fleet::new(3, &settings).await else {
+        return;
+    };
+    // One may have more than its share of it.
+    for _ in 0..7 {
+        codes(&fleet[0].start(None, &order(1000)).await);
+    }
+    let body = order(1000);
+    let starts = (0..8).map(|_| fleet[1].start(None, &body));
+    let answers = join_all(starts).await;
+    let started = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(started, 3, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        let found = (answer.status, answer.text("error"), answer.text("outcome"));
+        assert_eq!(found, (429, "rate_limited", "not_sent"), "{answer:?}");
+        assert!(answer.header("retry-after").parse::<u64>().unwrap() > 100);
+    }
+    for replica in &fleet.replicas {
+        assert_eq!(replica.start(None, &order(1000)).await.status, 429);
+    }
+    assert_eq!(fleet.gateway.starts(), 10);
+}
+
+#[tokio::test]
+async fn starts_through_three_replicas_stay_within_the_rate() {
+    let settings = [("start.rate", "20"), ("start.burst", "10")];
+    let Some(fleet) = Fleet::new(3, &settings).await else {
+        return;
+    };
+    let (began, is_over) = (Instant::now(), AtomicBool::new(false));
+    let hammer = async |number: usize| {
+        let (mut started, mut refused) = (0, 0);
+        while !is_over.load(Ordering::Relaxed) {
+            let answer = fleet[number % 3].start(None, &order(1000)).await;
+            match answer.status {
+                200 => started += 1,
+                429 => refused += 1,
+                _ => panic!("{answer:?}"),
+            }
+        }
+        (started, refused)
+    };
+    // More than wait in the queue of two seconds.
+    let (answered, ()) = tokio::join!(join_all((0..150).map(hammer)), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let started: usize = answered.iter().map(|(started, _)| started).sum();
+    let refused: usize = answered.iter().map(|(_, refused)| refused).sum();
+    assert_eq!(fleet.gateway.starts(), started);
+    assert!(refused > 0, "{started} starts in {seconds} s, none refused");
+    let most = 10.0 + 20.0 * seconds;
+    assert!(
+        started as f64 <= most,
+        "{started} starts in {seconds} s, at most {most}"
+    );
+    assert_within(&fleet, 20.0, 10.0);
+}
+
+/// No stretch of time had more starts at the gateway than the rate and the burst allow, but for one: how long each was
+/// on its way is not known.
+fn assert_within(fleet: &Fleet, rate: f64, burst: f64) {
+    let starts: Vec<_> = fleet
+        .gateway
+        .calls()
+        .into_iter()
+        .filter(|call| call.watch_code.is_none())
+        .map(|call| call.at)
+        .collect();
+    for (first, begin) in starts.iter().enumerate() {
+        for (last, end) in starts.iter().enumerate().skip(first) {
+            let number = (last - first) as f64;
+            // Half a second for a busy machine.
+            let seconds = (*end - *begin).as_secs_f64() + 0.5;
+            assert!(
+                number <= burst + rate * seconds,
+                "{number} starts in {seconds} s"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn turns_that_a_replica_slept_through_are_void() {
+    let settings = [
+        ("start.rate", "2"),
+        ("start.burst", "1"),
+        ("start.queue_for", "5s"),
+        ("gateway.timeout", "60s"),
+    ];
+    let Some(fleet) = Fleet::new(2, &settings).await else {
+        return;
+    };
+    let body = order(1000);
+    let queued = join_all((0..8).map(|_| fleet[0].start(None, &body)));
+    let sleep = async {
+        until("the first start", async || {
+            (fleet.gateway.starts() > 0).then_some(())
+        })
+        .await;
+        fleet[0].pause();
+        let before = fleet.gateway.starts();
+        // The turns of the one that sleeps pass, and those of the other.
+        while fleet.gateway.starts() < before + 4 {
+            let answer = fleet[1].start(None, &order(1000)).await;
+            assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+        }
+        fleet[0].resume();
+    };
+    let (answers, ()) = tokio::join!(queued, sleep);
+    for answer in answers {
+        assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+    }
+    assert_within(&fleet, 2.0, 1.0);
+}
+
+#[tokio::test]
+async fn ninety_waiters_on_three_replicas_never_ask_more_than_ten_times_a_second() {
+    let settings = [
+        ("start.rate", "1000000"),
+        ("start.burst", "100000"),
+        ("watch.poll_rate", "10"),
+    ];
+    let Some(fleet) = Fleet::new(3, &settings).await else {
+        return;
+    };
+    let starts = (0..30).map(|number| fleet[number % 3].started(1000));
+    let payments = join_all(starts).await;
+    let wait = async |number: usize| {
+        let watch_code = &payments[number / 3].1;
+        fleet[number % 3].waits_for_completion(watch_code).await;
+    };
+    let pay = async {
+        // Everyone waits, and everything was asked for once.
+        until("calls of all payments", async || {
+            let all = payments
+                .iter()
+                .all(|(_, watch_code)| fleet.gateway.watches(watch_code) > 0);
+            all.then_some(())
+        })
+        .await;
+        for (code, _) in &payments {
+            fleet.gateway.pay(code).await;
+        }
+    };
+    tokio::join!(join_all((0..90).map(wait)), pay);
+    let (_, most) = fleet.gateway.busiest_second().await;
+    assert!(most <= 10, "{most} polls within a second");
+}
+
+#[tokio::test]
+async fn a_payment_that_is_waited_for_on_three_replicas_is_polled_as_by_one() {
+    let Some(fleet) = Fleet::new(3, &MANY).await else {
+        return;
+    };
+    let starts = (0..8).map(|number| fleet[number % 3].started(1000));
+    let payments = join_all(starts).await;
+    let (by_one, by_all) = payments.split_at(4);
+    let calls = |payments: &[(String, String)]| {
+        let watches = payments
+            .iter()
+            .map(|(_, watch_code)| fleet.gateway.watches(watch_code));
+        watches.sum::<usize>()
+    };
+    let wait_at = async |replica: usize, watch_code: &str| {
+        fleet[replica].waits_for_completion(watch_code).await;
+    };
+    let ones = by_one.iter().zip(0..).map(|(payment, i)| (i % 3, payment));
+    let alls = by_all
+        .iter()
+        .flat_map(|payment| (0..3).map(move |i| (i, payment)));
+    let waits = ones
+        .chain(alls)
+        .map(|(replica, (_, watch_code))| wait_at(replica, watch_code));
+    let pay = async {
+        until("many calls", async || (calls(by_one) >= 40).then_some(())).await;
+        let polled = (calls(by_one), calls(by_all));
+        for (code, _) in &payments {
+            fleet.gateway.pay(code).await;
+        }
+        polled
+    };
+    let (_, (by_one, by_all)) = tokio::join!(join_all(waits), pay);
+    // Three times as many would be theirs if each asked for itself. The moments are random.
+    assert!(
+        by_all <= by_one + by_one / 3,
+        "{by_all} calls where three wait, {by_one} where one does"
+    );
+}
