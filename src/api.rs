@@ -50,7 +50,7 @@ use self::watch::Question;
 use crate::file::ReloadableFile;
 use crate::server::{Body, BoxError, ConnectionHandle, Rejection};
 use crate::start::Starter;
-use crate::store::{Payments, Store};
+use crate::store::{Payments, Store, WriteFailed};
 use crate::telemetry::{RequestId, Tally};
 use crate::watch::StatusPoller;
 use crate::webhook::Deliveries;
@@ -193,16 +193,13 @@ impl Inner {
         if route.names_codes() && route.takes(request.method()) && !self.lists {
             return Err(Problem::token_required());
         }
-        // Where replicas share a store, another one may know more.
-        let is_whole = match route {
-            Route::Payments | Route::Deliveries | Route::Redeliver => true,
-            Route::Events => watch::last_event(request.headers()).is_some(),
-            _ => false,
-        };
-        if is_whole && self.payments.is_away() {
-            return Err(Problem::store_away());
-        }
         Ok(())
+    }
+
+    /// Where replicas share a store, another one may know more: who asks for all of it waits until that is known here.
+    async fn know_all(&self) -> Result<(), Problem> {
+        let known = self.payments.up_to_date().await;
+        known.map_err(|WriteFailed| Problem::store_away())
     }
 
     async fn route<B>(
@@ -219,6 +216,10 @@ impl Inner {
         self.admit(route, &request).map_err(refuse)?;
         if !route.takes(request.method()) {
             return Err(refuse(Problem::not_here(route)));
+        }
+        let resumes = watch::last_event(request.headers()).is_some();
+        if route.is_about_all(resumes) {
+            self.know_all().await.map_err(refuse)?;
         }
         let query = request.uri().query().unwrap_or_default();
         match route {

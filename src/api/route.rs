@@ -60,6 +60,12 @@ impl Route {
         )
     }
 
+    /// Who asks wants to know what every replica has written. `resumes`: it goes on after an event that it got.
+    pub(super) fn is_about_all(self, resumes: bool) -> bool {
+        matches!(self, Self::Payments | Self::Deliveries | Self::Redeliver)
+            || (self == Self::Events && resumes)
+    }
+
     /// From a closed set, for logs: never the path, which has codes in it.
     pub(super) fn template(self) -> &'static str {
         match self {

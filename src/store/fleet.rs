@@ -182,6 +182,17 @@ impl Fleet {
         self.replica.standing.is_up()
     }
 
+    /// Returns when everything is known that was written by now.
+    ///
+    /// # Errors
+    /// If the store is away.
+    pub(super) async fn up_to_date(&self) -> Result<(), WriteFailed> {
+        if !self.is_up() {
+            return Err(WriteFailed);
+        }
+        self.replica.follow().await.map_err(|_| WriteFailed)
+    }
+
     /// What is the matter with the store, and for how long; `None` while it is up.
     pub(super) fn trouble(&self) -> Option<(Duration, String)> {
         self.replica.standing.trouble()

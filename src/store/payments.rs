@@ -36,9 +36,15 @@ impl Payments {
         }
     }
 
-    /// Returns whether replicas share the store, and it is away.
-    pub(crate) fn is_away(&self) -> bool {
-        self.log.fleet().is_some_and(|fleet| !fleet.is_up())
+    /// Returns when everything is known that other replicas have written by now, where replicas share the store.
+    ///
+    /// # Errors
+    /// If the store is away.
+    pub(crate) async fn up_to_date(&self) -> Result<(), WriteFailed> {
+        match self.log.fleet() {
+            Some(fleet) => fleet.up_to_date().await,
+            None => Ok(()),
+        }
     }
 
     /// Says that a start is under way, for as long as the result is held: those that end together are written together.

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 
 use super::engine_clock::EngineClock;
 use super::metrics::FleetMetrics;
+use super::statements::TAIL_AT_ONCE;
 use super::trouble::Trouble;
 use crate::store::event::Event;
 use crate::store::rows::EventRow;
@@ -69,14 +70,12 @@ pub(super) fn follow(
     if let Some(age_ms) = youngest.filter(|_| !new.is_empty()) {
         metrics.news_delay.observe(age_ms / 1000.0);
     }
-    let count = rows.len();
     for write in new {
         take_in(shared, &mut guarded, &write);
     }
-    Ok(if count > 1 {
-        Look::More
-    } else {
-        Look::UpToDate
+    Ok(match rows.len() {
+        TAIL_AT_ONCE => Look::More,
+        _ => Look::UpToDate,
     })
 }
 

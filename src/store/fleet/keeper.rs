@@ -119,12 +119,17 @@ impl Keeper {
             }
             let mut standing = self.replica.standing.changed();
             let is_up = *standing.borrow_and_update();
+            let look = &self.replica.look;
             let again = async {
                 if is_up {
                     // Somebody else may find out that it is away.
                     let _ = standing.wait_for(|is_up| !is_up).await;
                 }
-                clock::sleep(TRY_AGAIN).await;
+                if look.is_connected() {
+                    clock::sleep(TRY_AGAIN).await;
+                } else {
+                    look.connected().await;
+                }
             };
             tokio::select! {
                 message = self.messages.recv() => {
@@ -168,7 +173,10 @@ impl Keeper {
                 Sent::Written(batch) => {
                     self.wants_write = false;
                     batch.written(&self.replica, &mut self.lately);
-                    self.replica.standing.up();
+                    // Starts need both connections.
+                    if self.replica.look.is_connected() {
+                        self.replica.standing.up();
+                    }
                 }
                 Sent::Overtaken(batch) => {
                     batch.back(&self.replica, &mut self.queue);

@@ -71,6 +71,10 @@ impl Line {
         }
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.link.borrow().is_some()
+    }
+
     /// Returns the connection, as soon as there is one.
     pub(super) async fn connected(&self) -> Arc<Link> {
         let mut links = self.link.subscribe();
@@ -82,6 +86,23 @@ impl Line {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Returns the connection; waits for it if it was lost a moment ago, but not while the database is known to be away.
+    async fn soon(&self) -> Result<Dialled, Trouble> {
+        let mut links = self.link.subscribe();
+        let mut standing = self.standing.changed();
+        let dialled = async { links.wait_for(Option::is_some).await.ok()?.clone() };
+        let away = async {
+            let _ = standing.wait_for(|is_up| !is_up).await;
+        };
+        let dialled = tokio::select! {
+            biased;
+            dialled = dialled => dialled,
+            () = away => None,
+            () = clock::sleep(self.database.timeout()) => None,
+        };
+        dialled.ok_or_else(Trouble::no_connection)
     }
 
     /// Waits for something that comes over another connection, which may take long; `is_slow` is called when it takes longer
@@ -131,9 +152,8 @@ impl Line {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Trouble> {
-        let dialled = self.link.borrow().clone();
-        let Dialled { link, is_bad } = dialled.ok_or_else(Trouble::no_connection)?;
         let began = clock::now();
+        let Dialled { link, is_bad } = self.soon().await?;
         let result = clock::timeout(self.database.timeout(), link.query(sql, parameters)).await;
         observe(&self.durations, operation, clock::now() - began);
         let result = result.unwrap_or_else(|_| Err(Trouble::timeout()));

@@ -22,7 +22,7 @@ impl Statements {
             found: named(FOUND),
             begin: named(BEGIN),
             write: named(WRITE),
-            tail: named(TAIL),
+            tail: named(TAIL).replace("{limit}", &TAIL_AT_ONCE.to_string()),
             load: named(LOAD),
             parts: named(PARTS),
             new_run: named(NEW_RUN),
@@ -68,9 +68,12 @@ const WRITE: &str = "with durable as materialized (
 )
 select position from mine";
 
+/// Writes that are read at once.
+pub(super) const TAIL_AT_ONCE: usize = 200;
+
 /// The writes from the last one on that this replica has seen, that one included.
 const TAIL: &str = "select position, mark, events, (extract(epoch from clock_timestamp() - at) * 1000)::float8 as age_ms
-from {s}.log where position >= $1 order by position limit 200";
+from {s}.log where position >= $1 order by position limit {limit}";
 
 /// Everything as of one moment, row by row: first the last position with its mark and the journal's name, then the rows.
 const LOAD: &str = "select (-2)::smallint as kind, convert_to(run, 'UTF8') as key, int8send(complete_since) as value from {s}.meta

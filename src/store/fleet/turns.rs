@@ -17,12 +17,14 @@ const VOID_AFTER: Duration = Duration::from_secs(1);
 const TRIES: usize = 3;
 
 /// Takes a turn, if one comes within the time that a start may wait ($3 seconds): GCRA with the rate $1 and the burst $2.
-/// The moment of a clock that was set back since counts as if it had not been further ahead than one may wait.
+/// Where the moment of the next turn is further ahead than it can be, the clock was set back: turns begin anew, without a
+/// burst.
 const TAKE: &str = "update {s}.gauge g set granted = k.n, tat = k.base + k.n / $1 * interval '1 second'
 from (
   select s.base, s.t, case when extract(epoch from s.base - s.t)::float8 - ($2 - 1) / $1 <= $3 then 1 else 0 end as n
   from (
-    select t.t, greatest(t.t, least(h.tat, t.t + ($2 / $1 + $3) * interval '1 second')) as base
+    select t.t, case when h.tat > t.t + ($2 / $1 + $3 + 0.1) * interval '1 second'
+      then t.t + ($2 - 1) / $1 * interval '1 second' else greatest(t.t, h.tat) end as base
     from (select clock_timestamp() as t) t, {s}.gauge h where h.name = 'start' for update of h
   ) s
 ) k

@@ -18,9 +18,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Returns whether nobody waits any more for something that is untrue without.
+    /// Returns whether nobody waits any more for something that is untrue without. A payment that has a key or a reference
+    /// is kept all the same: who starts it again is to get this one.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.intent.is_refusable() && self.reply.as_ref().is_some_and(Reply::is_closed)
+        let is_named = match &*self.intent {
+            Intent::Start {
+                payment, answer, ..
+            } => answer.is_some() || payment.reference().is_some(),
+            _ => false,
+        };
+        let is_abandoned = self.reply.as_ref().is_some_and(Reply::is_closed);
+        self.intent.is_refusable() && is_abandoned && !is_named
     }
 }
 

@@ -146,19 +146,21 @@ async fn a_store_belongs_to_one_gateway() {
 }
 
 #[tokio::test]
-async fn status_names_the_members_and_check_looks_at_the_database() {
+async fn status_names_the_replicas_and_check_looks_at_the_database() {
     let Some(mut fleet) = Fleet::new(2, &MANY).await else {
         return;
     };
-    let members = async |replica: usize| {
+    let replicas = async |replica: usize| {
         let status = fleet[replica].admin("/status").await.json();
-        status["store"]["members"].as_array().cloned()
+        status["fleet"]["replicas"].as_array().cloned()
     };
     for number in [0, 1] {
-        until("two members", async || {
-            let members = members(number).await?;
-            let same = members.iter().all(|member| member["same_config"] == true);
-            (members.len() == 2 && same).then_some(())
+        until("two replicas", async || {
+            let replicas = replicas(number).await?;
+            let same = replicas
+                .iter()
+                .all(|replica| replica["same_settings"] == true);
+            (replicas.len() == 2 && same).then_some(())
         })
         .await;
     }
@@ -175,15 +177,15 @@ async fn status_names_the_members_and_check_looks_at_the_database() {
     fleet[1].stop().await;
     fleet.replicas[1].set("start.rate", "7");
     fleet[1].restart().await;
-    let members = async |replica: usize| {
+    let replicas = async |replica: usize| {
         let status = fleet[replica].admin("/status").await.json();
-        status["store"]["members"].as_array().cloned()
+        status["fleet"]["replicas"].as_array().cloned()
     };
     until("one differs", async || {
-        let members = members(0).await?;
-        members
+        let replicas = replicas(0).await?;
+        replicas
             .iter()
-            .any(|member| member["same_config"] == false)
+            .any(|replica| replica["same_settings"] == false)
             .then_some(())
     })
     .await;
