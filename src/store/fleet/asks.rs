@@ -43,7 +43,9 @@ select (select n from taken) as place,
   coalesce(a.busy_until > clock_timestamp(), false) as is_busy,
   (select (extract(epoch from min(free_at) - clock_timestamp()) * 1000)::float8 from {s}.places where n <= $5 and n > $6)
     as next_ms,
-  (select max(position) from {s}.log) as position
+  (select max(position) from {s}.log) as position,
+  exists (select from {s}.places
+    where n <= $5 and by is null and free_at > clock_timestamp() + interval '1500 millisecond') as is_new
 from (values (1)) v left join {s}.asks a on a.watch_code = $1";
 
 /// The call is over ($1 its place, $2 the replica, $3 the watch code); with $4 it was answered, and counts for all.
@@ -117,6 +119,8 @@ enum Said {
     Known(Duration),
     Busy,
     NoPlace(Duration),
+    /// The places were made a moment ago, and calls may be under way that nobody knows of.
+    NewPlaces,
 }
 
 /// When a payment was asked for last is forgotten after this time.
@@ -137,7 +141,7 @@ pub(super) async fn may_ask(asks: &Arc<Asks>, code: &WatchCode, why: Why) -> May
         };
         let said = ask(asks, code, why.is_caller, younger_than).await;
         let wait = match said {
-            Err(_) => return without_store(asks, why.deadline).await,
+            Err(_) | Ok((Said::NewPlaces, _)) => return within_share(asks, why.deadline).await,
             Ok((Said::Go(place), position)) => {
                 let held = Held {
                     asks: asks.clone(),
@@ -223,6 +227,7 @@ fn said(row: &Row, younger_than: f64) -> Said {
         (None, Some(age)) if (0.0..younger_than).contains(&age) => Said::Known(time(age)),
         // Somebody else was about to take it.
         (None, _) if has_place => Said::Busy,
+        (None, _) if row.get(6) => Said::NewPlaces,
         (None, _) => Said::NoPlace(time(row.get::<_, Option<f64>>(4).unwrap_or_default())),
     }
 }
@@ -273,13 +278,13 @@ impl Held {
     }
 }
 
-/// The share of a replica that does not reach the store: its calls are this far apart.
+/// The share of a replica: its calls are this far apart.
 #[derive(Default)]
 pub(super) struct Share(Mutex<Option<Instant>>);
 
-/// Waits for this replica's share of the rate. Replicas that reach the store go on with all of it, so that the fleet's calls
-/// may come to less than twice the rate.
-async fn without_store(asks: &Asks, deadline: Instant) -> MayAsk {
+/// Waits for this replica's share of the rate, where the places say nothing. Replicas that reach the store go on with all of
+/// it, so that the fleet's calls may come to less than twice the rate.
+async fn within_share(asks: &Asks, deadline: Instant) -> MayAsk {
     let members = u32::try_from(asks.replica.members.count()).unwrap_or(u32::MAX);
     let apart = Duration::from_secs(1).saturating_mul(members) / asks.replica.terms.rate.get();
     let turn = {

@@ -15,12 +15,15 @@ use super::load;
 use super::lost::Lately;
 use super::replica::Replica;
 use super::schema::{self, Stop};
-use super::trouble::Trouble;
+use super::trouble::{Reason, Trouble};
 use super::waiting::Waiting;
-use crate::clock;
+use crate::{clock, random};
 
 /// While the database does not take a write, it is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A connection that ends sooner was never good.
+const BRIEF: Duration = Duration::from_millis(500);
 
 /// What is sent to the keeper.
 pub(super) enum Message {
@@ -67,9 +70,19 @@ impl Keeper {
             let Some(link) = self.connected().await else {
                 break;
             };
+            let began = clock::now();
             match self.session(&link).await {
                 Ok(()) => break,
-                Err(Stop::Trouble(trouble)) => self.replica.standing.away(&trouble),
+                // A connection that was good and is cut is made anew at once: only where that fails the store is away.
+                Err(Stop::Trouble(trouble))
+                    if trouble.reason == Reason::Unreachable && clock::now() - began > BRIEF =>
+                {
+                    self.replica.standing.count(&trouble);
+                }
+                Err(Stop::Trouble(trouble)) => {
+                    self.replica.standing.away(&trouble);
+                    clock::sleep(random::jitter(BRIEF)).await;
+                }
                 Err(Stop::Never(why)) => {
                     tracing::error!(why, "this store can never be used by this process");
                     self.replica.broken.cancel();

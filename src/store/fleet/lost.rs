@@ -6,12 +6,27 @@ use std::time::Duration;
 
 use super::waiting::Waiting;
 use crate::clock::{self, Instant};
+use crate::payment::Payment;
 use crate::store::intent::Intent;
+use crate::store::model::Answer;
 use crate::store::shared::Guarded;
 
 /// A standby that takes over is behind by less.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 const KEPT_AT_MOST: usize = 20_000;
+
+/// Whether this payment was not lost, nor what was answered with it.
+fn is_there(guarded: &Guarded, payment: &Payment, answer: Option<&Answer>) -> bool {
+    let record = guarded.state.payments.get(&payment.watch_code);
+    let stored = record.and_then(|record| record.stored.as_ref());
+    let has_answer = |answer: &Answer| {
+        let ttl = guarded.state.limits().answers;
+        let known = guarded.state.answers.get(&answer.key, ttl, answer.since);
+        known.is_some_and(|known| known.body == answer.body)
+    };
+    stored.is_some_and(|stored| stored.payment.code == payment.code)
+        && answer.is_none_or(has_answer)
+}
 
 /// The intents that were acknowledged lately, the oldest in front.
 #[derive(Default)]
@@ -45,6 +60,9 @@ impl Lately {
                     at,
                     ..
                 } => {
+                    if is_there(guarded, payment, answer.as_deref()) {
+                        return None;
+                    }
                     let is_taken = |answer: &_| guarded.state.is_taken(answer);
                     let doubled = answer.as_deref().filter(|answer| is_taken(answer));
                     if let Some(answer) = doubled {

@@ -11,7 +11,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::messages::{Answers, Requests};
@@ -204,12 +205,10 @@ impl State {
         trap.sprung.send_replace(true);
     }
 
-    /// Waits for the delay, and until bytes may pass.
-    async fn pass(&self) {
+    /// Waits until bytes that came at this moment may pass.
+    async fn pass(&self, came: Instant) {
         let delay = *self.delay.lock().unwrap();
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        tokio::time::sleep_until(came + delay).await;
         let mut way = self.way.subscribe();
         let _ = way.wait_for(|way| *way != Way::Blocked).await;
     }
@@ -225,16 +224,21 @@ async fn carry(client: TcpStream, state: Arc<State>) {
         return;
     }
     let talk = async {
-        state.pass().await;
+        state.pass(Instant::now()).await;
         let target = *state.target.lock().unwrap();
         let server = TcpStream::connect(target).await.ok()?;
         let _ = server.set_nodelay(true);
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let talk = Talk::default();
+        // What comes while something else is on its way is on its way too.
+        let (sent, requested) = mpsc::unbounded_channel();
+        let (answered, said) = mpsc::unbounded_channel();
         tokio::join!(
-            requests(from_client, to_server, &state, &talk),
-            answers(from_server, to_client, &state, &talk),
+            receive(from_client, sent),
+            receive(from_server, answered),
+            requests(requested, to_server, &state, &talk),
+            answers(said, to_client, &state, &talk),
         );
         Some(())
     };
@@ -253,13 +257,27 @@ struct Talk {
     bytes: AtomicUsize,
 }
 
+/// Bytes, and when they came.
+type Came = (Instant, Vec<u8>);
+
+async fn receive(mut from: OwnedReadHalf, to: mpsc::UnboundedSender<Came>) {
+    loop {
+        let mut bytes = Vec::with_capacity(16 * 1024);
+        match from.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) if to.send((Instant::now(), bytes)).is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
 async fn requests(
-    mut client: OwnedReadHalf,
+    mut client: mpsc::UnboundedReceiver<Came>,
     mut server: OwnedWriteHalf,
     state: &State,
     talk: &Talk,
 ) -> Option<()> {
-    let mut requests = Requests::default();
+    let (mut requests, mut came) = (Requests::default(), Instant::now());
     loop {
         while let Some(request) = requests.next() {
             if let Some(trap) = state.sprung_by(&request.bytes) {
@@ -277,25 +295,27 @@ async fn requests(
                     }
                 }
             }
-            state.pass().await;
+            state.pass(came).await;
             if request.asks_for_a_byte {
                 talk.bytes.fetch_add(1, Ordering::Relaxed);
             }
             server.write_all(&request.bytes).await.ok()?;
         }
-        if client.read_buf(&mut requests.bytes).await.ok()? == 0 {
+        let Some((moment, bytes)) = client.recv().await else {
             return server.shutdown().await.ok();
-        }
+        };
+        came = moment;
+        requests.bytes.extend_from_slice(&bytes);
     }
 }
 
 async fn answers(
-    mut server: OwnedReadHalf,
+    mut server: mpsc::UnboundedReceiver<Came>,
     mut client: OwnedWriteHalf,
     state: &State,
     talk: &Talk,
 ) -> Option<()> {
-    let mut answers = Answers::default();
+    let (mut answers, mut came) = (Answers::default(), Instant::now());
     loop {
         while let Some(answer) = answers.next(talk.bytes.load(Ordering::Relaxed) > 0) {
             let is_byte = answer.bytes.len() == 1;
@@ -311,11 +331,13 @@ async fn answers(
                 }
                 continue;
             }
-            state.pass().await;
+            state.pass(came).await;
             client.write_all(&answer.bytes).await.ok()?;
         }
-        if server.read_buf(&mut answers.bytes).await.ok()? == 0 {
+        let Some((moment, bytes)) = server.recv().await else {
             return client.shutdown().await.ok();
-        }
+        };
+        came = moment;
+        answers.bytes.extend_from_slice(&bytes);
     }
 }
