@@ -164,7 +164,7 @@ impl Fleet {
         self.set_all(&[("webhook.url", url), ("webhook.secret_file", &keys)]);
     }
 
-    /// Starts those that do not run, and waits until all are ready.
+    /// Starts those that do not run, and waits until all are ready and know each other.
     async fn run(&self) {
         for replica in &self.replicas {
             if replica.id().is_none() {
@@ -172,6 +172,8 @@ impl Fleet {
             }
         }
         join_all(self.replicas.iter().map(Replica::is_ready)).await;
+        let all = self.replicas.len();
+        join_all(self.replicas.iter().map(|replica| replica.knows(all))).await;
     }
 
     /// Waits until the store is there for all, or away.

@@ -234,6 +234,20 @@ async fn a_replica_that_was_paused_in_a_start_replays_what_another_revealed_mean
 }
 
 #[tokio::test]
+async fn a_replica_that_says_that_it_is_ready_starts_payments() {
+    let Some(fleet) = Fleet::new(1, &MANY).await else {
+        return;
+    };
+    for round in 0..10 {
+        fleet[0].kill().await;
+        fleet[0].launch();
+        fleet[0].is_ready().await;
+        let key = format!("order-{round}");
+        codes(&fleet[0].start(Some(&key), &order(1000)).await);
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_runs_on_another_replica_is_joined() {
     let Some(fleet) = Fleet::new(2, &[]).await else {
         return;

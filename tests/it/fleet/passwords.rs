@@ -150,17 +150,11 @@ async fn status_names_the_replicas_and_check_looks_at_the_database() {
     let Some(mut fleet) = Fleet::new(2, &MANY).await else {
         return;
     };
-    let replicas = async |replica: usize| {
-        let status = fleet[replica].admin("/status").await.json();
-        status["fleet"]["replicas"].as_array().cloned()
-    };
-    for number in [0, 1] {
+    for replica in &fleet.replicas {
         until("two replicas", async || {
-            let replicas = replicas(number).await?;
-            let same = replicas
-                .iter()
-                .all(|replica| replica["same_settings"] == true);
-            (replicas.len() == 2 && same).then_some(())
+            let members = replica.members().await;
+            let same = members.iter().all(|member| member["same_settings"] == true);
+            (members.len() == 2 && same).then_some(())
         })
         .await;
     }
@@ -177,15 +171,11 @@ async fn status_names_the_replicas_and_check_looks_at_the_database() {
     fleet[1].stop().await;
     fleet.replicas[1].set("start.rate", "7");
     fleet[1].restart().await;
-    let replicas = async |replica: usize| {
-        let status = fleet[replica].admin("/status").await.json();
-        status["fleet"]["replicas"].as_array().cloned()
-    };
     until("one differs", async || {
-        let replicas = replicas(0).await?;
-        replicas
+        let members = fleet[0].members().await;
+        members
             .iter()
-            .any(|replica| replica["same_settings"] == false)
+            .any(|member| member["same_settings"] == false)
             .then_some(())
     })
     .await;

@@ -179,10 +179,28 @@ impl Replica {
         ended.expect("it is waited for")
     }
 
-    /// Starts it again, and waits until it is ready.
+    /// Starts it again, and waits until it is ready and takes part.
     pub async fn restart(&self) {
         self.launch();
         self.is_ready().await;
+        self.knows(1).await;
+    }
+
+    /// Waits until it knows so many replicas that are alive, itself among them.
+    pub async fn knows(&self, number: usize) {
+        until(&format!("{} knows {number}", self.name), async || {
+            (self.members().await.len() >= number).then_some(())
+        })
+        .await;
+    }
+
+    /// The replicas that are alive, as its status page has them.
+    pub async fn members(&self) -> Vec<Value> {
+        let status = self.admin("/status").await.json();
+        status["fleet"]["replicas"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Everything that it has logged.

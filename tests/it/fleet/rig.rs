@@ -341,7 +341,11 @@ async fn a_replica_is_started_asked_stopped_paused_and_killed() {
     let directory = tempfile::tempdir().unwrap();
     let gateway = Gateway::new().await;
     let replica = alone(&gateway, directory.path()).await;
-    replica.restart().await;
+    let restart = async || {
+        replica.launch();
+        replica.is_ready().await;
+    };
+    restart().await;
     let mut events = replica.stream("/events", None).await;
     let (code, watch_code) = replica.started(1000).await;
     gateway.pay(&code).await;
@@ -363,7 +367,7 @@ async fn a_replica_is_started_asked_stopped_paused_and_killed() {
     drop(events);
     replica.stop().await;
     assert_eq!(replica.probe("/livez").await, None);
-    replica.restart().await;
+    restart().await;
     replica.pause();
     let patience = std::time::Duration::from_millis(300);
     let asked = replica.try_call(Method::GET, "/nowhere", &[], "", patience);
