@@ -11,6 +11,7 @@ use super::model::{
 };
 use super::state::State;
 use crate::clock::{Instant, Reading};
+use crate::json;
 use crate::payment::{Code, IdempotencyKey, Payment, Reference, Report, WatchCode};
 
 /// What comes of an intent.
@@ -104,14 +105,10 @@ impl State {
                 report,
                 asked,
                 at,
-                message,
-            } => self.decide_report(code, report, *asked, *at, message),
-            Intent::EndPolling { code, at, message } => self.decide_end(code, *at, message),
-            // What somebody else has found out about it meanwhile stays.
-            Intent::Posted(delivery) if self.outbox.is_finished(delivery.number) => {
-                Decision::Nothing(Effect::Done)
-            }
-            Intent::Posted(delivery) | Intent::Due(delivery) => {
+            } => self.decide_report(code, report, *asked, *at),
+            Intent::EndPolling { code, at } => self.decide_end(code, *at),
+            Intent::Posted(delivery) => self.decide_posted(delivery),
+            Intent::Due(delivery) => {
                 Decision::Write(Event::Delivery(delivery.clone()), Effect::Done)
             }
             Intent::Nothing => Decision::Nothing(Effect::Done),
@@ -214,7 +211,6 @@ impl State {
         report: &Arc<Report>,
         asked: Instant,
         at: Reading,
-        message: &str,
     ) -> Decision {
         let before = self.payments.get(code).cloned().unwrap_or_default();
         let stored = before.stored.clone();
@@ -243,7 +239,7 @@ impl State {
                 report: Some(report),
                 paid_twice_with: completion.paid_twice_with.as_ref(),
             };
-            self.message(Kind::Completed, subject, at, message)
+            self.message(Kind::Completed, subject, at)
         });
         let observation = Observation {
             report: report.clone(),
@@ -266,7 +262,7 @@ impl State {
     }
 
     /// The app gets one message about it, if it gets messages.
-    fn decide_end(&mut self, code: &WatchCode, at: Reading, message: &str) -> Decision {
+    fn decide_end(&mut self, code: &WatchCode, at: Reading) -> Decision {
         let record = self.payments.get(code).cloned().unwrap_or_default();
         let is_open = self.compose.is_some() && !record.polling_ended && !record.is_final();
         let Some(stored) = record.stored.filter(|_| is_open) else {
@@ -278,7 +274,7 @@ impl State {
             report: observation.as_ref().map(|observation| &*observation.report),
             paid_twice_with: None,
         };
-        let delivery = self.message(Kind::PollingEnded, subject, at, message);
+        let delivery = self.message(Kind::PollingEnded, subject, at);
         let event = Event::PollingEnded {
             stored,
             observation,
@@ -287,20 +283,35 @@ impl State {
         Decision::Write(event, Effect::Done)
     }
 
+    /// What somebody else has found out about a message meanwhile stays. One that was lost with its database and is made
+    /// anew has another number by then.
+    fn decide_posted(&mut self, delivery: &Arc<Delivery>) -> Decision {
+        let number = match self.outbox.number_of(delivery) {
+            Some(number) if self.outbox.is_finished(number) => {
+                return Decision::Nothing(Effect::Done);
+            }
+            Some(number) => number,
+            None => self.next_delivery(),
+        };
+        let delivery = if number == delivery.number {
+            delivery.clone()
+        } else {
+            Arc::new(Delivery {
+                number,
+                ..Delivery::clone(delivery)
+            })
+        };
+        Decision::Write(Event::Delivery(delivery), Effect::Done)
+    }
+
     /// Returns a new message to the app, due at once; none where the app gets none.
-    fn message(
-        &mut self,
-        kind: Kind,
-        subject: Subject<'_>,
-        at: Reading,
-        id: &str,
-    ) -> Option<Arc<Delivery>> {
+    fn message(&mut self, kind: Kind, subject: Subject<'_>, at: Reading) -> Option<Arc<Delivery>> {
         let compose = self.compose?;
         let stored = subject.stored;
         let created_at = at.wall_at(at.now);
         Some(Arc::new(Delivery {
             number: self.next_delivery(),
-            id: id.to_owned(),
+            id: message_id(kind, stored),
             payment: stored.number,
             code: stored.payment.code.clone(),
             watch_code: stored.payment.watch_code.clone(),
@@ -315,4 +326,17 @@ impl State {
             state: DeliveryState::Due(at.now),
         }))
     }
+}
+
+/// Returns the id of the message of this kind about a payment. It is the same for every try, and whoever makes the message:
+/// where a database loses it, another replica may make it anew.
+fn message_id(kind: Kind, stored: &StoredPayment) -> String {
+    let StoredPayment {
+        payment,
+        started_at,
+        ..
+    } = stored;
+    let (kind, at) = (kind.label(), started_at.as_millisecond());
+    let text = format!("{kind} {} {} {at}", payment.code, payment.watch_code);
+    format!("msg_{}", json::fingerprint(&text))
 }

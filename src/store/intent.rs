@@ -23,15 +23,9 @@ pub(super) enum Intent {
         report: Arc<Report>,
         asked: Instant,
         at: Reading,
-        /// The id of the message to the app, if there is to be one.
-        message: String,
     },
     /// A payment is not to be polled in the background any more.
-    EndPolling {
-        code: WatchCode,
-        at: Reading,
-        message: String,
-    },
+    EndPolling { code: WatchCode, at: Reading },
     /// A message to the app was posted, and is in another state by that.
     Posted(Arc<Delivery>),
     /// A message to the app is to be due at another moment.

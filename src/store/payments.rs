@@ -11,7 +11,6 @@ use super::log::Log;
 use super::model::{Answer, Known, Observation, Record, RecordError, Settled, WriteFailed};
 use crate::clock::{self, Instant, Reading};
 use crate::payment::{Asked, Payment, Report, WatchCode};
-use crate::random;
 
 /// The payments that were started here, and the last that is known of each watch code. Clones share everything.
 #[derive(Clone)]
@@ -120,7 +119,6 @@ impl Payments {
                 report: report.clone(),
                 asked,
                 at: Reading::take(),
-                message: message_id(),
             };
             (self.log.append(&mut guarded, intent), before)
         };
@@ -176,7 +174,6 @@ impl Payments {
         let intent = Intent::EndPolling {
             code: code.clone(),
             at: Reading::take(),
-            message: message_id(),
         };
         let _ = self.append(intent).await;
     }
@@ -249,9 +246,4 @@ fn keyed((key, request, body): KeyedAnswer, since: Instant) -> Arc<Answer> {
         body,
         since,
     })
-}
-
-/// For every try of a message the same.
-fn message_id() -> String {
-    format!("msg_{}", random::token(24))
 }

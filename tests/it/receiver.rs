@@ -83,10 +83,9 @@ impl Receiver {
 
     /// Each message has one id and the same bytes at every try, and no other has its id.
     pub fn check_ids(&self) {
-        let (mut bodies, mut ids) = (HashMap::new(), HashMap::new());
+        self.check_each_has_one_id();
+        let mut bodies = HashMap::new();
         for message in self.messages() {
-            let json = message.json();
-            let what = (json["type"].to_string(), json["data"]["code"].to_string());
             let body = bodies
                 .entry(message.id.clone())
                 .or_insert(message.body.clone());
@@ -95,6 +94,15 @@ impl Receiver {
                 "{}: another body under the same id",
                 message.id
             );
+        }
+    }
+
+    /// Each message has one id, and no other has it. One that its database has lost may be made anew.
+    pub fn check_each_has_one_id(&self) {
+        let mut ids = HashMap::new();
+        for message in self.messages() {
+            let json = message.json();
+            let what = (json["type"].to_string(), json["data"]["code"].to_string());
             let id = ids.entry(what.clone()).or_insert(message.id.clone());
             assert_eq!(*id, message.id, "{what:?}: another id");
         }

@@ -23,7 +23,7 @@ use crate::{clock, random};
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection that ends sooner was never good.
-const BRIEF: Duration = Duration::from_millis(500);
+const BRIEF: Duration = Duration::from_millis(100);
 
 /// What is sent to the keeper.
 pub(super) enum Message {

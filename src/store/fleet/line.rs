@@ -32,6 +32,12 @@ struct Dialled {
     is_bad: CancellationToken,
 }
 
+impl Dialled {
+    fn is_good(&self) -> bool {
+        !self.is_bad.is_cancelled() && !self.link.is_closed()
+    }
+}
+
 /// The connection for everything that waits for no commit.
 pub(super) struct Line {
     database: Database,
@@ -72,7 +78,7 @@ impl Line {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.link.borrow().is_some()
+        self.link.borrow().as_ref().is_some_and(Dialled::is_good)
     }
 
     /// Returns the connection, as soon as there is one.
@@ -92,7 +98,8 @@ impl Line {
     async fn soon(&self) -> Result<Dialled, Trouble> {
         let mut links = self.link.subscribe();
         let mut standing = self.standing.changed();
-        let dialled = async { links.wait_for(Option::is_some).await.ok()?.clone() };
+        let is_good = |dialled: &Option<Dialled>| dialled.as_ref().is_some_and(Dialled::is_good);
+        let dialled = async { links.wait_for(is_good).await.ok()?.clone() };
         let away = async {
             let _ = standing.wait_for(|is_up| !is_up).await;
         };

@@ -40,6 +40,14 @@ impl Deliveries {
         self.is_out(delivery.number) && now.is_some_and(|now| now.tries == delivery.tries)
     }
 
+    /// Returns the number of the message that has the id of this one.
+    pub(in crate::store) fn number_of(&self, delivery: &Delivery) -> Option<u64> {
+        let is_it = |other: &&Arc<Delivery>| other.id == delivery.id;
+        let found = self.all.get(&delivery.number).filter(is_it);
+        let found = found.or_else(|| self.by_id(&delivery.id));
+        found.map(|found| found.number)
+    }
+
     /// It is not to be posted any more.
     pub(in crate::store) fn is_finished(&self, number: u64) -> bool {
         let state = self.all.get(&number).map(|delivery| delivery.state);

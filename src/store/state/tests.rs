@@ -64,7 +64,6 @@ struct History {
     state: State,
     now: Instant,
     began: Instant,
-    messages: u32,
 }
 
 impl History {
@@ -73,7 +72,6 @@ impl History {
             state: state(limits),
             now: clock::now(),
             began: clock::now(),
-            messages: 0,
         }
     }
 
@@ -92,8 +90,6 @@ impl History {
             now: self.now,
             wall: self.wall(),
         };
-        self.messages += 1;
-        let message = format!("msg_{}", self.messages);
         Some(match *step {
             Step::Start { code, pay, key } => start(code, pay, key, at),
             Step::Report { code, status } => Intent::Report {
@@ -101,11 +97,10 @@ impl History {
                 report: report(status),
                 asked: self.now,
                 at,
-                message,
             },
             Step::EndPolling { code } => {
                 let code = watch_code(code);
-                Intent::EndPolling { code, at, message }
+                Intent::EndPolling { code, at }
             }
             Step::Post { pick, delivered } => {
                 let all: Vec<_> = self.state.outbox.before(u64::MAX).cloned().collect();

@@ -161,7 +161,7 @@ async fn what_an_asynchronous_standby_never_heard_is_written_again_by_those_who_
     })
     .await;
     // One id for each, for what was written again too.
-    receiver.check_ids();
+    receiver.check_each_has_one_id();
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ async fn what_was_delivered_can_be_posted_again() {
         "1",
         "%2e",
         "..",
-        first.id().to_lowercase().as_str(),
+        first.id().to_uppercase().as_str(),
     ] {
         let answer = redeliver(&sidecar, unknown).await;
         assert_eq!(
