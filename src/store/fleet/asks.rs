@@ -49,10 +49,14 @@ select (select n from taken) as place,
 from (values (1)) v left join {s}.asks a on a.watch_code = $1";
 
 /// The call is over ($1 its place, $2 the replica, $3 the watch code); with $4 it was answered, and counts for all.
+///
+/// The place comes first, as in [`TAKE`], which may hold a place that it has not got, if it was just given to this call:
+/// in the other order the two could wait for each other.
 const DONE: &str = "with back as (
-  update {s}.places set by = null, free_at = clock_timestamp() + interval '1 second' where n = $1 and by = $2
+  update {s}.places set by = null, free_at = clock_timestamp() + interval '1 second' where n = $1 and by = $2 returning n
 )
 update {s}.asks set busy_until = null, asked_at = case when $4 then claimed_at else asked_at end
+from (select count(*) from back) as first
 where watch_code = $3 and by = $2 and busy_until is not null";
 
 /// Makes as many places as $1, which are free after $2 milliseconds.
