@@ -41,6 +41,7 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
             known = Some(link);
         }
         let began = clock::now();
+        let mut looks = began >= look_at && replica.is_watched();
         // Before that there may be no tables.
         if began >= beat_at && replica.is_loaded() {
             let reads = replica.reads();
@@ -49,9 +50,9 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
             let (look, clock) = (&replica.look, &replica.clock);
             let _ = replica.members.beat(look, clock, reads, posts).await;
             beat_at = began + BEAT.mul_f64(0.9 + random::fraction() / 5.0);
-            look_at = began;
+            looks = true;
         }
-        if began >= look_at && replica.is_loaded() {
+        if looks && replica.is_loaded() {
             let began = clock::now();
             let _ = replica.follow().await;
             let is_slow = clock::now() - began > SLOW;
@@ -73,9 +74,6 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
         };
         // Somebody may begin to wait.
         clock::sleep_until(next.min(clock::now() + LOOKS[0])).await;
-        if !replica.is_watched() {
-            look_at = look_at.max(beat_at);
-        }
     }
 }
 
