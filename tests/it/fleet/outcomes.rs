@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::postgres::Options;
 use super::proxy::{Fate, Sprung, Way};
-use super::replica::{Replica, assert_away, codes, order_of};
+use super::replica::{Replica, assert_away, codes, order, order_of};
 use super::{Fleet, MANY, until};
 use crate::harness::Answer;
 use crate::receiver::{Mood, Receiver};
@@ -225,7 +225,9 @@ async fn a_completion_whose_write_is_not_answered_is_told_once() {
         fleet.run().await;
         let mut paid = HashSet::new();
         for number in 0..6 {
-            let (code, watch_code) = fleet[number % 2].started(1000).await;
+            let key = format!("order-{number}");
+            let started = fleet[number % 2].start_at_last(&key, &order(1000)).await;
+            let (code, watch_code) = codes(&started);
             let part = watch_code.to_lowercase();
             // The home of the payment is one of the two.
             let traps: Vec<_> = fleet

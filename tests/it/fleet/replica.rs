@@ -151,6 +151,14 @@ impl Replica {
     /// Stops it where it is.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.id().expect("it runs"));
+        // The signal is not yet the stop.
+        while !std::fs::read_to_string(&stat)
+            .expect("it is there")
+            .contains(") T ")
+        {
+            std::thread::yield_now();
+        }
     }
 
     pub fn resume(&self) {
