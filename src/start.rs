@@ -117,7 +117,7 @@ impl Starter {
     /// payment that [`Error::AskFirst`] named.
     ///
     /// # Errors
-    /// Each knows its [`Outcome`]. After an error the key is free again: nobody has heard of a payment.
+    /// Each knows its [`gateway::Outcome`]. After an error the key is free again: nobody has heard of a payment.
     pub(crate) async fn start(
         &self,
         request: &Request,
