@@ -159,12 +159,12 @@ impl Fleet {
         intent: &Arc<Intent>,
     ) -> (oneshot::Receiver<Result<Effect, RecordError>>, Duration) {
         let (reply, done) = oneshot::channel();
-        let patience = if intent.is_refusable() {
-            PATIENCE
-        } else if self.is_up() {
-            self.replica.database.timeout()
-        } else {
-            Duration::ZERO
+        let patience = match **intent {
+            // The gateway has started it.
+            Intent::Start { .. } => PATIENCE,
+            _ if !self.is_up() => Duration::ZERO,
+            Intent::Answer(_) | Intent::Nothing => PATIENCE,
+            _ => self.replica.database.timeout(),
         };
         let (intent, reply) = (intent.clone(), Some(reply));
         // Without a keeper the reply is dropped, which says so.

@@ -124,10 +124,10 @@ async fn found(replica: &Replica, link: &Link) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Without a right that it needs, a replica can do nothing.
+/// Without a right that it needs, a replica can do nothing. One that had it may get it again.
 fn never_without_rights(replica: &Replica, trouble: Trouble) -> Stop {
     let code = trouble.code().map(tokio_postgres::error::SqlState::code);
-    if code != Some("42501") {
+    if code != Some("42501") || replica.is_loaded() {
         return Stop::Trouble(trouble);
     }
     Stop::Never(format!(
