@@ -26,7 +26,7 @@ const ROUNDS: u64 = 2;
 /// What happens to each replica in a round, and to the database.
 const BLOWS: u64 = 12;
 const BLOWS_TO_THE_SERVER: u64 = 4;
-const WORKERS: u64 = 8;
+const WORKERS: u64 = 16;
 
 #[tokio::test]
 async fn fleet_kill_loop_no_key_shows_two_codes_and_nothing_that_was_told_is_forgotten() {

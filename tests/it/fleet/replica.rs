@@ -347,7 +347,14 @@ impl Replica {
     async fn pages(&self, path: &str, member: &str) -> Vec<Value> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
-            let page = self.json(&format!("{path}?limit=1000{after}")).await;
+            let path = format!("{path}?limit=1000{after}");
+            // A connection may be made anew in this moment.
+            let page = until(&format!("{}: {path}", self.name), async || {
+                let answer = self.get(&path).await;
+                assert!(matches!(answer.status, 200 | 503), "{path}: {answer:?}");
+                (answer.status == 200).then(|| answer.json())
+            })
+            .await;
             all.extend(page[member].as_array().expect("a list").iter().cloned());
             match page["next"].as_str() {
                 Some(next) => after = format!("&after={next}"),

@@ -110,7 +110,7 @@ impl Shop {
                 let patience = if dice.percent(10) {
                     dice.milliseconds(5, 200)
                 } else {
-                    Duration::from_secs(10)
+                    Duration::from_secs(4)
                 };
                 let path = "/api/start_payment";
                 let method = Method::POST;
@@ -172,7 +172,7 @@ impl Shop {
             let wait = if dice.percent(20) { "?wait=1" } else { "" };
             let path = format!("/watch/{watch_code}{wait}");
             let replica = &fleet[dice.index(3)];
-            let patience = Duration::from_secs(5);
+            let patience = Duration::from_secs(1);
             let answer = replica.try_call(Method::GET, &path, &[], "", patience);
             let Some(answer) = answer.await else {
                 continue;
