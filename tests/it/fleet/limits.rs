@@ -128,12 +128,8 @@ async fn turns_that_a_replica_slept_through_are_void() {
     };
     let (answers, ()) = tokio::join!(queued, sleep);
     for answer in answers {
-        // One was with the gateway when it fell asleep, and slept for too long to say what became of it.
-        let is_known = matches!(answer.status, 200 | 429);
-        assert!(
-            is_known || answer.text("outcome") == "unknown",
-            "{answer:?}"
-        );
+        // What was under way when it fell asleep may have taken too long.
+        assert!(matches!(answer.status, 200 | 429 | 503), "{answer:?}");
     }
     assert_within(&fleet, 2.0, 1.0);
 }
