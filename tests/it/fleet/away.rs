@@ -109,14 +109,14 @@ async fn while_the_database_is_down_starts_are_refused_unsent_and_watches_go_on(
     assert_eq!(again.body, kept.body);
     let again = fleet[0].start(None, &order_of("7", 1000)).await;
     assert_eq!(codes(&again), codes(&by_reference));
-    // And each hears what it asks for itself.
+    // And it hears what it asks for itself.
     fleet.gateway.pay(&code).await;
     for replica in &fleet.replicas {
         replica.waits_for_completion(&watch_code).await;
     }
     fleet.server.start().await;
     fleet.have_store(true).await;
-    // The stream was open all the time. An event has the id of its write.
+    // The stream is still open. Its events have their places in one journal, which the database has.
     loop {
         let event = in_time("an event", events.event()).await.unwrap().json();
         if event["code"] == code && event["status"] == "completed" {

@@ -135,7 +135,7 @@ impl Proxy {
         self.set(Way::Open);
     }
 
-    /// Each request and each answer arrives so much later.
+    /// Each request and each answer takes so much longer.
     pub fn delay(&self, delay: Duration) {
         *self.state.delay.lock().unwrap() = delay;
     }
@@ -205,29 +205,13 @@ impl State {
         trap.sprung.send_replace(true);
     }
 
-    /// When that arrives which is sent now.
-    fn due(&self) -> Instant {
-        Instant::now() + *self.delay.lock().unwrap()
-    }
-
-    /// Waits until bytes may pass.
-    async fn is_open(&self) {
+    /// Waits until bytes that came at this moment may pass.
+    async fn pass(&self, came: Instant) {
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep_until(came + delay).await;
         let mut way = self.way.subscribe();
         let _ = way.wait_for(|way| *way != Way::Blocked).await;
     }
-}
-
-/// What goes one way of a connection: each piece, and not before when.
-type Pieces = mpsc::UnboundedReceiver<(Instant, Vec<u8>)>;
-
-/// Writes them, in their order.
-async fn deliver(mut pieces: Pieces, mut to: OwnedWriteHalf, state: &State) -> Option<()> {
-    while let Some((due, piece)) = pieces.recv().await {
-        tokio::time::sleep_until(due).await;
-        state.is_open().await;
-        to.write_all(&piece).await.ok()?;
-    }
-    to.shutdown().await.ok()
 }
 
 async fn carry(client: TcpStream, state: Arc<State>) {
@@ -240,20 +224,21 @@ async fn carry(client: TcpStream, state: Arc<State>) {
         return;
     }
     let talk = async {
-        state.is_open().await;
+        state.pass(Instant::now()).await;
         let target = *state.target.lock().unwrap();
         let server = TcpStream::connect(target).await.ok()?;
         let _ = server.set_nodelay(true);
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let talk = Talk::default();
-        let (ask, asked) = mpsc::unbounded_channel();
-        let (answer, answered) = mpsc::unbounded_channel();
+        // What comes while something else is on its way is on its way too.
+        let (sent, requested) = mpsc::unbounded_channel();
+        let (answered, said) = mpsc::unbounded_channel();
         tokio::join!(
-            requests(from_client, ask, &state, &talk),
-            deliver(asked, to_server, &state),
-            answers(from_server, answer, &state, &talk),
-            deliver(answered, to_client, &state),
+            receive(from_client, sent),
+            receive(from_server, answered),
+            requests(requested, to_server, &state, &talk),
+            answers(said, to_client, &state, &talk),
         );
         Some(())
     };
@@ -272,13 +257,27 @@ struct Talk {
     bytes: AtomicUsize,
 }
 
+/// Bytes, and when they came.
+type Came = (Instant, Vec<u8>);
+
+async fn receive(mut from: OwnedReadHalf, to: mpsc::UnboundedSender<Came>) {
+    loop {
+        let mut bytes = Vec::with_capacity(16 * 1024);
+        match from.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) if to.send((Instant::now(), bytes)).is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
 async fn requests(
-    mut client: OwnedReadHalf,
-    server: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    mut client: mpsc::UnboundedReceiver<Came>,
+    mut server: OwnedWriteHalf,
     state: &State,
     talk: &Talk,
 ) -> Option<()> {
-    let mut requests = Requests::default();
+    let (mut requests, mut came) = (Requests::default(), Instant::now());
     loop {
         while let Some(request) = requests.next() {
             if let Some(trap) = state.sprung_by(&request.bytes) {
@@ -296,24 +295,27 @@ async fn requests(
                     }
                 }
             }
+            state.pass(came).await;
             if request.asks_for_a_byte {
                 talk.bytes.fetch_add(1, Ordering::Relaxed);
             }
-            server.send((state.due(), request.bytes)).ok()?;
+            server.write_all(&request.bytes).await.ok()?;
         }
-        if client.read_buf(&mut requests.bytes).await.ok()? == 0 {
-            return None;
-        }
+        let Some((moment, bytes)) = client.recv().await else {
+            return server.shutdown().await.ok();
+        };
+        came = moment;
+        requests.bytes.extend_from_slice(&bytes);
     }
 }
 
 async fn answers(
-    mut server: OwnedReadHalf,
-    client: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    mut server: mpsc::UnboundedReceiver<Came>,
+    mut client: OwnedWriteHalf,
     state: &State,
     talk: &Talk,
 ) -> Option<()> {
-    let mut answers = Answers::default();
+    let (mut answers, mut came) = (Answers::default(), Instant::now());
     loop {
         while let Some(answer) = answers.next(talk.bytes.load(Ordering::Relaxed) > 0) {
             let is_byte = answer.bytes.len() == 1;
@@ -329,10 +331,13 @@ async fn answers(
                 }
                 continue;
             }
-            client.send((state.due(), answer.bytes)).ok()?;
+            state.pass(came).await;
+            client.write_all(&answer.bytes).await.ok()?;
         }
-        if server.read_buf(&mut answers.bytes).await.ok()? == 0 {
-            return None;
-        }
+        let Some((moment, bytes)) = server.recv().await else {
+            return client.shutdown().await.ok();
+        };
+        came = moment;
+        answers.bytes.extend_from_slice(&bytes);
     }
 }
