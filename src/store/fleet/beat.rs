@@ -14,6 +14,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 /// A look that takes longer is a slow one.
 const SLOW: Duration = Duration::from_millis(50);
+/// From one look whether everything is loaded to the next.
+const LOADED: Duration = Duration::from_millis(25);
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// What nobody needs any more. Each replica does this now and then; one would be enough.
@@ -34,16 +36,20 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
     let mut known = None;
     loop {
         let link = replica.look.connected().await;
+        // Before that there may be no tables.
+        if !replica.is_loaded() {
+            clock::sleep(LOADED).await;
+            continue;
+        }
         let is_new = known
             .as_ref()
             .is_none_or(|known| !Arc::ptr_eq(known, &link));
-        if is_new && replica.is_loaded() && make_places(asks, replica).await.is_ok() {
+        if is_new && make_places(asks, replica).await.is_ok() {
             known = Some(link);
         }
         let began = clock::now();
         let mut looks = began >= look_at && replica.is_watched();
-        // Before that there may be no tables.
-        if began >= beat_at && replica.is_loaded() {
+        if began >= beat_at {
             let reads = replica.reads();
             let posts = replica.posts();
             // Should it fail, the next one may not.
@@ -52,7 +58,7 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
             beat_at = began + BEAT.mul_f64(0.9 + random::fraction() / 5.0);
             looks = true;
         }
-        if looks && replica.is_loaded() {
+        if looks {
             let began = clock::now();
             let _ = replica.follow().await;
             let is_slow = clock::now() - began > SLOW;
