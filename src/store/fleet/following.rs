@@ -113,7 +113,7 @@ fn read(row: &Row, clock: &EngineClock) -> Result<(Write, f64), Trouble> {
     let mark: String = row.try_get(1).map_err(|_| damaged())?;
     let events: &str = row.try_get(2).map_err(|_| damaged())?;
     let age_ms: f64 = row.try_get(3).map_err(|_| damaged())?;
-    let events: Vec<EventRow> = serde_json::from_str(events).map_err(|_| damaged())?;
+    let events: Vec<EventRow> = serde_json::from_slice(events.as_bytes()).map_err(|_| damaged())?;
     let lived = clock.clocks().lived;
     let events = events.into_iter().map(|event| event.read(lived));
     let write = Write {
