@@ -40,6 +40,11 @@ pub(crate) fn start_with_secret() -> Vec<u8> {
     ))
 }
 
+/// A start of what is paid for under this name.
+pub(crate) fn start_with_reference(reference: &str) -> Vec<u8> {
+    start_of(&format!(r#"{{"amount":1000,"reference":"{reference}"}}"#))
+}
+
 fn start_of(body: &str) -> Vec<u8> {
     let head =
         "POST /api/start_payment HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
@@ -154,6 +159,13 @@ pub(crate) async fn started(address: SocketAddr) -> Payment {
     ask(&mut stream, &start(), payment).await
 }
 
+/// Pays it at the gateway there.
+pub(crate) async fn complete(gateway: SocketAddr, payment: &Payment) {
+    let path = format!("/_sandbox/payments/{}/complete", payment.code);
+    let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    ask(&mut connect(gateway).await, request.as_bytes(), |_| {}).await;
+}
+
 /// Starts so many, some at once.
 pub(crate) async fn fill(address: SocketAddr, count: usize) -> Vec<Payment> {
     each(address, &vec![start(); count], payment).await
@@ -171,7 +183,8 @@ pub(crate) async fn tags(address: SocketAddr, payments: &[Payment]) -> Vec<Strin
     .await
 }
 
-fn payment(answer: &str) -> Payment {
+/// Reads the answer to a start.
+pub(crate) fn payment(answer: &str) -> Payment {
     let field = |name| between(answer, &format!(r#""{name}":""#), "\"");
     Payment {
         code: field("code"),
@@ -238,14 +251,19 @@ pub(crate) fn is_ready(admin: SocketAddr) -> bool {
 
 /// How many wait in that way, as the admin listener there says.
 pub(crate) fn waiters(admin: SocketAddr, kind: &str) -> usize {
+    let name = format!("tillgate_waiters{{kind=\"{kind}\"}} ");
+    metrics(admin)
+        .lines()
+        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// All metrics of the admin listener there.
+pub(crate) fn metrics(admin: SocketAddr) -> String {
     let mut stream = std::net::TcpStream::connect(admin).expect("it listens");
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut metrics = String::new();
     stream.read_to_string(&mut metrics).expect("it answers");
-    let name = format!("tillgate_waiters{{kind=\"{kind}\"}} ");
     metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
-        .unwrap_or(0)
 }

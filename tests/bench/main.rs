@@ -1,5 +1,5 @@
 //! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what it
-//! costs when somebody means harm. It prints, and asserts nothing about speed: a number is for the machine that it was
+//! costs when somebody means harm; `cargo bench -- fleet`: what a store costs that replicas share. It prints, and asserts nothing about speed: a number is for the machine that it was
 //! measured on.
 #![expect(
     clippy::expect_used,
@@ -9,6 +9,7 @@
 )]
 
 mod attack;
+mod fleet;
 mod load;
 mod process;
 mod store;
@@ -36,6 +37,14 @@ fn main() {
     }
     println!("machine: {}", process::machine());
     let only = |what: &str| std::env::args().any(|argument| argument == what);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    if only("fleet") {
+        runtime.block_on(fleet::measure(only));
+        return;
+    }
     let (only_store, only_attack) = (only("store"), only("attack"));
     if !only_store && !only_attack {
         at_rest();
@@ -46,10 +55,6 @@ fn main() {
     } else {
         "nothing pinned to a core"
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
     if only_store {
         println!("{cores}; the store is in {}", env!("CARGO_TARGET_TMPDIR"));
         runtime.block_on(store::measure(pinned));

@@ -51,12 +51,21 @@ impl Process {
 
     /// Memory that is really there.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
+            .find_map(|line| line.strip_prefix(name))
+            .expect("it stands there");
         line.trim()
             .trim_end_matches(" kB")
             .parse::<u64>()
@@ -74,13 +83,18 @@ impl Process {
     /// Time on a core so far, in the program and in the kernel on its behalf, of all threads that still are. Not from
     /// `stat`: that is sampled every hundredth of a second, and work shorter than that mostly goes unseen.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
-        let times = threads.filter_map(|thread| {
-            let schedstat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            schedstat.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(times.sum())
+        cpu_time(self.0.id())
     }
+}
+
+/// The same of any process; nothing of one that is gone.
+pub(crate) fn cpu_time(id: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task"));
+    let times = threads.into_iter().flatten().filter_map(|thread| {
+        let schedstat = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(times.sum())
 }
 
 impl Drop for Process {
@@ -92,9 +106,15 @@ impl Drop for Process {
 
 /// A sandbox gateway.
 pub(crate) fn sandbox() -> (Process, SocketAddr) {
+    sandbox_with(&[])
+}
+
+/// The same with these arguments.
+pub(crate) fn sandbox_with(arguments: &[&str]) -> (Process, SocketAddr) {
     let [address, _] = free_addresses();
     let mut command = Command::new(PROGRAM);
     command.args(["sandbox", "--listen", &address.to_string()]);
+    command.args(arguments);
     (
         Process::start(command, || TcpStream::connect(address).is_ok()).0,
         address,
@@ -186,7 +206,7 @@ pub(crate) fn nginx(gateway: SocketAddr, pinned: bool) -> Option<(Process, Socke
 }
 
 /// Addresses that nobody has at this moment: at `log.level = "warn"` the program tells nobody which it took.
-fn free_addresses() -> [SocketAddr; 2] {
+pub(crate) fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("an address"))
 }
