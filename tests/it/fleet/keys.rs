@@ -260,3 +260,54 @@ async fn a_start_that_runs_on_another_replica_is_joined() {
     assert!(is_replayed(&joined) && !is_replayed(&first));
     assert_eq!(fleet.gateway.starts(), 1);
 }
+
+#[tokio::test]
+async fn a_hundred_starts_of_one_key_on_ten_replicas_at_once_are_one_payment() {
+    let Some(fleet) = Fleet::new(10, &[]).await else {
+        return;
+    };
+    fleet.gateway.faults(&["start:delay=500ms"]).await;
+    let body = order_of("7", 1000);
+    let starts = (0..100).map(|number| fleet[number % 10].start(Some("order-1"), &body));
+    let code = one_code(&join_all(starts).await);
+    assert!(fleet.gateway.starts() <= 2, "{}", fleet.gateway.starts());
+    assert_listed(&fleet, &[&code]).await;
+    assert_eq!(fleet.server.connections().await, 20);
+    // Those that are left go on.
+    join_all(fleet.replicas[2..].iter().map(|replica| replica.stop())).await;
+    until("two are left", async || {
+        (fleet[0].members().await.len() == 2 && fleet.server.connections().await == 4).then_some(())
+    })
+    .await;
+    let (_, watch_code) = fleet[1].started(1000).await;
+    assert_eq!(fleet[0].watch(&watch_code).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_has_had_its_time_is_free_for_all_and_has_one_payment_again() {
+    let settings = [
+        ("start.idempotency_ttl", "2s"),
+        ("store.keep_for", "2s"),
+        ("start.rate", "1000000"),
+        ("start.burst", "100000"),
+    ];
+    let Some(fleet) = Fleet::new(3, &settings).await else {
+        return;
+    };
+    let body = order(1000);
+    let first = codes(&fleet[0].start(Some("order-1"), &body).await).0;
+    // All ask at once, again and again, until it is free.
+    let second = until("another payment", async || {
+        let starts = (0..9).map(|number| fleet[number % 3].start(Some("order-1"), &body));
+        let answers = join_all(starts).await;
+        let shown: HashSet<_> = answers.iter().map(|answer| codes(answer).0).collect();
+        let others: Vec<_> = shown.into_iter().filter(|code| *code != first).collect();
+        assert!(others.len() < 2, "{others:?}");
+        others.into_iter().next()
+    })
+    .await;
+    for replica in &fleet.replicas {
+        let again = codes(&replica.start(Some("order-1"), &body).await).0;
+        assert_eq!(again, second, "{}", replica.name);
+    }
+}

@@ -207,3 +207,39 @@ async fn a_payment_that_is_waited_for_on_three_replicas_is_polled_as_by_one() {
         "{by_all} calls where three wait, {by_one} where one does"
     );
 }
+
+#[tokio::test]
+async fn a_fleet_with_a_replica_that_is_cut_off_polls_less_than_twice_as_often() {
+    let settings = [
+        ("start.rate", "1000000"),
+        ("start.burst", "100000"),
+        ("watch.poll_rate", "12"),
+    ];
+    let Some(fleet) = Fleet::new(3, &settings).await else {
+        return;
+    };
+    let starts = (0..30).map(|number| fleet[number % 3].started(1000));
+    let payments = join_all(starts).await;
+    fleet[0].proxy.close();
+    fleet[0].has_store(false).await;
+    let wait = async |number: usize| {
+        let watch_code = &payments[number / 3].1;
+        fleet[number % 3].waits_for_completion(watch_code).await;
+    };
+    let pay = async {
+        until("calls of all payments", async || {
+            let all = payments
+                .iter()
+                .all(|(_, watch_code)| fleet.gateway.watches(watch_code) > 1);
+            all.then_some(())
+        })
+        .await;
+        for (code, _) in &payments {
+            fleet.gateway.pay(code).await;
+        }
+    };
+    tokio::join!(join_all((0..90).map(wait)), pay);
+    // Those that are left have all of it, and the one that knows nothing of theirs a third of it.
+    let (_, most) = fleet.gateway.busiest_second().await;
+    assert!(most < 24, "{most} polls within a second");
+}

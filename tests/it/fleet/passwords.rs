@@ -180,3 +180,29 @@ async fn status_names_the_replicas_and_check_looks_at_the_database() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn tables_of_a_later_version_are_used_if_they_can_be_and_refused_in_words_if_not() {
+    let Some(fleet) = Fleet::new(2, &MANY).await else {
+        return;
+    };
+    let shown = codes(&fleet[0].start(Some("order-1"), &order(1000)).await);
+    // Something was added that this version need not know.
+    let added = "update tillgate.meta set version = 99; alter table tillgate.log add more text";
+    fleet.server.query(added).await;
+    fleet[1].kill().await;
+    fleet[1].restart().await;
+    let again = fleet[1].start(Some("order-1"), &order(1000)).await;
+    assert_eq!(codes(&again), shown);
+    codes(&fleet[0].start(Some("order-2"), &order(1000)).await);
+    // Something was changed.
+    fleet
+        .server
+        .query("update tillgate.meta set readable_from = 99")
+        .await;
+    fleet[1].kill().await;
+    fleet[1].launch();
+    let status = fleet[1].ended().await;
+    assert_eq!(status.code(), Some(1), "{}", fleet[1].log());
+    fleet[1].logs(&["99"]).await;
+}
