@@ -1,5 +1,7 @@
 //! One sidecar of a fleet: the built program in a process of its own.
 
+mod orders;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+pub use self::orders::{assert_away, codes, order, order_of};
 use super::proxy::Proxy;
 use super::{in_time, show_end, until};
 use crate::described::DOCUMENT;
@@ -382,37 +385,5 @@ impl Drop for Replica {
         } else {
             assert!(!log.contains("panicked at"), "{}:\n{log}", self.name);
         }
-    }
-}
-
-/// The body of a start.
-pub fn order(amount: u64) -> String {
-    format!("{{\"amount\":{amount}}}")
-}
-
-/// The same for a reference.
-pub fn order_of(reference: &str, amount: u64) -> String {
-    format!("{{\"amount\":{amount},\"reference\":\"{reference}\"}}")
-}
-
-/// The code and the watch code of a start that was answered well.
-#[track_caller]
-pub fn codes(answer: &Answer) -> (String, String) {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    (
-        answer.text("code").to_owned(),
-        answer.text("watch_code").to_owned(),
-    )
-}
-
-/// The database is away; what became of the start.
-#[track_caller]
-pub fn assert_away(answer: &Answer, outcome: &str) {
-    let found = (answer.status, answer.text("error"), answer.text("outcome"));
-    assert_eq!(found, (503, "store_unavailable", outcome), "{answer:?}");
-    let retry_after = answer.header("retry-after");
-    assert!(retry_after.parse::<u64>().is_ok(), "{answer:?}");
-    if outcome == "not_sent" {
-        assert_eq!(retry_after, "1", "{answer:?}");
     }
 }
