@@ -1,6 +1,6 @@
 //! `cargo bench`: what tillgate costs; `cargo bench -- store`: what its store does; `cargo bench -- attack`: what it
-//! costs when somebody means harm; `cargo bench -- fleet`: what a store costs that replicas share. It prints, and asserts nothing about speed: a number is for the machine that it was
-//! measured on.
+//! costs when somebody means harm; `cargo bench -- fleet`: what a store costs that replicas share (`fleet polls`: only that
+//! part). It prints, and asserts nothing about speed: a number is for the machine that it was measured on.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,

@@ -59,13 +59,18 @@ async fn of(postgres: &Postgres, count: u32) {
             ..
         } = process::sidecar(gateway, &settings, false);
         let database = postgres.cpu_time() - before;
+        let metrics = load::metrics(admin);
         let kept = format!("tillgate_payments_tracked{{status=\"completed\"}} {count}\n");
-        assert!(load::metrics(admin).contains(&kept), "it has not read all");
-        let memory = (process.memory(), process.peak_memory());
+        assert!(metrics.contains(&kept), "it has not read all");
+        let estimate = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tillgate_store_bytes "));
+        let estimate = estimate.expect("it is counted").parse().expect("a number");
+        let memory = (process.memory(), process.peak_memory(), estimate);
         starts.push((ready_after, process.cpu_time(), database, memory));
     }
     starts.sort();
-    let (ready, sidecar, database, (memory, peak)) = starts[STARTS / 2];
+    let (ready, sidecar, database, (memory, peak, estimate)) = starts[STARTS / 2];
     let each = bytes / f64::from(count);
     let what = format!("{count} payments of {each:.0} bytes with the index");
     row(
@@ -77,8 +82,13 @@ async fn of(postgres: &Postgres, count: u32) {
         &format!("{}, {}", milliseconds(sidecar), milliseconds(database)),
     );
     row(
-        &format!("{what}: memory then, and the most before"),
-        &format!("{}, {}", mebibytes(memory), mebibytes(peak)),
+        &format!("{what}: memory then, most before; store_bytes"),
+        &format!(
+            "{}, {}; {}",
+            mebibytes(memory),
+            mebibytes(peak),
+            mebibytes(estimate)
+        ),
     );
 }
 
