@@ -3,6 +3,7 @@
 
 mod connect;
 mod exchange;
+mod interim;
 mod pool;
 mod proxy;
 mod race;

@@ -1,8 +1,6 @@
 //! One request and its answer, on a connection that carries nothing else at the same time.
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -13,9 +11,9 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use hyper::http::response::Parts;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Notify;
 
 use super::connect::Stream;
+use super::interim::Bounded;
 use super::transport::{Cut, TransportError};
 use super::why::{self, Side};
 use crate::clock::{self, Instant};
@@ -24,8 +22,6 @@ use crate::clock::{self, Instant};
 const MAX_HEAD: usize = 64 * 1024;
 /// The most fields in one head. hyper makes a table of this size for each answer.
 const MAX_FIELDS: usize = 1024;
-/// The most interim answers (1xx) before the final one.
-const MAX_INTERIM: usize = 100;
 
 /// An answer whose head has been received.
 pub(super) struct Exchange {
@@ -67,22 +63,14 @@ impl Exchange {
         deadline: Instant,
         side: Side,
     ) -> Result<Self, TransportError> {
-        let too_many = bound_interim(&mut request);
-        let made = handshake(stream).await;
+        let made = handshake(Bounded::new(stream, &mut request)).await;
         let (mut sender, connection) =
             made.map_err(|error| TransportError::NotSent(why::causes(side, &error)))?;
         let mut driver = Driver(Some(connection));
-        let sent = sender.try_send_request(request);
-        let sent = async {
-            tokio::select! {
-                sent = sent => Ok(sent),
-                () = too_many.notified() => Err(TransportError::Broken(format!("over {MAX_INTERIM} interim answers (1xx)"))),
-            }
-        };
-        let answer = match clock::timeout_at(deadline, driver.during(sent)).await {
-            Ok(Ok(Ok(answer))) => answer,
-            Ok(Ok(Err(error))) => return Err(classify(side, &error)),
-            Ok(Err(error)) => return Err(error),
+        let sent = driver.during(sender.try_send_request(request));
+        let answer = match clock::timeout_at(deadline, sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(classify(side, &error)),
             Err(_) => return Err(TransportError::TimedOut),
         };
         let (head, body) = answer.into_parts();
@@ -150,7 +138,7 @@ impl Exchange {
                 .map(Connection::into_parts);
             stream = parts
                 .filter(|parts| parts.read_buf.is_empty())
-                .map(|parts| parts.io.into_inner());
+                .map(|parts| parts.io.into_inner().into_inner());
         }
         Read {
             head,
@@ -162,10 +150,10 @@ impl Exchange {
 }
 
 type Sender = SendRequest<Full<Bytes>>;
-type HttpConnection = Connection<TokioIo<Stream>, Full<Bytes>>;
+type HttpConnection = Connection<TokioIo<Bounded<Stream>>, Full<Bytes>>;
 
 /// Makes the two ends of an HTTP connection. They are lenient in everything that does not affect where an answer ends.
-async fn handshake(stream: Stream) -> hyper::Result<(Sender, HttpConnection)> {
+async fn handshake(stream: Bounded<Stream>) -> hyper::Result<(Sender, HttpConnection)> {
     Builder::new()
         .max_buf_size(2 * MAX_HEAD)
         .max_header_size(MAX_HEAD)
@@ -197,18 +185,6 @@ pub(super) struct Read {
     pub(super) cut: Option<Cut>,
     /// The connection, if it may be used again: nothing came on it after this answer.
     pub(super) stream: Option<Stream>,
-}
-
-/// Returns a bell that rings after too many interim answers. hyper skips any number of them.
-fn bound_interim(request: &mut Request<Full<Bytes>>) -> Arc<Notify> {
-    let (count, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
-    let bell = too_many.clone();
-    hyper::ext::on_informational(request, move |_| {
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
-            bell.notify_one();
-        }
-    });
-    too_many
 }
 
 /// Fails if the end of the answer is in doubt (RFC 9112, section 6.3). hyper is more lenient.
