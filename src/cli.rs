@@ -16,7 +16,6 @@ mod sandbox;
 mod store;
 mod tour;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ enum Command {
         tour: bool,
         /// Your app, to run beside it, with TILLGATE_URL in its environment; dev ends when it ends, with its exit code
         #[arg(last = true, value_name = "CMD", conflicts_with = "tour")]
-        command: Vec<OsString>,
+        command: Vec<std::ffi::OsString>,
     },
     /// Run the sandbox gateway alone
     Sandbox(SandboxArguments),
@@ -129,9 +128,11 @@ struct SandboxArguments {
     faults: Vec<SandboxFault>,
 }
 
-/// Runs the program with these arguments, the first of which is the name of the program.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+/// Runs the program with the arguments of the process.
+///
+/// Not generic: everything that it calls would be compiled a second time, into the program.
+pub fn run() -> Exit {
+    let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are answers, everything else is bad usage; clap chooses the stream for each.

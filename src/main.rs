@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tillgate::cli::run(std::env::args_os()).into()
+    tillgate::cli::run().into()
 }

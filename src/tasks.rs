@@ -1,7 +1,6 @@
 //! Work that continues without the caller that asked for it, and whose result any number of callers can wait for.
 
-use std::future::Future;
-
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -47,8 +46,9 @@ impl SharedTasks {
 
     /// Starts work now that keeps its promise by itself.
     pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // Spawned, because a caller that hangs up must not cancel work that costs money.
-        self.0.spawn(work);
+        // Spawned, because a caller that hangs up must not cancel work that costs money. Boxed, because tokio's part of a
+        // task is compiled twice for each kind of future.
+        self.0.spawn(work.boxed());
     }
 
     /// Returns whether no task runs at this moment.

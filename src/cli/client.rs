@@ -9,8 +9,8 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 use crate::clock;
 use crate::server::BoxError;
@@ -30,7 +30,7 @@ pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxErr
     let uri = request.uri();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let stream = within(TcpStream::connect((host, uri.port_u16().unwrap_or(80)))).await??;
-    exchange(stream, request).await
+    exchange(Either::Left(stream), request).await
 }
 
 /// Sends one request over a connection of its own to the Unix socket at this path.
@@ -38,11 +38,12 @@ pub(super) async fn call_unix(
     path: &Path,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, BoxError> {
-    exchange(within(UnixStream::connect(path)).await??, request).await
+    let stream = within(UnixStream::connect(path)).await??;
+    exchange(Either::Right(stream), request).await
 }
 
 async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: Either<TcpStream, UnixStream>,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Answer, BoxError> {
     if let Some(authority) = request.uri().authority() {
