@@ -14,8 +14,8 @@ use hyper::Method;
 
 pub use self::answer::{Answer, Block, Stream};
 pub use self::http::{
-    Wire, call, call_unix, exchange, get, get_at, get_stream, metric_at, post, start_at, stream_at,
-    watch_anew,
+    Wire, call, call_unix, exchange, get, get_at, get_stream, metric_at, post, start_at,
+    try_stream_at, watch_anew,
 };
 pub use self::program::{Client, Program, run, variables_of};
 pub use self::sidecar::Sidecar;

@@ -4,6 +4,7 @@
 //! `TILLGATE_TEST_SEED=N` with the choices of an earlier run, as it printed them. Not with its moments: those are the
 //! scheduler's.
 
+mod follower;
 mod shop;
 
 use std::collections::{HashMap, HashSet};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures_util::future::join_all;
 use serde_json::Value;
 
+use self::follower::Follower;
 use self::shop::{Shop, Told};
 use super::postgres::{Options, has_postgres};
 use super::proxy::{Fate, Way};
@@ -87,7 +89,8 @@ async fn round(mut dice: Dice, sums: &mut Sums) {
     ];
     fleet.gateway.faults(&faults).await;
     let (blows, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let shop = Shop::default();
+    let (shop, follower) = (Shop::default(), Follower::new(&fleet).await);
+    let follows = dice.fork();
     let workers = (0..WORKERS).map(|name| shop.work(&fleet, name, dice.fork(), &is_over));
     let workers: Vec<_> = workers.collect();
     let lanes = fleet.replicas.iter().map(|replica| (replica, dice.fork()));
@@ -98,13 +101,16 @@ async fn round(mut dice: Dice, sums: &mut Sums) {
         tokio::join!(join_all(lanes), beat_server(&fleet, dice.fork(), &blows));
         is_over.store(true, Ordering::Relaxed);
     };
-    tokio::join!(trouble, join_all(workers));
+    let follows = follower.follow(&fleet, follows, &is_over);
+    tokio::join!(trouble, join_all(workers), follows);
     fleet.gateway.faults(&[]).await;
     let told = shop.told();
     sums.blows += blows.into_inner();
     sums.payments += told.codes.len() as u64;
     sums.replayed += told.replayed;
     sums.paid += told.paid.len();
+    fleet.have_store(true).await;
+    follower.has_seen_all(&fleet, &told).await;
     sums.taken_twice += check(&fleet, &receiver, &told).await;
 }
 
@@ -186,7 +192,6 @@ async fn beat_server(fleet: &Fleet, mut dice: Dice, blows: &AtomicU64) {
 
 /// Everything that was told holds; gives how many messages were taken more often than once.
 async fn check(fleet: &Fleet, receiver: &Receiver, told: &Told) -> usize {
-    fleet.have_store(true).await;
     until("every payment that was paid is delivered", async || {
         let taken = receiver.taken("payment.completed");
         told.paid.is_subset(&taken).then_some(())

@@ -19,7 +19,7 @@ use super::proxy::Proxy;
 use super::{in_time, show_end, until};
 use crate::described::DOCUMENT;
 use crate::harness::{
-    Answer, Stream, call, exchange, free_port, get_at, metric_at, stream_at, variables_of,
+    Answer, Stream, call, exchange, free_port, get_at, metric_at, try_stream_at, variables_of,
 };
 
 pub const TOKEN: &str = "a-token-of-these-tests";
@@ -368,11 +368,17 @@ impl Replica {
 
     /// A stream of this path, from after the event of that id if there is one.
     pub async fn stream(&self, path: &str, last_event_id: Option<&str>) -> Stream {
+        let what = format!("{}: {path}", self.name);
+        let stream = in_time(&what, self.try_stream(path, last_event_id)).await;
+        stream.unwrap_or_else(|| panic!("no answer: {what}"))
+    }
+
+    /// The same, if there is an answer.
+    pub async fn try_stream(&self, path: &str, last_event_id: Option<&str>) -> Option<Stream> {
         let bearer = format!("Bearer {TOKEN}");
         let mut headers = vec![("authorization", bearer.as_str())];
         headers.extend(last_event_id.map(|id| ("last-event-id", id)));
-        let what = format!("{}: {path}", self.name);
-        in_time(&what, stream_at(self.api, path, &headers)).await
+        try_stream_at(self.api, path, &headers).await
     }
 }
 

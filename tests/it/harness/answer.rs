@@ -195,6 +195,21 @@ impl Stream {
         }
     }
 
+    /// The next event with data, where the other side may be killed at any moment: half a block is none.
+    pub async fn event_before_the_end(&mut self) -> Option<Block> {
+        loop {
+            while let Some((block, rest)) = self.read.split_once("\n\n") {
+                let block = Block::parse(block);
+                self.read = rest.to_owned();
+                if !block.data.is_empty() {
+                    return Some(block);
+                }
+            }
+            let bytes = self.body.next().await?.ok()?;
+            self.read.push_str(std::str::from_utf8(&bytes).ok()?);
+        }
+    }
+
     /// Some clients take a block without data and comment for an event.
     fn take_retry(&mut self, block: &mut Block) {
         assert!(

@@ -152,35 +152,35 @@ pub async fn exchange(
     read
 }
 
-/// A stream over a connection of its own, with these headers.
-pub async fn stream_at(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Stream {
+/// A stream over a connection of its own, with these headers, if there is an answer.
+pub async fn try_stream_at(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Option<Stream> {
     let mut request = get_stream(path, None);
     for (name, value) in headers {
         let name: hyper::header::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, value.parse().unwrap());
     }
-    let stream = TcpStream::connect(address).await.expect("it listens");
+    let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .unwrap();
+        .ok()?;
     tokio::spawn(connection);
-    let (head, body) = sender
-        .send_request(request)
-        .await
-        .expect("an answer")
-        .into_parts();
+    let (head, body) = sender.send_request(request).await.ok()?.into_parts();
     if let Err(fault) = DOCUMENT.head(path, head.status.as_u16(), &head.headers) {
         panic!("openapi.json does not describe this answer to {path}: {fault}");
     }
     let body = body.map_err(Into::into).boxed_unsync();
-    Stream {
+    Some(Stream {
         target: path.to_owned(),
         status: head.status.as_u16(),
         headers: head.headers,
         retry: String::new(),
         body: body.into_data_stream(),
         read: String::new(),
-    }
+    })
 }
 
 /// A start over a connection of its own.
