@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::follower::Follower;
 use self::shop::{Shop, Told};
-use super::postgres::{Options, has_postgres};
+use super::postgres::{Options, Postgres, has_postgres};
 use super::proxy::{Fate, Way};
 use super::replica::{Replica, order};
 use super::{Fleet, MANY, until};
@@ -79,6 +79,14 @@ async fn round(mut dice: Dice, sums: &mut Sums) {
     fleet.set_all(&[("gateway.timeout", "2s")]);
     fleet.post_to(&receiver.url());
     fleet.run().await;
+    // Every second time the database has a standby that each commit waits for.
+    let standby = match dice.percent(50) {
+        true => Some(fleet.server.standby().await),
+        false => None,
+    };
+    if standby.is_some() {
+        fleet.server.make_synchronous().await;
+    }
     let faults = [
         "start:reset,rate=0.05",
         "start:truncate,rate=0.05",
@@ -98,7 +106,8 @@ async fn round(mut dice: Dice, sums: &mut Sums) {
         .map(|(replica, dice)| beat(replica, dice, &blows))
         .collect();
     let trouble = async {
-        tokio::join!(join_all(lanes), beat_server(&fleet, dice.fork(), &blows));
+        let server = beat_server(&fleet, standby.as_ref(), dice.fork(), &blows);
+        tokio::join!(join_all(lanes), server);
         is_over.store(true, Ordering::Relaxed);
     };
     let follows = follower.follow(&fleet, follows, &is_over);
@@ -168,8 +177,8 @@ async fn blow(replica: &Replica, dice: &mut Dice) {
     }
 }
 
-/// The same to the database.
-async fn beat_server(fleet: &Fleet, mut dice: Dice, blows: &AtomicU64) {
+/// The same to the database. Where it has a standby, that takes over at last.
+async fn beat_server(fleet: &Fleet, standby: Option<&Postgres>, mut dice: Dice, blows: &AtomicU64) {
     for _ in 0..BLOWS_TO_THE_SERVER {
         tokio::time::sleep(dice.milliseconds(500, 3000)).await;
         match dice.below(5) {
@@ -188,6 +197,17 @@ async fn beat_server(fleet: &Fleet, mut dice: Dice, blows: &AtomicU64) {
         }
         blows.fetch_add(1, Ordering::Relaxed);
     }
+    let Some(standby) = standby else { return };
+    // Else it was down for long enough that nothing is under way.
+    fleet.server.has_standby().await;
+    tokio::time::sleep(dice.milliseconds(500, 3000)).await;
+    fleet.server.kill().await;
+    standby.promote().await;
+    for replica in &fleet.replicas {
+        replica.proxy.lead_to(standby.address());
+        replica.proxy.cut();
+    }
+    blows.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Everything that was told holds; gives how many messages were taken more often than once.
