@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
+use super::postgres::Options;
 use super::replica::{codes, order, order_of};
 use super::{Fleet, MANY, in_time, until};
 use crate::harness::Answer;
@@ -309,5 +310,62 @@ async fn a_key_that_has_had_its_time_is_free_for_all_and_has_one_payment_again()
     for replica in &fleet.replicas {
         let again = codes(&replica.start(Some("order-1"), &body).await).0;
         assert_eq!(again, second, "{}", replica.name);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_is_so_for_all_replicas_until_something_may_go() {
+    let settings = [
+        ("store.max_bytes", "1MiB"),
+        ("store.keep_for", "1s"),
+        ("start.idempotency_ttl", "1s"),
+    ];
+    let Some(mut fleet) = Fleet::prepare(2, Options::default()).await else {
+        return;
+    };
+    fleet.set_all(&MANY);
+    fleet.set_all(&settings);
+    fleet.run().await;
+    let mut open = Vec::new();
+    let refused = loop {
+        assert!(open.len() < 20_000, "it is never full");
+        let body = order(1000);
+        let starts = (0..20).map(|number| fleet[number % 2].start(None, &body));
+        let answers = join_all(starts).await;
+        open.extend(answers.iter().filter(|one| one.status == 200).map(codes));
+        if let Some(refused) = answers.into_iter().find(|one| one.status != 200) {
+            break refused;
+        }
+    };
+    let found = (
+        refused.status,
+        refused.text("error"),
+        refused.text("outcome"),
+    );
+    assert_eq!(found, (503, "overloaded", "not_sent"), "{refused:?}");
+    // One that begins now finds it full, and has all of it.
+    fleet[1].kill().await;
+    fleet[1].restart().await;
+    for replica in &fleet.replicas {
+        until(&format!("{} is full", replica.name), async || {
+            let refused = replica.start(None, &order(1000)).await;
+            if refused.status == 200 {
+                open.push(codes(&refused));
+                return None;
+            }
+            assert_eq!(refused.text("error"), "overloaded", "{refused:?}");
+            Some(())
+        })
+        .await;
+    }
+    let listed = fleet[1].payments().await.len();
+    assert_eq!(listed, open.len());
+    // Half of them are paid, and leave when they have had their time.
+    for (code, watch_code) in open.iter().take(open.len() / 2) {
+        fleet.gateway.pay(code).await;
+        fleet[0].watch_anew(watch_code).await;
+    }
+    for replica in &fleet.replicas {
+        replica.start_at_last("order-1", &order(1000)).await;
     }
 }

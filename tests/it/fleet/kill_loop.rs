@@ -136,6 +136,7 @@ async fn beat(replica: &Replica, mut dice: Dice, blows: &AtomicU64) {
 }
 
 async fn blow(replica: &Replica, dice: &mut Dice) {
+    let is_write = |request: &str| request.contains("insert into tillgate.log");
     match dice.below(100) {
         0..30 => {
             replica.kill().await;
@@ -155,9 +156,15 @@ async fn blow(replica: &Replica, dice: &mut Dice) {
         }
         55..70 => replica.proxy.cut(),
         70..80 => {
-            replica.proxy.set(Way::Blocked);
+            if dice.percent(50) {
+                replica.proxy.set(Way::Blocked);
+            } else {
+                // The next write arrives when the way is open again, also where nobody waits for it any more.
+                replica.proxy.trap(Fate::IsLate, Way::Open, is_write);
+            }
             let longest = if dice.percent(25) { 8000 } else { 1000 };
             tokio::time::sleep(dice.milliseconds(50, longest)).await;
+            replica.proxy.disarm();
             replica.proxy.open();
         }
         80..86 => {
@@ -170,7 +177,6 @@ async fn blow(replica: &Replica, dice: &mut Dice) {
                 0 => Fate::IsLost,
                 _ => Fate::AnswerIsLost,
             };
-            let is_write = |request: &str| request.contains("insert into tillgate.log");
             let skip = dice.index(3);
             replica.proxy.trap_nth(skip, fate, Way::Open, is_write);
         }

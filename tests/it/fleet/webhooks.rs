@@ -309,3 +309,31 @@ async fn a_rolling_restart_loses_no_message_and_sends_none_twice() {
     receiver.check_ids();
     assert_eq!(receiver.messages().len(), codes.len());
 }
+
+#[tokio::test]
+async fn the_end_of_polling_is_one_message_of_the_fleet_and_a_later_completion_another() {
+    let receiver = Receiver::new(|_| Mood::Take).await;
+    let Some(mut fleet) = Fleet::prepare(3, Options::default()).await else {
+        return;
+    };
+    fleet.set_all(&MANY);
+    fleet.set_all(&[("watch.give_up_after", "2s")]);
+    fleet.post_to(&receiver.url());
+    fleet.run().await;
+    let starts = (0..9).map(|number| fleet[number % 3].started(1000));
+    let payments = join_all(starts).await;
+    let codes: HashSet<_> = payments.iter().map(|(code, _)| code.clone()).collect();
+    until("the end of polling", async || {
+        (receiver.taken("payment.polling_ended") == codes).then_some(())
+    })
+    .await;
+    // Whoever asks now finds out, and that is told.
+    for (number, (code, watch_code)) in payments.iter().enumerate() {
+        fleet.gateway.pay(code).await;
+        fleet[number % 3].waits_for_completion(watch_code).await;
+    }
+    has_taken(&receiver, &codes).await;
+    nothing_is_owed(&fleet).await;
+    receiver.check_ids();
+    assert_eq!(receiver.messages().len(), 2 * codes.len());
+}
