@@ -17,7 +17,7 @@ use std::sync::Arc;
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
-use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
@@ -145,7 +145,7 @@ impl Admin {
             return response;
         }
         match request.uri().path() {
-            "/" => self.page(),
+            "/" => self.page(request.uri().query() != Some(page::STILL)),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
             "/metrics" => self.metrics(request.headers()),
@@ -250,10 +250,13 @@ impl Admin {
         response
     }
 
-    fn page(&self) -> Response<Body> {
+    fn page(&self, refreshes: bool) -> Response<Body> {
         let (status, hour) = self.told();
-        let mut response = text(StatusCode::OK, page::html(&status, &hour));
+        let mut response = text(StatusCode::OK, page::html(&status, &hour, refreshes));
         let headers = response.headers_mut();
+        if refreshes {
+            headers.insert(REFRESH, page::REFRESH.into());
+        }
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("text/html; charset=utf-8"),

@@ -165,7 +165,13 @@ impl Sandbox {
             Route::Pay(code) => self.pay_page(code, &WayBack::find(query(head))),
             Route::Portal => {
                 let faults = self.0.faults().len();
-                pages::portal(&self.0.merchant, self.0.ledger().newest_first(), faults)
+                let refreshes = head.uri.query() != Some(pages::STILL);
+                pages::portal(
+                    refreshes,
+                    &self.0.merchant,
+                    self.0.ledger().newest_first(),
+                    faults,
+                )
             }
             Route::DevApi => pages::dev_api(&self.0.secret, host(head)),
             Route::Faults if posted => match request::change(body) {

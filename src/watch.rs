@@ -179,6 +179,7 @@ impl StatusPoller {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             polls_saved: self.inner.polls_saved.get(),
+            references_paid_twice: self.inner.paid_twice.get(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The operator's page: the content of `/status`, for people. One file without a script; it asks for itself again.
+//! The operator's page: the content of `/status`, for people. One file without a script; it asks for itself again unless
+//! asked not to.
 
 use std::sync::LazyLock;
 
@@ -30,8 +31,13 @@ pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).expect("a header's value")
 });
 
-/// The page.
-pub(super) fn html(status: &Status, hour: &Hour) -> String {
+/// After how many seconds the page asks for itself again.
+pub(super) const REFRESH: u16 = 5;
+/// The query of the page that does not, for who reads it slowly.
+pub(super) const STILL: &str = "refresh=off";
+
+/// The page. `refreshes`: it is sent with a `Refresh` header.
+pub(super) fn html(status: &Status, hour: &Hour, refreshes: bool) -> String {
     let (state, color) = if status.ready {
         ("Ready", "0f766e")
     } else {
@@ -44,7 +50,6 @@ pub(super) fn html(status: &Status, hour: &Hour) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="refresh" content="5";
                 title { (state) " · tillgate" }
                 link rel="icon" href=(icon(color));
                 style { (PreEscaped(STYLE)) }
@@ -52,7 +57,11 @@ pub(super) fn html(status: &Status, hour: &Hour) -> String {
             body {
                 header {
                     h1 { "tillgate " span.quiet { (status.version) } }
-                    p.quiet { "Refreshes every 5 s" }
+                    @if refreshes {
+                        p.quiet { "Refreshes every " (REFRESH) " s. " a href={ "/?" (STILL) } { "Stop" } }
+                    } @else {
+                        p.quiet { a href="/" { "Refresh every " (REFRESH) " s" } }
+                    }
                 }
                 main {
                     section.cells.four aria-label="State" { (states(status, state)) }
@@ -131,6 +140,7 @@ fn details(status: &Status) -> Markup {
         div {
             div.card { h3 { "Open payments by age" } table.ages { (tables::ages(payments)) } }
             div.card { h3 { "Watch codes in memory" } table { (tables::counts(&payments.tracked_by_status)) } }
+            div.card { h3 { "Store" } table { (tables::kept(&status.store)) } }
         }
         div {
             div.card { h3 { "Calls to the gateway" } table.two { (tables::calls(&status.gateway)) } }
@@ -140,6 +150,7 @@ fn details(status: &Status) -> Markup {
         div {
             div.card { h3 { "Starts" } table { (tables::starts(&status.starts)) } }
             div.card { h3 { "Refusals and errors" } table { (tables::refused(&status.refused)) } }
+            div.card { h3 { "To look into" } table { (tables::to_look_into(status)) } }
             @if let Some(fleet) = &status.fleet {
                 div.card { h3 { "Replicas" } table { (fleet.table()) } }
             }

@@ -14,7 +14,7 @@ use super::sources::Sources;
 use crate::clock::{self, Instant};
 use crate::gateway;
 use crate::hardening::Hardening;
-use crate::store::{self, Store};
+use crate::store::Store;
 use crate::telemetry;
 
 /// Open payments are counted in groups: of less than each of these ages, and older ones.
@@ -32,6 +32,7 @@ pub(super) struct Status {
     pub(super) waiters: Counts,
     pub(super) polls: Polls,
     pub(super) starts: Starts,
+    pub(super) store: Kept,
     pub(super) refused: Counts,
     /// `null` where no webhook is configured.
     pub(super) webhooks: Option<Webhooks>,
@@ -58,6 +59,8 @@ pub(super) struct Payments {
     pub(super) oldest_open_seconds: Option<f64>,
     /// Every watch code in memory, also those only asked for here.
     pub(super) tracked_by_status: Counts,
+    /// References of which a second payment was completed.
+    pub(super) references_paid_twice: u64,
 }
 
 /// Open payments older than the group before, and younger than this.
@@ -81,12 +84,23 @@ pub(super) struct Polls {
 pub(super) struct Starts {
     pub(super) by_outcome: Counts,
     pub(super) rate_limited: u64,
+    /// Answers of the gateway with the code of another payment.
+    pub(super) codes_reused: u64,
+}
+
+/// What the store keeps in memory, by an upper estimate.
+#[derive(Serialize)]
+pub(super) struct Kept {
+    pub(super) bytes: u64,
+    /// `store.max_bytes`.
+    pub(super) bytes_limit: u64,
 }
 
 #[derive(Serialize)]
 pub(super) struct Webhooks {
     /// Messages that the app has not taken yet.
     pub(super) pending: u64,
+    pub(super) oldest_pending_seconds: Option<f64>,
     /// Tries, by how they ended.
     pub(super) tries: Counts,
 }
@@ -148,10 +162,11 @@ impl Status {
                 .into_iter()
                 .map(|(name, ok)| Check { name, ok })
                 .collect(),
-            payments: Payments::new(&of.rooms.store, &now.store),
+            payments: Payments::new(&of.rooms.store, &now),
             polls: Polls::new(&now),
             webhooks: now.store.webhooks_pending.map(|pending| Webhooks {
                 pending: pending as u64,
+                oldest_pending_seconds: now.store.oldest_webhook.map(|age| age.as_secs_f64()),
                 tries: Counts(now.tries),
             }),
             gateway: Gateway::new(&now.gateway),
@@ -161,6 +176,11 @@ impl Status {
             starts: Starts {
                 by_outcome: Counts(now.start.by_outcome),
                 rate_limited: now.start.rate_limited,
+                codes_reused: now.start.codes_reused,
+            },
+            store: Kept {
+                bytes: now.store.bytes,
+                bytes_limit: now.store.bytes_limit,
             },
             refused: Counts(now.refused),
             hardening: Hardening::now(),
@@ -171,7 +191,7 @@ impl Status {
 }
 
 impl Payments {
-    fn new(store: &Store, now: &store::Snapshot) -> Self {
+    fn new(store: &Store, now: &Snapshot) -> Self {
         let (groups, older) = store.payments().open_by_age(AGES.map(Duration::from_secs));
         let limits = AGES.into_iter().map(Some).chain([None]);
         let open_by_age: Vec<_> = limits
@@ -182,12 +202,13 @@ impl Payments {
             })
             .collect();
         let open = open_by_age.iter().map(|group| group.count).sum();
-        let oldest = now.oldest_open.unwrap_or_default().as_secs_f64();
+        let oldest = now.store.oldest_open.unwrap_or_default().as_secs_f64();
         Self {
             open,
             open_by_age,
             oldest_open_seconds: (open > 0).then_some(oldest),
-            tracked_by_status: Counts(now.tracked.clone()),
+            tracked_by_status: Counts(now.store.tracked.clone()),
+            references_paid_twice: now.watch.references_paid_twice,
         }
     }
 }

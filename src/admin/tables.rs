@@ -3,7 +3,7 @@
 use maud::{Markup, Render, html};
 
 use super::format::{age, count, latency, percent, plain};
-use super::status::{Calls, Counts, Gateway, Payments, Polls, Starts, Webhooks};
+use super::status::{Calls, Counts, Gateway, Kept, Payments, Polls, Starts, Status, Webhooks};
 
 /// Open payments by age, each group with its share as a bar.
 pub(super) fn ages(payments: &Payments) -> Markup {
@@ -83,12 +83,30 @@ pub(super) fn starts(starts: &Starts) -> Markup {
 /// Messages to the app.
 pub(super) fn webhooks(webhooks: Option<&Webhooks>) -> Markup {
     html! {
-        @if let Some(Webhooks { pending, tries }) = webhooks {
-            (row("waiting to be taken", cell(*pending)))
-            (counts(tries))
+        @if let Some(webhooks) = webhooks {
+            (row("waiting to be taken", cell(webhooks.pending)))
+            (row("the oldest, for", waits(webhooks.oldest_pending_seconds)))
+            (counts(&webhooks.tries))
         } @else {
             (row("not configured", ""))
         }
+    }
+}
+
+/// What the store keeps, and may keep.
+pub(super) fn kept(store: &Kept) -> Markup {
+    html! {
+        (row("kept in memory, at most", html! { td { (mebibytes(store.bytes)) } }))
+        (row(html! { code { "store.max_bytes" } }, html! { td { (mebibytes(store.bytes_limit)) } }))
+    }
+}
+
+/// What is 0 while nothing is wrong.
+pub(super) fn to_look_into(status: &Status) -> Markup {
+    html! {
+        (row("references paid twice", cell(status.payments.references_paid_twice)))
+        (row("codes of other payments", cell(status.starts.codes_reused)))
+        (row("echoes of the secret", cell(status.secret.echoes)))
     }
 }
 
@@ -110,6 +128,16 @@ fn row(name: impl Render, cells: impl Render) -> Markup {
 
 fn cell(number: u64) -> Markup {
     html! { td class=[(number == 0).then_some("zero")] { (count(number)) } }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn waits(seconds: Option<f64>) -> Markup {
+    html! {
+        @if let Some(seconds) = seconds { td { (age(seconds)) } } @else { td.zero { "–" } }
+    }
 }
 
 fn seconds(seconds: Option<f64>) -> Markup {

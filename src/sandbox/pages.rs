@@ -84,8 +84,12 @@ fn refused_way_back() -> Markup {
     }
 }
 
+/// The query of the portal that does not refresh itself, for who reads it slowly.
+pub(super) const STILL: &str = "refresh=off";
+
 /// Returns the portal of the merchant, with the newest payments first.
 pub(super) fn portal<'a>(
+    refreshes: bool,
     merchant: &str,
     payments: impl ExactSizeIterator<Item = &'a Payment>,
     faults: usize,
@@ -95,7 +99,14 @@ pub(super) fn portal<'a>(
         main {
             div.head {
                 h1 { "Payments" @if all > 0 { " " span.count { (all) } } }
-                p.quiet { (merchant) @if all > 0 { ", newest first" } ". This page refreshes itself." }
+                p.quiet {
+                    (merchant) @if all > 0 { ", newest first" } ". "
+                    @if refreshes {
+                        "This page refreshes itself. " a href={ "/?" (STILL) } { "Stop" }
+                    } @else {
+                        a href="/" { "Refresh by itself" }
+                    }
+                }
             }
             @if faults > 0 {
                 p.note {
@@ -113,11 +124,11 @@ pub(super) fn portal<'a>(
             }
         }
     };
-    with(
-        page("Payments", &main),
-        header::REFRESH,
-        HeaderValue::from_static("5"),
-    )
+    let page = page("Payments", &main);
+    match refreshes {
+        true => with(page, header::REFRESH, HeaderValue::from_static("5")),
+        false => page,
+    }
 }
 
 fn no_payments() -> Markup {
@@ -125,7 +136,7 @@ fn no_payments() -> Markup {
         section.card.empty {
             h2 { "No payments yet" }
             p { "Start one through tillgate, which adds the merchant secret:" }
-            pre { code { (START) } }
+            pre tabindex="0" { code { (START) } }
             p {
                 "It then shows up here, with a link to its pay page. To call this gateway without tillgate, see "
                 a href="/dev/api" { "the API" } "."

@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     pub(crate) by_outcome: Counts,
     /// Refused by `start.rate`.
     pub(crate) rate_limited: u64,
+    /// Answers of the gateway with the code of another payment.
+    pub(crate) codes_reused: u64,
 }
 
 pub(super) struct Metrics {
@@ -61,6 +63,7 @@ impl Metrics {
         Snapshot {
             by_outcome: self.outcomes.counts(),
             rate_limited: self.rate_limited.get(),
+            codes_reused: self.code_reuse.get(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -44,15 +45,8 @@ impl Collector for StoreMetrics {
         )?)?;
         let help = "Payments started here that are neither completed nor let go.";
         gauge(&mut encoder, "payments_open", help, now.open)?;
-        let age = ConstGauge::new(now.oldest_open.map_or(0.0, |age| age.as_secs_f64()));
         let help = "Age of the oldest payment that is neither completed nor let go; 0 where there is none.";
-        let unit = Some(&Unit::Seconds);
-        age.encode(encoder.encode_descriptor(
-            "oldest_open_payment",
-            help,
-            unit,
-            age.metric_type(),
-        )?)?;
+        age(&mut encoder, "oldest_open_payment", help, now.oldest_open)?;
         let help = "Memory that everything takes that the store keeps, by an upper estimate.";
         gauge(&mut encoder, "store_bytes", help, now.bytes)?;
         let help = "How much it may take (store.max_bytes).";
@@ -71,9 +65,27 @@ impl Collector for StoreMetrics {
         if let Some(pending) = now.webhooks_pending {
             let help = "Messages that the app has not taken yet.";
             gauge(&mut encoder, "webhooks_pending", help, pending)?;
+            let help = "Age of the oldest of these; 0 where there is none.";
+            age(
+                &mut encoder,
+                "webhook_oldest_pending",
+                help,
+                now.oldest_webhook,
+            )?;
         }
         Ok(())
     }
+}
+
+fn age(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    age: Option<Duration>,
+) -> fmt::Result {
+    let age = ConstGauge::new(age.unwrap_or_default().as_secs_f64());
+    let unit = Some(&Unit::Seconds);
+    age.encode(encoder.encode_descriptor(name, help, unit, age.metric_type())?)
 }
 
 fn gauge(

@@ -23,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) oldest_open: Option<Duration>,
     /// Messages that the app has not taken yet; `None` where it gets none.
     pub(crate) webhooks_pending: Option<usize>,
+    /// The age of the oldest of these.
+    pub(crate) oldest_webhook: Option<Duration>,
 }
 
 impl Snapshot {
@@ -30,6 +32,7 @@ impl Snapshot {
         let state = &log.lock().state;
         let payments = &state.payments;
         let oldest = payments.open(..).next();
+        let oldest_webhook = state.outbox.oldest_pending();
         Self {
             tracked: payments.counts().by_status(),
             bytes: state.bytes(),
@@ -38,6 +41,7 @@ impl Snapshot {
             open: payments.count_open(),
             oldest_open: oldest.map(|stored| clock::now() - stored.since),
             webhooks_pending: has_webhook.then(|| state.outbox.pending()),
+            oldest_webhook: oldest_webhook.map(|since| clock::now() - since),
         }
     }
 }

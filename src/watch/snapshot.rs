@@ -5,4 +5,6 @@
 pub(crate) struct Snapshot {
     /// Answers to watches that took no call of their own to the gateway.
     pub(crate) polls_saved: u64,
+    /// References of which a second payment was completed.
+    pub(crate) references_paid_twice: u64,
 }

@@ -286,7 +286,7 @@ async fn status_and_the_page_tell_what_happened() {
     let outcomes = json!({ "accepted": 3, "rejected": 0, "not_sent": 0, "unknown": 1 });
     assert_eq!(
         status["starts"],
-        json!({ "by_outcome": outcomes, "rate_limited": 0 })
+        json!({ "by_outcome": outcomes, "rate_limited": 0, "codes_reused": 0 })
     );
     assert_eq!(status["webhooks"], json!(null));
     assert_eq!(
@@ -529,7 +529,15 @@ async fn the_page_has_its_own_style_and_nothing_else() {
     // The name of SVG is no address that is ever asked for.
     let addresses = markup.replace("http://www.w3.org/2000/svg", "");
     assert!(!addresses.contains("//"), "nothing from elsewhere");
-    assert!(markup.contains(r#"<meta http-equiv="refresh" content="5">"#));
+    // Not in the markup, where nobody could stop it.
+    assert!(!markup.contains("http-equiv"));
+    assert_eq!(answer.header("refresh"), "5");
+    assert!(markup.contains(r#"<a href="/?refresh=off">stop</a>"#));
+    let still = sidecar.admin("/?refresh=off").await;
+    assert_eq!(
+        (still.status, still.headers.contains_key("refresh")),
+        (200, false)
+    );
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::clients::{API_PAGE, JS, blocks};
+use crate::deploy::file;
 use crate::harness::{
-    Client, Program, call, free_port, get_at, has, metric_at, pay_at, set_faults, start_at,
+    Client, Program, call, free_port, get_at, has, metric_at, pay_at, set_faults, skip, start_at,
 };
 use crate::scripted::{Act, Gateway};
 
@@ -430,6 +431,93 @@ async fn the_sandboxs_pages_fit_a_phone() {
         set_faults(&gateway, &["start:status=503,retry-after=86400,delay=250ms,rate=0.123456789,count=1000000"]).await;
         fits(&browser, &format!("{gateway}/_sandbox/faults")).await;
         fits(&browser, &gateway).await;
+    })
+    .await;
+}
+
+/// What looks for barriers in a page, if it is installed.
+fn axe() -> Option<String> {
+    let path = file("tests/clients/node_modules/axe-core/axe.min.js");
+    let found = std::fs::read_to_string(path).ok();
+    if found.is_none() {
+        skip("the package axe-core is missing: `npm ci --prefix tests/clients`");
+    }
+    found
+}
+
+/// Nothing of the page keeps anybody from reading it, as far as axe sees, on a phone and on a desk, by day and by night.
+async fn has_no_barriers(browser: &Browser, axe: &str, url: &str) {
+    for (width, scheme) in [
+        (390, "light"),
+        (390, "dark"),
+        (1280, "light"),
+        (1280, "dark"),
+    ] {
+        browser.set_width(width).await;
+        browser.set_scheme(scheme).await;
+        browser.go(url).await;
+        let run = "axe.run().then((found) => found.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html)}`))";
+        let script = format!("{axe}; return {run}");
+        let found = json!({ "script": script, "args": [] });
+        let found = browser.ask(Method::POST, "/execute/sync", found).await;
+        assert_eq!(found, json!([]), "{url} at {width}, {scheme}");
+        let width_of_all = browser.value("document.documentElement.scrollWidth").await;
+        assert!(
+            width_of_all.as_u64().unwrap() <= width.into(),
+            "{url} at {width}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_page_has_a_barrier() {
+    let Some(axe) = axe() else { return };
+    with_browser(async move |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("webhook.key");
+        std::fs::write(&key, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        // Nobody takes the webhooks.
+        let nobody = format!("http://127.0.0.1:{}/", free_port());
+        let settings = [
+            ("redirect.allowed", r#"["https://shop.example"]"#),
+            ("webhook.url", nobody.as_str()),
+            ("webhook.secret_file", key.to_str().unwrap()),
+        ];
+        let (_sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
+        let status = format!("http://{admin}/");
+        let look =
+            async |path: &str| has_no_barriers(&browser, &axe, &format!("{gateway}{path}")).await;
+        has_no_barriers(&browser, &axe, &status).await;
+        for path in [
+            "/",
+            "/dev/api",
+            "/_sandbox/faults",
+            "/nothing/here",
+            "/pay/pay_none",
+        ] {
+            look(path).await;
+        }
+        let start = r#"{"amount": 123456789, "redirect": "https://shop.example/thanks"}"#;
+        let [open, paid] = [start_at(api, start).await, start_at(api, start).await];
+        pay_at(&gateway, paid.text("code")).await;
+        for payment in [&open, &paid] {
+            has_no_barriers(&browser, &axe, payment.text("pay_url")).await;
+        }
+        let refused = format!("/pay/{}?redirect=javascript:alert(1)", open.text("code"));
+        look(&refused).await;
+        set_faults(
+            &gateway,
+            &["start:status=503,retry-after=86400,delay=250ms"],
+        )
+        .await;
+        assert_eq!(start_at(api, start).await.status, 502);
+        for path in ["/", "/?refresh=off", "/_sandbox/faults"] {
+            look(path).await;
+        }
+        for path in ["", "?refresh=off"] {
+            has_no_barriers(&browser, &axe, &format!("{status}{path}")).await;
+        }
     })
     .await;
 }

@@ -56,7 +56,7 @@ fn main(faults: &[Fault], host: &str, bad: Option<(&str, &str)>) -> Markup {
             section.card.prose {
                 h2 { "From a test" }
                 p { "This replaces all that is set; an empty list ends it." }
-                pre { code {
+                pre tabindex="0" { code {
                     "curl http://" (host) r#"/_sandbox/faults -d '{"faults": ["start:reset,count=1"]}'"#
                 } }
             }

@@ -39,7 +39,7 @@ pub(super) fn page(title: &str, main: &Markup) -> Response<Body> {
                 style { (STYLE) }
             }
             body {
-                p.marker { b { "Sandbox:" } " no money moves" }
+                aside.marker aria-label="Notice" { b { "Sandbox:" } " no money moves" }
                 header {
                     span.name { "tillgate sandbox" }
                     nav {

@@ -18,7 +18,7 @@ pub(in super::super) fn dev_api(secret: &str, host: &str) -> Response<Body> {
             }
             section.card.prose {
                 h2 { "Merchant secret" }
-                pre.secret { code { (secret) } }
+                pre.secret tabindex="0" { code { (secret) } }
                 p {
                     "This one is good for the sandbox only. A real one never expires, and whoever has it can steal from you: "
                     "keep it in a file that only tillgate reads, and out of your app."
@@ -43,11 +43,11 @@ fn steps(secret: &str, base: &str) -> Markup {
                 "From your server. The answer has a " code { "code" } " for the payer and a " code { "watch_code" }
                 " for you."
             }
-            pre { code {
+            pre tabindex="0" { code {
                 "curl " (base) "/api/start_payment \\\n  -H 'Content-Type: application/json' \\\n  -d " (shell_quoted(&start))
             } }
             p { "Through tillgate your app leaves the secret out:" }
-            pre { code { (START) } }
+            pre tabindex="0" { code { (START) } }
         }
         section.card.prose {
             h2 { span.step { "2" } " Send the payer to the pay page" }
@@ -55,7 +55,7 @@ fn steps(secret: &str, base: &str) -> Markup {
                 "With the way back to your shop, percent-encoded. Tillgate’s answer has the whole link as "
                 code { "pay_url" } "."
             }
-            pre { code { (base) "/pay/CODE?redirect=https%3A%2F%2Fshop.example%2Fthanks" } }
+            pre tabindex="0" { code { (base) "/pay/CODE?redirect=https%3A%2F%2Fshop.example%2Fthanks" } }
         }
         section.card.prose {
             h2 { span.step { "3" } " Watch it" }
@@ -63,7 +63,7 @@ fn steps(secret: &str, base: &str) -> Markup {
                 "When the payer comes back, and now and then before: " code { "created" } " is open, " code { "completed" }
                 " is paid. The return alone proves nothing."
             }
-            pre { code { "curl " (base) "/watch/WATCH_CODE" } }
+            pre tabindex="0" { code { "curl " (base) "/watch/WATCH_CODE" } }
         }
         section.card.prose {
             h2 { span.step { "4" } " Done" }
@@ -80,7 +80,7 @@ fn bad_days(base: &str) -> Markup {
                 "Complete a payment without a browser, or make calls fail; an empty list of faults ends it. "
                 a href="/_sandbox/faults" { "A page of faults" } " does it with clicks."
             }
-            pre { code {
+            pre tabindex="0" { code {
                 "curl -X POST " (base) "/_sandbox/payments/CODE/complete\n\n"
                 "curl " (base) "/_sandbox/faults \\\n"
                 r#"  -d '{"faults": ["start:status=503,rate=0.3", "watch:delay=3s"]}'"# "\n\n"

@@ -197,6 +197,12 @@ impl Deliveries {
         self.in_line.values().map(BTreeSet::len).sum()
     }
 
+    /// Returns since when the oldest of these waits.
+    pub(in crate::store) fn oldest_pending(&self) -> Option<Instant> {
+        let oldest = self.in_line.values().filter_map(BTreeSet::first).min()?;
+        self.all.get(oldest).map(|delivery| delivery.since)
+    }
+
     /// Whether something is still to be posted about this payment.
     pub(in crate::store) fn owes(&self, payment: u64) -> bool {
         self.in_line.contains_key(&payment)

@@ -15,7 +15,7 @@ async fn what_is_counted_is_there_before_it_first_happens() {
     let tries = json!({ "delivered": 0, "retry": 0, "given_up": 0, "gone": 0 });
     assert_eq!(
         get_at(admin, "/status").await.json()["webhooks"],
-        json!({ "pending": 0, "tries": tries })
+        json!({ "pending": 0, "oldest_pending_seconds": null, "tries": tries })
     );
     assert!(
         get_at(admin, "/")

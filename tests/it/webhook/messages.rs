@@ -188,6 +188,14 @@ async fn within_a_payment_the_second_message_comes_after_the_first_was_taken() {
     assert_eq!(kinds, ["payment.completed", "payment.polling_ended"]);
     assert!(listed.iter().all(|delivery| delivery["state"] == "pending"));
     assert_eq!(pending(&sidecar).await, 2);
+    // Of the first of the two, which is older than the sleep above.
+    let waits = sidecar.admin("/status").await.json()["webhooks"]["oldest_pending_seconds"].clone();
+    assert!(waits.as_f64() >= Some(0.2), "{waits}");
+    let metrics = sidecar.admin("/metrics").await.body;
+    let name = "\ntillgate_webhook_oldest_pending_seconds ";
+    let (_, oldest) = metrics.split_once(name).expect("a gauge");
+    let oldest: f64 = oldest.lines().next().unwrap().parse().unwrap();
+    assert!(oldest >= 0.2, "{oldest}");
     let heard = app.hears_no_more_than(3).await;
     let kinds: Vec<_> = heard.iter().map(Post::kind).collect();
     assert_eq!(
