@@ -144,6 +144,8 @@ async fn blow(replica: &Replica, dice: &mut Dice) {
             replica.launch();
         }
         30..38 => {
+            // A process that has only just begun does not know what to do with the signal yet.
+            replica.is_up().await;
             replica.stop().await;
             replica.launch();
         }

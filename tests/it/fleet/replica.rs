@@ -179,7 +179,7 @@ impl Replica {
     pub async fn stop(&self) {
         self.signal(Signal::TERM);
         let status = self.ended().await;
-        assert_eq!(status.code(), Some(0), "{}:\n{}", self.name, self.log());
+        assert!(status.success(), "{}: {status}\n{}", self.name, self.log());
     }
 
     /// Waits for its end.
