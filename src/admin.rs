@@ -15,11 +15,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use hyper::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tower::Service;
@@ -109,8 +109,8 @@ impl Admin {
         tower::service_fn(move |request: Request<B>| {
             let admin = self.clone();
             async move {
-                let response = admin.answer(&request);
-                Ok(finished(request.uri().path(), response))
+                let head = request.into_parts().0;
+                Ok(finished(head.uri.path(), admin.answer(&head)))
             }
         })
     }
@@ -118,23 +118,23 @@ impl Admin {
     /// Answers a request that is refused by its form.
     pub(crate) fn reject(&self, rejection: Rejection, head: &Parts) -> Response<Body> {
         let path = head.uri.path();
-        let response = match (rejection, path) {
+        let is_probe = matches!(path, "/livez" | "/readyz") || path.starts_with("/readyz/");
+        let response = match rejection {
             // Whoever holds all the places must not make the process look dead, and be restarted for it.
-            (Rejection::Overloaded, "/livez") => text(StatusCode::OK, "ok\n"),
-            (Rejection::Overloaded, "/readyz") => self.ready(""),
+            Rejection::Overloaded if is_probe => self.answer(head),
             _ => rejected(rejection),
         };
         finished(path, response)
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        if self.loopback && !is_from_here(request.headers()) {
+    fn answer(&self, head: &Parts) -> Response<Body> {
+        if self.loopback && !is_from_here(head) {
             return text(
                 StatusCode::FORBIDDEN,
                 "403: not for browsers of other pages, and only under the name localhost\n",
             );
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
             let mut response = text(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "405: use GET; there is nothing to do here\n",
@@ -144,11 +144,11 @@ impl Admin {
                 .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match request.uri().path() {
-            "/" => self.page(request.uri().query() != Some(page::STILL)),
+        match head.uri.path() {
+            "/" => self.page(head.uri.query() != Some(page::STILL)),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.ready(request.uri().query().unwrap_or_default()),
-            "/metrics" => self.metrics(request.headers()),
+            "/readyz" => self.ready(head.uri.query().unwrap_or_default()),
+            "/metrics" => self.metrics(&head.headers),
             "/status" => self.status(),
             path => match path.strip_prefix("/readyz/") {
                 Some(name) => self.check(name),
@@ -284,11 +284,14 @@ fn finished(path: &str, mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Not a page of another site, and under a name that nobody else can give to this address.
-fn is_from_here(headers: &HeaderMap) -> bool {
+/// Not a page of another site, and under a name that nobody else can give to this address. Without any name it is no
+/// browser.
+fn is_from_here(head: &Parts) -> bool {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let same_site = |site: &HeaderValue| site == "none" || site == "same-origin";
-    server::is_local_host(headers)
+    let headers = &head.headers;
+    let is_nameless = head.version == Version::HTTP_10 && !headers.contains_key(HOST);
+    (is_nameless || server::is_local_host(headers))
         && !headers.contains_key(ORIGIN)
         && headers.get_all(SEC_FETCH_SITE).iter().all(same_site)
 }

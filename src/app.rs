@@ -155,6 +155,7 @@ const ADMIN_LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(5),
     idle_timeout: Duration::from_secs(120),
+    http10_without_host: true,
 };
 
 async fn second(signals: &mut Signals) {
@@ -165,6 +166,7 @@ async fn second(signals: &mut Signals) {
 pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
     let limits = Limits {
         max_connections: 1024,
+        http10_without_host: false,
         ..ADMIN_LIMITS
     };
     let server = Arc::new(Server::new(limits));

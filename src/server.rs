@@ -14,6 +14,7 @@ mod inherited_socket;
 mod limits;
 mod listen_addr;
 mod listener;
+mod places;
 mod rejection;
 mod shared;
 mod socket_file;
@@ -26,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
@@ -39,6 +40,7 @@ pub(crate) use self::limits::Limits;
 pub(crate) use self::listen_addr::ListenAddr;
 pub(crate) use self::listener::Listener;
 use self::listener::{accept, prepare};
+use self::places::Places;
 pub(crate) use self::rejection::Rejection;
 use self::shared::{Shared, Stage, reached};
 pub(crate) use self::socket_file::SocketFile;
@@ -63,23 +65,15 @@ pub(crate) fn is_local_host(headers: &HeaderMap) -> bool {
 /// A server and everything that runs in it. Dropping it does not end it: [`Server::close`] does.
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
-    /// Connections over the limit that get an answer; over this limit they are just closed.
-    told: Arc<Semaphore>,
+    places: Arc<Places>,
     connections: TaskTracker,
 }
-
-/// Each of them costs a socket for as long as a rejection lingers.
-const MAX_TOLD: usize = 512;
 
 impl Server {
     /// A server that serves nothing yet.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(
-                limits.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
-            told: Arc::new(Semaphore::new(MAX_TOLD)),
+            places: Arc::new(Places::new(limits.max_connections)),
             connections: TaskTracker::new(),
             shared: Arc::new(Shared {
                 limits,
@@ -118,31 +112,14 @@ impl Server {
                         }
                     },
                 };
-                let Some((slot, refused)) = server.slot() else {
-                    continue;
-                };
+                let place = server.places.take();
                 let (service, rejections) = (service.clone(), rejections.clone());
                 // One task a connection.
-                let connection = connection::run(
-                    server.shared.clone(),
-                    stream,
-                    slot,
-                    refused,
-                    service,
-                    rejections,
-                );
+                let connection =
+                    connection::run(server.shared.clone(), stream, place, service, rejections);
                 server.connections.spawn(connection);
             }
         });
-    }
-
-    /// A place for a new connection, and what it is refused for where there are too many; `None`: it is just closed.
-    fn slot(&self) -> Option<(OwnedSemaphorePermit, Option<Rejection>)> {
-        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            return Some((slot, None));
-        }
-        let slot = self.told.clone().try_acquire_owned().ok()?;
-        Some((slot, Some(Rejection::Overloaded)))
     }
 
     /// Takes no new connection from here on; those open go on.

@@ -64,6 +64,7 @@ impl Config {
             max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
+            http10_without_host: false,
         }
     }
 }

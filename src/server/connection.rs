@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -13,7 +14,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,7 @@ use super::answered::{Answered, Answering};
 use super::body::{Body, BoxError};
 use super::gate::Gate;
 use super::listener::Stream;
+use super::places::Place;
 use super::rejection::{Rejection, Verdicts};
 use super::shared::{Shared, Stage, reached};
 use crate::clock;
@@ -62,12 +63,11 @@ struct Answers<S, R> {
 #[error("{0}")]
 struct Cut(BoxError);
 
-/// Serves a connection until its end; with `refused`, its first request is refused for that, whatever it says.
+/// Serves a connection until its end, or until its place is another's while it waits for a request.
 pub(super) async fn run<S, R>(
     shared: Arc<Shared>,
     stream: Stream,
-    _slot: OwnedSemaphorePermit,
-    refused: Option<Rejection>,
+    place: Arc<Place>,
     service: S,
     rejections: R,
 ) where
@@ -79,7 +79,8 @@ pub(super) async fn run<S, R>(
     let verdicts = Verdicts::default();
     let handle = ConnectionHandle::default();
     let (hung_up, last) = (handle.hung_up.clone(), handle.last.clone());
-    let gate = Gate::new(stream, shared.limits, refused, verdicts.clone(), hung_up);
+    let limits = place.limits(shared.limits);
+    let gate = Gate::new(stream, limits, place.clone(), verdicts.clone(), hung_up);
     let answers = Answers {
         service,
         rejections,
@@ -98,9 +99,11 @@ pub(super) async fn run<S, R>(
         .half_close(true)
         .serve_connection(TokioIo::new(gate), service);
     let mut stage = shared.stage.subscribe();
-    let (mut closing, mut ending) = (false, false);
+    let (mut closing, mut ending, mut lost) = (false, false, false);
     let ended = loop {
         tokio::select! {
+            // First what has come: it may be a request.
+            biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             () = reached(&mut stage, Stage::Closing), if !closing => {
                 closing = true;
@@ -110,13 +113,23 @@ pub(super) async fn run<S, R>(
                 ending = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
+            () = place.lost(), if !lost => {
+                lost = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
     let stream = connection.into_parts().io.into_inner().into_inner();
     match ended {
         Err(error) if error.is_user() => cut(&stream),
-        _ if closing => {}
-        _ => linger(stream).await,
+        _ if closing || lost => {}
+        _ => {
+            let _silence = place.falls_silent();
+            tokio::select! {
+                () = linger(stream, place.at_most(PATIENCE)) => {}
+                () = place.lost() => {}
+            }
+        }
     }
 }
 
@@ -153,7 +166,12 @@ where
                 tokio::task::yield_now().await;
             }
             let answer = match verdict {
-                Some(rejection) => Ok(rejections(rejection, &request.into_parts().0)),
+                Some(rejection) => {
+                    let mut answer = rejections(rejection, &request.into_parts().0);
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                    Ok(answer)
+                }
                 // Made in here: one that is moved in has its room twice, where it came in and where it is awaited.
                 None => service
                     .oneshot(request)
@@ -171,16 +189,18 @@ where
     }
 }
 
+/// Longest that is waited for what still comes after the last answer of a connection.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Ends a connection so that the other side sees the answer: closing a socket with unread bytes in it makes the system
 /// send a reset, which can overtake the answer. So: say that we are done, and throw away what still comes, for a
 /// moment and up to a bound (RFC 9112, section 9.6).
-async fn linger(mut stream: Stream) {
-    const PATIENCE: Duration = Duration::from_secs(1);
+async fn linger(mut stream: Stream, patience: Duration) {
     const MOST: usize = 1 << 20;
     if stream.shutdown().await.is_err() {
         return;
     }
-    let _ = clock::timeout(PATIENCE, async {
+    let _ = clock::timeout(patience, async {
         // On the heap: every connection has room for this future, and few of them have anything left to read.
         let mut buffer = vec![0; 4096];
         let mut thrown_away = 0;

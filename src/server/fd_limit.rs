@@ -8,6 +8,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// and to the app, and files.
 const OTHERS: u64 = 1024;
 
+/// Returns how many connections over the limit of a listener may be open at once: each gets one answer.
+pub(super) fn over() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 8).map_or(256, |share| share.clamp(16, 256))
+}
+
 /// How many of these connections there is room for. The system's soft limit is raised for them as far as its hard
 /// one lets us: it is as low as 1024 for the sake of programs that use select(2).
 pub(crate) fn room_for(connections: NonZeroU32) -> NonZeroU32 {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::gate::Gate;
+use super::places::Places;
 use super::rejection::Verdicts;
 
 /// What the gate makes of the bytes of a connection.
@@ -31,6 +32,7 @@ pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> LetThrough {
         max_connections: 1,
         header_timeout: Duration::MAX,
         idle_timeout: Duration::MAX,
+        http10_without_host: false,
     };
     let verdicts = Verdicts::default();
     let socket = Pieces(
@@ -42,7 +44,7 @@ pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> LetThrough {
     let mut gate = Gate::new(
         socket,
         limits,
-        None,
+        Arc::new(Places::new(1)).take(),
         verdicts.clone(),
         CancellationToken::new(),
     );

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::chunk::{bad_body, chunk_size, line};
 use super::head::{self, Framing};
 use super::limits::Limits;
+use super::places::{Place, Silence};
 use super::rejection::{Rejection, Verdicts};
 use super::write_timeout::WriteTimeout;
 use crate::clock;
@@ -34,11 +35,10 @@ pub(super) struct Gate<S> {
     /// How many of `raw`'s first bytes have been checked: hyper may have them.
     passed: usize,
     state: State,
-    /// What the connection is refused for whatever it says.
-    rejected: Option<Rejection>,
+    place: Arc<Place>,
     /// What is wrong with the body that is being let through.
     broken: Option<io::Error>,
-    timer: Option<(Waiting, Pin<Box<Sleep>>)>,
+    timer: Option<Timer>,
     write_timeout: WriteTimeout,
     /// Cancelled when the other side closes its sending half.
     hung_up: CancellationToken,
@@ -63,6 +63,14 @@ enum State {
     Shut,
 }
 
+/// Runs while the connection waits for the other side.
+struct Timer {
+    waiting: Waiting,
+    sleep: Pin<Box<Sleep>>,
+    /// A request has begun, or is the first one: the place may be another's by its end.
+    _silence: Option<Silence>,
+}
+
 /// What a timer is running for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
@@ -75,7 +83,7 @@ impl<S> Gate<S> {
     pub(super) fn new(
         socket: S,
         limits: Limits,
-        rejected: Option<Rejection>,
+        place: Arc<Place>,
         verdicts: Verdicts,
         hung_up: CancellationToken,
     ) -> Self {
@@ -87,7 +95,7 @@ impl<S> Gate<S> {
             raw,
             passed: 0,
             state: State::Head,
-            rejected,
+            place,
             broken: None,
             timer: None,
             write_timeout: WriteTimeout::default(),
@@ -126,9 +134,7 @@ impl<S> Gate<S> {
             self.raw.extend_from_slice(&rest[2..]);
             return false;
         }
-        let verdict = match (self.rejected, head::end_of_head(rest)) {
-            // Whatever it says, and without waiting for the rest of it.
-            (Some(rejection), _) if !rest.is_empty() => Err(rejection),
+        let verdict = match head::end_of_head(rest) {
             // The rest of it may never come, and would say no more.
             _ if head::is_tls(rest) => {
                 tracing::warn!(
@@ -136,10 +142,11 @@ impl<S> Gate<S> {
                 );
                 Err(head::TLS)
             }
-            (_, Some(end)) if end <= head::MAX_HEAD => {
-                head::check(&rest[..end]).map(|framing| (end, framing))
+            Some(end) if end <= head::MAX_HEAD => {
+                let framing = head::check(&rest[..end], self.limits.http10_without_host);
+                framing.map(|framing| (end, framing))
             }
-            (_, None) if rest.len() <= head::MAX_HEAD => return true,
+            None if rest.len() <= head::MAX_HEAD => return true,
             _ => Err(head::too_long(rest)),
         };
         match verdict {
@@ -149,8 +156,14 @@ impl<S> Gate<S> {
                 self.forgiven = false;
                 // It may be answered before anybody asks what the connection waits for.
                 self.timer = None;
-                self.decide(None);
+                let rejection = self.place.rejection();
+                self.decide(rejection);
                 self.state = match framing {
+                    _ if rejection.is_some() => {
+                        // It gets its answer, and the connection ends.
+                        self.raw.truncate(self.passed);
+                        State::Shut
+                    }
                     Framing::Length(0) => State::Head,
                     Framing::Length(length) => State::Body(length),
                     Framing::Chunked => State::ChunkSize,
@@ -260,18 +273,20 @@ impl<S> Gate<S> {
             Waiting::NextRequest => self.limits.idle_timeout,
         };
         // A silent connection that starts to speak keeps its first timer: the time of a head does not start anew.
-        let keep = |running: Waiting| {
-            running == waiting || (running, waiting) == (Waiting::FirstByte, Waiting::RestOfHead)
+        let keep = |running: &Timer| {
+            running.waiting == waiting
+                || (running.waiting, waiting) == (Waiting::FirstByte, Waiting::RestOfHead)
         };
-        if !self
-            .timer
-            .as_ref()
-            .is_some_and(|(running, _)| keep(*running))
-        {
-            self.timer = Some((waiting, Box::pin(clock::sleep(limit))));
+        if !self.timer.as_ref().is_some_and(keep) {
+            let is_silent = waiting != Waiting::NextRequest;
+            self.timer = Some(Timer {
+                waiting,
+                sleep: Box::pin(clock::sleep(limit)),
+                _silence: is_silent.then(|| self.place.falls_silent()),
+            });
         }
         match &mut self.timer {
-            Some((_, sleep)) => sleep.as_mut().poll(cx).map(|()| waiting),
+            Some(timer) => timer.sleep.as_mut().poll(cx).map(|()| waiting),
             None => Poll::Pending,
         }
     }
@@ -311,7 +326,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                 Poll::Ready(read_whole) => read_whole?,
                 Poll::Pending => match ready!(gate.poll_timer(cx)) {
                     Waiting::RestOfHead => {
-                        gate.reject(Rejection::TooSlow);
+                        let over = gate.place.rejection();
+                        gate.reject(over.unwrap_or(Rejection::TooSlow));
                         continue;
                     }
                     Waiting::FirstByte | Waiting::NextRequest => return Poll::Ready(Ok(())),

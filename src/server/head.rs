@@ -99,11 +99,11 @@ fn is_path(target: &str) -> bool {
         && PathAndQuery::try_from(target).is_ok()
 }
 
-/// Checks a whole head.
+/// Checks a whole head. With `http10_without_host` one of HTTP/1.0 needs no Host.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
+pub(super) fn check(head: &[u8], http10_without_host: bool) -> Result<Framing, Rejection> {
     use Rejection::Malformed;
     if head.starts_with(b"\r\n") {
         return Err(Malformed("there are empty lines before the request line"));
@@ -144,7 +144,10 @@ pub(super) fn check(head: &[u8]) -> Result<Framing, Rejection> {
             "a header name has an underscore, which others read as a hyphen",
         ));
     }
-    check_host(request.headers)?;
+    let has_host = values(request.headers, "host").next().is_some();
+    if has_host || version != 0 || !http10_without_host {
+        check_host(request.headers)?;
+    }
     check_framing(request.headers, version)
 }
 

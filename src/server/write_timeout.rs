@@ -56,11 +56,14 @@ impl WriteTimeout {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
 
     use super::super::Limits;
     use super::super::gate::Gate;
+    use super::super::places::Places;
     use super::super::rejection::Verdicts;
     use super::*;
 
@@ -73,11 +76,12 @@ mod tests {
             max_connections: 1,
             header_timeout: HOUR,
             idle_timeout: HOUR,
+            http10_without_host: false,
         };
         let mut gate = Gate::new(
             near,
             limits,
-            None,
+            Arc::new(Places::new(1)).take(),
             Verdicts::default(),
             CancellationToken::new(),
         );

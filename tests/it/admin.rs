@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 
 use crate::harness::{
     Answer, ORDER, Program, Sidecar, Wire, call, get_at, set_faults, settles, start_at, until,
@@ -165,6 +166,33 @@ async fn foreign_hosts_and_pages_of_other_sites_are_refused() {
             assert_eq!(answer.header("access-control-allow-origin"), "");
             assert!(status == 200 || !answer.body.contains("tillgate_"));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_load_balancer_probes_by_http_1_0_without_a_host() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (_sidecar, api, admin) = Program::sidecar(&gateway, &[]).await;
+    for (address, request, status) in [
+        (admin, "GET /readyz HTTP/1.0\r\n\r\n", 200),
+        (admin, "HEAD /livez HTTP/1.0\r\nUser-Agent: lb\r\n\r\n", 200),
+        (
+            admin,
+            "GET /readyz HTTP/1.0\r\nHost: shop.example\r\n\r\n",
+            403,
+        ),
+        (admin, "GET /readyz HTTP/1.0\r\nHost:\r\n\r\n", 400),
+        (admin, "GET /readyz HTTP/1.0\r\nOrigin: null\r\n\r\n", 403),
+        (admin, "GET /readyz HTTP/1.1\r\n\r\n", 400),
+        (api, "GET /watch/x HTTP/1.0\r\n\r\n", 400),
+    ] {
+        let mut wire = Wire::open(address).await;
+        wire.send(request).await;
+        let mut answer = String::new();
+        let mut stream = wire.into_stream();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let expected = format!(" {status} ");
+        assert!(answer[8..].starts_with(&expected), "{request:?}: {answer}");
     }
 }
 

@@ -253,10 +253,88 @@ async fn probes_are_answered_even_when_others_hold_every_place_of_the_admin_list
         held.push(wire);
         assert!(held.len() < 2000, "there is no end of places");
     }
-    for path in ["/livez", "/readyz", "/readyz?verbose"] {
-        assert_eq!(get_at(admin, path).await.status, 200, "{path}");
+    for (path, body) in [
+        ("/livez", "ok\n"),
+        ("/readyz", "ok\n"),
+        ("/readyz?verbose", "[+]secret ok\n"),
+        ("/readyz/secret", "ok\n"),
+    ] {
+        let answer = get_at(admin, path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.body.contains(body), "{path}: {answer:?}");
     }
+    let mut foreign = Wire::open(admin).await;
+    foreign
+        .send("GET /readyz HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        .await;
+    let refused = foreign.answer().await;
+    assert_eq!(refused.status, 403, "the same rules hold: {refused:?}");
+    foreign.closed().await;
     for path in ["/metrics", "/status", "/", "/livez/x"] {
         assert_eq!(get_at(admin, path).await.status, 503, "{path}");
     }
+}
+
+/// What those send who never come to the end of a head.
+const PARTS: [&str; 3] = ["", "G", "GET /livez HTTP/1.1\r\nHost: localhost\r\n"];
+
+async fn silent(address: SocketAddr, number: usize) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for i in 0..number {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        // Those before it may have had to make way already.
+        let _ = stream.write_all(PARTS[i % PARTS.len()].as_bytes()).await;
+        silent.push(stream);
+    }
+    silent
+}
+
+#[tokio::test]
+async fn nine_hundred_silent_connections_to_the_admin_listener_end_no_probe() {
+    if !open_files(900 + OTHER_FILES) {
+        return;
+    }
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (sidecar, _, admin) = Program::sidecar(&gateway, &[]).await;
+    let quiet = sidecar.open_files();
+    let _silent = silent(admin, 900).await;
+    for path in ["/livez", "/readyz", "/readyz/store"].repeat(7) {
+        assert_eq!(get_at(admin, path).await.status, 200, "{path}");
+    }
+    until("a page that is no probe", async || {
+        (get_at(admin, "/metrics").await.status == 200).then_some(())
+    })
+    .await;
+    // None of them is kept beyond the places that there are.
+    until("the others are closed", async || {
+        (sidecar.open_files() <= quiet + 64 + 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_connections_make_way_for_callers() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let settings = [
+        ("listen.max_connections", "5"),
+        ("listen.header_timeout", "10m"),
+        ("listen.idle_timeout", "10m"),
+    ];
+    let (_sidecar, api, _) = Program::sidecar(&gateway, &settings).await;
+    let mut caller = Wire::open(api).await;
+    start(&mut caller).await;
+    let _silent = silent(api, 100).await;
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let got_in = async || {
+            let mut wire = Wire::open(api).await;
+            wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await;
+            (wire.answer().await.status == 404).then_some(wire)
+        };
+        others.push(until("a place", got_in).await);
+    }
+    start(&mut caller).await;
+    // Who has said something keeps its place.
+    assert_eq!(get_at(api, "/nowhere").await.status, 503);
 }
