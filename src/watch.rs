@@ -15,6 +15,7 @@ mod state;
 mod subscription;
 mod tell;
 mod unknown;
+mod waiter;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,10 +29,12 @@ pub(crate) use self::answer::{Answer, Error, How, Stale};
 pub(crate) use self::config::Config;
 pub(crate) use self::feed::ChangeFeed;
 use self::poll::Question;
-use self::shared::{Call, Inner, Shared};
+use self::queue::Rank;
+use self::shared::{Inner, Shared, Stage};
 pub(crate) use self::snapshot::Snapshot;
 use self::state::{Input, PollState};
 pub(crate) use self::subscription::Subscription;
+use self::waiter::Waiter;
 use crate::clock;
 use crate::gateway::Gateway;
 use crate::payment::WatchCode;
@@ -52,9 +55,9 @@ enum Asked {
     /// Memory.
     Known(Result<Answer, Error>),
     /// The call that was under way already.
-    Joined(Record, Call),
+    Joined(Record, Waiter),
     /// A call of its own.
-    Called(Record, Call),
+    Called(Record, Waiter),
 }
 
 impl StatusPoller {
@@ -62,7 +65,7 @@ impl StatusPoller {
     /// for it: there are messages to the app to be made.
     pub(crate) fn new(config: &Config, gateway: Arc<Gateway>, store: &Store, owes: bool) -> Self {
         let seed = u64::from_ne_bytes(random::bytes());
-        let state = PollState::new(config, seed);
+        let state = PollState::new(config, gateway.timeout() / 2, seed);
         let inner = Arc::new(Inner {
             fresh_for: config.fresh_for,
             stale_for: config.stale_for,
@@ -96,19 +99,23 @@ impl StatusPoller {
     /// When the gateway gives nothing and nothing young enough is known.
     pub(crate) async fn ask(&self, code: &WatchCode, force: bool) -> Result<Answer, Error> {
         let inner = &self.inner;
-        let (record, task, joined) = match inner.answer_or_call(code, force) {
-            Asked::Known(result) => {
-                inner.polls_saved.inc();
-                return result;
+        let (record, result, joined) = loop {
+            let (record, waiter, joined) = match inner.answer_or_call(code, force) {
+                Asked::Known(result) => {
+                    inner.polls_saved.inc();
+                    return result;
+                }
+                Asked::Joined(record, waiter) => (record, waiter, true),
+                Asked::Called(record, waiter) => (record, waiter, false),
+            };
+            match waiter.result().await {
+                // Everybody else has gone just before.
+                Err(Error::Abandoned) => {}
+                result => break (record, result, joined),
             }
-            Asked::Joined(record, task) => {
-                inner.polls_saved.inc();
-                (record, task, true)
-            }
-            Asked::Called(record, task) => (record, task, false),
         };
+        inner.polls_saved.inc_by(joined.into());
         let first = record.observation.is_none();
-        let result = task.result().await.unwrap_or(Err(Error::Crashed));
         let (observation, stale) = match result {
             Ok(observation) => (observation, None),
             Err(error) => {
@@ -137,13 +144,23 @@ impl StatusPoller {
     /// # Errors
     /// If there was no answer, whatever is known.
     pub(crate) async fn ask_now(&self, code: &WatchCode) -> Result<(), Error> {
-        match self.inner.answer_or_call(code, true) {
-            Asked::Known(result) => result.map(drop),
-            Asked::Joined(_, task) | Asked::Called(_, task) => {
-                let result = task.result().await.unwrap_or(Err(Error::Crashed));
-                result.map(drop)
+        loop {
+            let waiter = match self.inner.answer_or_call(code, true) {
+                Asked::Known(result) => return result.map(drop),
+                Asked::Joined(_, waiter) | Asked::Called(_, waiter) => waiter,
+            };
+            match waiter.result().await {
+                Err(Error::Abandoned) => {}
+                result => return result.map(drop),
             }
         }
+    }
+
+    /// Whether the gateway is being asked for this payment, or is about to be: an answer comes within `gateway.timeout`.
+    pub(crate) fn is_being_asked(&self, code: &WatchCode) -> bool {
+        let shared = self.inner.lock();
+        let call = shared.calls.get(code);
+        call.is_some_and(|call| call.stage == Stage::Sent)
     }
 
     /// The last that is known, if it is young enough to be served when the gateway fails.
@@ -237,13 +254,13 @@ impl Inner {
         {
             return Asked::Known(Err(error.clone().into()));
         }
-        if let Some(task) = shared.calls.get(code).filter(|task| task.is_under_way()) {
-            return Asked::Joined(record, task.clone());
+        if let Some(waiter) = Waiter::join(self, shared, code) {
+            return Asked::Joined(record, waiter);
         }
         let code = code.clone();
         self.step(shared, Input::Asked { code: code.clone() });
         let question = Question {
-            has_answer: record.observation.is_some(),
+            rank: Rank::of(record.observation.is_some(), record.stored.is_some()),
             is_caller: true,
             younger_than: if force {
                 Duration::ZERO
@@ -251,8 +268,8 @@ impl Inner {
                 self.fresh_for
             },
         };
-        let task = self.call(shared, code, false, question);
-        Asked::Called(record, task)
+        let call = self.call(shared, code.clone(), false, question);
+        Asked::Called(record, Waiter::first(self, &code, call))
     }
 
     /// What is known, if that will do.

@@ -298,7 +298,7 @@ impl From<watch::Error> for Problem {
     fn from(error: watch::Error) -> Self {
         match error {
             watch::Error::Gateway(error) => error.into(),
-            watch::Error::NoPermit => Self {
+            watch::Error::NoPermit | watch::Error::Abandoned => Self {
                 retry_after: Some(Duration::from_secs(1)),
                 ..Self::new(
                     ErrorCode::Overloaded,

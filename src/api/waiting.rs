@@ -41,18 +41,20 @@ impl Interruption {
         self.draining.cancelled().await;
     }
 
+    /// Returns when the caller has closed its sending half.
+    pub(super) async fn hangs_up(&self) {
+        match &self.connection {
+            Some(connection) => connection.hung_up().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Returns when one of them happens.
     pub(super) async fn comes(&self) -> Interrupted {
-        let hung_up = async {
-            match &self.connection {
-                Some(connection) => connection.hung_up().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.draining.cancelled() => Interrupted::Draining,
-            () = hung_up => Interrupted::HungUp,
+            () = self.hangs_up() => Interrupted::HungUp,
         }
     }
 }

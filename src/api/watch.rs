@@ -3,6 +3,7 @@
 mod question;
 
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::time::Duration;
 
 use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
@@ -30,7 +31,7 @@ pub(super) async fn watch(
     interruption: &Interruption,
 ) -> Result<Response<Body>, Problem> {
     let answer = match question.wait {
-        None | Some(Duration::ZERO) => poller.ask(question.code, question.forces()).await?,
+        None | Some(Duration::ZERO) => answer_now(poller, question, interruption).await?,
         Some(wait) => {
             wait_for_change(poller, question, clock::now() + wait, waiters, interruption).await?
         }
@@ -64,6 +65,39 @@ pub(super) async fn watch(
         HeaderValue::from_str(&cache_status(&answer)).expect("a header value"),
     );
     Ok(response)
+}
+
+/// The answer to the question itself.
+async fn answer_now(
+    poller: &StatusPoller,
+    question: &Question<'_>,
+    interruption: &Interruption,
+) -> Result<Answer, Error> {
+    let ask = poller.ask(question.code, question.forces());
+    tokio::pin!(ask);
+    tokio::select! {
+        answer = &mut ask => answer,
+        () = interruption.hangs_up() => after_hanging_up(poller, question, ask).await,
+    }
+}
+
+/// How long a caller who has hung up keeps its place, while the gateway is not being asked.
+const GONE_FOR: Duration = Duration::from_millis(200);
+
+/// The answer for a caller who has closed its sending half. It may still read: so it gets the answer if the gateway is
+/// being asked; but nothing waits in a queue for it, because most of those who do so have gone.
+async fn after_hanging_up(
+    poller: &StatusPoller,
+    question: &Question<'_>,
+    mut ask: Pin<&mut impl Future<Output = Result<Answer, Error>>>,
+) -> Result<Answer, Error> {
+    if let Ok(answer) = clock::timeout(GONE_FOR, &mut ask).await {
+        return answer;
+    }
+    if poller.is_being_asked(question.code) {
+        return ask.await;
+    }
+    poller.last(question.code).ok_or(Error::NoPermit)
 }
 
 /// The first answer that the caller does not know, or that is final; at the deadline the last there is.
@@ -131,20 +165,26 @@ async fn first_answer(
 ) -> ControlFlow<Result<Answer, Problem>, Result<Answer, Error>> {
     let ask = poller.ask(question.code, question.forces());
     tokio::pin!(ask);
-    let is_draining = tokio::select! {
+    let interrupted = tokio::select! {
         answer = &mut ask => return ControlFlow::Continue(answer),
-        interrupted = interruption.comes() => interrupted.is_draining(),
-        () = clock::sleep_until(deadline) => false,
+        interrupted = interruption.comes() => Some(interrupted),
+        () = clock::sleep_until(deadline) => None,
     };
-    ControlFlow::Break(match poller.last(question.code) {
-        Some(last) => Ok(last),
-        None if is_draining => Err(Problem::draining()),
-        // There is nothing that could be answered yet; and a caller who has hung up may have closed its sending half
-        // alone.
-        None => tokio::select! {
-            answer = &mut ask => answer.map_err(Problem::from),
-            () = interruption.drains() => Err(Problem::draining()),
-        },
+    // While there is nothing that could be answered, the caller waits on for the gateway.
+    let answer = async {
+        match (poller.last(question.code), interrupted) {
+            (Some(last), _) => Ok(last),
+            (None, Some(_)) => after_hanging_up(poller, question, ask).await,
+            (None, None) => tokio::select! {
+                answer = &mut ask => answer,
+                () = interruption.hangs_up() => after_hanging_up(poller, question, ask).await,
+            },
+        }
+    };
+    ControlFlow::Break(tokio::select! {
+        biased;
+        answer = answer => answer.map_err(Problem::from),
+        () = interruption.drains() => Err(Problem::draining()),
     })
 }
 

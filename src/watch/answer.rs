@@ -48,7 +48,7 @@ pub(crate) enum Stale {
 impl From<&Error> for Stale {
     fn from(error: &Error) -> Self {
         match error {
-            Error::NoPermit => Self::RateLimited,
+            Error::NoPermit | Error::Abandoned => Self::RateLimited,
             Error::Gateway(_) | Error::Crashed => Self::Gateway,
         }
     }
@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// No permit for a call came in time.
     #[error("no permit within watch.poll_rate")]
     NoPermit,
+    /// Nobody waited for the call any more before it had a permit. Who asks then asks anew.
+    #[error("nobody waits for the answer")]
+    Abandoned,
     /// A bug of ours.
     #[error("the call crashed")]
     Crashed,

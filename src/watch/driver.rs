@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::answer::Error;
 use super::poll::Question;
 use super::queue::{CallerId, Rank};
-use super::shared::{Call, Inner, Permit, Shared};
+use super::shared::{Call, Caller, Inner, Permit, Shared, Stage, UnderWay};
 use super::state::{Action, Input, Known, Outcome, Pause};
 use super::{news, tell};
 use crate::clock::{self, Instant};
@@ -27,7 +27,7 @@ struct Queued {
     inner: Arc<Inner>,
     caller: CallerId,
     /// Outlives the place in the queue, so that a permit is never sent in vain.
-    permit: oneshot::Receiver<Permit>,
+    reply: oneshot::Receiver<Result<Permit, Error>>,
 }
 
 impl Drop for Queued {
@@ -82,9 +82,17 @@ impl Inner {
         match action {
             Action::Poll(code) => self.poll_in_background(shared, code),
             Action::GivePermit(caller) => {
-                if let Some(caller) = shared.callers.remove(&caller) {
+                if let Some(Caller { code, reply }) = shared.callers.remove(&caller) {
+                    if let Some(call) = shared.calls.get_mut(&code) {
+                        call.stage = Stage::Sent;
+                    }
                     // The receiver is there: see `Queued`.
-                    let _ = caller.send(Permit::new(self.clone()));
+                    let _ = reply.send(Ok(Permit::new(self.clone())));
+                }
+            }
+            Action::RefusePermit(caller) => {
+                if let Some(caller) = shared.callers.remove(&caller) {
+                    let _ = caller.reply.send(Err(Error::NoPermit));
                 }
             }
             Action::NotePollingEnded(code) => {
@@ -145,7 +153,7 @@ impl Inner {
             .asked
             .map_or(Duration::MAX, |asked| clock::now() - asked);
         let question = Question {
-            has_answer: true,
+            rank: Rank::HasAnswer,
             is_caller: false,
             younger_than,
         };
@@ -153,14 +161,15 @@ impl Inner {
     }
 
     /// Makes the one call, which has its first permit already or waits for it. It settles what it learns by itself: the
-    /// caller may have gone.
+    /// caller may have gone. One waits for it from the beginning: returns what makes a [`Waiter`](super::waiter::Waiter),
+    /// without which the call is never unwanted.
     pub(super) fn call(
         self: &Arc<Self>,
         shared: &mut Shared,
         code: WatchCode,
         has_permit: bool,
         question: Question,
-    ) -> Call {
+    ) -> (u64, Call) {
         let (this, polled) = (self.clone(), code.clone());
         let task = self.tasks.launch(RequestId::keep(async move {
             let began = clock::now();
@@ -181,9 +190,21 @@ impl Inner {
                 .unwrap_or(Err(Error::Crashed));
             this.finish_poll(polled, began, result)
         }));
-        shared.calls.insert(code.clone(), task.clone());
+        shared.last_call += 1;
+        let number = shared.last_call;
+        let call = UnderWay {
+            task: task.clone(),
+            number,
+            waiters: 1,
+            stage: if has_permit {
+                Stage::Sent
+            } else {
+                Stage::Begun
+            },
+        };
+        shared.calls.insert(code.clone(), call);
         self.call_older(shared, &code);
-        task
+        (number, task)
     }
 
     /// Asks for the older payments of the same reference too, whose pages can still be paid: nobody else may do so.
@@ -191,7 +212,8 @@ impl Inner {
         for older in self.store.older_of_reference(code) {
             let known = self.store.get(&older).and_then(|record| record.observation);
             let is_fresh = |known: &Observation| clock::now() - known.asked < self.fresh_for;
-            let is_asked = shared.calls.get(&older).is_some_and(Call::is_under_way);
+            let call = shared.calls.get(&older);
+            let is_asked = call.is_some_and(|call| call.task.is_under_way());
             if is_asked || shared.state.follows(&older) || known.as_ref().is_some_and(is_fresh) {
                 continue;
             }
@@ -200,7 +222,7 @@ impl Inner {
             };
             self.step(shared, asked);
             let question = Question {
-                has_answer: known.is_some(),
+                rank: Rank::of(known.is_some(), true),
                 is_caller: true,
                 younger_than: self.fresh_for,
             };
@@ -242,7 +264,8 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
-        if let Some(sender) = shared.news.get(&code) {
+        let is_abandoned = matches!(result, Err(Error::Abandoned));
+        if let Some(sender) = shared.news.get(&code).filter(|_| !is_abandoned) {
             news::publish(sender, &result);
         }
         let input = Input::PollFinished {
@@ -308,31 +331,55 @@ impl Inner {
         }
     }
 
-    /// Waits in the queue for a permit, until the deadline.
-    pub(super) async fn permit(self: &Arc<Self>, rank: Rank, deadline: Instant) -> Option<Permit> {
+    /// Waits in the queue for a permit for a call, until the deadline.
+    ///
+    /// # Errors
+    /// If there is none in time, or nobody waits for the call any more.
+    pub(super) async fn permit(
+        self: &Arc<Self>,
+        code: &WatchCode,
+        rank: Rank,
+        deadline: Instant,
+    ) -> Result<Permit, Error> {
         let mut queued = {
-            let (sender, permit) = oneshot::channel();
+            let (sender, reply) = oneshot::channel();
             let mut shared = self.lock();
             shared.last_caller.0 += 1;
             let caller = shared.last_caller;
-            shared.callers.insert(caller, sender);
+            // The gateway has heard of a payment that is asked for a second time.
+            if rank != Rank::Confirms
+                && let Some(call) = shared.calls.get_mut(code)
+            {
+                call.stage = Stage::Queued(caller);
+            }
+            let code = code.clone();
+            let waits = Caller {
+                code: code.clone(),
+                reply: sender,
+            };
+            shared.callers.insert(caller, waits);
             self.step(&mut shared, Input::PermitWanted { caller, rank });
+            self.drop_unwanted(&mut shared, &code);
             Queued {
                 inner: self.clone(),
                 caller,
-                permit,
+                reply,
             }
         };
-        clock::timeout_at(deadline, &mut queued.permit)
-            .await
-            .ok()?
-            .ok()
+        match clock::timeout_at(deadline, &mut queued.reply).await {
+            Ok(reply) => reply.unwrap_or(Err(Error::Abandoned)),
+            Err(_) => Err(Error::NoPermit),
+        }
     }
 }
 
 /// Logs a failure once, however many are waiting. A caller without an old answer gets the error, which is logged there.
 fn log_failure(error: &Error, has_answer: bool) {
-    if has_answer && !matches!(error, Error::Gateway(gateway::Error::SecretUnavailable)) {
+    let is_told = matches!(
+        error,
+        Error::Abandoned | Error::Gateway(gateway::Error::SecretUnavailable)
+    );
+    if has_answer && !is_told {
         tracing::warn!(%error, request_id = RequestId::current().as_deref(), "no new answer about a payment: the last known one is served while it is young enough");
     }
 }
@@ -344,6 +391,7 @@ impl From<&Result<Observation, Error>> for Outcome {
             Err(
                 Error::Gateway(gateway::Error::SecretUnavailable)
                 | Error::NoPermit
+                | Error::Abandoned
                 | Error::Crashed,
             ) => Self::NotAsked,
             Err(Error::Gateway(error)) => Self::Failed(error.clone()),

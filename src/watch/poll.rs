@@ -23,8 +23,7 @@ pub(super) struct Polled {
 /// Who asks for a payment, and for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
-    /// There is an old answer to fall back on.
-    pub(super) has_answer: bool,
+    pub(super) rank: Rank,
     /// A caller asks; else it is the background.
     pub(super) is_caller: bool,
     /// An answer that another replica got will do if it is younger.
@@ -32,9 +31,10 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// The same, where nobody else's answer will do.
+    /// The same for the second time, where nobody else's answer will do.
     fn anew(self) -> Self {
         Self {
+            rank: Rank::Confirms,
             younger_than: Duration::ZERO,
             ..self
         }
@@ -65,31 +65,18 @@ impl Inner {
         permit: Option<Permit>,
         question: Question,
     ) -> Result<Polled, Error> {
-        let rank = if question.has_answer {
-            Rank::HasAnswer
-        } else {
-            Rank::HasNothing
-        };
-        let shared = Sharing::Shared;
-        let (first, came_on) = self.poll_on(code, shared, permit, rank, question).await?;
+        let (first, came_on) = self
+            .poll_on(code, Sharing::Shared, permit, question)
+            .await?;
         if came_on == Sharing::Own || !first.report.status.is_final() {
             return Ok(first);
         }
         // It counts for nobody yet.
         first.pass.done(false);
-        let permit = self
-            .permit(Rank::Confirms, clock::now() + CONFIRMED_WITHIN)
-            .await
-            .ok_or(Error::NoPermit)?;
-        let (second, _) = self
-            .poll_on(
-                code,
-                Sharing::Own,
-                Some(permit),
-                Rank::Confirms,
-                question.anew(),
-            )
-            .await?;
+        let within = clock::now() + CONFIRMED_WITHIN;
+        let permit = self.permit(code, Rank::Confirms, within).await?;
+        let anew = question.anew();
+        let (second, _) = self.poll_on(code, Sharing::Own, Some(permit), anew).await?;
         if second.report.fingerprint != first.report.fingerprint {
             self.unconfirmed.inc();
             let (first, second) = (first.report.status.label(), second.report.status.label());
@@ -110,16 +97,16 @@ impl Inner {
         code: &WatchCode,
         connection: Sharing,
         permit: Option<Permit>,
-        rank: Rank,
         question: Question,
     ) -> Result<(Polled, Sharing), Error> {
+        let rank = question.rank;
         let mut tries = self.gateway.tries()?;
         // Half of the time for the permit, so that the other half is left for the call.
         let half = (tries.deadline - clock::now()) / 2;
         let until = tries.deadline - half;
         let mut permit = match permit {
             Some(permit) => permit,
-            None => self.permit(rank, until).await.ok_or(Error::NoPermit)?,
+            None => self.permit(code, rank, until).await?,
         };
         let mut pass = match self.may_ask(code, question, until).await {
             Some(Allowed::Pass(pass)) => pass,
@@ -152,9 +139,9 @@ impl Inner {
             tries.again_after(error.clone()).await?;
             // No permit for a repeat: then the failure that made it necessary is the result.
             permit = self
-                .permit(rank, tries.deadline)
+                .permit(code, rank, tries.deadline)
                 .await
-                .ok_or(error.clone())?;
+                .map_err(|_| error.clone())?;
             pass = match self.may_ask(code, question, tries.deadline).await {
                 Some(Allowed::Pass(pass)) => pass,
                 Some(Allowed::Known(polled)) => return Ok((polled, Sharing::Own)),

@@ -8,19 +8,21 @@ use crate::payment::WatchCode;
 
 /// Everything that waits for a permit.
 ///
-/// In this order: second questions about a payment that is said to be final, callers about whose payment nothing is
-/// known, callers who have an old answer to fall back on, payments that are due and waited for, other payments that are
-/// due. A group that was passed over three times comes next, so that nobody starves; a second question goes ahead even of
-/// these, which starves nobody, since each has had a permit of another group before it.
-#[derive(Default)]
+/// In this order: second questions about a payment that is said to be final, callers about whose payment nothing but its
+/// start is known, callers about codes that were never heard of, callers who have an old answer to fall back on, payments
+/// that are due and waited for, other payments that are due. A group that was passed over three times comes next, so
+/// that nobody starves; a second question goes ahead even of these, which starves nobody, since each has had a permit of
+/// another group before it.
 pub(super) struct PollQueue {
+    /// Callers in one row, at most.
+    limit: usize,
     /// First come, first served: ids are given in the order of coming.
     confirming: BTreeSet<CallerId>,
     /// In the same order.
-    callers: [BTreeSet<CallerId>; 2],
+    callers: [BTreeSet<CallerId>; 3],
     /// Payments that somebody waits for, and the others.
     payments: [Payments; 2],
-    passed_over: [u8; 4],
+    passed_over: [u8; 5],
 }
 
 /// Payments by how often they are asked for: the logarithm of the interval. A row is in the order of being due.
@@ -36,8 +38,10 @@ pub(super) struct CallerId(pub(super) u64);
 pub(super) enum Rank {
     /// It asks for the second time about a payment that is said to be final.
     Confirms,
-    /// Nothing is known of its payment.
+    /// Nothing is known of its payment but its start.
     HasNothing,
+    /// Nobody here has ever heard of its payment.
+    Unheard,
     /// It has an old answer to fall back on.
     HasAnswer,
 }
@@ -62,15 +66,39 @@ pub(super) enum Next {
 
 const PASSED_OVER_AT_MOST: u8 = 3;
 
+impl Rank {
+    /// Returns the rank of a caller who asks for the first time.
+    pub(super) fn of(has_answer: bool, is_started: bool) -> Self {
+        match (has_answer, is_started) {
+            (true, _) => Self::HasAnswer,
+            (false, true) => Self::HasNothing,
+            (false, false) => Self::Unheard,
+        }
+    }
+}
+
 impl PollQueue {
-    /// A caller waits for a permit.
-    pub(super) fn add_caller(&mut self, caller: CallerId, rank: Rank) {
+    /// An empty queue, with room for so many callers in each row.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            confirming: BTreeSet::new(),
+            callers: Default::default(),
+            payments: Default::default(),
+            passed_over: Default::default(),
+        }
+    }
+
+    /// A caller waits for a permit, if there is room in its row; returns whether there is.
+    pub(super) fn add_caller(&mut self, caller: CallerId, rank: Rank) -> bool {
         let row = match rank {
-            Rank::Confirms => &mut self.confirming,
+            // Each of them has had a permit before.
+            Rank::Confirms => return self.confirming.insert(caller),
             Rank::HasNothing => &mut self.callers[0],
-            Rank::HasAnswer => &mut self.callers[1],
+            Rank::Unheard => &mut self.callers[1],
+            Rank::HasAnswer => &mut self.callers[2],
         };
-        row.insert(caller);
+        row.len() < self.limit && row.insert(caller)
     }
 
     /// It does not wait any more: it takes no permit, and counts for nobody's patience.
@@ -122,16 +150,18 @@ impl PollQueue {
         let wants = [
             !self.callers[0].is_empty(),
             !self.callers[1].is_empty(),
+            !self.callers[2].is_empty(),
             is_due(due[0]),
             is_due(due[1]),
         ];
         for (passed_over, wants) in self.passed_over.iter_mut().zip(wants) {
             *passed_over = if wants { *passed_over } else { 0 };
         }
-        let starving = self
-            .passed_over
-            .iter()
-            .position(|passed_over| *passed_over >= PASSED_OVER_AT_MOST);
+        // The one that was passed over most often: else four groups could take turns and leave the fifth out.
+        let starving = (0..self.passed_over.len())
+            .rev()
+            .filter(|group| self.passed_over[*group] >= PASSED_OVER_AT_MOST)
+            .max_by_key(|group| self.passed_over[*group]);
         let Some(chosen) = starving.or_else(|| wants.iter().position(|wants| *wants)) else {
             return Next::Nobody(due.into_iter().flatten().min());
         };
@@ -193,13 +223,14 @@ mod tests {
 
     #[test]
     fn callers_who_have_gone_hold_nobody_up() {
-        let (mut queue, now) = (PollQueue::default(), clock::now());
+        let (mut queue, now) = (PollQueue::new(1), clock::now());
         for i in 0..1000 {
-            queue.add_caller(CallerId(i), Rank::HasNothing);
+            assert!(queue.add_caller(CallerId(i), Rank::HasNothing));
             queue.remove_caller(CallerId(i));
         }
         let alive = CallerId(1000);
-        queue.add_caller(alive, Rank::HasNothing);
+        assert!(queue.add_caller(alive, Rank::HasNothing));
+        assert!(!queue.add_caller(CallerId(1001), Rank::HasNothing));
         for i in 0..10 {
             let code = format!("code-{i}").parse().unwrap();
             let _ = queue.add(code, true, now, Duration::from_secs(1));

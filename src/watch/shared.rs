@@ -45,12 +45,13 @@ pub(super) struct Inner {
 pub(super) struct Shared {
     pub(super) state: PollState,
     /// The calls that are under way.
-    pub(super) calls: HashMap<WatchCode, Call>,
+    pub(super) calls: HashMap<WatchCode, UnderWay>,
+    pub(super) last_call: u64,
     /// To those who wait for a payment.
     pub(super) news: HashMap<WatchCode, watch::Sender<News>>,
     pub(super) unknown: UnknownCodes,
     /// Callers that wait for a permit.
-    pub(super) callers: HashMap<CallerId, oneshot::Sender<Permit>>,
+    pub(super) callers: HashMap<CallerId, Caller>,
     pub(super) last_caller: CallerId,
     /// Nothing is due before then.
     pub(super) wake_up: Instant,
@@ -58,6 +59,33 @@ pub(super) struct Shared {
 
 /// A call to the gateway, which any number of callers wait for.
 pub(super) type Call = SharedTask<Result<Observation, Error>>;
+
+/// A call that is under way.
+pub(super) struct UnderWay {
+    pub(super) task: Call,
+    /// Tells it from others for the same code.
+    pub(super) number: u64,
+    /// How many wait for its result.
+    pub(super) waiters: usize,
+    pub(super) stage: Stage,
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Begun,
+    /// It waits for a permit.
+    Queued(CallerId),
+    /// It has had one: the gateway is being asked, or is about to be.
+    Sent,
+}
+
+/// Waits for a permit for a call.
+pub(super) struct Caller {
+    pub(super) code: WatchCode,
+    /// Dropped if nobody waits for the call any more.
+    pub(super) reply: oneshot::Sender<Result<Permit, Error>>,
+}
 
 /// The right to make one call. Its place in the rate window rests from the moment when it is dropped: not while the lock
 /// is held, because that takes it.
@@ -92,6 +120,7 @@ impl Shared {
         Self {
             state,
             calls: HashMap::new(),
+            last_call: 0,
             news: HashMap::new(),
             unknown: UnknownCodes::default(),
             callers: HashMap::new(),

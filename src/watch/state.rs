@@ -8,6 +8,7 @@ mod jitter;
 mod tests;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use self::breaker::CircuitBreaker;
@@ -18,7 +19,7 @@ use self::jitter::Jitter;
 use super::cadence::{self, Situation};
 use super::config::Config;
 use super::queue::{Next, PollQueue, Slot};
-use super::rate_window::RateWindow;
+use super::rate_window::{self, RateWindow};
 use crate::clock::Instant;
 use crate::payment::WatchCode;
 
@@ -27,6 +28,22 @@ const FAR_AWAY: Duration = Duration::from_secs(3600);
 
 /// How often the background looks whether there is a secret by now.
 const SECRET_AGAIN: Duration = Duration::from_secs(1);
+
+/// Most callers in a row of the queue, however high the rate: each of them holds a connection.
+const MAX_CALLERS: f64 = 10_000.0;
+
+/// Returns how many callers can get a permit in this time. Others would wait in vain.
+fn callers_at_once(rate: NonZeroU32, permit_within: Duration) -> usize {
+    let time = permit_within + rate_window::WINDOW;
+    let callers = f64::from(rate.get()) * time.as_secs_f64();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from one to ten thousand"
+    )]
+    let callers = callers.clamp(1.0, MAX_CALLERS) as usize;
+    callers
+}
 
 /// What the poller knows of calls and of those who want them. What it does follows from its inputs, their moments and
 /// its seed alone.
@@ -67,8 +84,8 @@ enum MadeBy {
 }
 
 impl PollState {
-    /// Follows nothing yet. The jitter comes from the seed.
-    pub(super) fn new(config: &Config, seed: u64) -> Self {
+    /// Follows nothing yet. A caller waits for a permit for so long at most. The jitter comes from the seed.
+    pub(super) fn new(config: &Config, permit_within: Duration, seed: u64) -> Self {
         Self {
             fresh_for: config.fresh_for,
             max_poll_interval: config.max_poll_interval,
@@ -76,7 +93,7 @@ impl PollState {
             jitter: Jitter::new(seed),
             followed: HashMap::new(),
             under_way: HashMap::new(),
-            queue: PollQueue::default(),
+            queue: PollQueue::new(callers_at_once(config.poll_rate, permit_within)),
             rate_window: RateWindow::new(config.poll_rate),
             failures: Failures::default(),
             breaker: CircuitBreaker::default(),
@@ -116,7 +133,11 @@ impl PollState {
                 self.unqueue(&code);
                 self.under_way.insert(code, MadeBy::Caller);
             }
-            Input::PermitWanted { caller, rank } => self.queue.add_caller(caller, rank),
+            Input::PermitWanted { caller, rank } => {
+                if !self.queue.add_caller(caller, rank) {
+                    return vec![Action::RefusePermit(caller)];
+                }
+            }
             Input::PermitUnwanted { caller } => self.queue.remove_caller(caller),
             Input::PermitReturned => self.rate_window.rest(now),
             Input::PermitUnused => self.rate_window.put_back(),

@@ -112,5 +112,6 @@ impl Drop for Subscription {
             known: self.inner.known(&self.code),
         };
         self.inner.step(&mut shared, input);
+        self.inner.drop_unwanted(&mut shared, &self.code);
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{
@@ -143,6 +144,40 @@ async fn who_hangs_up_is_not_waited_for() {
     drop(gone);
     until_waiting(admin, "long_poll", 0).await;
     until_waiting(admin, "stream", 0).await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_on_an_unheard_of_code_is_not_waited_for_either() {
+    // A question stands in the queue for minutes.
+    let settings = [("watch.poll_rate", "1"), ("gateway.timeout", "20m")];
+    let (_sandbox, url) = Program::sandbox(&[]).await;
+    let (sidecar, api, _) = Program::sidecar(&url, &settings).await;
+    let quiet = sidecar.open_files();
+    let mut gone = Vec::new();
+    for i in 0..60 {
+        let (query, headers) = [("", ""), ("?wait=60", ""), ("", STREAM)][i % 3];
+        gone.push(ask(api, &format!("/watch/unheard-of-{i}{query}"), headers).await);
+    }
+    until("they stand in the queue", async || {
+        (calls(&url).await.1 > 0 && sidecar.open_files() > quiet + 30).then_some(())
+    })
+    .await;
+    for (i, wire) in gone.into_iter().enumerate() {
+        let stream = wire.into_stream();
+        if i % 2 == 0 {
+            // It ends with a reset.
+            SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+    }
+    until("their places are free", async || {
+        (sidecar.open_files() <= quiet + 4).then_some(())
+    })
+    .await;
+    assert_eq!(get_at(api, "/watch/another").await.status, 404);
+    let (_, watches) = calls(&url).await;
+    assert!(watches < 30, "{watches} questions were sent");
 }
 
 #[tokio::test]

@@ -774,3 +774,57 @@ async fn who_finds_no_turn_gets_the_last_known_answer() {
         "tillgate; fwd=stale",
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_waits_for_any_more_is_not_sent() {
+    let sidecar = Sidecar::with(&[("watch.poll_rate", "1")]);
+    assert_eq!(sidecar.watch("first").await.status, 404);
+    let (gone, wanted) = ("gone", "wanted");
+    let mut first = Box::pin(sidecar.watch(wanted));
+    let mut leaves: Vec<_> = (0..5)
+        .map(|i| Box::pin(sidecar.api(get(&format!("/watch/{gone}-{i}")))))
+        .collect();
+    // One of two who wait for the same.
+    leaves.push(Box::pin(sidecar.api(get(&format!("/watch/{wanted}")))));
+    assert!((&mut first).now_or_never().is_none());
+    for leaves in &mut leaves {
+        assert!(leaves.now_or_never().is_none());
+    }
+    // All of them stand in the queue.
+    sidecar.runs_for(Duration::from_millis(10)).await;
+    drop(leaves);
+    let last = sidecar.watch("last");
+    let (wanted, last) = tokio::join!(first, last);
+    assert_eq!((wanted.status, last.status), (404, 404));
+    assert_eq!(sidecar.gateway_watches(), 3);
+    // Who asks for it again is answered.
+    assert_eq!(sidecar.watch("gone-0").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_unheard_of_codes_do_not_shut_out_who_has_started_a_payment() {
+    let settings = [("watch.poll_rate", "1"), ("gateway.timeout", "10s")];
+    let sidecar = Sidecar::with(&settings);
+    let (_, watch_code) = sidecar.started().await;
+    let began = Instant::now();
+    let unheard_of = join_all((0..50).map(|i| {
+        let watch = sidecar.api(get(&format!("/watch/unheard-of-{i}")));
+        async move { (watch.await, began.elapsed()) }
+    }));
+    let (unheard_of, started) = tokio::join!(unheard_of, sidecar.watch(&watch_code));
+    assert_eq!(started.status, 200, "{started:?}");
+    let mut refused = 0;
+    for (answer, took) in &unheard_of {
+        match answer.status {
+            404 => assert_eq!(answer.text("error"), "unknown_watch_code"),
+            _ => assert_eq!(
+                (answer.status, answer.text("error")),
+                (503, "overloaded"),
+                "{answer:?}"
+            ),
+        }
+        refused += usize::from(answer.status == 503 && *took < Duration::from_millis(500));
+    }
+    // The others would have waited in vain.
+    assert!(refused >= 43, "{refused} were told so at once");
+}

@@ -57,6 +57,8 @@ pub(in super::super) enum Action {
     Poll(WatchCode),
     /// Give this caller its permit.
     GivePermit(CallerId),
+    /// Tell this caller that there is no room for it in the queue.
+    RefusePermit(CallerId),
     /// Note that this payment is not polled in the background any more.
     NotePollingEnded(WatchCode),
     /// Log that the background makes no calls for now, because of this failure.

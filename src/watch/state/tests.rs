@@ -31,6 +31,7 @@ fn event() -> impl Strategy<Value = Event> {
     let rank = prop_oneof![
         Just(Rank::Confirms),
         Just(Rank::HasNothing),
+        Just(Rank::Unheard),
         Just(Rank::HasAnswer)
     ];
     prop_oneof![
@@ -154,7 +155,7 @@ proptest! {
         let mut world = history.play(NEVER);
         world.heal();
         // A group is passed over three times, and then by each other group that was too; a permit comes back after 1.05 s.
-        let longest_turn = Duration::from_secs_f64(7.0 * 1.1 / f64::from(rate) + 1.1);
+        let longest_turn = Duration::from_secs_f64(8.0 * 1.1 / f64::from(rate) + 1.1);
         let payments = u32::try_from(CODES).unwrap();
         // Each of the others in its group may go first once more for each doubling of its interval.
         let bound = MAX_POLL_INTERVAL + longest_turn * payments * 5;

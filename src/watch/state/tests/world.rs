@@ -19,6 +19,9 @@ use crate::watch::queue::{CallerId, Rank};
 /// How many payments there may be.
 pub(super) const CODES: usize = 5;
 
+/// A caller gives up waiting for a permit after this time, so that others behind it would wait in vain.
+const PERMIT_WITHIN: Duration = Duration::from_secs(2);
+
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Start(usize),
@@ -85,12 +88,12 @@ pub(super) struct World {
     held: usize,
     returned: Vec<Instant>,
     /// By rank.
-    waiting: [BTreeSet<(CallerId, Instant)>; 3],
+    waiting: [BTreeSet<(CallerId, Instant)>; 4],
     last_caller: u64,
     /// An outage was reported, and no answer since.
     gateway_fails: bool,
     paused_until: Instant,
-    since_last: [usize; 4],
+    since_last: [usize; 5],
     pub(super) grants: Vec<Grant>,
     pub(super) noted: Vec<Noted>,
 }
@@ -104,12 +107,12 @@ impl World {
             known: Known::default(),
             is_waited_for: false,
             was_forgotten: false,
-            group: 3,
+            group: 4,
             since: now,
             last_poll: now,
         };
         Self {
-            state: PollState::new(config, seed),
+            state: PollState::new(config, PERMIT_WITHIN, seed),
             now,
             wake_up: now,
             rate: config.poll_rate.get().try_into().unwrap(),
@@ -124,7 +127,7 @@ impl World {
             last_caller: 0,
             gateway_fails: false,
             paused_until: now,
-            since_last: [0; 4],
+            since_last: [0; 5],
             grants: Vec::new(),
             noted: Vec::new(),
         }
@@ -145,7 +148,7 @@ impl World {
             Event::Subscribe(i) if !self.payments[i].is_waited_for => {
                 self.want(i);
                 self.payments[i].is_waited_for = true;
-                self.payments[i].group = 2;
+                self.payments[i].group = 3;
                 let (code, known) = self.named(i);
                 self.step(Input::Subscribed { code, known });
             }
@@ -229,7 +232,7 @@ impl World {
     }
 
     pub(super) fn keep_callers_waiting(&mut self, count: usize) {
-        for rank in [Rank::HasNothing, Rank::HasAnswer] {
+        for rank in [Rank::HasNothing, Rank::Unheard, Rank::HasAnswer] {
             while self.waiting[row(rank)].len() < count {
                 self.want_permit(rank);
             }
@@ -270,7 +273,7 @@ impl World {
             payment.last_poll = self.now;
             // One that was forgotten may still be in the queue, where it was.
             if !payment.was_forgotten {
-                payment.group = 3;
+                payment.group = 4;
             }
         }
     }
@@ -287,7 +290,7 @@ impl World {
         if !payment.is_waited_for {
             payment.since = self.now;
             payment.last_poll = self.now;
-            payment.group = 3;
+            payment.group = 4;
         }
     }
 
@@ -332,7 +335,7 @@ impl World {
             self.return_permit();
         }
         let payment = &mut self.payments[call.payment];
-        payment.group = if payment.is_waited_for { 2 } else { 3 };
+        payment.group = if payment.is_waited_for { 3 } else { 4 };
         let outcome = match reply {
             Reply::Open | Reply::Final => {
                 payment.known.asked = Some(call.began);
@@ -373,6 +376,7 @@ fn row(rank: Rank) -> usize {
     match rank {
         Rank::Confirms => 0,
         Rank::HasNothing => 1,
-        Rank::HasAnswer => 2,
+        Rank::Unheard => 2,
+        Rank::HasAnswer => 3,
     }
 }

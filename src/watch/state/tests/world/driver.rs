@@ -27,7 +27,7 @@ pub(in super::super) struct Grant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Group {
     Confirms,
-    /// 0 and 1 are callers, 2 and 3 are payments.
+    /// 0 to 2 are callers, 3 and 4 are payments.
     Other(usize),
 }
 
@@ -89,13 +89,14 @@ impl World {
                     if !self.payments[i].is_waited_for && self.payments[i].number == 0 {
                         self.state.step(self.now, Input::Forgotten { code });
                         self.pass_over_others(self.payments[i].group);
-                        self.payments[i].group = 3;
+                        self.payments[i].group = 4;
                         forgotten = true;
                     } else {
                         self.poll(i);
                     }
                 }
                 Action::GivePermit(caller) => self.permit(caller),
+                Action::RefusePermit(caller) => self.refuse(caller),
                 Action::NotePollingEnded(code) => {
                     let of_code = |payment: &Payment| payment.code == code;
                     let i = self.payments.iter().position(of_code).unwrap();
@@ -133,6 +134,15 @@ impl World {
             in_background: true,
             has_permit: true,
         });
+    }
+
+    /// There have to be as many before it as get a permit in time.
+    fn refuse(&mut self, caller: CallerId) {
+        let of_caller = |(other, _): &(CallerId, Instant)| *other == caller;
+        let waits = |row: &&mut BTreeSet<_>| row.iter().any(of_caller);
+        let row = self.waiting[1..].iter_mut().find(waits).unwrap();
+        row.retain(|other| !of_caller(other));
+        assert_eq!(row.len(), 3 * self.rate, "there was room");
     }
 
     fn permit(&mut self, caller: CallerId) {
