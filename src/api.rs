@@ -256,8 +256,9 @@ impl Inner {
                 Ok(stream::response(Events(feed), id, interruption, slot))
             }
             Route::Payments => {
-                payments::payments(&self.payments, &self.pages, query, request.headers())
-                    .map_err(refuse)
+                let headers = request.headers();
+                let page = payments::payments(&self.payments, &self.pages, query, headers);
+                page.await.map_err(refuse)
             }
             Route::Deliveries => {
                 deliveries::deliveries(&self.deliveries, &self.pages, query).map_err(refuse)

@@ -34,7 +34,7 @@ const PARAMETERS: [&str; 8] = [
 const LAST_DAY: Date = date(9999, 12, 29);
 
 /// One page of what was started here, the newest first.
-pub(super) fn payments(
+pub(super) async fn payments(
     payments: &Payments,
     pages: &Pages,
     query: &str,
@@ -44,7 +44,7 @@ pub(super) fn payments(
     let filter = filter(&parameters)?;
     let (limit, after) = (parameters.limit()?, parameters.after()?);
     let room = pages.room()?;
-    let mut found = payments.list(&filter, after, limit + 1);
+    let mut found = payments.list(&filter, after, limit + 1).await;
     let next = page::cut(&mut found, limit, |known| known.stored.number);
     let found = found.iter().map(shown);
     if accept::prefers(headers, csv::TYPE) {

@@ -6,12 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::model::{Known, StoredPayment};
-use super::payments::Payments;
+use super::payments::{AT_ONCE, Payments};
 use super::state::payments::Records;
 use crate::payment::{Reference, Status};
-
-/// Payments that are looked at in one go: nobody else gets at the state meanwhile.
-const AT_ONCE: usize = 1000;
 
 /// Which payments a list has: those that all of these let through.
 #[derive(Clone, Debug)]
@@ -33,16 +30,20 @@ impl Filter {
         completed: None,
     };
 
-    fn lets_through(&self, known: &Known) -> bool {
-        let observation = known.observation.as_ref();
-        let status = observation.map_or(&Status::Created, |observation| &observation.report.status);
+    /// What takes the least time is looked at first, because most payments of a long walk are left out.
+    fn lets_through(&self, payments: &Records, stored: &StoredPayment) -> bool {
         let is_completed_in_time = |completed: &Range<Timestamp>| {
-            let completion = known.completion.as_ref();
+            let completion = payments.completion(stored.number);
             completion.is_some_and(|completion| completed.contains(&completion.seen_at))
         };
-        self.status.as_ref().is_none_or(|wanted| wanted == status)
-            && self.started.contains(&known.stored.started_at)
+        let has_status = |wanted: &Status| {
+            let record = payments.get(&stored.payment.watch_code);
+            let observation = record.and_then(|record| record.observation.as_ref());
+            observation.map_or(&Status::Created, |observation| &observation.report.status) == wanted
+        };
+        self.started.contains(&stored.started_at)
             && self.completed.as_ref().is_none_or(is_completed_in_time)
+            && self.status.as_ref().is_none_or(has_status)
     }
 
     /// Returns payments that were started before that one, the newest first, without those that this filter does not let
@@ -82,26 +83,38 @@ fn newest_first<'a>(
 
 impl Payments {
     /// Returns payments that were started before that one, the newest first, at most `limit`.
-    pub(crate) fn list(&self, filter: &Filter, before: u64, limit: usize) -> Vec<Known> {
-        let (mut found, mut before) = (Vec::new(), before);
-        loop {
-            let guarded = self.log.lock();
-            let payments = &guarded.state.payments;
-            let mut looked_at = 0;
-            for stored in filter.candidates(payments, before).take(AT_ONCE) {
-                (looked_at, before) = (looked_at + 1, stored.number);
-                let known = payments.known(stored);
-                if filter.lets_through(&known) {
-                    found.push(known);
-                }
-                if found.len() == limit {
-                    return found;
-                }
+    pub(crate) async fn list(&self, filter: &Filter, before: u64, limit: usize) -> Vec<Known> {
+        let (mut found, mut next) = (Vec::new(), Some(before));
+        while let Some(before) = next {
+            next = self.look(filter, before, limit, &mut found);
+            // Other requests go on in between, however many payments are left out.
+            tokio::task::yield_now().await;
+        }
+        found
+    }
+
+    /// Looks at a few payments that were started before that one, and adds those of the list. Returns the last that was
+    /// looked at, if there may be more.
+    fn look(
+        &self,
+        filter: &Filter,
+        before: u64,
+        limit: usize,
+        found: &mut Vec<Known>,
+    ) -> Option<u64> {
+        let guarded = self.log.lock();
+        let payments = &guarded.state.payments;
+        let (mut looked_at, mut last) = (0, before);
+        for stored in filter.candidates(payments, before).take(AT_ONCE) {
+            (looked_at, last) = (looked_at + 1, stored.number);
+            if filter.lets_through(payments, stored) {
+                found.push(payments.known(stored));
             }
-            if looked_at < AT_ONCE {
-                return found;
+            if found.len() == limit {
+                return None;
             }
         }
+        (looked_at == AT_ONCE).then_some(last)
     }
 
     /// Returns the moment since which no payment is missing in a list, started or completed.

@@ -12,6 +12,9 @@ use super::model::{Answer, Known, Observation, Record, RecordError, Settled, Wri
 use crate::clock::{self, Instant, Reading};
 use crate::payment::{Asked, Payment, Report, WatchCode};
 
+/// Payments that are looked at in one go: nobody else gets at the state meanwhile.
+pub(super) const AT_ONCE: usize = 250;
+
 /// The payments that were started here, and the last that is known of each watch code. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Payments {
@@ -227,15 +230,21 @@ impl Payments {
     /// so on; the rest comes last.
     pub(crate) fn open_by_age<const N: usize>(&self, ages: [Duration; N]) -> ([usize; N], usize) {
         let now = clock::now();
-        let (mut groups, mut rest) = ([0; N], 0);
-        for stored in self.log.lock().state.payments.open(..) {
-            let age = now - stored.since;
-            match ages.iter().position(|limit| age < *limit) {
-                Some(group) => groups[group] += 1,
-                None => rest += 1,
+        let (mut groups, mut rest, mut last) = ([0; N], 0, 0);
+        loop {
+            let (guarded, mut looked_at) = (self.log.lock(), 0);
+            for stored in guarded.state.payments.open(last + 1..).take(AT_ONCE) {
+                (looked_at, last) = (looked_at + 1, stored.number);
+                let age = now - stored.since;
+                match ages.iter().position(|limit| age < *limit) {
+                    Some(group) => groups[group] += 1,
+                    None => rest += 1,
+                }
+            }
+            if looked_at < AT_ONCE {
+                return (groups, rest);
             }
         }
-        (groups, rest)
     }
 }
 

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
@@ -13,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::json;
 use crate::payment::{
-    Amount, Fields, Fingerprint, IdempotencyKey, Meaning, Payment, Report, WatchCode,
+    Amount, Fields, Fingerprint, IdempotencyKey, Meaning, Payment, Report, Status, WatchCode,
 };
 
 const LIMITS: Limits = Limits {
@@ -227,7 +229,7 @@ async fn a_payment_with_another_status_holds_its_reference_no_longer(store: Stor
     assert_eq!(settle(&store, 1, "completed").await.paid_twice_with(), None);
     let settled = settle(&store, 2, "completed").await;
     assert_eq!(settled.paid_twice_with(), Some(&watch_code(1)));
-    let listed = store.payments().list(&Filter::ALL, u64::MAX, 10);
+    let listed = store.payments().list(&Filter::ALL, u64::MAX, 10).await;
     assert_eq!(listed[0].paid_twice_with(), Some(&watch_code(1)));
     let changes = store.changes().changes_after(0, 100).unwrap();
     let last = changes.last().unwrap();
@@ -277,7 +279,7 @@ async fn the_codes_of_another_payment_are_revealed_to_nobody(store: Store) {
     settle(&store, 3, "completed").await;
     let kept = payments.started(payment(3), None, None).await;
     assert!(matches!(kept, Err(RecordError::CodeReused(_))));
-    assert_eq!(payments.list(&Filter::ALL, u64::MAX, 10).len(), 2);
+    assert_eq!(payments.list(&Filter::ALL, u64::MAX, 10).await.len(), 2);
 }
 
 async fn the_code_of_a_live_key_is_revealed_to_nobody_when_its_payment_has_gone(store: Store) {
@@ -375,16 +377,62 @@ async fn lists_are_in_the_order_of_the_starts(store: Store) {
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        numbers(payments.list(&Filter::ALL, u64::MAX, 10)),
+        numbers(payments.list(&Filter::ALL, u64::MAX, 10).await),
         [5, 4, 3, 2, 1]
     );
-    assert_eq!(numbers(payments.list(&Filter::ALL, 4, 2)), [3, 2]);
+    assert_eq!(numbers(payments.list(&Filter::ALL, 4, 2).await), [3, 2]);
     let completed = Filter {
         status: Some("completed".into()),
         ..Filter::ALL
     };
-    assert_eq!(numbers(payments.list(&completed, u64::MAX, 10)), [4, 2]);
+    assert_eq!(
+        numbers(payments.list(&completed, u64::MAX, 10).await),
+        [4, 2]
+    );
     assert_eq!(numbers(payments.open_after(1, 10)), [3, 5]);
+}
+
+/// More payments stand before it than are looked at in one go.
+async fn a_list_finds_what_is_far_behind(store: Store) {
+    const ALL: u64 = 600;
+    let (keys, payments) = (store.keys(), store.payments());
+    start(&store, &keys, 1).await;
+    join_all((2..=ALL).map(|n| start(&store, &keys, n))).await;
+    settle(&store, 1, "completed").await;
+    let first = payments.list(&Filter::ALL, 2, 1).await.remove(0);
+    let at = |time: Timestamp| time..time.checked_add(1.nanosecond()).unwrap();
+    let filters = [
+        Filter {
+            status: Some("completed".into()),
+            ..Filter::ALL
+        },
+        Filter {
+            started: at(first.stored.started_at),
+            ..Filter::ALL
+        },
+        Filter {
+            completed: Some(at(first.completion.unwrap().seen_at)),
+            ..Filter::ALL
+        },
+    ];
+    for filter in &filters {
+        let found = payments.list(filter, u64::MAX, 2).await;
+        let codes = found.iter().map(|known| &known.stored.payment.watch_code);
+        assert_eq!(codes.collect::<Vec<_>>(), [&watch_code(1)], "{filter:?}");
+    }
+    let open = Filter {
+        status: Some(Status::Created),
+        ..Filter::ALL
+    };
+    let (mut before, mut count) = (u64::MAX, 0);
+    // Pages that end between two looks, and at one.
+    for limit in [7, 243, 250, 1000] {
+        for known in payments.list(&open, before, limit).await {
+            assert!(known.stored.number < before);
+            (before, count) = (known.stored.number, count + 1);
+        }
+    }
+    assert_eq!(count, ALL - 1);
 }
 
 async fn each_payment_makes_its_messages_once(store: Store) {
@@ -471,6 +519,7 @@ promises!(
     an_answer_that_was_asked_for_before_the_start_says_nothing,
     changes_come_in_their_order,
     lists_are_in_the_order_of_the_starts,
+    a_list_finds_what_is_far_behind,
     each_payment_makes_its_messages_once,
     a_message_is_due_until_it_was_posted,
 );
