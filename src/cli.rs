@@ -55,12 +55,8 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigFile,
-        /// Also look up the gateway, connect to it, and do TLS; and connect to the webhook and to the store's database
-        #[arg(long)]
-        online: bool,
-        /// Also start one payment of start.min_amount and throw its code away: the only proof that the secret is right
-        #[arg(long, requires = "online")]
-        start: bool,
+        #[command(flatten)]
+        also: check::Also,
     },
     /// Webhooks that the running sidecar has posted, or is to post
     Deliveries {
@@ -181,11 +177,9 @@ async fn command(command: Command, environment: Environment) -> Exit {
             auto_complete,
             faults,
         }) => sandbox::sandbox(listen, secret, auto_complete, faults).await,
-        Command::Check {
-            config,
-            online,
-            start,
-        } => check::check(config.path.as_deref(), &environment, online, start).await,
+        Command::Check { config, also } => {
+            check::check(config.path.as_deref(), &environment, also).await
+        }
         Command::Deliveries { config, action } => {
             let redeliver = match &action {
                 Some(Deliveries::Redeliver { id }) => Some(id.as_str()),

@@ -7,6 +7,7 @@ mod explain;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod load;
+mod memory;
 mod reach;
 mod reading;
 mod sections;
@@ -14,7 +15,8 @@ mod sources;
 
 pub(crate) use self::check::Loaded;
 pub(crate) use self::environment::Environment;
-pub(crate) use self::load::{Source, load};
+pub(crate) use self::explain::Remarks;
+pub(crate) use self::load::{Source, load, look};
 pub(crate) use self::reach::{Reach, admin_address, authorization, reach, schema};
 pub(crate) use self::reading::Diagnostic;
 pub(crate) use self::sections::Config;

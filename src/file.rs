@@ -3,6 +3,8 @@
 //! They are polled rather than watched: Kubernetes swaps a `..data` symlink, after which a watch on the file sees nothing,
 //! some mounts send no notifications at all, and reading a small file every second costs nothing.
 
+mod access;
+
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -17,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+pub(crate) use self::access::{Denied, may_change, may_fill, unseen};
 use crate::clock;
 
 /// How long content must stay the same for [`Settle::Briefly`]. Overwriting a file takes less.

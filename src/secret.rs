@@ -148,6 +148,15 @@ impl Secret {
         matches!(&*self.0, Source::Inline { .. })
     }
 
+    /// Returns whether the secret begins and ends with the same quote: what a shell removes, other readers of variables
+    /// keep.
+    pub(crate) fn is_quoted(&self) -> bool {
+        self.now().is_some_and(|secret| {
+            let bytes = secret.expose_secret().as_bytes();
+            matches!(bytes, [b'"', .., b'"'] | [b'\'', .., b'\''])
+        })
+    }
+
     /// Returns the source of the secret, for people.
     pub(crate) fn source(&self) -> String {
         match &*self.0 {

@@ -28,7 +28,12 @@ impl ByteSize {
         Self(count << 20)
     }
 
-    pub(crate) fn bytes(self) -> u64 {
+    /// This many bytes.
+    pub(crate) const fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn bytes(self) -> u64 {
         self.0
     }
 }

@@ -36,7 +36,7 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use self::changes::Changes;
 pub(crate) use self::config::Config;
-pub(crate) use self::file::CannotOpen;
+pub(crate) use self::file::{CannotOpen, look as look_into};
 pub(crate) use self::fleet::{
     DatabaseUrl, Findings, Fleetwide, MayAsk, Member, NoTurn, Pass, SCHEMA, Turns, Why,
     check as check_database, parse_password, schema_sql,
@@ -56,6 +56,7 @@ pub(crate) use self::place::Place;
 pub use self::rows::fuzz;
 pub(crate) use self::shown::shown;
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::state::KEY_BYTES;
 use self::state::State;
 use crate::clock;
 use crate::readiness::Readiness;

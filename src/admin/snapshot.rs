@@ -22,6 +22,8 @@ pub(crate) struct Rooms {
     pub(crate) waiters: Tally<Gauge>,
     /// Requests answered with an error, by its code.
     pub(crate) refusals: Tally,
+    /// How much memory the process takes at most.
+    pub(crate) memory_bound: u64,
 }
 
 /// What they said.

@@ -41,6 +41,7 @@ pub(super) struct Status {
     pub(super) fleet: Option<Fleet>,
     pub(super) secret: Secret,
     pub(super) hardening: Hardening,
+    pub(super) memory: Memory,
     pub(super) last_hour: LastHour,
     metrics: Map<String, Value>,
 }
@@ -134,6 +135,15 @@ pub(super) struct Secret {
     pub(super) echoes: u64,
 }
 
+/// The memory of the process.
+#[derive(Serialize)]
+pub(super) struct Memory {
+    /// How much it takes at most, as `tillgate check` prints it.
+    pub(super) bound_bytes: u64,
+    /// How much is really there now.
+    pub(super) resident_bytes: Option<u64>,
+}
+
 /// The present minute and the 59 before it, as far as the program ran then.
 #[derive(Serialize)]
 pub(super) struct LastHour {
@@ -184,6 +194,10 @@ impl Status {
             },
             refused: Counts(now.refused),
             hardening: Hardening::now(),
+            memory: Memory {
+                bound_bytes: of.rooms.memory_bound,
+                resident_bytes: resident(),
+            },
             last_hour: LastHour::new(hour),
             metrics: metrics(&of.registry),
         }
@@ -318,6 +332,13 @@ fn metrics(registry: &Registry) -> Map<String, Value> {
             Some((series.to_owned(), serde_json::from_str(number).ok()?))
         })
         .collect()
+}
+
+/// The memory that is really there (proc(5)).
+fn resident() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// A count is a whole number, though it is printed like any other.

@@ -95,7 +95,7 @@ impl App {
             dispatcher.register(&mut registry);
         }
         let loopback = config.admin.address.is_loopback();
-        let rooms = stories.rooms(&api, dispatcher.as_ref());
+        let rooms = stories.rooms(&api, dispatcher.as_ref(), config.memory().bytes());
         let admin = Admin::new(readiness.clone(), registry, rooms, loopback);
         let Stories { store, poller, .. } = stories;
         Ok(Self {

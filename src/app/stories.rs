@@ -76,7 +76,12 @@ impl Stories {
     }
 
     /// What the status page shows.
-    pub(super) fn rooms(&self, api: &Api, dispatcher: Option<&Dispatcher>) -> Rooms {
+    pub(super) fn rooms(
+        &self,
+        api: &Api,
+        dispatcher: Option<&Dispatcher>,
+        memory_bound: u64,
+    ) -> Rooms {
         Rooms {
             starter: self.starter.clone(),
             poller: self.poller.clone(),
@@ -85,6 +90,7 @@ impl Stories {
             tries: dispatcher.map(Dispatcher::tries),
             waiters: api.waiters(),
             refusals: api.refusals(),
+            memory_bound,
         }
     }
 }

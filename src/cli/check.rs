@@ -4,26 +4,47 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::output::{answer, complain, misconfigured};
+use super::output::{answer, complain, faulty, misconfigured};
 use crate::client::Network;
-use crate::config::{self, Environment, Loaded, Source};
+use crate::config::{self, Environment, Loaded, Remarks};
 use crate::gateway::{Gateway, Order};
 use crate::store::{Findings, Place, check_database};
-use crate::{clock, start};
+use crate::{clock, start, text};
+
+/// What is looked at beside the configuration.
+#[derive(clap::Args)]
+pub(super) struct Also {
+    /// Take warnings, and a secret file that is missing, for faults
+    #[arg(long)]
+    strict: bool,
+    /// Also look up the gateway, connect to it, and do TLS; and connect to the webhook and to the store's database
+    #[arg(long)]
+    online: bool,
+    /// Also start one payment of start.min_amount and throw its code away: the only proof that the secret is right
+    #[arg(long, requires = "online")]
+    start: bool,
+}
 
 /// Prints the configuration, or everything that is wrong with it. With `online` it also connects to whatever is
 /// configured, and with `start` it also starts a payment there.
 pub(super) async fn check(
     path: Option<&Path>,
     environment: &Environment,
-    online: bool,
-    start: bool,
+    Also {
+        strict,
+        online,
+        start,
+    }: Also,
 ) -> Exit {
-    let loaded = match config::load(Source::File(path), environment) {
+    let loaded = match config::look(path, environment) {
         Ok(loaded) => loaded,
         Err(diagnostics) => return misconfigured(&diagnostics),
     };
     answer(&loaded.explained.to_string());
+    let faults = to_do(&loaded.explained.remarks);
+    if strict && !faults.is_empty() {
+        return faulty(&faults);
+    }
     let gateway = gateway(&loaded);
     if online && let Err(why) = connect(&loaded).await {
         // Parts of it come from outside, such as the names in a certificate.
@@ -38,6 +59,13 @@ pub(super) async fn check(
     }
     answer("ok");
     Exit::Fine
+}
+
+/// Returns what somebody should do something about.
+fn to_do(remarks: &Remarks) -> Vec<String> {
+    let missing = remarks.missing.iter();
+    let missing = missing.map(|file| format!("{file}: the file is missing"));
+    remarks.warnings.iter().cloned().chain(missing).collect()
 }
 
 /// Connects to the gateway, to the app where webhooks are configured, and to the store's database where there is one.
@@ -73,6 +101,8 @@ async fn connect(loaded: &Loaded) -> Result<(), String> {
     if let Place::Fleet(url) = &store.url {
         let Findings { lines, faults } = check_database(url, store).await?;
         for line in lines {
+            // A database may say anything of itself.
+            let line: String = text::printable(&line).collect();
             answer(&format!("online: {line}"));
         }
         if !faults.is_empty() {

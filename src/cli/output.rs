@@ -4,14 +4,16 @@ use std::io::Write;
 
 use super::exit::Exit;
 use crate::config::Diagnostic;
+use crate::text;
 
 /// Prints one line of an answer to stdout. A closed stdout is not an error: nobody reads it.
 pub(super) fn answer(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// Prints one line for a person to stderr.
+/// Prints one line for a person to stderr. Parts of it may come from outside.
 pub(super) fn complain(line: &str) {
+    let line: String = text::printable(line).collect();
     let _ = writeln!(std::io::stderr().lock(), "tillgate: {line}");
 }
 
@@ -40,6 +42,21 @@ pub(super) fn misconfigured(diagnostics: &[Diagnostic]) -> Exit {
         std::io::stderr().lock(),
         "{text}{} fault{plural} in the configuration",
         diagnostics.len()
+    );
+    Exit::Usage
+}
+
+/// Prints what is taken for a fault though it is none of the configuration's; returns the exit code for it.
+pub(super) fn faulty(faults: &[String]) -> Exit {
+    let lines: String = faults
+        .iter()
+        .map(|fault| format!("error: {fault}\n"))
+        .collect();
+    let plural = if faults.len() == 1 { "" } else { "s" };
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{lines}{} fault{plural} with --strict",
+        faults.len()
     );
     Exit::Usage
 }

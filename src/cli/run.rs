@@ -28,7 +28,7 @@ pub(super) async fn run(path: Option<&Path>, environment: Environment) -> Exit {
     });
     // It may hold the secret.
     drop(environment);
-    warn(&loaded.explained.warnings);
+    warn(&loaded.explained.remarks.warnings);
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
     let bound = Opened::new(&listen.address, loaded.inherited.as_ref())
         .and_then(|api| Ok((api, Bound::new("admin.address", admin.address)?)));
@@ -67,7 +67,7 @@ pub(super) fn exit_of(end: End) -> Exit {
     }
 }
 
-/// Logs what puts the secret at risk.
+/// Logs what somebody should do something about.
 fn warn(warnings: &[String]) {
     let hardening = Hardening::now();
     if !hardening.is_whole() {

@@ -30,9 +30,16 @@ impl Side {
 
 /// The most names of a certificate that an error lists: a certificate may have thousands.
 const MAX_NAMES: usize = 3;
+/// The most characters of each: a DNS name has no more.
+const MAX_NAME: usize = 253;
 
-/// Returns the error with all its causes. The outermost alone often says no more than "connection error".
+/// Returns the error with all its causes. The outermost alone often says no more than "connection error". What the other
+/// side put into it, such as the names in its certificate, cannot command a terminal.
 pub(crate) fn causes(side: Side, error: &(dyn Error + 'static)) -> String {
+    text::printable(&all_causes(side, error)).collect()
+}
+
+fn all_causes(side: Side, error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in chain(error) {
         // A TLS error explains the failure by itself.
@@ -156,7 +163,7 @@ fn of_certificate(side: Side, error: &CertificateError) -> String {
                 );
             }
             let names: Vec<String> =
-                presented.iter().take(MAX_NAMES).map(|name| text::printable(bare(name)).collect()).collect();
+                presented.iter().take(MAX_NAMES).map(|name| bare(name).chars().take(MAX_NAME).collect()).collect();
             let more = if presented.len() > MAX_NAMES { " and others" } else { "" };
             format!("its certificate is not one for {expected}, but for {}{more}: check {url}", names.join(", "))
         }
@@ -173,4 +180,33 @@ fn bare(name: &str) -> &str {
         .split_once('(')
         .and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    #[test]
+    fn what_a_certificate_says_cannot_command_a_terminal() {
+        let expected = ServerName::try_from("pay.example").unwrap();
+        let presented = vec!["DnsName(\"\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}evil\")".to_owned()];
+        let name = CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        };
+        let long = CertificateError::InvalidPurposeContext {
+            required: rustls::ExtendedKeyPurpose::ServerAuth,
+            presented: vec![],
+        };
+        for (error, part) in [(name, "]0;owned2Jevil"), (long, "cannot be accepted")] {
+            let said = causes(Side::Gateway, &rustls::Error::InvalidCertificate(error));
+            assert!(said.contains(part), "{said:?}");
+            assert!(
+                !said.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']),
+                "{said:?}"
+            );
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod listen;
 mod network;
+mod places;
+mod remarks;
 mod secret;
 mod store;
 mod webhook;
@@ -49,11 +51,15 @@ impl Loaded {
 }
 
 impl Reading {
-    /// Checks everything that was read, and puts it together.
+    /// Checks everything that was read, and puts it together. With `looks` also what `run` would open.
     ///
     /// # Errors
     /// Returns all diagnostics at once, in the order of their keys.
-    pub(super) fn finish(mut self, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
+    pub(super) fn finish(
+        mut self,
+        environment: &Environment,
+        looks: bool,
+    ) -> Result<Loaded, Vec<Diagnostic>> {
         if self.is_bad("--config") {
             // Without the file everything that it may have would be reported as missing.
             return Err(self.diagnostics);
@@ -68,6 +74,10 @@ impl Reading {
         self.check_store(&config);
         self.check_numbers(&config);
         self.check_admin_addr(&config);
+        self.remark(&config);
+        if looks {
+            self.look_at_places(&config);
+        }
         match (gateway_url, secret, tokens, network, webhook) {
             (Some(gateway_url), Some(secret), Some(tokens), Some(network), Some(webhook))
                 if self.diagnostics.is_empty() =>
@@ -80,6 +90,7 @@ impl Reading {
                     &secret,
                     inherited.as_ref(),
                     self.file.as_deref(),
+                    self.remarks,
                 );
                 Ok(Loaded {
                     config,

@@ -12,6 +12,8 @@ use crate::sd_notify::SdNotify;
 use crate::server::InheritedSocket;
 
 const PREFIX: &str = "TILLGATE_";
+/// The variables by which other programs are told of a proxy.
+const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
 /// Returns the name of the variable that sets this key.
 pub(super) fn variable_of(key: &str) -> String {
@@ -132,6 +134,31 @@ impl Environment {
     /// Returns the names of the variables that are settings, which child processes must not inherit.
     pub(crate) fn names_of_settings(&self) -> impl Iterator<Item = &str> {
         self.settings().map(|(name, ..)| name)
+    }
+
+    /// Returns the names of the variables that would set one of these keys if they had a second underscore, each with that
+    /// key. They set nothing, because Kubernetes makes variables of that form.
+    pub(super) fn near_misses<'a>(
+        &'a self,
+        keys: impl Iterator<Item = &'a String> + Clone,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let of_key = |key: &str| variable_of(key).replace("__", "_");
+        let key = move |name: &str| {
+            let mut keys = keys.clone();
+            keys.find(|key| name.eq_ignore_ascii_case(&of_key(key)))
+        };
+        self.variables
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(move |(name, _)| Some((name.as_str(), key(name)?.as_str())))
+    }
+
+    /// Returns the names of the variables that name a proxy, none of which is read. Their values may have a password.
+    pub(super) fn proxies(&self) -> impl Iterator<Item = &str> {
+        let is_proxy = |name: &str| PROXIES.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let set = self.variables.iter().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, _)| name.as_str())
+            .filter(move |name| is_proxy(name))
     }
 
     /// Returns the name, key and value of each variable that is a setting: those with two underscores behind the prefix.

@@ -34,15 +34,23 @@ impl Display for Origin {
     }
 }
 
+/// What was noticed on the way, and is no fault.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remarks {
+    /// What somebody should do something about.
+    pub(crate) warnings: Vec<String>,
+    /// What nothing need be done about.
+    pub(crate) notes: Vec<String>,
+    /// Files with secrets that are not there yet.
+    pub(crate) missing: Vec<String>,
+}
+
 /// What `tillgate check` prints.
 #[derive(Clone, Debug)]
 pub(crate) struct Explained {
     /// The key, the value as TOML, and the origin.
     settings: Vec<(String, String, String)>,
-    /// What puts a secret at risk.
-    pub(crate) warnings: Vec<String>,
-    /// Consequences that are easy to miss.
-    notes: Vec<String>,
+    pub(crate) remarks: Remarks,
 }
 
 impl Explained {
@@ -53,6 +61,7 @@ impl Explained {
         secret: &Secret,
         inherited: Option<&InheritedSocket>,
         file: Option<&Path>,
+        mut remarks: Remarks,
     ) -> Self {
         // The sections write their values themselves, so this shows what was understood rather than what was typed.
         let effective = serde_json::to_value(config).unwrap_or_default();
@@ -68,11 +77,11 @@ impl Explained {
             };
             (key.clone(), value.to_string(), origin)
         });
-        Self {
-            settings: settings.collect(),
-            warnings: warnings(config, file),
-            notes: notes(config, secret, inherited, file),
-        }
+        let settings = settings.collect();
+        remarks.warnings.extend(warnings(config, file));
+        let notes = notes(config, secret, inherited, file);
+        remarks.notes.splice(..0, notes);
+        Self { settings, remarks }
     }
 }
 
@@ -159,9 +168,6 @@ fn notes(
     }
     if matches!(config.store.url, Place::Memory) {
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
-        if config.webhook.url.is_some() {
-            notes.push("webhooks without a durable store: a webhook that is not delivered when tillgate ends is lost; set store.url = \"file:/var/lib/tillgate\"".to_owned());
-        }
     }
     notes
 }
@@ -215,10 +221,13 @@ impl Display for Explained {
             writeln!(f, "{:<width$} # {origin}", format!("{name} = {value}"))?;
         }
         writeln!(f)?;
-        self.warnings
+        let Remarks {
+            warnings, notes, ..
+        } = &self.remarks;
+        warnings
             .iter()
             .try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
-        self.notes
+        notes
             .iter()
             .try_for_each(|note| writeln!(f, "note: {note}"))
     }

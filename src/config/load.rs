@@ -25,6 +25,21 @@ pub(crate) fn load(
     source: Source<'_>,
     environment: &Environment,
 ) -> Result<Loaded, Vec<Diagnostic>> {
+    read(source, environment).finish(environment, false)
+}
+
+/// The same for `check`, which also looks at what `run` would open.
+///
+/// # Errors
+/// Returns all diagnostics at once.
+pub(crate) fn look(
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    read(Source::File(path), environment).finish(environment, true)
+}
+
+fn read(source: Source<'_>, environment: &Environment) -> Reading {
     let mut reading = Reading::new();
     match source {
         Source::File(path) => {
@@ -40,7 +55,7 @@ pub(crate) fn load(
             }
         }
     }
-    reading.finish(environment)
+    reading
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use self::values::{One, figment, what_of};
 pub(super) use self::values::{toml_value, value_of};
 use super::environment::variable_of;
-use super::explain::Origin;
+use super::explain::{Origin, Remarks};
 use super::sections::Config;
 use crate::file::ReloadableFile;
 use crate::text::FilePath;
@@ -45,6 +45,12 @@ pub(super) struct Reading {
     pub(super) diagnostics: Vec<Diagnostic>,
     /// The configuration file, if there is one.
     pub(super) file: Option<PathBuf>,
+    /// The variables that would be settings with a second underscore, each with the key that it would set.
+    pub(super) near_misses: Vec<(String, String)>,
+    /// The proxy variables that are set.
+    pub(super) proxies: Vec<String>,
+    /// What is no fault.
+    pub(super) remarks: Remarks,
 }
 
 impl Reading {
@@ -68,6 +74,9 @@ impl Reading {
             secret: None,
             diagnostics: Vec::new(),
             file: None,
+            near_misses: Vec::new(),
+            proxies: Vec::new(),
+            remarks: Remarks::default(),
         }
     }
 
@@ -103,9 +112,16 @@ impl Reading {
     /// Returns where a key that is not set could be set.
     pub(super) fn unset(&self, key: &str) -> String {
         let variable = variable_of(key);
+        let near = self.near_misses.iter().find(|(_, other)| other == key);
+        let near = near.map_or_else(String::new, |(name, _)| {
+            format!(" ({name} is, which has one underscore too few)")
+        });
         match &self.file {
-            Some(path) => format!("not set in {}, and {variable} is not set", path.display()),
-            None => format!("there is no configuration file, and {variable} is not set"),
+            Some(path) => format!(
+                "not set in {}, and {variable} is not set{near}",
+                path.display()
+            ),
+            None => format!("there is no configuration file, and {variable} is not set{near}"),
         }
     }
 
@@ -168,15 +184,37 @@ impl Reading {
             } else {
                 of_items
             } {
-                self.report(&key, &origin, what_of(&kind), help_of(&key));
+                self.report(&key, &origin, what_of(&kind), help_at(&key, &origin));
             }
         }
         all.extract().unwrap_or_default()
     }
 }
 
-/// Returns the line of the annotated example that sets this key.
+/// Returns how to set this key, by the annotated example.
 pub(super) fn help_of(key: &str) -> String {
+    let (setting, comment) = example(key);
+    format!("write it like: {setting}{comment}")
+}
+
+/// The same for where its value comes from: a variable has no quotes around a text.
+pub(super) fn help_at(key: &str, origin: &Origin) -> String {
+    let Origin::Variable(name) = origin else {
+        return help_of(key);
+    };
+    let (setting, comment) = example(key);
+    let value = setting.split_once(" = ").map_or("", |(_, value)| value);
+    let shell = match value.starts_with('[') {
+        true => "; in a shell with '' around it",
+        false => "",
+    };
+    let value = value.trim_matches('"');
+    format!("write it like: {name}={value}{shell}{comment}")
+}
+
+/// Returns the line of the annotated example that sets this key, and its comment. Instead of an empty list it has the one
+/// that the comment shows.
+fn example(key: &str) -> (String, String) {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
     let mut lines = EXAMPLE
         .lines()
@@ -185,10 +223,16 @@ pub(super) fn help_of(key: &str) -> String {
     let line = lines
         .find(|line| line.split(" = ").next() == Some(name))
         .unwrap_or(name);
-    let mut example = line.splitn(2, '#').map(str::trim);
-    let (setting, comment) = (example.next().unwrap_or_default(), example.next());
-    match comment {
-        Some(comment) => format!("write it like: {setting}   ({comment})"),
-        None => format!("write it like: {setting}"),
-    }
+    let mut parts = line.splitn(2, '#').map(str::trim);
+    let (setting, comment) = (parts.next().unwrap_or_default(), parts.next());
+    let list = comment.and_then(|comment| {
+        let from = comment.find("[\"")?;
+        comment[from..].split_inclusive(']').next()
+    });
+    let setting = match (setting.strip_suffix("[]"), list) {
+        (Some(start), Some(list)) => format!("{start}{list}"),
+        _ => setting.to_owned(),
+    };
+    let comment = comment.map_or_else(String::new, |comment| format!("   ({comment})"));
+    (setting, comment)
 }

@@ -8,7 +8,7 @@ use toml_edit::{ImDocument, Item};
 
 use super::environment::{Environment, variable_of};
 use super::explain::Origin;
-use super::reading::{Reading, SECRET, help_of, toml_value, value_of};
+use super::reading::{Reading, SECRET, help_at, help_of, toml_value, value_of};
 use crate::file;
 
 const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
@@ -112,6 +112,11 @@ impl Reading {
 
     /// Takes the variables that are settings. An empty one leaves the key unset, so that a template may have it.
     pub(super) fn environment(&mut self, environment: &Environment) {
+        let near_misses = environment.near_misses(self.defaults.keys());
+        self.near_misses = near_misses
+            .map(|(name, key)| (name.to_owned(), key.to_owned()))
+            .collect();
+        self.proxies = environment.proxies().map(str::to_owned).collect();
         for (name, key, value) in environment.settings() {
             let origin = Origin::Variable(name.to_owned());
             let Some(value) = value.to_str() else {
@@ -148,12 +153,10 @@ impl Reading {
         };
         match value {
             Some(value) => drop(self.found.insert(key.to_owned(), (value, origin))),
-            None => self.report(
-                key,
-                origin,
-                format!("{text:?} cannot be read"),
-                help_of(key),
-            ),
+            None => {
+                let help = help_at(key, &origin);
+                self.report(key, origin, format!("{text:?} cannot be read"), help);
+            }
         }
     }
 

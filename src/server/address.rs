@@ -68,7 +68,12 @@ impl Address {
         match self {
             Self::Localhost(port) | Self::Everywhere(port) => format!("localhost:{port}"),
             Self::One(address) if address.ip().is_unspecified() => {
-                format!("localhost:{}", address.port())
+                // The other family's port may be another program's.
+                let loopback: IpAddr = match address.ip() {
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+                SocketAddr::new(loopback, address.port()).to_string()
             }
             Self::One(address) => address.to_string(),
         }
@@ -93,6 +98,23 @@ impl Address {
 
     /// Opens the sockets. A family that this machine does not have is left out; port 0 takes one free port for all.
     pub(crate) fn bind(self) -> io::Result<Vec<TcpListener>> {
+        let listening = self.sockets()?.into_iter().map(|socket| {
+            socket.listen(1024)?;
+            TcpListener::from_std(socket.into())
+        });
+        listening.collect()
+    }
+
+    /// Finds out whether the address could be listened on, without listening.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub(crate) fn look(self) -> io::Result<()> {
+        self.sockets().map(drop)
+    }
+
+    /// Sockets that have the address.
+    fn sockets(self) -> io::Result<Vec<Socket>> {
         let (first, second, port): (IpAddr, Option<IpAddr>, u16) = match self {
             Self::Localhost(port) => (
                 Ipv4Addr::LOCALHOST.into(),
@@ -110,18 +132,20 @@ impl Address {
         let mut draws = if port == 0 { 20 } else { 1 };
         loop {
             draws -= 1;
-            let listener = match (open(SocketAddr::new(first, port)), second) {
+            let socket = match (open(SocketAddr::new(first, port)), second) {
                 (Err(error), Some(second)) if absent(&error) => {
                     return Ok(vec![open(SocketAddr::new(second, port))?]);
                 }
-                (listener, _) => listener?,
+                (socket, _) => socket?,
             };
             let Some(second) = second else {
-                return Ok(vec![listener]);
+                return Ok(vec![socket]);
             };
-            match open(SocketAddr::new(second, listener.local_addr()?.port())) {
-                Ok(other) => return Ok(vec![listener, other]),
-                Err(error) if absent(&error) => return Ok(vec![listener]),
+            let local = socket.local_addr()?.as_socket();
+            let port = local.map_or(port, |local| local.port());
+            match open(SocketAddr::new(second, port)) {
+                Ok(other) => return Ok(vec![socket, other]),
+                Err(error) if absent(&error) => return Ok(vec![socket]),
                 Err(_) if draws > 0 => {}
                 Err(error) => return Err(error),
             }
@@ -137,7 +161,7 @@ fn absent(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(97 /* EAFNOSUPPORT, which has no kind */)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
@@ -150,6 +174,5 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
+use crate::file::{Denied, may_fill};
 use crate::random;
 
 /// For its owner and its group.
@@ -113,6 +114,17 @@ impl SocketFile {
             "{} is {what} and no socket: it is left as it is",
             path.display()
         ))
+    }
+
+    /// Looks whether the file could be made, and makes nothing.
+    ///
+    /// # Errors
+    /// Says why it could not.
+    pub(crate) fn look(path: &Path) -> Result<(), Denied> {
+        if let Some(why) = Self::in_the_way(path) {
+            return Err(Denied::ToEverybody(why));
+        }
+        may_fill(path.parent().unwrap_or(Path::new("/")))
     }
 
     /// Who could put another socket in its place, if that is everybody: for a warning.

@@ -66,14 +66,39 @@ impl<'de> Deserialize<'de> for FieldName {
         if name.is_empty() {
             return Err(de::Error::custom("an empty name"));
         }
-        if NEVER_FORWARDED
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(&name))
-        {
+        if NEVER_FORWARDED.contains(&&*folded(&name)) {
             return Err(de::Error::custom(format!(
                 "{name:?} cannot be forwarded: tillgate itself decides about it"
             )));
         }
         Ok(Self(name))
+    }
+}
+
+/// Returns the name without differences of case, as JSON readers compare names that ignore case: to those of Go
+/// `merchant_ſecret` is `merchant_secret`.
+fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_tillgate_decides_about_is_not_forwarded_in_any_case() {
+        let read = |name: &str| serde_json::from_value::<FieldName>(name.into());
+        for name in [
+            "amount",
+            "Redirect",
+            "Merchant_Secret",
+            "MERCHANT_SECRET",
+            "merchant_\u{17f}ecret",
+        ] {
+            assert!(read(name).is_err(), "{name}");
+        }
+        for name in ["note", "reference", "merchant", "Amounts"] {
+            assert!(read(name).is_ok(), "{name}");
+        }
     }
 }

@@ -22,6 +22,7 @@ use self::keys::Answers;
 use self::outbox::Deliveries;
 use self::paid::PaidReference;
 use self::payments::Records;
+pub(crate) use self::weight::KEY_BYTES;
 use crate::clock::Instant;
 use crate::payment::{Reference, Report, WatchCode};
 use crate::store::event::{Event, Removal};

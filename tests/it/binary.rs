@@ -1,6 +1,7 @@
 //! The built program: its words, exit codes, signals, files and logs.
 
 mod check;
+mod remarks;
 mod store;
 
 use std::fs;

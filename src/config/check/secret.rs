@@ -11,6 +11,21 @@ impl Reading {
     /// Exactly one of the two keys must be set, and give a usable secret. A missing file is not an error: it may be
     /// mounted later.
     pub(super) fn check_secret(&mut self, config: &Config) -> Option<Secret> {
+        let secret = self.find_secret(config)?;
+        if secret.is_quoted() {
+            let place = self.place(if secret.is_inline() { SECRET } else { FILE });
+            self.remarks.warnings.push(format!(
+                "the merchant secret ({place}) is in quotes, and they are sent as a part of it: write it without them (docker --env-file keeps the quotes that a shell removes)"
+            ));
+        }
+        if secret.now().is_none() {
+            let place = self.place(FILE);
+            self.remarks.missing.push(format!("{FILE} ({place})"));
+        }
+        Some(secret)
+    }
+
+    fn find_secret(&mut self, config: &Config) -> Option<Secret> {
         match (self.secret.take(), &config.merchant.secret_file) {
             (None, None) => {
                 let is_reported = self

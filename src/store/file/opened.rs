@@ -15,6 +15,10 @@ use crate::store::event::Removal;
 use crate::store::rows::Lived;
 use crate::store::state::State;
 
+/// The file that is locked by who uses the directory.
+pub(super) const LOCK: &str = "lock";
+/// The store itself.
+pub(super) const STORE: &str = "store.redb";
 /// Pages in memory. All reading is done elsewhere.
 const CACHE: usize = 1 << 20;
 
@@ -64,14 +68,14 @@ pub(in crate::store) fn open(
     let claim = private()
         .create(true)
         .truncate(false)
-        .open(directory.join("lock"))
+        .open(directory.join(LOCK))
         .map_err(system)?;
     match claim.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(CannotOpen::Taken(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(system(error)),
     }
-    let path = directory.join("store.redb");
+    let path = directory.join(STORE);
     if !path.try_exists().map_err(system)? {
         create(directory, &path)?;
     }

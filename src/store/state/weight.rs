@@ -44,6 +44,9 @@ fn payment(stored: &StoredPayment) -> usize {
     PAYMENT + payment.code.as_str().len() + payment.watch_code.as_str().len() + referenced
 }
 
+/// What is kept of a key for its time, with names of usual lengths.
+pub(crate) const KEY_BYTES: u64 = ANSWER as u64 + 192;
+
 /// Returns the weight of what was answered under a key.
 pub(super) fn answer(answer: &Answer) -> u64 {
     let StartBody {
