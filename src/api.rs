@@ -227,7 +227,7 @@ impl Inner {
                 let key = start::check(request.headers()).map_err(refuse)?;
                 let body = self.body_limits.read(request.into_body()).await;
                 let body = body.map_err(Problem::closing)?;
-                start::start(&self.starter, &self.poller, &body, key).await
+                start::start(&self.starter, &self.poller, body, key).await
             }
             Route::Watch => {
                 let code = watch::code(request.uri().path()).map_err(refuse)?;

@@ -8,6 +8,7 @@ mod deliveries;
 mod dev;
 mod exit;
 mod health;
+mod machine;
 mod orphans;
 mod output;
 mod places;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 pub use self::exit::Exit;
 use self::output::{answer, complain};
@@ -128,6 +130,11 @@ struct SandboxArguments {
 ///
 /// Not generic: everything that it calls would be compiled a second time, into the program.
 pub fn run() -> Exit {
+    let environment = Environment::of_process();
+    // Before anything else: until then other programs of this user can read the environment, and a secret in it.
+    if !environment.is_debuggable() {
+        hardening::close_memory();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -140,24 +147,19 @@ pub fn run() -> Exit {
             };
         }
     };
-    let environment = Environment::of_process();
-    // Applied before any thread is started and before any secret is read. Not with an app under `dev`: it would inherit
-    // all of this, and the only secret there is the sandbox's.
+    // Applied before any thread is started. Not with an app under `dev`: it would inherit all of this, and the only secret
+    // there is the sandbox's.
     let runs_an_app =
         matches!(&arguments.command, Command::Dev { command, .. } if !command.is_empty());
-    if !environment.is_debuggable() && !runs_an_app {
+    if runs_an_app {
+        hardening::open_memory();
+    } else if !environment.is_debuggable() {
         hardening::apply();
     }
-    // More threads would only cost memory on a large machine: a sidecar has little to do.
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("the runtime cannot start: {error}"));
+        Err(why) => {
+            complain(&why);
             return Exit::Failed;
         }
     };
@@ -165,6 +167,27 @@ pub fn run() -> Exit {
     // The command has waited for the tasks that matter; the others are dropped.
     runtime.shutdown_background();
     exit
+}
+
+/// Makes the threads that everything runs on.
+///
+/// # Errors
+/// Says which limit of the system is in the way.
+fn runtime() -> Result<Runtime, String> {
+    // More threads would only cost memory on a large machine: a sidecar has little to do.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
+    machine::suffices(workers)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        // For files and names, one at a time each; they stay, since there may be no threads for others later.
+        .max_blocking_threads(16)
+        .thread_keep_alive(Duration::from_secs(60))
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot start: {error}"))?;
+    // While there is one, others that the system does not give are waited for.
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
 }
 
 async fn command(command: Command, environment: Environment) -> Exit {

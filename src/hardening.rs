@@ -27,7 +27,17 @@ pub(crate) struct Hardening {
     pub(crate) no_new_privs: bool,
 }
 
-/// Applies the protection, as far as the system permits; [`Hardening::now`] returns the result. Call it before the first
+/// Closes the memory of this process, and its environment, to other processes of its user, as far as the system permits.
+pub(crate) fn close_memory() {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Opens it again.
+pub(crate) fn open_memory() {
+    let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+}
+
+/// Applies the whole protection, as far as the system permits; [`Hardening::now`] returns the result. Call it before the first
 /// thread is started, because a thread inherits it.
 pub(crate) fn apply() {
     let _ = setrlimit(
@@ -37,7 +47,7 @@ pub(crate) fn apply() {
             maximum: Some(0),
         },
     );
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    close_memory();
     let _ = rustix::thread::set_no_new_privs(true);
 }
 

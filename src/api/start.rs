@@ -66,10 +66,12 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
 pub(super) async fn start(
     starter: &Starter,
     poller: &StatusPoller,
-    body: &[u8],
+    body: Vec<u8>,
     key: Option<IdempotencyKey>,
 ) -> Result<Response<Body>, Problem> {
-    let request = starter.parse(body, key.is_some())?;
+    let request = starter.parse(&body, key.is_some())?;
+    // It may wait long, and what is left of the body is small.
+    drop(body);
     let mut asked = None;
     let reply = loop {
         match starter.start(&request, key.as_ref(), asked.as_ref()).await {

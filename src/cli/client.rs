@@ -1,5 +1,6 @@
 //! A small HTTP client for the commands that talk to a running tillgate.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +30,20 @@ pub(super) struct Answer {
 pub(super) async fn call(request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
     let uri = request.uri();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let stream = within(TcpStream::connect((host, uri.port_u16().unwrap_or(80)))).await??;
-    exchange(Either::Left(stream), request).await
+    let port = uri.port_u16().unwrap_or(80);
+    // A hosts file may lack localhost, or have it for a family that this machine does not have.
+    let stream = match host {
+        "localhost" => within(TcpStream::connect(&loopbacks(port)[..])).await,
+        _ => within(TcpStream::connect((host, port))).await,
+    };
+    exchange(Either::Left(stream??), request).await
+}
+
+fn loopbacks(port: u16) -> [SocketAddr; 2] {
+    [
+        (Ipv4Addr::LOCALHOST, port).into(),
+        (Ipv6Addr::LOCALHOST, port).into(),
+    ]
 }
 
 /// Sends one request over a connection of its own to the Unix socket at this path.

@@ -76,7 +76,7 @@ impl Log {
             Place::Directory(directory) => {
                 let (opened, run, removals) = file::open(directory, &mut state)?;
                 let shared = Arc::new(Shared::new(state, removals, run));
-                let keeper = Keeper::File(opened.serve(shared.clone(), readiness.clone()));
+                let keeper = Keeper::File(opened.serve(shared.clone(), readiness.clone())?);
                 Self { shared, keeper }
             }
             Place::Fleet(url) => {

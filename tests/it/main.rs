@@ -37,6 +37,7 @@ mod layers;
 mod ledger;
 mod lists;
 mod log;
+mod machine;
 mod memory;
 mod merchants;
 mod network;

@@ -94,6 +94,37 @@ impl Names {
     }
 }
 
+/// Neither the hosts file nor a name server knows it, and nobody asks them.
+#[tokio::test]
+async fn localhost_is_known_without_a_resolver() {
+    for hosts in ["", "::1 localhost\n", "192.0.2.1 localhost\n"] {
+        let Some(names) = Names::new(hosts, &[]) else {
+            return;
+        };
+        let (_sandbox, sandbox) = Program::sandbox(&[]).await;
+        let gateway = sandbox.replace("127.0.0.1", "localhost");
+        let port = free_port();
+        let admin = format!("localhost:{port}");
+        let settings = [
+            ("gateway.url", gateway.as_str()),
+            ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
+            ("listen.address", "localhost:0"),
+            ("admin.address", &admin),
+        ];
+        let mut sidecar =
+            Program::start_under(&names.under(), names.directory.path(), &["run"], &settings);
+        sidecar.log_line("tillgate is running").await;
+        let (code, _, err) = names.run(&["health"], &settings).await;
+        assert_eq!(code, 0, "{hosts:?}: {err}");
+        let checked = names
+            .run(&["check", "--online", "--start"], &settings)
+            .await;
+        assert_eq!(checked.0, 0, "{hosts:?}: {checked:?}");
+        let (code, out, err) = names.run(&["dev", "--tour"], &[]).await;
+        assert_eq!(code, 0, "{hosts:?}: {out}{err}");
+    }
+}
+
 /// A name server at an address of this machine's own, that answers only questions for IPv4.
 struct NameServer {
     ip: Ipv4Addr,

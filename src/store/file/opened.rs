@@ -31,6 +31,11 @@ pub(crate) enum CannotOpen {
     /// The system refuses.
     #[error("store.url: {0} cannot be used: {1}")]
     System(PathBuf, io::Error),
+    /// The system gives no thread to write it.
+    #[error(
+        "store.url: the system gives no thread to write the store ({0}): raise its limit of processes (ulimit -u, or that of the container)"
+    )]
+    NoThread(io::Error),
     /// It is not what was written.
     #[error(
         "store.url: {0} is damaged, or not a store of this version ({1}). It is left as it is. Restore it from a backup; \

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Message, Reply, Starting, Starts, Waiting};
-use super::opened::Opened;
+use super::opened::{CannotOpen, Opened};
 use super::tables::{Gone, Noted};
 use crate::clock::Reading;
 use crate::readiness::{Latch, Readiness};
@@ -73,7 +73,14 @@ impl File {
 
 impl Opened {
     /// Starts the writer: a thread of its own, because writing blocks. Not ready while it cannot write.
-    pub(in crate::store) fn serve(self, shared: Arc<Shared>, readiness: Readiness) -> File {
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(in crate::store) fn serve(
+        self,
+        shared: Arc<Shared>,
+        readiness: Readiness,
+    ) -> Result<File, CannotOpen> {
         let (writer, messages) = mpsc::channel();
         let (has_room, broken) = (Arc::new(AtomicBool::new(true)), self.broken.clone());
         let starts = Starts::default();
@@ -87,19 +94,21 @@ impl Opened {
             postponed: Vec::new(),
         };
         let under_way = starts.clone();
-        std::thread::spawn(move || {
+        let work = move || {
             // A crash in here is an end too: nobody would write any more, and nobody would know.
             let end = running.file.broken.clone();
             if catch_unwind(AssertUnwindSafe(move || running.run(&messages, &under_way))).is_err() {
                 end.cancel();
             }
-        });
-        File {
+        };
+        let thread = std::thread::Builder::new().name("store".to_owned());
+        thread.spawn(work).map_err(CannotOpen::NoThread)?;
+        Ok(File {
             writer,
             has_room,
             broken,
             starts,
-        }
+        })
     }
 }
 
