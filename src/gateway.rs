@@ -30,7 +30,7 @@ pub(crate) use self::error::{Error, GatewayMessage, Outcome};
 use self::metrics::Metrics;
 pub(crate) use self::metrics::{Calls, Snapshot};
 pub(crate) use self::order::{Order, Started};
-use self::scrub::Scrubber;
+use self::scrub::{Finders, Scrubber};
 pub(crate) use self::tries::Tries;
 pub(crate) use self::url::BaseUrl;
 pub(crate) use crate::client::Sharing;
@@ -40,6 +40,16 @@ use crate::payment::{Code, Report, WatchCode};
 use crate::secret::Secret;
 use crate::telemetry::RequestId;
 
+/// Checks that a made-up secret is found in an answer, in each coding that is looked for.
+///
+/// # Errors
+/// Says what is not found. The secret would reach callers then.
+pub(crate) fn prove_scrubbing() -> Result<(), String> {
+    scrub::prove().map_err(|coding| {
+        format!("a bug in tillgate: it would not find the merchant secret in an answer as {coding}")
+    })
+}
+
 /// A client of the gateway.
 pub(crate) struct Gateway {
     url: BaseUrl,
@@ -48,6 +58,7 @@ pub(crate) struct Gateway {
     retries: u32,
     max_response_bytes: usize,
     secret: Secret,
+    finders: Finders,
     transport: Arc<dyn Transport>,
     metrics: Metrics,
 }
@@ -67,6 +78,7 @@ impl Gateway {
             retries: config.retries,
             max_response_bytes: config.max_response_bytes.get(),
             secret,
+            finders: Finders::default(),
             transport,
             metrics: Metrics::default(),
         }
@@ -186,7 +198,19 @@ impl Gateway {
 
     /// Removes the secret from a text that did not come in an answer of the gateway.
     pub(crate) fn scrub(&self, text: String) -> String {
-        Scrubber::new(self.secret.ever_held()).text_and_parts(text)
+        self.scrubber(None).text(text)
+    }
+
+    /// Returns what removes the secret from an answer.
+    fn scrubber(&self, sent: Option<&Arc<SecretString>>) -> Scrubber {
+        let mut secrets = self.secret.ever_held();
+        // The secret that was sent may have been replaced since, and more often than old ones are kept.
+        if let Some(sent) = sent
+            && !secrets.iter().any(|held| Arc::ptr_eq(held, sent))
+        {
+            secrets.push(sent.clone());
+        }
+        self.finders.scrubber(&secrets)
     }
 
     /// What has come of its calls up to now.
@@ -211,14 +235,7 @@ impl Gateway {
     ) -> Result<T, Error> {
         let began = clock::now();
         let answer = wire::exchange(&*self.transport, request, terms).await;
-        // The secret that was sent may have been replaced since.
-        let secrets = self
-            .secret
-            .ever_held()
-            .into_iter()
-            .chain(sent.cloned())
-            .collect();
-        let scrubber = Scrubber::new(secrets);
+        let scrubber = self.scrubber(sent);
         let result = match answer {
             Ok(answer) => {
                 let came_on = answer.connection;

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::output::{failed, misconfigured};
 use crate::app::{App, Behind, Bound, End, Opened};
 use crate::config::{self, Environment, Source};
+use crate::gateway;
 use crate::hardening::Hardening;
 use crate::sd_notify::SdNotify;
 use crate::signals::Signals;
@@ -47,14 +48,16 @@ pub(super) async fn run(path: Option<&Path>, environment: Environment) -> Exit {
     exit_of(end)
 }
 
-/// Starts the log, which ends when its guard is dropped, and begins to listen for signals.
+/// Checks that the secret would be found in an answer, starts the log, which ends when its guard is dropped, and begins to
+/// listen for signals.
 ///
 /// # Errors
-/// The exit code, if one of the two fails; the reason is printed.
+/// The exit code, if one of the three fails; the reason is printed.
 pub(super) fn begin(
     log: &telemetry::Config,
     environment: &Environment,
 ) -> Result<(Signals, telemetry::Log), Exit> {
+    gateway::prove_scrubbing().map_err(|error| failed(&error))?;
     let log = telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
     Ok((Signals::listen().map_err(|error| failed(&error))?, log))
 }

@@ -48,7 +48,7 @@ fn scrubbed<T>(
     secret: &str,
     meaning: impl FnOnce(Scrubbed) -> Result<T, Error>,
 ) -> Result<T, String> {
-    let scrubber = Scrubber::new(vec![Arc::new(SecretString::from(secret))]);
+    let scrubber = Scrubber::new(&[Arc::new(SecretString::from(secret))]);
     let body = Bytes::copy_from_slice(body);
     let answer = Answer {
         status,

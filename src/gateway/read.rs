@@ -7,6 +7,9 @@ use crate::text;
 /// The most characters of a message that people are shown.
 const MAX_MESSAGE: usize = 200;
 
+/// The most characters of it that are searched for the secret before that.
+const MAX_SEARCHED: usize = 8192;
+
 /// The fields in which a refusal may have its message, in the order in which they are tried.
 const MESSAGES: [&str; 3] = ["message", "error", "detail"];
 
@@ -23,6 +26,8 @@ pub(super) struct Fields {
     object: Object,
     /// The names that occur more than once.
     repeated: Vec<String>,
+    /// The name of a field that is acted on and had the secret in it.
+    pub(super) echoed: Option<&'static str>,
 }
 
 impl Fields {
@@ -50,26 +55,28 @@ pub(super) fn read(
     body: &[u8],
     scrubber: &Scrubber,
 ) -> Reading {
-    let parsed = json::parse_lenient(body).map(
-        |Lenient {
-             mut value,
-             repeated,
-         }| {
-            scrubber.scrub(&mut value);
-            (value, repeated)
-        },
-    );
-    let (fields, message) = match parsed {
-        Ok((Json::Object(mut object), repeated)) => {
+    let (fields, message) = match json::parse_lenient(body) {
+        Ok(Lenient {
+            value: Json::Object(mut object),
+            repeated,
+        }) => {
+            let echoed = scrubber.object(&mut object);
             let message = message_in(&object).map(str::to_owned);
-            scrubber.scrub_parts(&mut object);
-            (Ok(Fields { object, repeated }), message)
+            let fields = Fields {
+                object,
+                repeated,
+                echoed,
+            };
+            (Ok(fields), message)
         }
         // A malformed success may have the code of a payment anywhere in it, and a message must not reveal that.
         other if (200..300).contains(&status) => {
             (Err(other.err().unwrap_or(json::NO_OBJECT)), None)
         }
-        Ok((Json::Text(text), _)) => (Err(json::NO_OBJECT), Some(text)),
+        Ok(Lenient {
+            value: Json::Text(text),
+            ..
+        }) => (Err(json::NO_OBJECT), Some(scrubber.text(text))),
         other => {
             let message = plain_text(content_type, body).map(|text| scrubber.text(text));
             (Err(other.err().unwrap_or(json::NO_OBJECT)), message)
@@ -132,9 +139,9 @@ fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
 fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
     // The characters that are left out could be in the middle of the secret, so it is searched for again. The message is
     // shortened last, because half of a secret would not be found.
-    let message: String = text::printable(message).collect();
+    let message: String = text::printable(message).take(MAX_SEARCHED).collect();
     let message: String = scrubber
-        .text_and_parts(message)
+        .text(message)
         .trim()
         .chars()
         .take(MAX_MESSAGE)
@@ -147,13 +154,7 @@ mod tests {
     use super::*;
 
     fn message(body: &str, content_type: Option<&str>) -> Option<String> {
-        read(
-            422,
-            content_type,
-            body.as_bytes(),
-            &Scrubber::new(Vec::new()),
-        )
-        .message
+        read(422, content_type, body.as_bytes(), &Scrubber::new(&[])).message
     }
 
     #[test]
@@ -241,12 +242,7 @@ mod tests {
                 (201, Some("text/plain")),
                 (299, Some("application/json")),
             ] {
-                let reading = read(
-                    status,
-                    content_type,
-                    body.as_bytes(),
-                    &Scrubber::new(Vec::new()),
-                );
+                let reading = read(status, content_type, body.as_bytes(), &Scrubber::new(&[]));
                 assert!(
                     reading.fields.is_err() && reading.message.is_none(),
                     "{status} {body}"

@@ -177,13 +177,16 @@ impl Answer {
 impl Scrubbed {
     /// Returns the fields of a success.
     fn into_fields(self) -> Result<(Fields, GatewayMessage), Error> {
-        match self.fields {
-            Ok(fields) => Ok((fields, self.gateway_message)),
-            Err(why) => Err(Error::bad_answer(
-                format!("the gateway's answer is not a JSON object: {why}"),
-                self.gateway_message,
-            )),
-        }
+        let why = match self.fields {
+            Ok(fields) => match fields.echoed {
+                None => return Ok((fields, self.gateway_message)),
+                Some(name) => {
+                    format!("{name} has the merchant secret in it in the gateway's answer")
+                }
+            },
+            Err(why) => format!("the gateway's answer is not a JSON object: {why}"),
+        };
+        Err(Error::bad_answer(why, self.gateway_message))
     }
 
     /// Interprets a refusal that means the same for a start and for a status.

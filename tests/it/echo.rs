@@ -147,7 +147,7 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
         AtomicUsize::new(0),
         Mutex::new(HashSet::new()),
     );
-    // One payment a form: said in texts, names, lists and statuses, then paid.
+    // One payment a form: said in texts, names and lists, then paid.
     let gateway = Gateway::new(move |_, request| {
         let form = |number: usize| serde_json::Value::from(forms()[number % forms().len()].as_str());
         // Two names that are not the same until the secret is out.
@@ -163,11 +163,10 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
             Some((_, rest)) => {
                 let number: usize = rest.split(' ').next().unwrap().parse().unwrap();
                 let (form, next) = (form(number), next(number));
-                // Once each in the place of the status, and then paid.
                 let is_first = asked.lock().unwrap().insert(number);
-                let status = if is_first { form.to_string() } else { "\"completed\"".to_owned() };
+                let status = if is_first { "created" } else { "completed" };
                 format!(
-                    r#"{{"status":{status},"amount":1000,"merchant":{form},"created_at":{form},"completed_at":{form},"note":{form},{form}:{form},{next}:1}}"#
+                    r#"{{"status":"{status}","amount":1000,"merchant":{form},"created_at":{form},"completed_at":{form},"note":{form},{form}:{form},{next}:1}}"#
                 )
             }
         };
@@ -322,6 +321,117 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
             watched
         );
     }
+}
+
+/// The secret as other programs may write it, whole and cut, and in one coding around the other.
+fn echoes(secret: &str) -> Vec<String> {
+    let each = |coded: fn(u8) -> String| secret.bytes().map(coded).collect::<String>();
+    let lines = STANDARD.encode(format!("a request that has {secret} in it"));
+    let lines: Vec<_> = lines
+        .as_bytes()
+        .chunks(20)
+        .map(String::from_utf8_lossy)
+        .collect();
+    vec![
+        secret[3..].to_owned(),
+        secret[..secret.len() - 3].to_owned(),
+        secret.replace('&', "&amp;").replace('/', "&sol;"),
+        each(|byte| format!("&#{byte};")),
+        each(|byte| format!("&#x{byte:X};")),
+        each(|byte| format!("{byte:02x} ")),
+        each(|byte| format!("{byte:02X}:")),
+        each(|byte| format!("0x{byte:02x}, ")),
+        each(|byte| format!("\\x{byte:02x}")),
+        percent(&percent(secret)),
+        percent(&percent(&percent(secret))),
+        secret.to_lowercase(),
+        secret.to_uppercase(),
+        lines.join("\r\n"),
+        STANDARD.encode(hex(&percent(secret))),
+        hex(&quoted(&STANDARD.encode(&secret[..secret.len() / 2]))),
+    ]
+}
+
+#[tokio::test]
+async fn no_echo_hides_the_secret_and_a_prefix_of_it_is_no_echo() {
+    const KEY: &str = "sk_live_4eC39HqLyjWDarjtT1zdp7dc&/";
+    const KNOWN: &str = "the keys of sk_live_ and SK_LIVE_ begin so";
+    let notes: Vec<_> = echoes(KEY).into_iter().chain([KNOWN.to_owned()]).collect();
+    let said = notes.clone();
+    let gateway = Gateway::new(move |n, _| {
+        let (note, code) = (format!("<{}>", said[n]), format!("pay_{n}"));
+        let body = serde_json::json!({"code": code, "watch_code": code, "note": note});
+        Act::Say(answer(200, &body.to_string()))
+    })
+    .await;
+    let settings = [("merchant.secret", KEY), ("start.burst", "100")];
+    let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    for note in &notes[..notes.len() - 1] {
+        let started = start_at(api, ORDER).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        let shown = started.text("note");
+        let (before, after) = shown.split_once("[redacted]").expect(note);
+        // Of base64 there is more than the secret.
+        let is_all = before == "<" && after.len() <= 3 || note.contains("\r\n");
+        assert!(is_all, "{note}: {shown}");
+    }
+    let counted = metric_at(admin, "tillgate_secret_echo_total").await;
+    assert_eq!(counted, echoes(KEY).len() as u64);
+    assert_eq!(
+        start_at(api, ORDER).await.text("note"),
+        format!("<{KNOWN}>")
+    );
+    assert_eq!(
+        metric_at(admin, "tillgate_secret_echo_total").await,
+        counted
+    );
+}
+
+#[tokio::test]
+async fn the_whole_secret_in_what_is_acted_on_makes_the_answer_a_bad_one() {
+    const KEY: &str = "canary-Q7w9E2r4T6y8-U1i3O5p0";
+    const FIELDS: [&str; 4] = ["code", "watch_code", "status", "amount"];
+    // First the whole in each field of a start, then in each of a status, and then half of it in the two codes.
+    let bodies: Vec<_> = (0..10)
+        .map(|n| {
+            let mut body = serde_json::json!({"code": format!("pay_{n}"), "status": "created", "amount": 1000});
+            if n < 4 || n >= 8 {
+                body["watch_code"] = format!("watch_{n}").into();
+            }
+            body[FIELDS[n % 4]] = if n < 8 { KEY } else { &KEY[..20] }.into();
+            body.to_string()
+        })
+        .collect();
+    let gateway = Gateway::new(move |n, _| Act::Say(answer(200, &bodies[n]))).await;
+    let settings = [
+        ("merchant.secret", KEY),
+        ("start.burst", "100"),
+        ("gateway.retries", "0"),
+    ];
+    let (_sidecar, api, admin) = Program::sidecar(&gateway.url(), &settings).await;
+    for n in 0..8 {
+        let bad = match n {
+            0..4 => start_at(api, ORDER).await,
+            _ => get_at(api, &format!("/watch/of-case-{n}")).await,
+        };
+        assert_eq!(
+            (bad.status, bad.text("error")),
+            (502, "gateway_bad_answer"),
+            "{bad:?}"
+        );
+        assert!(bad.text("detail").contains(FIELDS[n % 4]), "{bad:?}");
+        assert!(!bad.body.contains(&KEY[..12]), "{bad:?}");
+    }
+    assert_eq!(metric_at(admin, "tillgate_secret_echo_total").await, 8);
+    for field in &FIELDS[..2] {
+        let started = start_at(api, ORDER).await;
+        assert_eq!(
+            (started.status, started.text(field)),
+            (200, &KEY[..20]),
+            "{started:?}"
+        );
+    }
+    assert_eq!(metric_at(admin, "tillgate_secret_echo_total").await, 8);
 }
 
 #[tokio::test]

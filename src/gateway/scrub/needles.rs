@@ -1,211 +1,255 @@
-//! Finds one secret in a text, in each form that it can have there.
+//! Finds secrets, and halves of them, in a text, in a time that grows with its length alone.
+//!
+//! Of a secret nothing is kept but hashes with a random base: of all its pieces of eight bytes, of all its halves, and of
+//! the whole. Where eight bytes of a text are no piece of a secret, no secret is. The few places that are left are
+//! compared by a hash that rolls over them.
 
-use std::cell::OnceCell;
+use std::iter;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::forms::{base64, forms, hex, spellings};
-
-/// What takes the place of the secret.
-pub(super) const REDACTED: &str = "[redacted]";
+use super::decoded::Decoded;
+use super::escapes;
+use crate::random;
 
 /// The shortest part of a secret that gives it away, in bytes.
 const SHORTEST_PART: usize = 12;
 
+/// The length of a piece, and of the shortest secret, in bytes.
+const PIECE: usize = 8;
+
 /// How much of the secret has to be there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All of it, in any form.
+    /// All of it.
     Whole,
-    /// Half of it in a row is enough, as it is.
+    /// Half of it in a row, [`SHORTEST_PART`] at the least, is enough.
     Half,
 }
 
-/// The forms of one secret, which are derived for one answer and wiped after it.
-pub(super) struct Needles<'a> {
-    raw: &'a str,
-    /// The secret in lower case, in which names of hosts come back.
-    lower: Zeroizing<String>,
-    /// Derived only if the text could be base64 or hex of the secret, which few are.
-    base64: OnceCell<Vec<Zeroizing<String>>>,
-    hex: OnceCell<Vec<Zeroizing<String>>>,
+/// What is looked for, for some secrets.
+#[derive(Default)]
+pub(super) struct Needles {
+    base: u64,
+    pieces: Sieve,
+    /// The shortest first, as in the next list.
+    whole: Vec<Needle>,
+    half: Vec<Needle>,
+    are_ascii: bool,
 }
 
-/// Finds a form of the secret in a text.
-type Find<'a> = fn(&Needles<'a>, &str) -> Option<Range<usize>>;
+/// All needles of one length, as sorted hashes.
+struct Needle {
+    length: usize,
+    hashes: Zeroizing<Vec<u64>>,
+}
 
-impl<'a> Needles<'a> {
-    pub(super) fn of(raw: &'a str) -> Self {
-        let lower = Zeroizing::new(raw.to_ascii_lowercase());
-        Self {
-            raw,
-            lower,
-            base64: OnceCell::new(),
-            hex: OnceCell::new(),
+impl Needles {
+    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+        let forms: Vec<_> = secrets.flat_map(forms).collect();
+        let mut needles = Self {
+            // An odd base, so that no byte of a text is lost.
+            base: u64::from_le_bytes(random::bytes()) | 1,
+            pieces: Sieve::with_room(forms.iter().map(|(form, _)| 3 * form.len()).sum()),
+            are_ascii: forms.iter().all(|(form, _)| form.is_ascii()),
+            ..Self::default()
+        };
+        for (form, half) in &forms {
+            pieces(form).for_each(|piece| needles.pieces.add(piece));
+            needles.add(form, *half, Part::Half);
+            needles.add(form, form.len(), Part::Whole);
         }
-    }
-
-    /// Returns the text without the secret; `None` if the secret is not in it.
-    pub(super) fn take_out(&self, text: &str, least: Part) -> Option<String> {
-        let mut hits = Vec::new();
-        let part = (least == Part::Half).then_some(Self::half_in as Find<'a>);
-        let forms: [Find<'a>; 4] = [
-            Self::raw_in,
-            Self::spelled_in,
-            Self::hex_in,
-            Self::base64_in,
-        ];
-        for find in forms.into_iter().chain(part) {
-            let mut done = 0;
-            while let Some(hit) = find(self, &text[done..]) {
-                hits.push(done + hit.start..done + hit.end);
-                done += hit.end;
+        for all in [&mut needles.whole, &mut needles.half] {
+            all.sort_unstable_by_key(|needle| needle.length);
+            for needle in all {
+                needle.hashes.sort_unstable();
             }
         }
-        hits.sort_unstable_by_key(|hit| hit.start);
-        let (mut clean, mut done) = (String::new(), 0);
-        for hit in &hits {
-            // Hits that overlap or meet become one.
-            if hit.start >= done {
-                clean.push_str(&text[done..hit.start]);
-                clean.push_str(REDACTED);
+        needles
+    }
+
+    fn add(&mut self, form: &[u8], length: usize, part: Part) {
+        let needles = match part {
+            Part::Whole => &mut self.whole,
+            Part::Half => &mut self.half,
+        };
+        let at = needles.iter().position(|needle| needle.length == length);
+        let at = at.unwrap_or_else(|| {
+            let hashes = Zeroizing::default();
+            needles.push(Needle { length, hashes });
+            needles.len() - 1
+        });
+        for (_, hash) in windows(form, length, self.base) {
+            self.pieces.add(hash);
+            needles[at].hashes.push(hash);
+        }
+    }
+
+    fn all(&self, part: Part) -> &[Needle] {
+        match part {
+            Part::Whole => &self.whole,
+            Part::Half => &self.half,
+        }
+    }
+
+    /// Returns the length of the shortest text that can be found; `None` if nothing is looked for.
+    pub(super) fn least(&self, part: Part) -> Option<usize> {
+        self.all(part).first().map(|needle| needle.length)
+    }
+
+    /// Returns whether nothing is looked for but ASCII.
+    pub(super) fn are_ascii(&self) -> bool {
+        self.are_ascii
+    }
+
+    /// Adds the places where a secret is in the text.
+    pub(super) fn find(&self, text: &[u8], part: Part, hits: &mut Vec<Range<usize>>) {
+        let mut start = 0;
+        for (at, piece) in pieces(text).enumerate() {
+            if !self.pieces.may_have(piece) {
+                self.find_within(text, start..at + PIECE - 1, part, hits);
+                start = at + 1;
             }
-            done = done.max(hit.end);
         }
-        clean.push_str(&text[done..]);
-        (!hits.is_empty()).then_some(clean)
+        self.find_within(text, start..text.len(), part, hits);
     }
 
-    /// Finds half of the secret in a row, in upper or lower case.
-    fn half_in(&self, text: &str) -> Option<Range<usize>> {
-        let (secret, bytes) = (self.raw.as_bytes(), text.as_bytes());
-        let half = secret.len().div_ceil(2).max(SHORTEST_PART);
-        if secret.len().min(bytes.len()) < half {
-            return None;
-        }
-        // Each half of it has one of these bytes.
-        let middles = [half - 1, half];
-        for (middle, letter) in middles
-            .iter()
-            .filter_map(|at| Some((*at, secret.get(*at)?)))
-        {
-            let places = (0..bytes.len()).filter(|at| bytes[*at].eq_ignore_ascii_case(letter));
-            for place in places {
-                let is_same = |(a, b): &(&u8, &u8)| a.eq_ignore_ascii_case(b);
-                let before = secret[..middle]
-                    .iter()
-                    .rev()
-                    .zip(bytes[..place].iter().rev());
-                let start = place - before.take_while(is_same).count();
-                let after = secret[middle..].iter().zip(&bytes[place..]);
-                let end = place + after.take_while(is_same).count();
-                if end - start >= half {
-                    // Both may be within a character.
-                    let is_boundary = |at: &usize| text.is_char_boundary(*at);
-                    let start = (0..=start).rev().find(is_boundary)?;
-                    return Some(start..(end..=text.len()).find(is_boundary)?);
-                }
-            }
-        }
-        None
-    }
-
-    /// Finds the secret as it is, in upper or lower case. It is searched for apart from [`Self::spelled_in`], which could
-    /// take the start of the next one for a part of an escape of its last character.
-    fn raw_in(&self, text: &str) -> Option<Range<usize>> {
-        if text.len() < self.raw.len() {
-            return None;
-        }
-        // This keeps the length and the place of every byte.
-        let text = Zeroizing::new(text.to_ascii_lowercase());
-        text.find(&**self.lower)
-            .map(|start| start..start + self.raw.len())
-    }
-
-    /// Finds the secret with any of its characters escaped as in JSON or in a URL, or lost because they were written in an
-    /// encoding other than UTF-8.
-    fn spelled_in(&self, text: &str) -> Option<Range<usize>> {
-        let first = self.raw.bytes().next()?;
-        // 0xef is the first byte of U+FFFD.
-        let may_start =
-            |(_, byte): &(usize, u8)| *byte == first || matches!(byte, b'\\' | b'%' | 0xef);
-        text.bytes()
-            .enumerate()
-            .filter(may_start)
-            .find_map(|(start, _)| {
-                // The places where the characters so far can end: a backslash may be one of the secret, or an escape.
-                let mut ends = vec![start];
-                for c in self.raw.chars() {
-                    let further = |at: usize| {
-                        spellings(c, &text.as_bytes()[at..])
-                            .into_iter()
-                            .flatten()
-                            .map(move |length| at + length)
-                    };
-                    ends = ends.into_iter().flat_map(further).collect::<Vec<_>>();
-                    // Without duplicates, or the ways through a run of backslashes would grow without bound.
-                    ends.sort_unstable();
-                    ends.dedup();
-                    if ends.is_empty() {
-                        return None;
+    /// Does this within a range that has pieces of secrets alone in it.
+    fn find_within(
+        &self,
+        text: &[u8],
+        range: Range<usize>,
+        part: Part,
+        hits: &mut Vec<Range<usize>>,
+    ) {
+        let fits = |needle: &&Needle| needle.length <= range.len();
+        for Needle { length, hashes } in self.all(part).iter().take_while(fits) {
+            for (at, hash) in windows(&text[range.clone()], *length, self.base) {
+                if self.pieces.may_have(hash) && hashes.binary_search(&hash).is_ok() {
+                    let hit = range.start + at..range.start + at + length;
+                    match hits.last_mut() {
+                        Some(last) if last.start <= hit.start && hit.start <= last.end => {
+                            last.end = last.end.max(hit.end);
+                        }
+                        _ => hits.push(hit),
                     }
                 }
-                Some(start..ends.into_iter().max()?)
-            })
-    }
-
-    /// Finds the secret in base64. The hit is the whole encoded text, which may hold the rest of the request.
-    fn base64_in(&self, text: &str) -> Option<Range<usize>> {
-        // Base64 is longer than what it encodes.
-        let mut runs = runs(text, self.raw.len(), |c| {
-            c.is_ascii_alphanumeric() || "+/-_=".contains(c)
-        });
-        runs.find(|run| {
-            self.base64()
-                .iter()
-                .any(|needle| text[run.clone()].contains(&***needle))
-        })
-    }
-
-    /// Finds the secret in hex, in upper or lower case. The hit is the whole encoded text.
-    fn hex_in(&self, text: &str) -> Option<Range<usize>> {
-        runs(text, 2 * self.raw.len(), |c| c.is_ascii_hexdigit()).find(|run| {
-            let digits = text[run.clone()].to_ascii_lowercase();
-            self.hex().iter().any(|needle| digits.contains(&***needle))
-        })
-    }
-
-    fn base64(&self) -> &[Zeroizing<String>] {
-        self.base64.get_or_init(|| {
-            forms(self.raw)
-                .iter()
-                .flat_map(|form| base64(form.as_bytes()))
-                .collect()
-        })
-    }
-
-    fn hex(&self) -> &[Zeroizing<String>] {
-        self.hex.get_or_init(|| {
-            forms(self.raw)
-                .iter()
-                .map(|form| hex(form.as_bytes()))
-                .collect()
-        })
+            }
+            // Longer ones are in there, too.
+            if hits.last() == Some(&range) {
+                return;
+            }
+        }
     }
 }
 
-/// Returns the parts of the text that have only such characters, and at least that many bytes.
-fn runs(
-    text: &str,
-    least: usize,
-    is_in: impl Fn(char) -> bool,
-) -> impl Iterator<Item = Range<usize>> {
-    let mut start = 0;
-    let runs = text.split(move |c| !is_in(c)).map(move |run| {
-        let range = start..start + run.len();
-        start = range.end + text[range.end..].chars().next().map_or(0, char::len_utf8);
-        range
+/// A secret as it may come back, and how many bytes of it in a row give it away.
+type Form = (Zeroizing<Vec<u8>>, usize);
+
+/// Returns the secret in all the letters that it may come back in. ASCII letters are compared without their case anyway.
+fn forms(secret: &str) -> Vec<Form> {
+    let raw = secret.as_bytes();
+    let mut forms = Vec::new();
+    add(&mut forms, raw, half(raw));
+    if !secret.is_ascii() {
+        let lost = secret.replace(|c: char| !c.is_ascii(), "\u{fffd}");
+        for form in [secret.to_lowercase(), secret.to_uppercase(), lost] {
+            add(&mut forms, form.as_bytes(), half(form.as_bytes()));
+        }
+        // It was sent or read as Latin-1.
+        let latin = secret.chars().map(|c| u8::try_from(u32::from(c)));
+        if let Ok(latin) = latin.collect::<Result<Vec<_>, _>>() {
+            add(&mut forms, &latin, half(&latin));
+        }
+    }
+    // What looks like an escape in it is decoded together with the others. All of them may be in the same half.
+    let mut form = unescaped(raw);
+    while !form.bytes().is_empty() {
+        let shorter = raw.len() - form.bytes().len();
+        add(&mut forms, form.bytes(), half(raw).saturating_sub(shorter));
+        form = unescaped(form.bytes());
+    }
+    forms
+}
+
+fn unescaped(text: &[u8]) -> Decoded {
+    let mut decoded = Decoded::default();
+    escapes::unescape(text, &mut decoded);
+    decoded
+}
+
+/// Adds a form, unless it is there, or so short that it would be found everywhere.
+fn add(forms: &mut Vec<Form>, form: &[u8], half: usize) {
+    let is_known = forms
+        .iter()
+        .any(|(known, _)| known.eq_ignore_ascii_case(form));
+    if form.len() >= PIECE && !is_known {
+        let half = half.max(PIECE).min(form.len());
+        forms.push((Zeroizing::new(form.to_vec()), half));
+    }
+}
+
+fn half(secret: &[u8]) -> usize {
+    secret.len().div_ceil(2).max(SHORTEST_PART)
+}
+
+/// Returns each piece of the text in lower case, as a number.
+fn pieces(text: &[u8]) -> impl Iterator<Item = u64> {
+    let mut piece = 0;
+    let pieces = text.iter().map(move |byte| {
+        piece = piece << 8 | u64::from(byte.to_ascii_lowercase());
+        piece
     });
-    runs.filter(move |run| run.len() >= least)
+    pieces.skip(PIECE - 1)
+}
+
+/// Returns the place and the hash of each part of this length, in lower case.
+fn windows(text: &[u8], length: usize, base: u64) -> impl Iterator<Item = (usize, u64)> {
+    let value = |byte: &u8| u64::from(byte.to_ascii_lowercase()) + 1;
+    let power = iter::repeat_n(base, length).fold(1, u64::wrapping_mul);
+    let mut hash = 0_u64;
+    let hashes = text.iter().enumerate().map(move |(at, byte)| {
+        hash = hash.wrapping_mul(base).wrapping_add(value(byte));
+        if let Some(old) = at.checked_sub(length) {
+            hash = hash.wrapping_sub(power.wrapping_mul(value(&text[old])));
+        }
+        hash
+    });
+    hashes.skip(length - 1).enumerate()
+}
+
+/// Says quickly what is surely not in a set of numbers.
+#[derive(Default)]
+struct Sieve {
+    bits: Zeroizing<Vec<u64>>,
+    key: u64,
+    shift: u32,
+}
+
+impl Sieve {
+    fn with_room(numbers: usize) -> Self {
+        let bits = (16 * numbers).next_power_of_two().clamp(1 << 12, 1 << 20);
+        Self {
+            bits: Zeroizing::new(vec![0; bits / 64]),
+            key: u64::from_le_bytes(random::bytes()) | 1,
+            shift: 64 - bits.ilog2(),
+        }
+    }
+
+    fn place(&self, number: u64) -> (usize, u64) {
+        // The upper bits of a product depend on all bits of the number.
+        let bit = number.wrapping_mul(self.key) >> self.shift;
+        ((bit / 64) as usize, 1 << (bit % 64))
+    }
+
+    fn add(&mut self, number: u64) {
+        let (word, bit) = self.place(number);
+        self.bits[word] |= bit;
+    }
+
+    fn may_have(&self, number: u64) -> bool {
+        let (word, bit) = self.place(number);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
 }

@@ -34,9 +34,10 @@ fuzz_target!(|data: &[u8]| {
     let (before, after) = around.split_at(at);
     let text = match coding % 6 {
         0 => format!("{before}{secret}{after}"),
-        1 => format!("{before}{}{after}", quoted(secret)),
+        // What stands right beside it must not make another escape of its first or last characters.
+        1 => format!("{before} {} {after}", quoted(secret)),
         2 => format!(
-            "{before}{}{after}",
+            "{before} {} {after}",
             utf8_percent_encode(secret, NON_ALPHANUMERIC)
         ),
         3 => format!(
