@@ -1,12 +1,17 @@
 //! Where payers may be sent back to: exact origins, optionally with a path prefix.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use crate::text;
+
+/// How often a path may be percent-encoded over itself.
+const MAX_DECODINGS: usize = 4;
 
 /// `[redirect]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -61,10 +66,16 @@ impl Allowed {
             Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
             None => false,
         };
-        let fits =
-            |prefix: &Url| prefix.origin() == url.origin() && has_prefix(url.path(), prefix.path());
-        if (self.loopback && is_loopback) || self.prefixes.iter().any(fits) {
+        let is_below =
+            |prefix: &&Url| prefix.origin() == url.origin() && is_below(url.path(), prefix.path());
+        let is_plain = |prefix: &Url| prefix.path() == "/" || is_read_alike(url.path());
+        let mut prefixes = self.prefixes.iter().filter(is_below).peekable();
+        if (self.loopback && is_loopback) || prefixes.clone().any(is_plain) {
             Ok(url)
+        } else if prefixes.peek().is_some() {
+            Err(
+                "its path has dots or slashes in it that are encoded, or dots before a \";\", which servers read in different ways",
+            )
         } else {
             Err(
                 "it is not allowed: add its origin (scheme, host and port) to redirect.allowed in the configuration",
@@ -73,16 +84,36 @@ impl Allowed {
     }
 }
 
-/// By whole segments: `/back` has `/back` and `/back/1` in it, not `/backdoor`.
-fn has_prefix(path: &str, prefix: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
-    // Some servers decode these before they resolve dot segments.
-    let path_lower = path.to_ascii_lowercase();
-    if !prefix.is_empty() && (path_lower.contains("%2f") || path_lower.contains("%5c")) {
-        return false;
-    }
-    path.strip_prefix(prefix)
+/// By whole segments: `/back` has `/back` and `/back/1` below it, not `/backdoor`.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix.trim_end_matches('/'))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether each server takes the path for the same segments, none of which leads upwards. Some decode slashes before they
+/// resolve dot segments, some decode twice, some drop `;` and what follows it, or a space at the end.
+fn is_read_alike(path: &str) -> bool {
+    let mut decoded = path.to_owned();
+    for _ in 0..MAX_DECODINGS {
+        match percent_decode_str(&decoded).decode_utf8() {
+            // An overlong form of a dot or a slash is no UTF-8.
+            Err(_) => return false,
+            Ok(Cow::Borrowed(_)) => return is_plain(path, &decoded),
+            Ok(Cow::Owned(again)) => decoded = again,
+        }
+    }
+    false
+}
+
+/// Whether the decoded path has no more segments than the path, and none of dots alone.
+fn is_plain(path: &str, decoded: &str) -> bool {
+    let is_dots = |segment: &str| {
+        let name = segment.split(';').next().unwrap_or_default();
+        let name = name.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+        name.starts_with('.') && name.bytes().all(|byte| byte == b'.')
+    };
+    let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+    !decoded.contains('\\') && slashes(path) == slashes(decoded) && !decoded.split('/').any(is_dots)
 }
 
 /// An absolute http(s) URL without anything that browsers and servers read in different ways.
@@ -196,6 +227,8 @@ mod tests {
             "https://shop.example/back",
             "https://SHOP.example:443/back/1?a=b#c",
             "https://shop.example/x/../back/",
+            "https://shop.example/back/100%25/.well-known/a..b;c=1/%E2%82%AC",
+            "https://shop.example/back/%20/?a=..%2F..;/#/..;/",
         ] {
             assert!(allowed.parse(good).is_ok(), "{good}");
         }
@@ -205,12 +238,29 @@ mod tests {
             "https://shop.example/back/%2e%2e/admin",
             "https://shop.example/back/..%2Fadmin",
             "https://shop.example/back/..%5cadmin",
+            "https://shop.example/back/..;/admin",
+            "https://shop.example/back/..;a=1/admin",
+            "https://shop.example/back/.;/..;/admin",
+            "https://shop.example/back/%2e%2e;/admin",
+            "https://shop.example/back/..%3b/admin",
+            "https://shop.example/back/...%2e/admin",
+            "https://shop.example/back/..%20/admin",
+            "https://shop.example/back/..%00/admin",
+            "https://shop.example/back/..%252fadmin",
+            "https://shop.example/back/%252e%252e/admin",
+            "https://shop.example/back/%25252e%25252E%25252fadmin",
+            "https://shop.example/back/%25252525252525252e./admin",
+            "https://shop.example/back/%c0%ae%c0%ae/admin",
+            "https://shop.example/back/..;",
             "https://shop.example.evil/back",
             "https://shop.example:444/back",
             "http://shop.example/back",
         ] {
             assert!(allowed.parse(bad).is_err(), "{bad}");
         }
+        // Without a path there is nothing to get out of.
+        let origin = self::allowed(&["https://shop.example"]);
+        assert!(origin.parse("https://shop.example/back/..;/a%2Fb").is_ok());
     }
 
     #[test]
