@@ -170,11 +170,12 @@ pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
         ..ADMIN_LIMITS
     };
     let server = Arc::new(Server::new(limits));
+    let is_loopback = bound.address.is_loopback();
     for listener in bound.listeners {
         let sandbox = sandbox.clone();
         let service = tower::service_fn(move |request| {
             let sandbox = sandbox.clone();
-            async move { sandbox.answer(request).await }
+            async move { sandbox.serve(request, is_loopback).await }
         });
         server.serve(listener, service, |_, _| Sandbox::reject());
     }

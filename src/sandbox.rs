@@ -4,6 +4,7 @@
 
 mod calls;
 mod control;
+mod door;
 mod fault;
 mod grammar;
 mod ledger;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -78,6 +79,28 @@ impl Sandbox {
             auto_complete,
             faults,
         )))
+    }
+
+    /// Answers one request that came over a socket, on which a page in a browser may have sent it.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(crate) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        is_loopback: bool,
+    ) -> Result<Response<Body>, Reset>
+    where
+        B: hyper::body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let is_guarded = Route::find(request.uri().path())
+            .is_some_and(|route| door::is_guarded(&route, request.method()));
+        if is_guarded && !door::is_from_here(request.headers(), is_loopback) {
+            return Ok(not_from_here(request.headers()));
+        }
+        self.answer(request).await
     }
 
     /// Answers one request. With a `hang` fault this takes ten minutes.
@@ -178,7 +201,9 @@ impl Sandbox {
                 Some(change) => control::change_faults(&self.0, &change, host(head)),
                 None => control::replace_faults(&self.0, body).into_response(),
             },
-            Route::Faults if wants_page(head) => pages::faults(&self.0.faults(), host(head)),
+            Route::Faults if wants_page(&head.headers) => {
+                pages::faults(&self.0.faults(), host(head))
+            }
             Route::Faults => control::list_faults(&self.0).into_response(),
             Route::Complete(code) => control::complete_now(&self.0, code).into_response(),
             Route::Calls => control::list_calls(&self.0).into_response(),
@@ -252,7 +277,7 @@ impl Sandbox {
 
 /// Returns a page for a browser, and a message for a program.
 fn nothing_here(head: &Parts) -> Response<Body> {
-    if wants_page(head) {
+    if wants_page(&head.headers) {
         pages::nothing_here()
     } else {
         Reply::message(
@@ -263,9 +288,21 @@ fn nothing_here(head: &Parts) -> Response<Body> {
     }
 }
 
-fn wants_page(head: &Parts) -> bool {
-    let accept = head
-        .headers
+/// Returns the refusal of a page elsewhere.
+fn not_from_here(headers: &HeaderMap) -> Response<Body> {
+    if wants_page(headers) {
+        pages::not_from_here()
+    } else {
+        Reply::message(
+            StatusCode::FORBIDDEN,
+            "Not for pages of another site (Origin or Sec-Fetch-Site was sent), and on loopback only under the name localhost, 127.0.0.1 or [::1] (Host)",
+        )
+        .into_response()
+    }
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))

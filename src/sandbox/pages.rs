@@ -166,20 +166,30 @@ fn row(payment: &Payment) -> Markup {
 }
 
 pub(super) fn unknown_payment() -> Response<Body> {
-    missing(
+    refusal(
+        StatusCode::NOT_FOUND,
         "No such payment",
         "This link leads to no payment. The sandbox forgets its payments when it stops: start a new one and use its link.",
     )
 }
 
 pub(super) fn nothing_here() -> Response<Body> {
-    missing(
+    refusal(
+        StatusCode::NOT_FOUND,
         "Nothing here",
         "This is a practice gateway. Its API page describes what it can do.",
     )
 }
 
-fn missing(title: &str, what: &str) -> Response<Body> {
+pub(super) fn not_from_here() -> Response<Body> {
+    refusal(
+        StatusCode::FORBIDDEN,
+        "Not from there",
+        "A page of another site sent you here, or the address has another name than localhost. Go on from a page of this sandbox.",
+    )
+}
+
+fn refusal(status: StatusCode, title: &str, what: &str) -> Response<Body> {
     let main = html! {
         main.narrow {
             section.card {
@@ -190,7 +200,7 @@ fn missing(title: &str, what: &str) -> Response<Body> {
         }
     };
     let mut page = page(title, &main);
-    *page.status_mut() = StatusCode::NOT_FOUND;
+    *page.status_mut() = status;
     page
 }
 

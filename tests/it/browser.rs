@@ -311,6 +311,41 @@ async fn a_payer_pays_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_page_elsewhere_leads_to_the_pay_page_and_pays_nothing_by_itself() {
+    with_browser(async |browser| {
+        let (_sandbox, gateway) = Program::sandbox(&[]).await;
+        let (_sidecar, api, _) = Program::sidecar(&gateway, &[]).await;
+        let started = start_at(api, r#"{"amount": 1000}"#).await.json();
+        let code = started["code"].as_str().unwrap();
+        let pay_url = format!("{gateway}/pay/{code}");
+        let page = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<a href='{pay_url}'>Pay</a>\
+             <form method=post action='{pay_url}'><button>Pay for me</button></form>\
+             <form method=post action='{gateway}/_sandbox/faults'><input name=add value='start:status=500'></form>"
+        );
+        let shop = Gateway::new(move |_, _| Act::SayAndEnd(page.clone().into())).await;
+        // Of the same site as the sandbox, and of another.
+        for host in ["127.0.0.1", "localhost"] {
+            let shop = shop.url().replace("127.0.0.1", host);
+            browser.go(&shop).await;
+            browser.click("button").await;
+            browser.shows("Not from there").await;
+            browser.go(&shop).await;
+            browser.value("document.forms[1].submit()").await;
+            browser.shows("Not from there").await;
+        }
+        let open = call(api, Method::GET, &format!("/watch/{}", started["watch_code"].as_str().unwrap()), &[], "");
+        assert_eq!(open.await.text("status"), "created");
+        assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.status, 200);
+        browser.go(&shop.url()).await;
+        browser.click("a").await;
+        browser.click("form button").await;
+        browser.shows("Paid").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_pages_relay_turns_a_page_to_paid_by_itself() {
     if !JS.is_here() {
         return;

@@ -306,6 +306,76 @@ async fn a_bad_way_back_is_shown_and_never_followed() {
 }
 
 #[tokio::test]
+async fn what_shows_the_secret_pays_or_sets_faults_is_not_for_pages_elsewhere() {
+    let (program, _, loopback) = sandbox(&[]).await;
+    let (_everywhere, _, everywhere) = sandbox(&["--listen", "0.0.0.0:0"]).await;
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let foreign = [
+        [("origin", "http://evil.example"), form],
+        [("origin", "null"), form],
+        [("origin", "http://localhost:1"), form],
+        [("sec-fetch-site", "cross-site"), form],
+        [("sec-fetch-site", "same-site"), form],
+        [("host", "evil.example"), form],
+    ];
+    let own = [
+        [form, form],
+        [("sec-fetch-site", "same-origin"), form],
+        [("sec-fetch-site", "none"), form],
+        [("origin", "http://localhost"), form],
+    ];
+    let guarded = |code: &str| {
+        [
+            (Method::GET, "/dev/api".to_owned(), ""),
+            (Method::POST, "/_sandbox/faults".to_owned(), "clear=all"),
+            (Method::POST, format!("/pay/{code}"), ""),
+            (
+                Method::POST,
+                format!("/_sandbox/payments/{code}/complete"),
+                "",
+            ),
+        ]
+    };
+    for address in [loopback, everywhere] {
+        let (code, watch_code) = payment(address).await;
+        let ask = async |(method, path, body): (Method, String, &str), headers: &[(&str, &str)]| {
+            call(
+                address,
+                method,
+                &path,
+                &headers[..1 + usize::from(body == "clear=all")],
+                body,
+            )
+            .await
+        };
+        for headers in &foreign {
+            // A name is a trick only where nobody else can come in.
+            if headers[0].0 == "host" && address == everywhere {
+                continue;
+            }
+            for request in guarded(&code) {
+                let answer = ask(request.clone(), headers).await;
+                assert_eq!(answer.status, 403, "{headers:?} {request:?}");
+                assert!(!answer.body.contains(DEFAULT_SECRET));
+            }
+            // The payer comes from the shop's page, and its server has the secret.
+            let headers = &headers[..1];
+            let page = call(address, Method::GET, &format!("/pay/{code}"), headers, "").await;
+            assert_eq!(page.status, 200, "{headers:?}");
+        }
+        assert_eq!(watched(address, &watch_code).await["status"], "created");
+        for headers in &own {
+            for request in guarded(&code) {
+                let answer = ask(request.clone(), headers).await;
+                assert!(answer.status < 400, "{headers:?} {request:?}: {answer:?}");
+            }
+        }
+        assert_eq!(watched(address, &watch_code).await["status"], "completed");
+    }
+    drop(program);
+}
+
+#[tokio::test]
 async fn payments_are_completed_at_run_time() {
     let (_program, _, sandbox) = sandbox(&[]).await;
     let (code, watch_code) = payment(sandbox).await;
