@@ -67,10 +67,20 @@ fn parse_code<T: for<'a> From<&'a str>>(text: &str) -> Result<T, Malformed> {
     }
 }
 
+/// Returns as much of a code as a log may have: enough to tell payments apart, not enough to pay or watch one.
+fn shortened(code: &str) -> String {
+    format!("{}…", &code[..code.len().min(16) / 2])
+}
+
 impl Code {
     /// Returns the text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns its beginning, for the log.
+    pub(crate) fn shortened(&self) -> String {
+        shortened(&self.0)
     }
 }
 
@@ -86,6 +96,11 @@ impl WatchCode {
     /// Returns the text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns its beginning, for the log.
+    pub(crate) fn shortened(&self) -> String {
+        shortened(&self.0)
     }
 }
 

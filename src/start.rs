@@ -259,8 +259,8 @@ impl Inner {
         let (answer, last) = (claimed.answer(&body), claimed.last_of_reference());
         let kept = self.payments.started(payment, answer, last).await;
         kept.map_err(|why| self.not_kept(why))?;
-        let (code, request_id) = (&body.code, RequestId::current());
-        tracing::info!(%code, %amount, reference = named, request_id = request_id.as_deref(), "payment started");
+        let (code, request_id) = (body.code.shortened(), RequestId::current());
+        tracing::info!(code, %amount, reference = named, request_id = request_id.as_deref(), "payment started");
         Ok(body)
     }
 
@@ -289,10 +289,10 @@ impl Inner {
                 let ((given, watch_code), (known, known_watch_code)) =
                     (&reused.given, &reused.known);
                 tracing::error!(
-                    code = %given,
-                    %watch_code,
-                    known_code = %known,
-                    %known_watch_code,
+                    code = given.shortened(),
+                    watch_code = watch_code.shortened(),
+                    known_code = known.shortened(),
+                    known_watch_code = known_watch_code.shortened(),
                     request_id = RequestId::current().as_deref(),
                     "the gateway answered a start with the codes of another payment: nobody gets them"
                 );

@@ -1,6 +1,7 @@
 //! Logs and the metrics registry.
 
 mod latency;
+mod lines;
 mod request_id;
 mod tally;
 
@@ -10,13 +11,13 @@ use std::str::FromStr;
 
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use tracing_appender::non_blocking::NonBlockingBuilder;
-pub(crate) use tracing_appender::non_blocking::WorkerGuard as Log;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) use self::latency::{Distribution, LATENCY_BUCKETS, Latency};
+pub(crate) use self::lines::Log;
+use self::lines::{LOST, Lines};
 pub(crate) use self::request_id::RequestId;
 pub(crate) use self::tally::{Counts, Tally};
 
@@ -78,16 +79,12 @@ enum Format {
     Json,
 }
 
-/// Most lines that wait for a reader of the log who is slow; what comes on top is dropped. Nothing else would be better:
-/// waiting for that reader would stop every request, probes included.
-const WAITING_LINES: usize = 4096;
-
 /// Starts logging to stderr; ends, with what is still waiting, when the guard is dropped. `color` is the user's wish
 /// (`NO_COLOR`); it is used on a terminal only.
 ///
 /// # Errors
-/// When the process already logs.
-pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
+/// Fails if the system gives no thread, or if the process already logs.
+pub(crate) fn start(config: &Config, color: bool) -> Result<Log, String> {
     let terminal = std::io::stderr().is_terminal();
     let text = match config.format {
         Format::Auto => terminal,
@@ -95,11 +92,8 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
         Format::Json => false,
     };
     let registry = tracing_subscriber::registry().with(config.level.1.clone());
-    // A closed stderr must not end the program: without this the layer would panic over it.
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_LINES)
-        .lossy(true)
-        .finish(std::io::stderr());
+    let (writer, log) =
+        Lines::to_stderr().map_err(|error| format!("no thread for the log: {error}"))?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .log_internal_errors(false);
@@ -110,16 +104,17 @@ pub(crate) fn start(config: &Config, color: bool) -> Result<Log, TryInitError> {
             "a bug in tillgate: please report this line"
         );
     }));
-    if text {
+    let started = if text {
         registry
             .with(lines.with_ansi(terminal && color).with_target(false))
-            .try_init()?;
+            .try_init()
     } else {
         registry
             .with(lines.json().flatten_event(true).with_current_span(false))
-            .try_init()?;
-    }
-    Ok(guard)
+            .try_init()
+    };
+    started.map_err(|error| error.to_string())?;
+    Ok(log)
 }
 
 /// An empty registry: every name in it starts with `tillgate_`.
@@ -128,6 +123,11 @@ pub(crate) fn registry() -> Registry {
     let version =
         prometheus_client::metrics::info::Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
+    registry.register(
+        "log_lines_lost",
+        "Lines of the log that were lost because its reader was slow",
+        LOST.clone(),
+    );
     registry
 }
 

@@ -99,7 +99,7 @@ async fn ask_first(poller: &StatusPoller, code: &WatchCode) -> Result<(), Proble
         Ok(()) => Ok(()),
         Err(watch::Error::Gateway(error)) if error.gateway_status() == Some(404) => {
             tracing::warn!(
-                watch_code = %code,
+                watch_code = code.shortened(),
                 request_id = RequestId::current().as_deref(),
                 "the gateway does not know the older payment of a reference any more: a new one is started"
             );

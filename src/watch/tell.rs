@@ -23,8 +23,8 @@ pub(super) fn tell_paid_twice(before: &Record, other: &WatchCode) {
     let payment = &stored.payment;
     tracing::error!(
         reference = payment.reference().map(ToString::to_string),
-        watch_code = %payment.watch_code,
-        paid_twice_with = %other,
+        watch_code = payment.watch_code.shortened(),
+        paid_twice_with = other.shortened(),
         request_id = RequestId::current().as_deref(),
         "two payments of one reference are completed: the payer may have paid twice"
     );
@@ -47,7 +47,7 @@ pub(super) fn tell(before: &Record, observation: &Observation) -> Odd {
     let code = before
         .stored
         .as_ref()
-        .map(|stored| stored.payment.code.to_string());
+        .map(|stored| stored.payment.code.shortened());
     let mut odd = Odd {
         amount: tell_amount(before, observation, code.as_deref()),
         status: false,

@@ -96,7 +96,7 @@ const WORDS: [(&str, &[&str]); 12] = [
             "cli/tour.rs",
         ],
     ),
-    // The child is a process.
+    // The child is a process, and the log is written by a thread.
     (
         ".spawn(",
         &[
@@ -104,12 +104,13 @@ const WORDS: [(&str, &[&str]); 12] = [
             "tasks.rs",
             "cli/child.rs",
             "store/file/writer.rs",
+            "telemetry/lines.rs",
         ],
     ),
-    // The writer of the store blocks; the other tries whether there are threads at all.
+    // The writers of the store and of the log block; the other tries whether there are threads at all.
     (
         "thread::Builder",
-        &["store/file/writer.rs", "cli/machine.rs"],
+        &["store/file/writer.rs", "telemetry/lines.rs", "cli/machine.rs"],
     ),
     (
         "tokio::spawn",

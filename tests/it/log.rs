@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hyper::Method;
 use serde_json::Value;
 
-use crate::harness::{Answer, Program, call, set_faults};
+use crate::harness::{Answer, Program, Wire, call, get_at, metric_at, set_faults};
 
 const ORDER: &str = r#"{"amount": 1000}"#;
 
@@ -115,6 +115,82 @@ async fn the_warnings_about_a_gateway_have_the_id_of_the_request_that_met_it() {
     for id in ["quiet", "good"] {
         assert!(messages(&log, id).is_empty(), "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_holds_nobody_up_and_misses_requests_before_errors() {
+    /// More than can wait, in the pipe and before it.
+    const FLOOD: usize = 5000;
+    const SECOND: usize = 1000;
+    const ERRORS: usize = 12;
+    let (_sandbox, gateway) = Program::sandbox(&["--fault", "start:echo-secret"]).await;
+    let settings = [("start.burst", "100")];
+    let (mut sidecar, api, admin) = Program::sidecar(&gateway, &settings).await;
+    let flood = async |requests: usize| {
+        let callers = (0..4).map(|_| async {
+            let mut wire = Wire::open(api).await;
+            for _ in 0..requests / 4 {
+                wire.send("GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    .await;
+                assert_eq!(wire.answer().await.status, 404);
+            }
+        });
+        futures_util::future::join_all(callers).await;
+    };
+    let lost = async || metric_at(admin, "tillgate_log_lines_lost_total").await;
+    assert_eq!(lost().await, 0);
+    flood(FLOOD).await;
+    let at_first = lost().await;
+    assert!(at_first > 0, "the reader has stopped");
+    for n in 0..ERRORS {
+        start(api, &format!("echoed-{n}"), None).await;
+    }
+    flood(SECOND).await;
+    let lost = lost().await;
+    assert!(lost >= at_first + SECOND as u64, "{lost}");
+    let status = get_at(admin, "/status").await.json();
+    assert_eq!(status["metrics"]["tillgate_log_lines_lost_total"], lost);
+
+    // It reads on: what is there is in order, and what is not was counted.
+    let waited = start(api, "the-last", None).await;
+    assert_eq!(waited.status, 200);
+    sidecar.log_line("the-last").await;
+    let log = whole_log(sidecar).await;
+    for n in 0..ERRORS {
+        let messages = messages(&log, &format!("echoed-{n}"));
+        let echoed = |message: &String| message.starts_with("the gateway echoed");
+        assert!(messages.iter().any(echoed), "{n}: {messages:?}");
+        assert!(
+            messages.contains(&"payment started".to_owned()),
+            "{n}: {messages:?}"
+        );
+    }
+    let requests = log.iter().filter(|line| line.contains("not_found")).count() as u64;
+    let all = (FLOOD + SECOND) as u64;
+    // The lines of the starts are requests, too.
+    assert!(
+        all.abs_diff(requests + lost) <= 2 * ERRORS as u64,
+        "{requests} and {lost}"
+    );
+}
+
+#[tokio::test]
+async fn the_log_has_no_whole_code() {
+    let (_sandbox, gateway) = Program::sandbox(&[]).await;
+    let (sidecar, api, _) = Program::sidecar(&gateway, &[("log.level", "trace")]).await;
+    let started = start(api, "started", None).await;
+    let [code, watch_code] = ["code", "watch_code"].map(|name| started.text(name).to_owned());
+    let watched = call(api, Method::GET, &format!("/watch/{watch_code}"), &[], "").await;
+    assert_eq!(watched.status, 200);
+    let log = whole_log(sidecar).await;
+    let line = log
+        .iter()
+        .find(|line| line.contains("payment started"))
+        .unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["code"], format!("{}…", &code[..8]));
+    let all = log.join("\n");
+    assert!(!all.contains(&code) && !all.contains(&watch_code), "{all}");
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl Lately {
                     let doubled = answer.as_deref().filter(|answer| is_taken(answer));
                     if let Some(answer) = doubled {
                         tracing::error!(
-                            code = %payment.code,
+                            code = payment.code.shortened(),
                             key = %answer.key,
                             "a key has two payments: the database lost the first one before another replica had the key"
                         );

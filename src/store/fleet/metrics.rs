@@ -37,7 +37,7 @@ impl FleetMetrics {
     pub(super) fn unrevealed(&self, intent: &Intent) {
         if let Intent::Start { payment, .. } = intent {
             tracing::warn!(
-                watch_code = %payment.watch_code,
+                watch_code = payment.watch_code.shortened(),
                 "a payment was started that nobody gets: another replica was faster, or it could not be kept"
             );
             self.unrevealed.inc();
