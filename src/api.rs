@@ -65,7 +65,7 @@ struct Inner {
     payments: Payments,
     deliveries: Deliveries,
     tokens: Option<Arc<ReloadableFile<Tokens>>>,
-    /// Who gets in may see every code.
+    /// Whoever gets in may see every code.
     lists: bool,
     waiters: WaiterLimit,
     body_limits: BodyLimits,
@@ -78,7 +78,8 @@ struct Inner {
 }
 
 impl Api {
-    /// The API over these stories. With `tokens` every caller must show one; without, codes are listed only if `lists`.
+    /// The API over these stories. With `tokens` every caller must show one; without, codes are listed only over a Unix
+    /// socket, or if `lists`.
     pub(crate) fn new(
         config: &Config,
         max_wait: Duration,
@@ -186,11 +187,14 @@ impl Inner {
     /// Who may not ask this, or not now, gets no further.
     fn admit<B>(&self, route: Route, request: &Request<B>) -> Result<(), Problem> {
         let tokens = self.tokens.as_ref().map(|tokens| tokens.get());
-        auth::check(request.headers(), tokens.as_ref().map(Option::as_deref))?;
+        let handle = request.extensions().get::<ConnectionHandle>();
+        let is_unix = handle.is_some_and(ConnectionHandle::is_unix);
+        let tokens = tokens.as_ref().map(Option::as_deref);
+        auth::check(request.headers(), tokens, is_unix)?;
         if self.draining.is_cancelled() {
             return Err(Problem::draining());
         }
-        if route.names_codes() && route.takes(request.method()) && !self.lists {
+        if route.names_codes() && route.takes(request.method()) && !self.lists && !is_unix {
             return Err(Problem::token_required());
         }
         Ok(())

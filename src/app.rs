@@ -24,7 +24,7 @@ use crate::api::Api;
 use crate::clock;
 use crate::sandbox::Sandbox;
 use crate::sd_notify::{SdNotify, ServiceState};
-use crate::server::{Limits, Listener, Server};
+use crate::server::{Hosts, Limits, Listener, Server};
 use crate::signals::{Signal, Signals};
 
 /// How a run ended.
@@ -63,17 +63,17 @@ impl App {
             Arc::new(Server::new(ADMIN_LIMITS)),
         ];
         let [api_server, admin_server] = &servers;
-        // Its file, if it has one, is removed at the end of the run.
+        // The files of its sockets are removed at the end of the run.
         let Opened {
             listeners,
-            place,
-            file: _file,
+            places,
+            files: _files,
         } = api;
         serve_api(api_server, listeners, &api_service);
         serve_admin(admin_server, admin.listeners, &admin_service);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            listen = place,
+            listen = places.join(", "),
             admin = %admin.address,
             ready = readiness.is_ready(),
             "tillgate is running"
@@ -155,7 +155,7 @@ const ADMIN_LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(5),
     idle_timeout: Duration::from_secs(120),
-    http10_without_host: true,
+    hosts: Hosts::OneSinceHttp11,
 };
 
 async fn second(signals: &mut Signals) {
@@ -166,7 +166,7 @@ async fn second(signals: &mut Signals) {
 pub(crate) fn serve_sandbox(bound: Bound, sandbox: &Sandbox) {
     let limits = Limits {
         max_connections: 1024,
-        http10_without_host: false,
+        hosts: Hosts::One,
         ..ADMIN_LIMITS
     };
     let server = Arc::new(Server::new(limits));

@@ -23,11 +23,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
+use self::deliveries::Action;
 pub use self::exit::Exit;
 use self::output::{answer, complain};
 use crate::config::Environment;
 use crate::sandbox::Fault as SandboxFault;
-use crate::server::Address;
+use crate::server::{Address, ListenAddr};
 use crate::{clock, hardening};
 
 /// A sidecar that keeps a payment gateway's merchant secret out of your app.
@@ -64,6 +65,10 @@ enum Command {
     Deliveries {
         #[command(flatten)]
         config: ConfigFile,
+        /// Where the sidecar's API is, like unix:/run/tillgate/api.sock or localhost:8700 [default: the Unix socket in
+        /// listen.address, else its first address]
+        #[arg(long, value_name = "ADDRESS", global = true)]
+        api: Option<ListenAddr>,
         #[command(subcommand)]
         action: Option<Deliveries>,
     },
@@ -88,12 +93,16 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Deliveries {
-    /// List them, the newest first: id, type, state, made at, tries, next try at, last error, watch code
+    /// List them, the newest first
     List,
-    /// Post one again
+    /// Post one again, or all that have failed
     Redeliver {
         /// Its id, like msg_…
-        id: String,
+        #[arg(required_unless_present = "failed")]
+        id: Option<String>,
+        /// Post all again that have failed, and are not tried again by themselves
+        #[arg(long, conflicts_with = "id")]
+        failed: bool,
     },
 }
 
@@ -203,12 +212,17 @@ async fn command(command: Command, environment: Environment) -> Exit {
         Command::Check { config, also } => {
             check::check(config.path.as_deref(), &environment, also).await
         }
-        Command::Deliveries { config, action } => {
-            let redeliver = match &action {
-                Some(Deliveries::Redeliver { id }) => Some(id.as_str()),
-                Some(Deliveries::List) | None => None,
+        Command::Deliveries {
+            config,
+            api,
+            action,
+        } => {
+            let action = match action {
+                Some(Deliveries::Redeliver { id: Some(id), .. }) => Action::Redeliver(id),
+                Some(Deliveries::Redeliver { id: None, .. }) => Action::RedeliverFailed,
+                Some(Deliveries::List) | None => Action::List,
             };
-            deliveries::deliveries(config.path.as_deref(), &environment, redeliver).await
+            deliveries::deliveries(config.path.as_deref(), &environment, api, action).await
         }
         Command::WebhookSecret => {
             answer(&crate::webhook::fresh_key());

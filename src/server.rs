@@ -36,7 +36,7 @@ pub(crate) use self::body::{Body, BoxError, full};
 pub(crate) use self::connection::ConnectionHandle;
 pub(crate) use self::fd_limit::room_for;
 pub(crate) use self::inherited_socket::InheritedSocket;
-pub(crate) use self::limits::Limits;
+pub(crate) use self::limits::{Hosts, Limits};
 pub(crate) use self::listen_addr::ListenAddr;
 pub(crate) use self::listener::Listener;
 use self::listener::{accept, prepare};

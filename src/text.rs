@@ -52,6 +52,58 @@ pub(crate) mod required {
     }
 }
 
+/// For `#[serde(with = "text::one_or_more")]`: a value, or a list of at least one.
+pub(crate) mod one_or_more {
+    use std::marker::PhantomData;
+
+    use serde::de::{SeqAccess, Visitor};
+
+    use super::{Deserializer, Display, FromStr, Serializer, de};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match values {
+            [one] => serializer.collect_str(one),
+            several => serializer.collect_seq(several.iter().map(ToString::to_string)),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        deserializer.deserialize_any(Values(PhantomData))
+    }
+
+    struct Values<T>(PhantomData<T>);
+
+    impl<'de, T: FromStr<Err: Display>> Visitor<'de> for Values<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text, or a list of texts that is not empty")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+            Ok(vec![text.parse().map_err(E::custom)?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<T>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(text) = texts.next_element::<String>()? {
+                values.push(text.parse().map_err(de::Error::custom)?);
+            }
+            if values.is_empty() {
+                return Err(de::Error::invalid_length(0, &self));
+            }
+            Ok(values)
+        }
+    }
+}
+
 /// Makes text from outside fit for a log or a terminal: drops control characters, and those that change the direction or
 /// the lines of the text around them.
 pub(crate) fn printable(text: &str) -> impl Iterator<Item = char> {

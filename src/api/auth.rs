@@ -52,14 +52,19 @@ impl Tokens {
 }
 
 /// Checks who asks, in the order of the contract. `tokens` is `None` where none are configured, and holds `None` where
-/// they are but could not be read.
-pub(super) fn check(headers: &HeaderMap, tokens: Option<Option<&Tokens>>) -> Result<(), Problem> {
+/// they are but could not be read. `is_unix`: the request came through a Unix socket.
+pub(super) fn check(
+    headers: &HeaderMap,
+    tokens: Option<Option<&Tokens>>,
+    is_unix: bool,
+) -> Result<(), Problem> {
     let has_token = tokens
         .flatten()
         .zip(bearer(headers))
         .is_some_and(|(tokens, token)| tokens.has(token));
-    // DNS rebinding: a page's own name that suddenly means 127.0.0.1. Whoever shows a token is no page.
-    if !has_token && !server::is_local_host(headers) {
+    // DNS rebinding: a page's own name that suddenly means 127.0.0.1. Whoever shows a token is no page, and no page
+    // reaches a Unix socket.
+    if !has_token && !is_unix && !server::is_local_host(headers) {
         return Err(Problem::new(
             ErrorCode::HostNotAllowed,
             "The Host must be localhost, 127.0.0.1 or [::1]. Another name needs a token (listen.token_file).",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::server::{Address, Limits, ListenAddr};
+use crate::server::{Address, Hosts, Limits, ListenAddr};
 use crate::text::{self, FilePath};
 
 /// The default of `listen.address`, which `dev` uses too.
@@ -16,9 +16,9 @@ pub(crate) const DEFAULT_ADDRESS: Address = Address::Localhost(8700);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Config {
-    /// Where the app finds us.
-    #[serde(with = "text::required")]
-    pub(crate) address: ListenAddr,
+    /// Where the app finds us: at least one place.
+    #[serde(with = "text::one_or_more")]
+    pub(crate) address: Vec<ListenAddr>,
     /// Bearer tokens, one a line. Without it everybody who reaches the address may start payments.
     #[serde(with = "text")]
     pub(crate) token_file: Option<FilePath>,
@@ -43,7 +43,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            address: ListenAddr::Tcp(DEFAULT_ADDRESS),
+            address: vec![ListenAddr::Tcp(DEFAULT_ADDRESS)],
             token_file: None,
             #[expect(clippy::unwrap_used, reason = "4096 is not zero")]
             max_connections: NonZeroU32::new(4096).unwrap(),
@@ -64,7 +64,7 @@ impl Config {
             max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
             idle_timeout: self.idle_timeout,
-            http10_without_host: false,
+            hosts: Hosts::One,
         }
     }
 }

@@ -168,7 +168,7 @@ impl Problem {
     pub(super) fn token_required() -> Self {
         Self::new(
             ErrorCode::TokenRequired,
-            "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token; or let listen.address be a Unix socket.",
+            "This lists the codes of payments, and every program on this machine could ask for it: set listen.token_file, and send a token; or ask over a Unix socket, which listen.address may have beside this one.",
         )
     }
 

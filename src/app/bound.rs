@@ -73,60 +73,76 @@ impl Bound {
     }
 }
 
-/// The API's way in, whichever it is.
+/// The API's ways in, whichever they are.
+#[derive(Default)]
 pub(crate) struct Opened {
     pub(super) listeners: Vec<Listener>,
-    /// Where it is, for the log.
-    pub(super) place: String,
-    pub(super) file: Option<SocketFile>,
+    /// Where they are, for the log.
+    pub(super) places: Vec<String>,
+    pub(super) files: Vec<SocketFile>,
 }
 
 impl From<Bound> for Opened {
     fn from(bound: Bound) -> Self {
         Self {
             listeners: bound.listeners,
-            place: bound.address.to_string(),
-            file: None,
+            places: vec![bound.address.to_string()],
+            files: Vec::new(),
         }
     }
 }
 
 impl Opened {
-    /// Opens it; `inherited` is the socket that the address names, where it names one that was passed.
+    /// Opens all of these; `inherited` has the sockets that were passed.
     pub(crate) fn new(
-        listen_addr: &ListenAddr,
-        inherited: Option<&InheritedSocket>,
+        addresses: &[ListenAddr],
+        inherited: &[InheritedSocket],
     ) -> Result<Self, CannotBind> {
+        let mut opened = Self::default();
+        for address in addresses {
+            let place = opened.open(address, inherited)?;
+            opened.places.push(place);
+        }
+        Ok(opened)
+    }
+
+    /// Opens this one; gives where it is.
+    fn open(
+        &mut self,
+        address: &ListenAddr,
+        inherited: &[InheritedSocket],
+    ) -> Result<String, CannotBind> {
         const KEY: &str = "listen.address";
         let cannot = |why| CannotBind {
             key: KEY,
             why,
             is_taken: false,
         };
-        match (listen_addr, inherited) {
-            (ListenAddr::Tcp(address), _) => Ok(Bound::new(KEY, *address)?.into()),
-            (ListenAddr::Unix(path), _) => {
+        match address {
+            ListenAddr::Tcp(tcp) => {
+                let bound = Bound::new(KEY, *tcp)?;
+                self.listeners.extend(bound.listeners);
+                Ok(bound.address.to_string())
+            }
+            ListenAddr::Unix(path) => {
                 let (file, listener) = SocketFile::open(path).map_err(cannot)?;
-                Ok(Self {
-                    listeners: vec![Either::Right(listener)],
-                    place: listen_addr.to_string(),
-                    file: Some(file),
-                })
+                self.listeners.push(Either::Right(listener));
+                self.files.push(file);
+                Ok(address.to_string())
             }
-            (ListenAddr::Inherited(_), Some(inherited)) => {
-                let listener = inherited
-                    .listener()
-                    .map_err(|error| cannot(format!("{listen_addr}: {error}")))?;
-                Ok(Self {
-                    listeners: vec![listener],
-                    place: inherited.place(),
-                    file: None,
-                })
+            ListenAddr::Inherited(number) => {
+                let passed = inherited.iter().find(|socket| socket.number() == *number);
+                let passed = passed.ok_or_else(|| {
+                    cannot(format!(
+                        "no socket was passed to this process as {address} (LISTEN_FDS and LISTEN_PID tell): \
+                         start it by its socket unit, or set another {KEY}"
+                    ))
+                })?;
+                let listener = passed.listener();
+                let listener = listener.map_err(|error| cannot(format!("{address}: {error}")))?;
+                self.listeners.push(listener);
+                Ok(passed.place())
             }
-            (ListenAddr::Inherited(_), None) => Err(cannot(format!(
-                "no socket was passed to this process as {listen_addr} (LISTEN_FDS and LISTEN_PID tell): \
-                 start it by its socket unit, or set another {KEY}"
-            ))),
         }
     }
 }

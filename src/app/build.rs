@@ -43,7 +43,6 @@ impl App {
     /// # Errors
     /// When the store cannot be opened.
     pub(crate) fn build(loaded: Loaded, behind: Behind, dev: bool) -> Result<Self, CannotOpen> {
-        let lists = dev || loaded.is_unix();
         let Loaded {
             mut config,
             gateway_url,
@@ -84,7 +83,7 @@ impl App {
             stories.poller.clone(),
             &stories.store,
             tokens.clone(),
-            lists,
+            dev,
         );
         api.register(&mut registry);
         let latch = readiness.latch("secret");

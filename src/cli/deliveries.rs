@@ -1,4 +1,4 @@
-//! `tillgate deliveries`: lists the webhooks of a running sidecar, or has one of them posted again.
+//! `tillgate deliveries`: lists the webhooks of a running sidecar, or has some of them posted again.
 
 use std::path::Path;
 
@@ -11,47 +11,103 @@ use super::client::{self, Answer};
 use super::exit::Exit;
 use super::output::{answer, failed, misconfigured};
 use crate::config::{self, Environment, Reach};
-use crate::json::{self, Json};
+use crate::json::{self, Json, Object};
 use crate::server::{BoxError, ListenAddr};
 
-/// Prints all deliveries, or has the one with the id `redeliver` posted again and prints it.
+/// What is to be done.
+pub(super) enum Action {
+    /// Prints all of them.
+    List,
+    /// Posts the one of this id again.
+    Redeliver(String),
+    /// Posts all again that have failed for good.
+    RedeliverFailed,
+}
+
+/// The fields of a delivery in their columns. The last one may have spaces in it.
+const COLUMNS: [&str; 8] = [
+    "id",
+    "type",
+    "state",
+    "created_at",
+    "tries",
+    "next_try_at",
+    "watch_code",
+    "last_error",
+];
+
+/// Does it, and prints the deliveries that it is about. Asks `api`, or else a listener of the configuration.
 pub(super) async fn deliveries(
     path: Option<&Path>,
     environment: &Environment,
-    redeliver: Option<&str>,
+    api: Option<ListenAddr>,
+    action: Action,
 ) -> Exit {
-    let reach = match config::reach(path, environment) {
+    let reach = match config::reach(path, environment, api) {
         Ok(reach) => reach,
         Err(diagnostics) => return misconfigured(&diagnostics),
     };
-    let done = match redeliver {
-        Some(id) => call(&reach, Method::POST, &format!("/deliveries/{id}/redeliver"))
-            .await
-            .map(|answer| show(&answer.body)),
-        None => list(&reach).await,
-    };
+    let mut found = Vec::new();
+    let done = act(&reach, action, &mut found).await;
+    // Also those before a failure.
+    if !found.is_empty() {
+        answer(table(&found).trim_end());
+    }
     match done {
-        Ok(text) => {
-            answer(text.trim_end());
+        Ok(()) => {
+            if found.is_empty() {
+                answer("there are none");
+            }
             Exit::Fine
         }
         Err(error) => failed(&error),
     }
 }
 
-async fn list(reach: &Reach) -> Result<String, BoxError> {
-    let (mut text, mut path) = (String::new(), "/deliveries?limit=1000".to_owned());
-    loop {
-        let page = json::parse_object(call(reach, Method::GET, &path).await?.body.as_bytes())?;
-        if let Some(Json::Array(deliveries)) = json::get(&page, "deliveries") {
-            deliveries
-                .iter()
-                .for_each(|delivery| text.push_str(&show(&delivery.to_string())));
+async fn act(reach: &Reach, action: Action, found: &mut Vec<Object>) -> Result<(), BoxError> {
+    match action {
+        Action::List => *found = list(reach).await?,
+        Action::Redeliver(id) => found.push(redeliver(reach, &id).await?),
+        Action::RedeliverFailed => {
+            for delivery in list(reach).await? {
+                if field(&delivery, "state") == "failed" {
+                    found.push(redeliver(reach, &field(&delivery, "id")).await?);
+                }
+            }
         }
-        match json::get(&page, "next").and_then(Json::as_text) {
-            Some(next) => path = format!("/deliveries?limit=1000&after={next}"),
-            None if text.is_empty() => return Ok("there are none".to_owned()),
-            None => return Ok(text),
+    }
+    Ok(())
+}
+
+async fn redeliver(reach: &Reach, id: &str) -> Result<Object, BoxError> {
+    let path = format!("/deliveries/{id}/redeliver");
+    let posted = call(reach, Method::POST, &path).await?;
+    Ok(json::parse_object(posted.body.as_bytes())?)
+}
+
+async fn list(reach: &Reach) -> Result<Vec<Object>, BoxError> {
+    // Of so many the answer is below the bound of the client, however long their errors are.
+    const PAGE: &str = "/deliveries?limit=200";
+    let (mut found, mut path) = (Vec::new(), PAGE.to_owned());
+    loop {
+        let mut page = json::parse_object(call(reach, Method::GET, &path).await?.body.as_bytes())?;
+        let next = json::get(&page, "next").and_then(Json::as_text);
+        let next = next.map(|next| format!("{PAGE}&after={next}"));
+        for (name, value) in page.drain(..) {
+            if let ("deliveries", Json::Array(deliveries)) = (&*name, value) {
+                found.extend(
+                    deliveries
+                        .into_iter()
+                        .filter_map(|delivery| match delivery {
+                            Json::Object(delivery) => Some(delivery),
+                            _ => None,
+                        }),
+                );
+            }
+        }
+        match next {
+            Some(next) => path = next,
+            None => return Ok(found),
         }
     }
 }
@@ -76,8 +132,10 @@ async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxEr
         ListenAddr::Unix(path) => client::call_unix(path, request).await,
         ListenAddr::Tcp(_) | ListenAddr::Inherited(_) => client::call(request).await,
     };
-    let received = received.map_err(|_| {
-        format!("nothing answers at {place}: is tillgate running, and is listen.address right?")
+    let received = received.map_err(|error| {
+        format!(
+            "nothing answers at {place} ({error}): is tillgate running, and is listen.address right, or --api?"
+        )
     })?;
     if received.status.is_success() {
         return Ok(received);
@@ -92,24 +150,35 @@ async fn call(reach: &Reach, method: Method, path: &str) -> Result<Answer, BoxEr
         .into())
 }
 
-/// Returns one delivery as a line of text; `-` stands for a field that is null or missing.
-fn show(delivery: &str) -> String {
-    let object = json::parse_object(delivery.as_bytes()).unwrap_or_default();
-    let field = |name| match json::get(&object, name) {
+/// Returns a field as text; `-` stands for one that is null or missing.
+fn field(delivery: &Object, name: &str) -> String {
+    match json::get(delivery, name) {
         Some(Json::Text(text)) => text.clone(),
         Some(Json::Literal(literal)) if &**literal != "null" => literal.to_string(),
         _ => "-".to_owned(),
-    };
-    let fields = [
-        "id",
-        "type",
-        "state",
-        "created_at",
-        "tries",
-        "next_try_at",
-        "last_error",
-        "watch_code",
-    ]
-    .map(field);
-    format!("{}\n", fields.join("  "))
+    }
+}
+
+/// Returns a line for each of them, in columns, below a line of their names.
+fn table(deliveries: &[Object]) -> String {
+    let rows = deliveries
+        .iter()
+        .map(|delivery| COLUMNS.map(|name| field(delivery, name)));
+    let head = COLUMNS.map(str::to_uppercase);
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let mut widths = [0; COLUMNS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(widths) {
+            text.push_str(&format!("{cell:<width$}  "));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }

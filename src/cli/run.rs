@@ -31,7 +31,7 @@ pub(super) async fn run(path: Option<&Path>, environment: Environment) -> Exit {
     drop(environment);
     warn(&loaded.explained.remarks.warnings);
     let (listen, admin) = (&loaded.config.listen, &loaded.config.admin);
-    let bound = Opened::new(&listen.address, loaded.inherited.as_ref())
+    let bound = Opened::new(&listen.address, &loaded.inherited)
         .and_then(|api| Ok((api, Bound::new("admin.address", admin.address)?)));
     let (api, admin) = match bound {
         Ok(bound) => bound,

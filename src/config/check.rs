@@ -19,7 +19,7 @@ use crate::client::Network;
 use crate::file::ReloadableFile;
 use crate::gateway::BaseUrl;
 use crate::secret::Secret;
-use crate::server::{InheritedSocket, ListenAddr};
+use crate::server::InheritedSocket;
 use crate::size::ByteSize;
 
 /// A configuration without errors, and what its files hold.
@@ -31,23 +31,9 @@ pub(crate) struct Loaded {
     pub(crate) network: Arc<Network>,
     /// Posts webhooks to the app, where `webhook.url` is set.
     pub(crate) webhook: Option<crate::webhook::Sender>,
-    /// The socket that `listen.address` names, if it names an inherited one and there is one.
-    pub(crate) inherited: Option<InheritedSocket>,
+    /// The inherited sockets that `listen.address` names, as far as they are there.
+    pub(crate) inherited: Vec<InheritedSocket>,
     pub(crate) explained: Explained,
-}
-
-impl Loaded {
-    /// Whether the API listens on a Unix socket, which only those reach who may open its file.
-    pub(crate) fn is_unix(&self) -> bool {
-        match &self.config.listen.address {
-            ListenAddr::Unix(_) => true,
-            ListenAddr::Inherited(_) => self
-                .inherited
-                .as_ref()
-                .is_some_and(InheritedSocket::is_unix),
-            ListenAddr::Tcp(_) => false,
-        }
-    }
 }
 
 impl Reading {
@@ -67,8 +53,8 @@ impl Reading {
         let mut config = self.extract();
         let gateway_url = self.check_gateway(&config);
         let secret = self.check_secret(&config);
-        let inherited = self.check_listen_addr(&config, environment);
-        let tokens = self.check_tokens(&config, inherited.as_ref());
+        let inherited = self.check_listen_addrs(&config, environment);
+        let tokens = self.check_tokens(&config, &inherited);
         let network = self.check_network(&config.gateway, gateway_url.as_ref());
         let webhook = self.check_webhook(&config);
         self.check_store(&config);
@@ -88,7 +74,7 @@ impl Reading {
                     &self.found,
                     &config,
                     &secret,
-                    inherited.as_ref(),
+                    &inherited,
                     self.file.as_deref(),
                     self.remarks,
                 );

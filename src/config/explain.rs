@@ -59,7 +59,7 @@ impl Explained {
         found: &BTreeMap<String, (Value, Origin)>,
         config: &Config,
         secret: &Secret,
-        inherited: Option<&InheritedSocket>,
+        inherited: &[InheritedSocket],
         file: Option<&Path>,
         mut remarks: Remarks,
     ) -> Self {
@@ -99,8 +99,10 @@ fn warnings(config: &Config, file: Option<&Path>) -> Vec<String> {
     let own = file.filter(|_| has_secret);
     let files = files.into_iter().flatten().map(|path| &*path.0).chain(own);
     let mut warnings: Vec<String> = files.filter_map(file::too_open).collect();
-    if let ListenAddr::Unix(path) = &config.listen.address {
-        warnings.extend(SocketFile::too_open(path));
+    for address in &config.listen.address {
+        if let ListenAddr::Unix(path) = address {
+            warnings.extend(SocketFile::too_open(path));
+        }
     }
     if config.gateway.is_exposed() {
         warnings.push(
@@ -125,7 +127,7 @@ fn database(config: &Config) -> Option<&DatabaseUrl> {
 fn notes(
     config: &Config,
     secret: &Secret,
-    inherited: Option<&InheritedSocket>,
+    inherited: &[InheritedSocket],
     file: Option<&Path>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
@@ -148,20 +150,9 @@ fn notes(
     if config.redirect.allowed.is_empty() && config.redirect.default.is_none() {
         notes.push("redirect.allowed is empty: a start that names a redirect is refused, and payers stay on the gateway's page".to_owned());
     }
-    match &config.listen.address {
-        ListenAddr::Unix(path) => notes.push(SocketFile::who_may_come_in(path)),
-        ListenAddr::Inherited(_) if inherited.is_none() => notes.push(
-            "listen.address is a socket that tillgate is started with (socket activation), and none was passed here: \
-             what passes it decides where it is and who reaches it"
-                .to_owned(),
-        ),
-        ListenAddr::Inherited(_) if inherited.is_some_and(InheritedSocket::is_unix) => notes.push(
-            "listen.address is a Unix socket: who may open its file can start payments, and see every code".to_owned(),
-        ),
-        _ if config.listen.token_file.is_none() => notes.push(
-            "listen.token_file is not set: every program that reaches listen.address can start payments".to_owned(),
-        ),
-        _ => {}
+    for address in &config.listen.address {
+        let is_open = config.listen.token_file.is_none();
+        notes.extend(who_may_come_in(address, inherited, is_open));
     }
     if let Some(url) = database(config) {
         notes.extend(of_database(url, &config.store));
@@ -170,6 +161,38 @@ fn notes(
         notes.push("store.url is memory: a restart forgets the payments, the answers to Idempotency-Keys and the event ids; apps must keep their own watch codes".to_owned());
     }
     notes
+}
+
+/// Says who reaches that address of the API. `is_open`: no token is asked for.
+fn who_may_come_in(
+    address: &ListenAddr,
+    inherited: &[InheritedSocket],
+    is_open: bool,
+) -> Option<String> {
+    let passed = match address {
+        ListenAddr::Unix(path) => return Some(SocketFile::who_may_come_in(path)),
+        ListenAddr::Inherited(number) => {
+            let passed = inherited.iter().find(|socket| socket.number() == *number);
+            if passed.is_none() {
+                return Some(format!(
+                    "{address} is a socket that tillgate is started with (socket activation), and it was not passed here: \
+                     what passes it decides where it is and who reaches it"
+                ));
+            }
+            passed
+        }
+        ListenAddr::Tcp(_) => None,
+    };
+    if passed.is_some_and(InheritedSocket::is_unix) {
+        return Some(format!(
+            "{address} is a Unix socket: who may open its file can start payments, and see every code"
+        ));
+    }
+    is_open.then(|| {
+        format!(
+            "listen.token_file is not set: every program that reaches {address} can start payments"
+        )
+    })
 }
 
 fn of_database(url: &DatabaseUrl, config: &store::Config) -> Vec<String> {

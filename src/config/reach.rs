@@ -25,34 +25,40 @@ pub(crate) fn admin_address(
 
 /// How to reach the API of a running sidecar.
 pub(crate) struct Reach {
+    /// TCP, or a Unix socket.
     pub(crate) listen_addr: ListenAddr,
     /// The value of the `Authorization` field, if the API wants one.
     pub(crate) token: Option<String>,
 }
 
-/// Returns the address of the API listener, and the first of its tokens.
+/// Returns an address of the API listener, and the first of its tokens: `api`, else the Unix socket among those
+/// configured, else the first.
 ///
 /// # Errors
-/// Returns what is wrong with the keys of `[listen]`, or with its token file. An inherited socket is an error too, since
-/// only the running sidecar has it.
+/// Returns what is wrong with the keys of `[listen]` that are needed, or with its token file. Inherited sockets alone are
+/// an error too, since only the running sidecar has them.
 pub(crate) fn reach(
     path: Option<&Path>,
     environment: &Environment,
+    api: Option<ListenAddr>,
 ) -> Result<Reach, Vec<Diagnostic>> {
-    let listen = part(path, environment, "listen.")?.listen;
-    let listen_addr = listen.address;
-    if let ListenAddr::Inherited(_) = listen_addr {
-        let what = "only the running sidecar knows which socket that is".to_owned();
-        let help =
-            "say where it listens: TILLGATE_LISTEN__ADDRESS=unix:/run/tillgate/api.sock tillgate …"
-                .to_owned();
+    let needed = match api {
+        Some(_) => "listen.token_file",
+        None => "listen.",
+    };
+    let listen = part(path, environment, needed)?.listen;
+    let mut addresses = api.map_or(listen.address, |api| vec![api]);
+    addresses.retain(|address| !matches!(address, ListenAddr::Inherited(_)));
+    // The first of those that are equal.
+    addresses.sort_by_key(|address| !matches!(address, ListenAddr::Unix(_)));
+    let Some(listen_addr) = addresses.into_iter().next() else {
         return Err(vec![Diagnostic {
             key: "listen.address".to_owned(),
-            place: listen_addr.to_string(),
-            what,
-            help,
+            place: "fd:".to_owned(),
+            what: "only the running sidecar knows which socket that is".to_owned(),
+            help: "say where it listens, like: --api unix:/run/tillgate/api.sock".to_owned(),
         }]);
-    }
+    };
     Ok(Reach {
         token: authorization(listen.token_file.as_ref())?,
         listen_addr,

@@ -11,6 +11,9 @@ use super::explain::Origin;
 use super::reading::{Reading, SECRET, help_at, help_of, toml_value, value_of};
 use crate::file;
 
+/// The one key that has a text or a list of them.
+const LISTEN: &str = "listen.address";
+
 const PLACES: [&str; 2] = ["tillgate.toml", "/etc/tillgate/tillgate.toml"];
 
 impl Reading {
@@ -147,7 +150,10 @@ impl Reading {
 
     /// Takes a value from its text: as it is where the default is a text, and as TOML otherwise.
     pub(super) fn set(&mut self, key: &str, text: &str, origin: Origin) {
+        let list = |text| toml_value(text).filter(|value| value.as_array().is_some());
         let value = match self.defaults.get(key) {
+            // An address may begin with a bracket, too: [::1]:8700.
+            _ if key == LISTEN => list(text).or_else(|| Some(Value::from(text))),
             Some(Value::String(..)) | None => Some(Value::from(text)),
             Some(_) => toml_value(text),
         };

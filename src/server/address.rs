@@ -63,6 +63,21 @@ impl Address {
         }
     }
 
+    /// Whether both want a socket at the same place, so that only one of them can have it.
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        let hosts = |address: Self| {
+            let (first, second) = address.hosts();
+            [Some(first), second].into_iter().flatten()
+        };
+        let meet = |one: IpAddr, two: IpAddr| {
+            one.is_ipv4() == two.is_ipv4()
+                && (one == two || one.is_unspecified() || two.is_unspecified())
+        };
+        self.port() == other.port()
+            && self.port() > 0
+            && hosts(self).any(|one| hosts(other).any(|two| meet(one, two)))
+    }
+
     /// An address to reach it at from this machine.
     pub(crate) fn reachable(self) -> String {
         match self {
@@ -96,6 +111,18 @@ impl Address {
         }
     }
 
+    /// The hosts whose port it takes.
+    fn hosts(self) -> (IpAddr, Option<IpAddr>) {
+        match self {
+            Self::Localhost(_) => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into())),
+            Self::Everywhere(_) => (
+                Ipv4Addr::UNSPECIFIED.into(),
+                Some(Ipv6Addr::UNSPECIFIED.into()),
+            ),
+            Self::One(address) => (address.ip(), None),
+        }
+    }
+
     /// Opens the sockets. A family that this machine does not have is left out; port 0 takes one free port for all.
     pub(crate) fn bind(self) -> io::Result<Vec<TcpListener>> {
         let listening = self.sockets()?.into_iter().map(|socket| {
@@ -115,19 +142,7 @@ impl Address {
 
     /// Sockets that have the address.
     fn sockets(self) -> io::Result<Vec<Socket>> {
-        let (first, second, port): (IpAddr, Option<IpAddr>, u16) = match self {
-            Self::Localhost(port) => (
-                Ipv4Addr::LOCALHOST.into(),
-                Some(Ipv6Addr::LOCALHOST.into()),
-                port,
-            ),
-            Self::Everywhere(port) => (
-                Ipv4Addr::UNSPECIFIED.into(),
-                Some(Ipv6Addr::UNSPECIFIED.into()),
-                port,
-            ),
-            Self::One(address) => (address.ip(), None, address.port()),
-        };
+        let ((first, second), port) = (self.hosts(), self.port());
         // With port 0 the one that is free for the first family may be taken in the second: then another is drawn.
         let mut draws = if port == 0 { 20 } else { 1 };
         loop {

@@ -22,20 +22,45 @@ use tower::{Service, ServiceExt};
 use super::answered::{Answered, Answering};
 use super::body::{Body, BoxError};
 use super::gate::Gate;
+use super::limits::{Hosts, Limits};
 use super::listener::Stream;
 use super::places::Place;
 use super::rejection::{Rejection, Verdicts};
 use super::shared::{Shared, Stage, reached};
 use crate::clock;
 
-/// An extension of every request: whether its caller still listens, and whether it may go on.
+/// An extension of every request: how its caller came, whether it still listens, and whether it may go on.
 #[derive(Clone, Default)]
 pub(crate) struct ConnectionHandle {
+    is_unix: bool,
     hung_up: CancellationToken,
     last: CancellationToken,
 }
 
 impl ConnectionHandle {
+    fn of(stream: &Stream) -> Self {
+        Self {
+            is_unix: matches!(stream, Either::Right(_)),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the limits of a connection that came this way.
+    fn limits(&self, limits: Limits) -> Limits {
+        match self.is_unix {
+            true => Limits {
+                hosts: Hosts::Any,
+                ..limits
+            },
+            false => limits,
+        }
+    }
+
+    /// It came through a Unix socket: its caller may open the file.
+    pub(crate) fn is_unix(&self) -> bool {
+        self.is_unix
+    }
+
     /// The connection ends with this answer, though its head is out already.
     pub(crate) fn close_after(&self) {
         self.last.cancel();
@@ -77,9 +102,9 @@ pub(super) async fn run<S, R>(
     R: Fn(Rejection, &Parts) -> Response<Body> + Clone + Unpin + Send + 'static,
 {
     let verdicts = Verdicts::default();
-    let handle = ConnectionHandle::default();
+    let handle = ConnectionHandle::of(&stream);
     let (hung_up, last) = (handle.hung_up.clone(), handle.last.clone());
-    let limits = place.limits(shared.limits);
+    let limits = handle.limits(place.limits(shared.limits));
     let gate = Gate::new(stream, limits, place.clone(), verdicts.clone(), hung_up);
     let answers = Answers {
         service,

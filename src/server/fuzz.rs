@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
 use super::gate::Gate;
 use super::places::Places;
 use super::rejection::Verdicts;
+use super::{Hosts, Limits};
 
 /// What the gate makes of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn gate<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> LetThrough {
         max_connections: 1,
         header_timeout: Duration::MAX,
         idle_timeout: Duration::MAX,
-        http10_without_host: false,
+        hosts: Hosts::One,
     };
     let verdicts = Verdicts::default();
     let socket = Pieces(

@@ -143,8 +143,7 @@ impl<S> Gate<S> {
                 Err(head::TLS)
             }
             Some(end) if end <= head::MAX_HEAD => {
-                let framing = head::check(&rest[..end], self.limits.http10_without_host);
-                framing.map(|framing| (end, framing))
+                head::check(&rest[..end], self.limits.hosts).map(|framing| (end, framing))
             }
             None if rest.len() <= head::MAX_HEAD => return true,
             _ => Err(head::too_long(rest)),

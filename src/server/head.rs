@@ -5,6 +5,7 @@
 
 use hyper::http::uri::PathAndQuery;
 
+use super::limits::Hosts;
 use super::rejection::Rejection;
 
 /// Most fields in one head. hyper's own limit, too.
@@ -99,11 +100,11 @@ fn is_path(target: &str) -> bool {
         && PathAndQuery::try_from(target).is_ok()
 }
 
-/// Checks a whole head. With `http10_without_host` one of HTTP/1.0 needs no Host.
+/// Checks a whole head.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub(super) fn check(head: &[u8], http10_without_host: bool) -> Result<Framing, Rejection> {
+pub(super) fn check(head: &[u8], hosts: Hosts) -> Result<Framing, Rejection> {
     use Rejection::Malformed;
     if head.starts_with(b"\r\n") {
         return Err(Malformed("there are empty lines before the request line"));
@@ -144,9 +145,9 @@ pub(super) fn check(head: &[u8], http10_without_host: bool) -> Result<Framing, R
             "a header name has an underscore, which others read as a hyphen",
         ));
     }
-    let has_host = values(request.headers, "host").next().is_some();
-    if has_host || version != 0 || !http10_without_host {
-        check_host(request.headers)?;
+    let is_exempt = hosts == Hosts::OneSinceHttp11 && version == 0;
+    if !is_exempt || values(request.headers, "host").next().is_some() {
+        check_host(request.headers, hosts)?;
     }
     check_framing(request.headers, version)
 }
@@ -159,14 +160,16 @@ fn values<'a>(fields: &'a [httparse::Header<'_>], name: &'a str) -> impl Iterato
         .map(|field| field.value)
 }
 
-fn check_host(fields: &[httparse::Header<'_>]) -> Result<(), Rejection> {
-    let mut hosts = values(fields, "host");
-    let host = hosts
-        .next()
-        .ok_or(Rejection::Malformed("there is no Host header"))?;
-    if hosts.next().is_some() {
+fn check_host(fields: &[httparse::Header<'_>], hosts: Hosts) -> Result<(), Rejection> {
+    let mut values = values(fields, "host");
+    let host = values.next();
+    if values.next().is_some() {
         return Err(Rejection::Malformed("there is more than one Host header"));
     }
+    if hosts == Hosts::Any {
+        return Ok(());
+    }
+    let host = host.ok_or(Rejection::Malformed("there is no Host header"))?;
     let well_formed = std::str::from_utf8(host).is_ok_and(|host| {
         let (name, port) = match host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => (name, port),

@@ -1,7 +1,7 @@
 //! A socket that this process was started with: systemd listens, and we take over from there.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -10,7 +10,11 @@ use tokio_util::either::Either;
 use super::listener::Listener;
 
 /// A socket that listens, TCP or Unix as it says itself.
-pub(crate) struct InheritedSocket(Socket);
+pub(crate) struct InheritedSocket {
+    /// The number that it was passed as.
+    number: RawFd,
+    socket: Socket,
+}
 
 impl InheritedSocket {
     /// Takes it, if it is one that we can listen on.
@@ -28,23 +32,37 @@ impl InheritedSocket {
         if !known || socket.r#type().map_err(system)? != Type::STREAM {
             return Err("it is neither TCP nor a Unix stream socket".to_owned());
         }
-        Ok(Self(socket.try_clone().map_err(system)?))
+        Ok(Self {
+            number: socket.as_raw_fd(),
+            socket: socket.try_clone().map_err(system)?,
+        })
+    }
+
+    /// The number that it was passed as.
+    pub(crate) fn number(&self) -> RawFd {
+        self.number
     }
 
     /// Only who may open its file reaches it.
     pub(crate) fn is_unix(&self) -> bool {
-        self.0.domain().is_ok_and(|domain| domain == Domain::UNIX)
+        self.socket
+            .domain()
+            .is_ok_and(|domain| domain == Domain::UNIX)
     }
 
     /// Other machines reach it.
     pub(crate) fn is_exposed(&self) -> bool {
-        let local = self.0.local_addr().ok().and_then(|local| local.as_socket());
+        let local = self
+            .socket
+            .local_addr()
+            .ok()
+            .and_then(|local| local.as_socket());
         !self.is_unix() && !local.is_some_and(|local| local.ip().to_canonical().is_loopback())
     }
 
     /// Where it listens, for the log.
     pub(crate) fn place(&self) -> String {
-        let Ok(local) = self.0.local_addr() else {
+        let Ok(local) = self.socket.local_addr() else {
             return "nowhere".to_owned();
         };
         match (local.as_socket(), local.as_pathname()) {
@@ -59,8 +77,8 @@ impl InheritedSocket {
     /// # Errors
     /// The system's.
     pub(crate) fn listener(&self) -> io::Result<Listener> {
-        self.0.set_nonblocking(true)?;
-        let socket = OwnedFd::from(self.0.try_clone()?);
+        self.socket.set_nonblocking(true)?;
+        let socket = OwnedFd::from(self.socket.try_clone()?);
         Ok(match self.is_unix() {
             true => Either::Right(UnixListener::from_std(socket.into())?),
             false => Either::Left(TcpListener::from_std(socket.into())?),

@@ -12,6 +12,16 @@ pub(crate) struct Limits {
     pub(crate) header_timeout: Duration,
     /// A kept-alive connection between two requests.
     pub(crate) idle_timeout: Duration,
-    /// HTTP/1.0 needs no Host: load balancers probe so.
-    pub(crate) http10_without_host: bool,
+    pub(crate) hosts: Hosts,
+}
+
+/// Which Host a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// One, which is a name with an optional port.
+    One,
+    /// The same, but HTTP/1.0 needs none: load balancers probe so.
+    OneSinceHttp11,
+    /// One of any content, or none. Many clients have no name for what they reach by a file.
+    Any,
 }

@@ -49,6 +49,16 @@ impl FromStr for ListenAddr {
     }
 }
 
+impl ListenAddr {
+    /// Whether only one of both can be listened at.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(this), Self::Tcp(other)) => this.overlaps(*other),
+            _ => self == other,
+        }
+    }
+}
+
 impl Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

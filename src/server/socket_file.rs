@@ -130,8 +130,13 @@ impl SocketFile {
     /// Who could put another socket in its place, if that is everybody: for a warning.
     pub(crate) fn too_open(path: &Path) -> Option<String> {
         let directory = path.parent()?;
-        let mode = fs::metadata(directory).ok()?.mode() & 0o777;
-        (mode & 0o002 != 0).then(|| {
+        let now = fs::metadata(directory).ok()?;
+        let mode = now.mode() & 0o777;
+        // A volume of a container, which Kubernetes gives mode 0777, and which only that container has. What is for every
+        // user of a machine, like /tmp, has the sticky bit.
+        let is_volume =
+            now.mode() & 0o1000 == 0 && fs::metadata(directory.join("..")).ok()?.dev() != now.dev();
+        (mode & 0o002 != 0 && !is_volume).then(|| {
             format!(
                 "{} has mode {mode:04o}: every user of this machine can put a socket there that the app takes for \
                  tillgate's; take a directory that only tillgate may write into",
@@ -150,7 +155,10 @@ impl SocketFile {
                 directory.display()
             ),
         };
-        format!("listen.address is a Unix socket: {group} can start payments, and see every code")
+        format!(
+            "unix:{} is a Unix socket: {group} can start payments, and see every code",
+            path.display()
+        )
     }
 }
 

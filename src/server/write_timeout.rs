@@ -61,10 +61,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
 
-    use super::super::Limits;
     use super::super::gate::Gate;
     use super::super::places::Places;
     use super::super::rejection::Verdicts;
+    use super::super::{Hosts, Limits};
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -76,7 +76,7 @@ mod tests {
             max_connections: 1,
             header_timeout: HOUR,
             idle_timeout: HOUR,
-            http10_without_host: false,
+            hosts: Hosts::One,
         };
         let mut gate = Gate::new(
             near,

@@ -334,8 +334,8 @@ async fn a_page_elsewhere_leads_to_the_pay_page_and_pays_nothing_by_itself() {
             browser.value("document.forms[1].submit()").await;
             browser.shows("Not from there").await;
         }
-        let open = call(api, Method::GET, &format!("/watch/{}", started["watch_code"].as_str().unwrap()), &[], "");
-        assert_eq!(open.await.text("status"), "created");
+        let watch = format!("/watch/{}", started["watch_code"].as_str().unwrap());
+        assert_eq!(get_at(api, &watch).await.text("status"), "created");
         assert_eq!(start_at(api, r#"{"amount": 1000}"#).await.status, 200);
         browser.go(&shop.url()).await;
         browser.click("a").await;

@@ -62,6 +62,7 @@ fn the_image_is_small_and_does_what_the_page_says() {
     for part in [
         "start: the gateway takes the secret",
         "\"message\":\"tillgate is running\"",
+        "there are none",
         "ended with 0",
         "the payer goes to http://localhost:8081/pay/pay_",
         "Your order is created",

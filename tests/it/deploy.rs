@@ -280,7 +280,9 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
                 .any(|mount| mount["mountPath"] == path && mount["subPath"].is_null())
         };
         assert!(
-            mounted("/etc/tillgate") && mounted("/run/secrets/tillgate"),
+            mounted("/etc/tillgate")
+                && mounted("/run/secrets/tillgate")
+                && mounted("/run/tillgate"),
             "{sidecar}"
         );
         for (path, scheme) in [
@@ -300,6 +302,9 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
             said.contains(&format!("url = \"{store}\"")) && said.contains("address = \":8701\""),
             "{said}"
         );
+        // The app's and the operator's.
+        let listen = r#"address = ["localhost:8700","unix:/run/tillgate/api.sock"]"#;
+        assert!(said.contains(listen), "{said}");
     }
 }
 
@@ -425,7 +430,7 @@ fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
         }
         assert_eq!(
             pod["volumes"].as_array().unwrap().len(),
-            4,
+            5,
             "its own and ours: {pod}"
         );
         assert_eq!(pod["securityContext"]["fsGroup"], 7, "the app's own: {pod}");

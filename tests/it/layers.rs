@@ -110,7 +110,11 @@ const WORDS: [(&str, &[&str]); 12] = [
     // The writers of the store and of the log block; the other tries whether there are threads at all.
     (
         "thread::Builder",
-        &["store/file/writer.rs", "telemetry/lines.rs", "cli/machine.rs"],
+        &[
+            "store/file/writer.rs",
+            "telemetry/lines.rs",
+            "cli/machine.rs",
+        ],
     ),
     (
         "tokio::spawn",

@@ -160,6 +160,25 @@ async fn of_several_sockets_the_named_one_is_taken() {
             .status,
         200
     );
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    // Or all of them, beside one that is made.
+    let mut sidecar = activate(
+        &format!(
+            "tcp:127.0.0.1 unix:{}",
+            path.with_extension("two").display()
+        ),
+        r#"["fd:4", "127.0.0.1:0", "fd:3"]"#,
+        &[],
+    );
+    let line = sidecar.log_line("tillgate is running").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let places: Vec<_> = line["listen"].as_str().unwrap().split(", ").collect();
+    assert!(places[0].starts_with("unix:/"), "{places:?}");
+    for tcp in &places[1..] {
+        let listed = get_at(tcp.parse().unwrap(), "/payments").await;
+        assert_eq!(listed.text("error"), "token_required");
+    }
     for address in ["fd:4", "fd:6"] {
         let (code, err) = refused("tcp:127.0.0.1 file tcp:127.0.0.1", address, &[]).await;
         assert!(code == 2 && err.contains("3 sockets"), "{err}");

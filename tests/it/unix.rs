@@ -1,6 +1,7 @@
 //! The API over a socket in the file system: who gets in, what becomes of what has its name already.
 
 use std::fs::{self, Permissions};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::harness::{
-    Answer, NOBODY, ORDER, Program, call_unix, calls, has, pay_at, run, skip, until,
+    Answer, NOBODY, ORDER, Program, Wire, call, call_unix, calls, get_at, has, pay_at, run, skip,
+    until,
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -89,6 +91,15 @@ impl Place {
             ORDER,
         )
         .await
+    }
+
+    /// Sends these bytes; gives everything that comes back.
+    async fn exchange(&self, bytes: &str) -> String {
+        let mut stream = UnixStream::connect(self.path()).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     /// A command that finds the sidecar there.
@@ -542,7 +553,6 @@ async fn over_a_socket_the_door_is_the_same_and_codes_are_listed() {
     );
     assert_eq!(place.get("/deliveries").await.status, 200);
     for (header, status, error) in [
-        (("host", "evil.example"), 421, "host_not_allowed"),
         (
             ("origin", "https://evil.example"),
             403,
@@ -569,18 +579,183 @@ async fn over_a_socket_the_door_is_the_same_and_codes_are_listed() {
     })
     .await;
     assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
-    let mut odd = UnixStream::connect(place.path()).await.unwrap();
-    odd.write_all(
-        b"GET /payments HTTP/1.1\r\n\r\nGET /payments HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    )
-    .await
-    .unwrap();
-    let mut answer = String::new();
-    odd.read_to_string(&mut answer).await.unwrap();
+    let odd = place
+        .exchange("GET * HTTP/1.1\r\n\r\nGET /payments HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     assert!(
-        answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1").count() == 1,
-        "{answer}"
+        odd.starts_with("HTTP/1.1 400") && odd.matches("HTTP/1.1").count() == 1,
+        "{odd}"
     );
+}
+
+#[tokio::test]
+async fn over_a_socket_any_one_host_is_fine_or_none() {
+    let place = Place::new();
+    let _sidecar = place.sidecar(NOBODY, &[]).await;
+    // None at all (nginx, HTTP/1.0), an empty one (Mojo), Go's and got's, the path (Excon), that of a page.
+    for host in [
+        "",
+        "Host:\r\n",
+        "Host: unix\r\n",
+        "Host: unix:/run/tillgate/api.sock:\r\n",
+        "Host: %2Frun%2Ftillgate%2Fapi.sock\r\n",
+        "Host: evil.example\r\n",
+        "hOST: \u{e9} @,;[:x\r\n",
+    ] {
+        for version in ["1.1", "1.0"] {
+            let request =
+                format!("GET /payments HTTP/{version}\r\n{host}Connection: close\r\n\r\n");
+            let answer = place.exchange(&request).await;
+            assert!(
+                answer.contains(" 200 OK\r\n") && answer.contains("{\"payments\":[]"),
+                "{request:?}: {answer}"
+            );
+        }
+    }
+    let two = "GET /payments HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n";
+    let answer = place.exchange(two).await;
+    assert!(answer.contains(" 400 Bad Request\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn each_rule_is_of_the_listener_that_a_request_came_through() {
+    let place = Place::new();
+    let list = format!(r#"["127.0.0.1:0", "{}"]"#, place.address());
+    let mut sidecar = Program::launch(&[], NOBODY, &[("listen.address", &list)]);
+    let line = sidecar.log_line("tillgate is running").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let (tcp, unix) = line["listen"].as_str().unwrap().split_once(", ").unwrap();
+    assert_eq!(unix, place.address());
+    let tcp: SocketAddr = tcp.parse().unwrap();
+    let foreign = [("host", "evil.example")];
+    for path in ["/payments", "/openapi.json"] {
+        let over_tcp = call(tcp, Method::GET, path, &foreign, "").await;
+        assert_eq!(over_tcp.text("error"), "host_not_allowed");
+        let over_unix = call_unix(&place.path(), Method::GET, path, &foreign, "").await;
+        assert_eq!(over_unix.status, 200, "{over_unix:?}");
+    }
+    let over_tcp = get_at(tcp, "/payments").await;
+    assert_eq!(over_tcp.text("error"), "token_required");
+    assert!(over_tcp.text("detail").contains("Unix socket"));
+    let mut wire = Wire::open(tcp).await;
+    wire.send("GET /openapi.json HTTP/1.0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.text("error"), "bad_request");
+
+    // The socket is asked for what it alone shows, wherever it stands in the list.
+    let settings = [("listen.address", &*list), ("gateway.url", NOBODY)];
+    let none = (0, "there are none\n".to_owned(), String::new());
+    assert_eq!(run(&["deliveries"], &settings).await, none);
+    // Another address is given by name, and no other key has to be right.
+    let address = tcp.to_string();
+    let (code, _, err) = run(&["deliveries", "--api", &address], &settings).await;
+    assert!(code == 1 && err.contains("listen.token_file"), "{err}");
+    let bad = [("listen.address", "nowhere"), ("start.rate", "x")];
+    let here = place.address();
+    for arguments in [
+        ["deliveries", "--api", &here, "list"],
+        ["deliveries", "list", "--api", &here],
+    ] {
+        assert_eq!(run(&arguments, &bad).await, none);
+    }
+    for bad in ["nowhere", "unix:relative", "fd:3"] {
+        let (code, _, err) = run(&["deliveries", "--api", bad], &[]).await;
+        assert!(
+            code == 2 && err.contains(bad.trim_end_matches('3')),
+            "{err}"
+        );
+    }
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.0, 0);
+    assert_eq!(place.names(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_token_and_max_connections_are_for_all_listeners() {
+    let place = Place::new();
+    let list = format!(r#"["{}", "127.0.0.1:0"]"#, place.address());
+    let tokens = tempfile::NamedTempFile::new().unwrap();
+    fs::write(tokens.path(), "a-token-of-the-app\n").unwrap();
+    let mut sidecar = Program::launch(
+        &[],
+        NOBODY,
+        &[
+            ("listen.address", &list),
+            ("listen.token_file", tokens.path().to_str().unwrap()),
+            ("listen.max_connections", "2"),
+        ],
+    );
+    let line = sidecar.log_line("tillgate is running").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let (_, tcp) = line["listen"].as_str().unwrap().split_once(", ").unwrap();
+    let tcp: SocketAddr = tcp.parse().unwrap();
+    assert_eq!(place.get("/payments").await.text("error"), "unauthorized");
+    assert_eq!(get_at(tcp, "/payments").await.text("error"), "unauthorized");
+    let (one, two) = (Wire::open(tcp).await, Wire::open(tcp).await);
+    until("both places are taken", async || {
+        let answer = place
+            .exchange("GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            .await;
+        answer.contains("\"error\":\"overloaded\"").then_some(())
+    })
+    .await;
+    drop((one, two));
+}
+
+#[tokio::test]
+async fn a_list_of_addresses_has_one_of_each_and_is_not_empty() {
+    let place = Place::new();
+    let unix = place.address();
+    for (list, part) in [
+        ("[]".to_owned(), "not empty"),
+        ("[8700]".to_owned(), "listen.address"),
+        (r#"["localhost:8700", "nowhere"]"#.to_owned(), "nowhere"),
+        (
+            format!(r#"["{unix}", "localhost:1", "{unix}"]"#),
+            "same place",
+        ),
+        (
+            r#"["localhost:8700", "127.0.0.1:8700"]"#.to_owned(),
+            "same place",
+        ),
+        (r#"["[::1]:8700", ":8700"]"#.to_owned(), "same place"),
+        (r#"["fd:3", "fd:3"]"#.to_owned(), "same place"),
+        (
+            r#"["localhost:1", "0.0.0.0:2"]"#.to_owned(),
+            "other machines can reach 0.0.0.0:2",
+        ),
+        (
+            r#"["localhost:1", "127.0.0.1:8701"]"#.to_owned(),
+            "admin.address",
+        ),
+        (
+            r#"["localhost:1", "unix:/etc/hostname"]"#.to_owned(),
+            "no socket",
+        ),
+        (r#"["localhost:1""#.to_owned(), "is not an address"),
+    ] {
+        let settings = [
+            ("listen.address", &*list),
+            ("gateway.url", NOBODY),
+            ("merchant.secret", DEFAULT_SECRET),
+        ];
+        let (code, out, err) = run(&["check"], &settings).await;
+        assert!(code == 2 && err.contains(part), "{list}: {out}{err}");
+    }
+    let bare = "[::1]:8700".to_owned();
+    let two = format!(r#"["localhost:8700","{unix}"]"#);
+    for (list, shown) in [
+        (&bare, "address = \"[::1]:8700\""),
+        (&two, &format!("address = {two}")),
+        (&unix, &format!("address = \"{unix}\"")),
+    ] {
+        let settings = [
+            ("listen.address", &**list),
+            ("gateway.url", NOBODY),
+            ("merchant.secret", DEFAULT_SECRET),
+        ];
+        let (code, out, err) = run(&["check"], &settings).await;
+        assert!(code == 0 && out.contains(shown), "{out}{err}");
+    }
 }
 
 #[tokio::test]

@@ -9,41 +9,48 @@ use crate::api::Tokens;
 use crate::file::ReloadableFile;
 use crate::server::{InheritedSocket, ListenAddr, SocketFile};
 
+const KEY: &str = "listen.address";
+
 impl Reading {
-    /// Returns the socket that `listen.address` names, if it names an inherited one and there is one.
-    pub(super) fn check_listen_addr(
+    /// Returns the inherited sockets that `listen.address` names, as far as they are there.
+    pub(super) fn check_listen_addrs(
         &mut self,
         config: &Config,
         environment: &Environment,
-    ) -> Option<InheritedSocket> {
-        const KEY: &str = "listen.address";
-        match &config.listen.address {
-            ListenAddr::Inherited(number) => {
-                environment.inherited(*number).unwrap_or_else(|what| {
-                    let help =
-                        "name one that listens, or repair what passes it (systemd: the socket unit)";
-                    self.report(KEY, self.place(KEY), what, help);
-                    None
-                })
+    ) -> Vec<InheritedSocket> {
+        let mut inherited = Vec::new();
+        let addresses = &config.listen.address;
+        for (i, address) in addresses.iter().enumerate() {
+            if let Some(other) = addresses[..i].iter().find(|other| other.overlaps(address)) {
+                let what = format!("{other} and {address} are the same place");
+                self.report(KEY, self.place(KEY), what, "leave one of them out");
             }
-            ListenAddr::Unix(path) => {
-                if let Some(what) = SocketFile::in_the_way(path) {
-                    let help = "remove it, or name another path";
-                    self.report(KEY, self.place(KEY), what, help);
+            match address {
+                ListenAddr::Inherited(number) => match environment.inherited(*number) {
+                    Ok(socket) => inherited.extend(socket),
+                    Err(what) => {
+                        let help = "name one that listens, or repair what passes it (systemd: the socket unit)";
+                        self.report(KEY, self.place(KEY), what, help);
+                    }
+                },
+                ListenAddr::Unix(path) => {
+                    if let Some(what) = SocketFile::in_the_way(path) {
+                        let help = "remove it, or name another path";
+                        self.report(KEY, self.place(KEY), what, help);
+                    }
                 }
-                None
+                ListenAddr::Tcp(_) => {}
             }
-            ListenAddr::Tcp(_) => None,
         }
+        inherited
     }
 
-    /// The admin listener must not have the address of the API.
+    /// The admin listener must not have an address of the API.
     pub(super) fn check_admin_addr(&mut self, config: &Config) {
         const KEY: &str = "admin.address";
-        if let ListenAddr::Tcp(api) = config.listen.address
-            && api == config.admin.address
-            && api.port() > 0
-        {
+        let admin = ListenAddr::Tcp(config.admin.address);
+        let mut of_api = config.listen.address.iter();
+        if of_api.any(|address| address.overlaps(&admin)) {
             let what = "it is the same as listen.address";
             self.report(KEY, self.place(KEY), what, "take another port, like 8701");
         }
@@ -53,20 +60,23 @@ impl Reading {
     pub(super) fn check_tokens(
         &mut self,
         config: &Config,
-        inherited: Option<&InheritedSocket>,
+        inherited: &[InheritedSocket],
     ) -> Option<Option<Arc<ReloadableFile<Tokens>>>> {
         const FILE: &str = "listen.token_file";
         let Some(path) = &config.listen.token_file else {
-            let exposed = match &config.listen.address {
+            let is_exposed = |address: &&ListenAddr| match address {
                 ListenAddr::Tcp(address) => !address.is_loopback(),
-                ListenAddr::Inherited(_) => inherited.is_some_and(InheritedSocket::is_exposed),
+                ListenAddr::Inherited(number) => inherited
+                    .iter()
+                    .any(|socket| socket.number() == *number && socket.is_exposed()),
                 ListenAddr::Unix(_) => false,
             };
-            if exposed {
-                let key = "listen.address";
-                let what = "other machines can reach this address, and without tokens all of them could start payments";
+            if let Some(exposed) = config.listen.address.iter().find(is_exposed) {
+                let what = format!(
+                    "other machines can reach {exposed}, and without tokens all of them could start payments"
+                );
                 let help = "listen on localhost:8700, or set listen.token_file";
-                self.report(key, self.place(key), what, help);
+                self.report(KEY, self.place(KEY), what, help);
             }
             return Some(None);
         };

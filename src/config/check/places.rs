@@ -15,14 +15,16 @@ impl Reading {
             let help = "name a directory whose parent is there and that tillgate may write into, or make it";
             self.take_look("store.url", look_into(directory), help);
         }
-        match &config.listen.address {
-            ListenAddr::Tcp(address) => self.look_at_address("listen.address", *address),
-            ListenAddr::Unix(path) => {
-                let help =
-                    "make its directory, with the group that may come in, or name another path";
-                self.take_look("listen.address", SocketFile::look(path), help);
+        for address in &config.listen.address {
+            match address {
+                ListenAddr::Tcp(address) => self.look_at_address("listen.address", *address),
+                ListenAddr::Unix(path) => {
+                    let help =
+                        "make its directory, with the group that may come in, or name another path";
+                    self.take_look("listen.address", SocketFile::look(path), help);
+                }
+                ListenAddr::Inherited(_) => {}
             }
-            ListenAddr::Inherited(_) => {}
         }
         self.look_at_address("admin.address", config.admin.address);
     }

@@ -346,8 +346,24 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
     }
     let (code, out, err) = run(&["deliveries", "list"], &with_token).await;
     assert_eq!((code, err.as_str()), (0, ""));
-    let lines: Vec<_> = out.lines().collect();
+    let (head, lines) = rows(&out);
+    assert_eq!(
+        head,
+        [
+            "ID",
+            "TYPE",
+            "STATE",
+            "CREATED_AT",
+            "TRIES",
+            "NEXT_TRY_AT",
+            "WATCH_CODE",
+            "LAST_ERROR"
+        ]
+    );
     assert_eq!(lines.len(), 3, "{out}");
+    for line in &lines {
+        time(&line.split_whitespace().nth(3).unwrap().into());
+    }
     for (line, id) in lines.iter().zip(ids.iter().rev()) {
         assert!(
             line.starts_with(id.as_str()) && line.contains("payment.completed"),
@@ -366,8 +382,26 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
 
     let (code, out, err) = run(&["deliveries", "redeliver", &ids[1]], &with_token).await;
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with(&ids[1]), "{out}");
+    assert!(rows(&out).1[0].starts_with(&ids[1]), "{out}");
     assert_eq!(app.hears_no_more_than(4).await[3].id(), ids[1]);
+    // Of all of them one has failed.
+    until("it has failed again", async || {
+        let (_, out, _) = run(&["deliveries"], &with_token).await;
+        out.contains("failed").then_some(())
+    })
+    .await;
+    let (code, out, err) = run(&["deliveries", "redeliver", "--failed"], &with_token).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (_, lines) = rows(&out);
+    assert!(
+        lines.len() == 1 && lines[0].starts_with(&ids[1]) && lines[0].contains("pending"),
+        "{out}"
+    );
+    assert_eq!(app.hears_no_more_than(5).await[4].id(), ids[1]);
+    for bad in [&["redeliver", "--failed", "msg_x"][..], &["redeliver"]] {
+        let (code, _, err) = run(&[&["deliveries"], bad].concat(), &with_token).await;
+        assert_eq!(code, 2, "{err}");
+    }
     let (code, out, err) = run(&["deliveries", "redeliver", "msg_nobody"], &with_token).await;
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("no delivery of that id"), "{err}");
@@ -376,9 +410,6 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
         assert_eq!((code, out.as_str()), (1, ""), "{odd}: {err}");
         assert!(!err.is_empty() && !err.contains("panicked"), "{odd}: {err}");
     }
-    let (code, _, err) = run(&["deliveries", "redeliver"], &with_token).await;
-    assert_eq!(code, 2, "{err}");
-
     // With another configuration than the sidecar's.
     let (code, out, err) = run(&["deliveries"], &with_token[..1]).await;
     assert_eq!((code, out.as_str()), (1, ""));
@@ -408,6 +439,13 @@ async fn deliveries_can_be_listed_and_posted_again_from_the_command_line() {
             "{err}"
         );
     }
+}
+
+/// The names of the columns, and the lines below them.
+fn rows(table: &str) -> (Vec<&str>, Vec<&str>) {
+    let mut lines = table.lines();
+    let head = lines.next().unwrap();
+    (head.split_whitespace().collect(), lines.collect())
 }
 
 #[tokio::test]
