@@ -42,7 +42,7 @@ pub(crate) use self::config::{Config, DEFAULT_ADDRESS};
 use self::document::Document;
 use self::events::Events;
 use self::page::Pages;
-use self::problem::{ErrorCode, Problem};
+use self::problem::{ErrorCode, Hint, Problem};
 use self::route::{OF_A_STREAM, Route, redelivered};
 use self::waiter_limit::{Kind, WaiterLimit};
 use self::waiting::Interruption;
@@ -65,8 +65,8 @@ struct Inner {
     payments: Payments,
     deliveries: Deliveries,
     tokens: Option<Arc<ReloadableFile<Tokens>>>,
-    /// Whoever gets in may see every code.
-    lists: bool,
+    /// In `tillgate dev`, where whoever gets in may see every code.
+    dev: Option<Hint>,
     waiters: WaiterLimit,
     body_limits: BodyLimits,
     max_wait: Duration,
@@ -79,7 +79,7 @@ struct Inner {
 
 impl Api {
     /// The API over these stories. With `tokens` every caller must show one; without, codes are listed only over a Unix
-    /// socket, or if `lists`.
+    /// socket, or in `dev`.
     pub(crate) fn new(
         config: &Config,
         max_wait: Duration,
@@ -87,14 +87,14 @@ impl Api {
         poller: StatusPoller,
         store: &Store,
         tokens: Option<Arc<ReloadableFile<Tokens>>>,
-        lists: bool,
+        dev: Option<Hint>,
     ) -> Self {
         Self(Arc::new(Inner {
             starter,
             poller,
             payments: store.payments(),
             deliveries: Deliveries::new(store.outbox()),
-            lists: lists || tokens.is_some(),
+            dev,
             tokens,
             waiters: WaiterLimit::new(config.limits().max_connections),
             body_limits: BodyLimits::new(config),
@@ -180,7 +180,13 @@ impl Inner {
     }
 
     fn end(&self, access: Access, result: Result<Response<Body>, Problem>) -> Response<Body> {
-        let result = result.map_err(|problem| problem.quoting(|text| self.starter.scrub(text)));
+        let result = result.map_err(|problem| {
+            let problem = match self.dev {
+                Some(hint) => problem.hinting(hint),
+                None => problem,
+            };
+            problem.quoting(|text| self.starter.scrub(text))
+        });
         access.end(result, self.draining.is_cancelled(), &self.refusals)
     }
 
@@ -194,7 +200,12 @@ impl Inner {
         if self.draining.is_cancelled() {
             return Err(Problem::draining());
         }
-        if route.names_codes() && route.takes(request.method()) && !self.lists && !is_unix {
+        if route.names_codes()
+            && route.takes(request.method())
+            && self.dev.is_none()
+            && self.tokens.is_none()
+            && !is_unix
+        {
             return Err(Problem::token_required());
         }
         Ok(())

@@ -16,6 +16,7 @@ mod run;
 mod sandbox;
 mod store;
 mod tour;
+mod webhook;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tokio::runtime::Runtime;
 
 use self::deliveries::Action;
 pub use self::exit::Exit;
-use self::output::{answer, complain};
+use self::output::complain;
 use crate::config::Environment;
 use crate::sandbox::Fault as SandboxFault;
 use crate::server::{Address, ListenAddr};
@@ -48,6 +49,9 @@ enum Command {
         /// Walk the steps of the gateway's guide, print each request and answer, and exit
         #[arg(long)]
         tour: bool,
+        /// Tell the app of completed payments at this URL, signed with a fresh key, which CMD has as TILLGATE_WEBHOOK_KEY
+        #[arg(long, value_name = "URL", conflicts_with = "tour")]
+        webhook: Option<String>,
         /// Your app, to run beside it, with TILLGATE_URL in its environment; dev ends when it ends, with its exit code
         #[arg(last = true, value_name = "CMD", conflicts_with = "tour")]
         command: Vec<std::ffi::OsString>,
@@ -72,8 +76,15 @@ enum Command {
         #[command(subcommand)]
         action: Option<Deliveries>,
     },
-    /// Print a fresh key to sign webhooks with, for webhook.secret_file
-    WebhookSecret,
+    /// Webhooks to the app: test them, and make keys to sign them with
+    Webhook {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(subcommand)]
+        action: Webhook,
+    },
+    #[command(hide = true)]
+    WebhookSecret(FreshKey),
     /// The store in a database
     Store {
         #[command(flatten)]
@@ -104,6 +115,21 @@ enum Deliveries {
         #[arg(long, conflicts_with = "id")]
         failed: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum Webhook {
+    /// Post one signed message about nothing (tillgate.test) to webhook.url, and print what came back; exit 0 for a 2xx
+    Test,
+    /// Print a fresh key to sign webhooks with, for webhook.secret_file
+    Secret(FreshKey),
+}
+
+#[derive(Args)]
+struct FreshKey {
+    /// A new file for the key, which only its owner can open; nothing is overwritten
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -202,7 +228,11 @@ fn runtime() -> Result<Runtime, String> {
 async fn command(command: Command, environment: Environment) -> Exit {
     match command {
         Command::Run(config) => run::run(config.path.as_deref(), environment).await,
-        Command::Dev { tour, command } => dev::dev(tour, &command, &environment).await,
+        Command::Dev {
+            tour,
+            webhook,
+            command,
+        } => dev::dev(tour, webhook.as_deref(), &command, &environment).await,
         Command::Sandbox(SandboxArguments {
             listen,
             secret,
@@ -224,10 +254,15 @@ async fn command(command: Command, environment: Environment) -> Exit {
             };
             deliveries::deliveries(config.path.as_deref(), &environment, api, action).await
         }
-        Command::WebhookSecret => {
-            answer(&crate::webhook::fresh_key());
-            Exit::Fine
+        Command::Webhook {
+            config,
+            action: Webhook::Test,
+        } => webhook::test(config.path.as_deref(), &environment).await,
+        Command::Webhook {
+            action: Webhook::Secret(FreshKey { out }),
+            ..
         }
+        | Command::WebhookSecret(FreshKey { out }) => webhook::secret(out.as_deref()),
         Command::Store {
             config,
             action: Store::Schema,

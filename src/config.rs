@@ -6,6 +6,7 @@ mod environment;
 mod explain;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod hint;
 mod load;
 mod memory;
 mod reach;
@@ -16,6 +17,7 @@ mod sources;
 pub(crate) use self::check::Loaded;
 pub(crate) use self::environment::Environment;
 pub(crate) use self::explain::Remarks;
+pub(crate) use self::hint::hint;
 pub(crate) use self::load::{Source, load, look};
 pub(crate) use self::reach::{Reach, admin_address, authorization, reach, schema};
 pub(crate) use self::reading::Diagnostic;

@@ -12,7 +12,7 @@ pub(crate) enum Signal {
     Terminate,
     /// SIGINT: the same. A terminal sends it to every process in the foreground.
     Interrupt,
-    /// SIGHUP: reload the files.
+    /// SIGHUP, where it asks to reload the files.
     Reload,
 }
 
@@ -23,7 +23,8 @@ enum Source {
     System {
         term: Stream,
         int: Stream,
-        hup: Stream,
+        /// What it asks for; `None` where it is ignored.
+        hup: Option<(Stream, Signal)>,
     },
     Forwarded(mpsc::UnboundedReceiver<Signal>),
 }
@@ -40,15 +41,21 @@ impl Pass {
 }
 
 impl Signals {
-    /// Listens to the signals of the system, which no longer end the process from now on.
+    /// Listens to the signals of the system, which no longer end the process from now on. SIGHUP asks for `hangup`: to
+    /// reload, or to end, as the closed terminal of a command does. Under nohup(1) it does not end a command.
     ///
     /// # Errors
     /// Returns the error of the system.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(hangup: Signal) -> io::Result<Self> {
+        let hup = if hangup == Signal::Reload || !is_hangup_ignored() {
+            Some((signal(SignalKind::hangup())?, hangup))
+        } else {
+            None
+        };
         Ok(Self(Source::System {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
+            hup,
         }))
     }
 
@@ -61,12 +68,32 @@ impl Signals {
     /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
         match &mut self.0 {
-            Source::System { term, int, hup } => tokio::select! {
-                _ = term.recv() => Signal::Terminate,
-                _ = int.recv() => Signal::Interrupt,
-                _ = hup.recv() => Signal::Reload,
-            },
+            Source::System { term, int, hup } => {
+                let hangup = async {
+                    match hup {
+                        Some((hup, hangup)) => {
+                            hup.recv().await;
+                            *hangup
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = term.recv() => Signal::Terminate,
+                    _ = int.recv() => Signal::Interrupt,
+                    hangup = hangup => hangup,
+                }
+            }
             Source::Forwarded(forwarded) => forwarded.recv().await.unwrap_or(Signal::Terminate),
         }
     }
+}
+
+/// Returns whether this process was started with SIGHUP ignored (proc(5)).
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Its number is 1, and the first bit is of signal 1.
+    mask.is_some_and(|mask| mask & 1 == 1)
 }

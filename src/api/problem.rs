@@ -22,6 +22,9 @@ use crate::watch;
 /// The detail of an answer that has the codes of another payment. Here starting again is not known to be safe.
 pub(super) const CODE_REUSED: &str = "The gateway answered with the code of a payment that was started before, for another order: it is given to nobody, and starting again may give the same. Ask the gateway's operator why it gives one code twice.";
 
+/// Says how to set what a text names, where there is no configuration file; `None` if it names no setting.
+pub(super) type Hint = fn(&str) -> Option<String>;
+
 /// An error on its way out.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -76,6 +79,14 @@ impl Problem {
             // Before it is shortened: a part of what `scrub` looks for may not be found any more.
             let found = Quoted::text(scrub(found.into()));
             self.detail.push_str(&format!(" It is {found}."));
+        }
+        self
+    }
+
+    /// With a hint on how to set what the detail names.
+    pub(super) fn hinting(mut self, hint: Hint) -> Self {
+        if let Some(hint) = hint(&self.detail) {
+            self.detail.push_str(&format!(" {hint}"));
         }
         self
     }

@@ -10,7 +10,7 @@ use super::stories::Stories;
 use crate::admin::Admin;
 use crate::api::{Api, Tokens};
 use crate::client::Network;
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::file::{Reload, ReloadableFile};
 use crate::gateway::Gateway;
 use crate::readiness::Readiness;
@@ -83,7 +83,7 @@ impl App {
             stories.poller.clone(),
             &stories.store,
             tokens.clone(),
-            dev,
+            dev.then_some(config::hint),
         );
         api.register(&mut registry);
         let latch = readiness.latch("secret");

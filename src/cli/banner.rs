@@ -6,11 +6,12 @@ use super::places::Places;
 use crate::text::FilePath;
 
 /// Returns the whole greeting. `app` is the program that runs beside the sidecar; where there is a `token_file`, the
-/// lines to paste send a token of it.
+/// lines to paste send a token of it. `webhook` is where the app is told of payments, and the key that signs.
 pub(super) fn banner(
     places: &Places,
     token_file: Option<&FilePath>,
     app: Option<&OsString>,
+    webhook: Option<(&str, &str)>,
     color: bool,
 ) -> String {
     let Places { api, sandbox, .. } = places;
@@ -37,7 +38,7 @@ pub(super) fn banner(
 "#,
         title = paint.bold("tillgate"),
         version = env!("CARGO_PKG_VERSION"),
-        parts = parts(places, app, paint),
+        parts = parts(places, app, webhook, paint),
         start = quiet(
             "# 1. Start a payment: an amount, the number of the order, and where the payer returns to"
         ),
@@ -48,12 +49,21 @@ pub(super) fn banner(
 }
 
 /// One line for each part: its name, its URL in a column as wide as the widest, and what it is for.
-fn parts(places: &Places, app: Option<&OsString>, paint: Paint) -> String {
+fn parts(
+    places: &Places,
+    app: Option<&OsString>,
+    webhook: Option<(&str, &str)>,
+    paint: Paint,
+) -> String {
     let Places {
         api,
         admin,
         sandbox,
+        moved,
     } = places;
+    let (url, key) = webhook.unzip();
+    let url = url.map(|url| url.escape_debug().to_string());
+    let key = key.map(ToOwned::to_owned);
     let width = api.len().max(admin.len()).max(sandbox.len());
     let app = app.map(|app| app.display().to_string().escape_debug().to_string());
     let parts = [
@@ -73,6 +83,16 @@ fn parts(places: &Places, app: Option<&OsString>, paint: Paint) -> String {
             app.as_ref(),
             "yours: finds the API at TILLGATE_URL; its lines begin with \"app |\"",
         ),
+        ("Webhook", url.as_ref(), "where a completed payment is told"),
+        (
+            "Key",
+            key.as_ref(),
+            if app.is_some() {
+                "what signs the webhooks; your app has it as TILLGATE_WEBHOOK_KEY"
+            } else {
+                "what signs the webhooks: give it to your app"
+            },
+        ),
     ];
     let line = |(name, place, what): (&str, Option<&String>, &str)| {
         Some(format!(
@@ -82,7 +102,11 @@ fn parts(places: &Places, app: Option<&OsString>, paint: Paint) -> String {
             paint.quiet(what)
         ))
     };
-    parts.into_iter().filter_map(line).collect()
+    let mut text: String = parts.into_iter().filter_map(line).collect();
+    for part in moved {
+        text.push_str(&format!("\n  {part}\n"));
+    }
+    text
 }
 
 /// The arguments with which curl sends the first token of the file.

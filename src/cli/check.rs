@@ -149,7 +149,8 @@ async fn probe(
     Ok(())
 }
 
-fn gateway(loaded: &Loaded) -> Gateway {
+/// Returns the way to the gateway, which also knows the secret that no text may show.
+pub(super) fn gateway(loaded: &Loaded) -> Gateway {
     let transport = loaded.network.clone();
     Gateway::new(
         &loaded.config.gateway,

@@ -22,7 +22,7 @@ use super::exit::Exit;
 use super::orphans;
 use crate::clock;
 use crate::config::Environment;
-use crate::signals::{Pass, Signal, Signals};
+use crate::signals::{Signal, Signals};
 
 /// How long processes have to end by themselves before they are killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,13 +42,13 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it with the URL of the sidecar in its environment, and without the settings of this process.
+    /// Starts it with these variables in its environment, and without the settings of this process.
     ///
     /// # Errors
     /// Fails if there is no such program, or it cannot be run.
     pub(super) fn start(
         command: &[OsString],
-        api: &str,
+        variables: &[(&str, &str)],
         environment: &Environment,
     ) -> io::Result<Self> {
         let [program, arguments @ ..] = command else {
@@ -58,7 +58,7 @@ impl Child {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .env("TILLGATE_URL", api)
+            .envs(variables.iter().copied())
             .kill_on_drop(true);
         for name in environment.names_of_settings() {
             command.env_remove(name);
@@ -82,8 +82,8 @@ impl Child {
     }
 
     /// Passes its output on until it and the processes that it started have ended. Returns its exit code as a shell
-    /// does, or [`Exit::Failed`] if a second signal killed it. It gets each signal first; a reload goes to `sidecar`.
-    pub(super) async fn attend(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
+    /// does, or [`Exit::Failed`] if a second signal killed it. It gets each signal first.
+    pub(super) async fn attend(&mut self, signals: &mut Signals) -> Exit {
         let output = self.output.take();
         let color = |terminal: bool, code| if terminal && self.color { code } else { "" };
         let (out, err) = (
@@ -107,14 +107,14 @@ impl Child {
             }
         };
         let ended = async {
-            let exit = self.ended(signals, sidecar).await;
+            let exit = self.ended(signals).await;
             over.notify_one();
             exit
         };
         tokio::join!(ended, passed_on).0
     }
 
-    async fn ended(&mut self, signals: &mut Signals, sidecar: &Pass) -> Exit {
+    async fn ended(&mut self, signals: &mut Signals) -> Exit {
         let (mut asked, mut deaths) = (false, signal(SignalKind::child()).ok());
         let code = loop {
             let own = self.process.id();
@@ -128,11 +128,10 @@ impl Child {
                 status = self.process.wait() => break status.map_or(1, code_of),
                 _ = death => orphans::reap(own),
                 signal = signals.next() => match signal {
-                    Signal::Reload => sidecar.on(Signal::Reload),
-                    Signal::Terminate | Signal::Interrupt if asked => return self.kill().await,
+                    _ if asked => return self.kill().await,
                     // The terminal has sent it to the app already. Many apps end at once when they get a second one.
                     Signal::Interrupt if self.group.is_none() => asked = true,
-                    Signal::Terminate | Signal::Interrupt => {
+                    Signal::Terminate | Signal::Interrupt | Signal::Reload => {
                         asked = true;
                         self.send(Kill::TERM);
                     }
@@ -140,13 +139,28 @@ impl Child {
             }
         };
         let again = async {
-            while signals.next().await == Signal::Reload {}
-            while !asked && signals.next().await == Signal::Reload {}
+            signals.next().await;
+            if !asked {
+                signals.next().await;
+            }
         };
         tokio::select! {
             () = self.end_the_rest() => Exit::AsApp(code),
             () = again => self.kill().await,
         }
+    }
+
+    /// Returns how its process ended, once it has.
+    pub(super) fn how_it_ended(&mut self) -> Option<String> {
+        let status = self.process.try_wait().ok().flatten()?;
+        Some(match status.code() {
+            Some(code) => format!("the app has ended with exit code {code}"),
+            // As std names signals: "signal: 9 (SIGKILL)".
+            None => format!(
+                "the app was ended by {}",
+                status.to_string().replace(':', "")
+            ),
+        })
     }
 
     /// Ends it and the processes that it started.

@@ -1,8 +1,12 @@
 //! `tillgate dev`: the sidecar, with a sandbox gateway behind it.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::fs::{File, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use secrecy::SecretString;
 
 use super::banner::banner;
@@ -18,19 +22,30 @@ use crate::sandbox::{DEFAULT_SECRET, Options, Sandbox};
 use crate::sd_notify::SdNotify;
 use crate::signals::{Signal, Signals};
 use crate::text::FilePath;
+use crate::webhook;
 
-/// Runs until a signal ends it; with `tour` until the tour is over; with a command until that app has ended.
-pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environment) -> Exit {
+/// Runs until a signal ends it; with `tour` until the tour is over; with a command until that app has ended. The app is
+/// told of completed payments at the URL `webhook`.
+pub(super) async fn dev(
+    tour: bool,
+    webhook: Option<&str>,
+    command: &[OsString],
+    environment: &Environment,
+) -> Exit {
     let sockets = match Sockets::open() {
         Ok(sockets) => sockets,
         Err(error) => return failed(&error),
     };
     let places = sockets.places();
-    let loaded = match load(&places, tour, environment) {
+    let webhook = match webhook.map(Webhook::new).transpose() {
+        Ok(webhook) => webhook,
+        Err(error) => return failed(&format!("no key for the webhooks can be made: {error}")),
+    };
+    let loaded = match load(&places, tour, webhook.as_ref(), environment) {
         Ok(loaded) => loaded,
         Err(diagnostics) => return misconfigured(&diagnostics),
     };
-    let (signals, _log) = match begin(&loaded.config.log, environment) {
+    let (signals, _log) = match begin(&loaded.config.log, environment, Signal::Terminate) {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
@@ -47,6 +62,7 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
         signals,
         places,
         token_file,
+        webhook,
         color: std::io::stdout().is_terminal() && environment.wants_color(),
     };
     match command {
@@ -57,7 +73,12 @@ pub(super) async fn dev(tour: bool, command: &[OsString], environment: &Environm
 }
 
 /// The configuration of a sidecar whose gateway is the sandbox.
-fn load(places: &Places, tour: bool, environment: &Environment) -> Result<Loaded, Vec<Diagnostic>> {
+fn load(
+    places: &Places,
+    tour: bool,
+    webhook: Option<&Webhook>,
+    environment: &Environment,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let mut given = vec![
         ("gateway.url", places.sandbox.as_str()),
         ("gateway.public_url", ""),
@@ -65,6 +86,10 @@ fn load(places: &Places, tour: bool, environment: &Environment) -> Result<Loaded
     if tour {
         // The tour prints each request and answer itself.
         given.push(("log.level", "warn"));
+    }
+    if let Some(webhook) = webhook {
+        given.push(("webhook.url", &webhook.url));
+        given.push(("webhook.secret_file", &webhook.key_file.1));
     }
     let source = Source::Given(&given, SecretString::from(DEFAULT_SECRET));
     config::load(source, environment)
@@ -78,7 +103,33 @@ struct Dev {
     signals: Signals,
     places: Places,
     token_file: Option<FilePath>,
+    webhook: Option<Webhook>,
     color: bool,
+}
+
+/// Where the app is told of completed payments.
+struct Webhook {
+    url: String,
+    /// What signs the messages.
+    key: String,
+    /// A file in memory that has the key, and its path for this process.
+    key_file: (File, String),
+}
+
+impl Webhook {
+    /// Makes a key.
+    fn new(url: &str) -> io::Result<Self> {
+        let key = webhook::fresh_key();
+        let mut file = File::from(memfd_create("webhook-key", MemfdFlags::CLOEXEC)?);
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(key.as_bytes())?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(Self {
+            url: url.to_owned(),
+            key,
+            key_file: (file, path),
+        })
+    }
 }
 
 impl Dev {
@@ -113,7 +164,10 @@ impl Dev {
     /// Runs it beside the app of this command, for as long as the app runs.
     async fn beside(mut self, command: &[OsString], environment: &Environment) -> Exit {
         // Both sockets listen already, so the first request of the app is answered.
-        let mut child = match Child::start(command, &self.places.api, environment) {
+        let mut variables = vec![("TILLGATE_URL", &*self.places.api)];
+        let key = self.webhook.as_ref().map(|webhook| &*webhook.key);
+        variables.extend(key.map(|key| ("TILLGATE_WEBHOOK_KEY", key)));
+        let mut child = match Child::start(command, &variables, environment) {
             Ok(child) => child,
             Err(error) => {
                 let name = command.first().map(|name| name.display().to_string());
@@ -129,7 +183,10 @@ impl Dev {
         let mut exit = None;
         let signals = &mut self.signals;
         let attended = async {
-            let ended = child.attend(signals, &pass).await;
+            let ended = child.attend(signals).await;
+            if let Some(how) = child.how_it_ended() {
+                complain(&how);
+            }
             exit = Some(ended);
             pass.on(Signal::Terminate);
             if ended == Exit::Failed {
@@ -157,6 +214,10 @@ impl Dev {
 
     fn greet(&self, app: Option<&OsString>) {
         let token_file = self.token_file.as_ref();
-        answer(&banner(&self.places, token_file, app, self.color));
+        let webhook = self
+            .webhook
+            .as_ref()
+            .map(|webhook| (&*webhook.url, &*webhook.key));
+        answer(&banner(&self.places, token_file, app, webhook, self.color));
     }
 }

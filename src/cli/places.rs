@@ -4,6 +4,9 @@ use crate::app::{Bound, CannotBind};
 use crate::server::Address;
 use crate::{admin, api};
 
+/// Where the sandbox usually is.
+const SANDBOX: Address = Address::Localhost(8081);
+
 /// The URLs of the parts of a running `dev`.
 pub(super) struct Places {
     /// The API.
@@ -12,6 +15,8 @@ pub(super) struct Places {
     pub(super) admin: String,
     /// The sandbox gateway.
     pub(super) sandbox: String,
+    /// Which usual ports were taken by another program, and where those parts are now.
+    pub(super) moved: Vec<String>,
 }
 
 /// The sockets of a `dev` that is not running yet.
@@ -28,7 +33,7 @@ impl Sockets {
     /// The first one that cannot be opened at any port.
     pub(super) fn open() -> Result<Self, CannotBind> {
         Ok(Self {
-            sandbox: bind_or_next("sandbox", Address::Localhost(8081))?,
+            sandbox: bind_or_next("sandbox", SANDBOX)?,
             api: bind_or_next("listen.address", api::DEFAULT_ADDRESS)?,
             admin: bind_or_next("admin.address", admin::DEFAULT_ADDRESS)?,
         })
@@ -37,10 +42,23 @@ impl Sockets {
     /// The URLs at which they are reached.
     pub(super) fn places(&self) -> Places {
         let url = |bound: &Bound| format!("http://{}", bound.address.reachable());
+        let parts = [
+            ("the API", api::DEFAULT_ADDRESS, &self.api),
+            ("the admin listener", admin::DEFAULT_ADDRESS, &self.admin),
+            ("the sandbox gateway", SANDBOX, &self.sandbox),
+        ];
         Places {
             api: url(&self.api),
             admin: url(&self.admin),
             sandbox: url(&self.sandbox),
+            moved: parts
+                .iter()
+                .filter(|(_, usual, now)| usual.port() != now.address.port())
+                .map(|(part, usual, now)| {
+                    let (usual, now) = (usual.port(), now.address.port());
+                    format!("Port {usual} is taken by another program: {part} is on port {now}.")
+                })
+                .collect(),
         }
     }
 }

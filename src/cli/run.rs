@@ -9,7 +9,7 @@ use crate::config::{self, Environment, Source};
 use crate::gateway;
 use crate::hardening::Hardening;
 use crate::sd_notify::SdNotify;
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::telemetry;
 
 /// Runs the sidecar until a signal ends it, or its store fails for good.
@@ -19,7 +19,7 @@ pub(super) async fn run(path: Option<&Path>, environment: Environment) -> Exit {
         Err(diagnostics) => return misconfigured(&diagnostics),
     };
     // Signals are listened for before anything is open, so that an early one is not lost.
-    let (mut signals, _log) = match begin(&loaded.config.log, &environment) {
+    let (mut signals, _log) = match begin(&loaded.config.log, &environment, Signal::Reload) {
         Ok(begun) => begun,
         Err(exit) => return exit,
     };
@@ -49,17 +49,19 @@ pub(super) async fn run(path: Option<&Path>, environment: Environment) -> Exit {
 }
 
 /// Checks that the secret would be found in an answer, starts the log, which ends when its guard is dropped, and begins to
-/// listen for signals.
+/// listen for signals; SIGHUP asks for `hangup`.
 ///
 /// # Errors
 /// The exit code, if one of the three fails; the reason is printed.
 pub(super) fn begin(
     log: &telemetry::Config,
     environment: &Environment,
+    hangup: Signal,
 ) -> Result<(Signals, telemetry::Log), Exit> {
     gateway::prove_scrubbing().map_err(|error| failed(&error))?;
     let log = telemetry::start(log, environment.wants_color()).map_err(|error| failed(&error))?;
-    Ok((Signals::listen().map_err(|error| failed(&error))?, log))
+    let signals = Signals::listen(hangup).map_err(|error| failed(&error))?;
+    Ok((signals, log))
 }
 
 /// The exit code for the end of a sidecar.

@@ -20,7 +20,7 @@ pub(super) async fn sandbox(
         Ok(bound) => bound,
         Err(error) => return failed(&error),
     };
-    let mut signals = match Signals::listen() {
+    let mut signals = match Signals::listen(Signal::Terminate) {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
@@ -36,6 +36,6 @@ pub(super) async fn sandbox(
     });
     app::serve_sandbox(bound, &sandbox);
     answer(&format!("sandbox listening on {url}"));
-    while signals.next().await == Signal::Reload {}
+    signals.next().await;
     Exit::Fine
 }

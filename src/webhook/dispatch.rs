@@ -136,7 +136,7 @@ impl Try {
             return;
         };
         let posted = sender
-            .post(&self.delivery.id, &self.delivery.body, |text| {
+            .post(&self.delivery.id, &self.delivery.body, &|text| {
                 gateway.scrub(text)
             })
             .await;

@@ -15,11 +15,12 @@ use prometheus_client::registry::Registry;
 use url::Url;
 
 use super::attempt::Posted;
+use super::message;
 use super::sign::Keys;
 use crate::client::{Network, Transport, TransportError};
 use crate::clock;
 use crate::file::{Reload, ReloadableFile};
-use crate::text;
+use crate::{random, text};
 
 /// An http(s) URL that a request can be sent to.
 #[derive(Clone, Debug)]
@@ -124,27 +125,60 @@ impl Sender {
         &self,
         id: &str,
         body: &str,
-        scrub: impl Fn(String) -> String,
+        scrub: &(dyn Fn(String) -> String + Sync),
     ) -> Posted {
-        let failed = |why: &str| Posted::Failed {
-            why: why.to_owned(),
-            retry_after: None,
-        };
-        let Some(keys) = self.keys.get() else {
-            return failed("there is no key to sign with");
-        };
+        match self.try_post(id, body, scrub).await {
+            Ok((answer, why)) => posted(&answer, why),
+            Err(why) => Posted::Failed {
+                why,
+                retry_after: None,
+            },
+        }
+    }
+
+    /// Posts a message about nothing, once. Returns what the app said, if it took it.
+    ///
+    /// # Errors
+    /// Says why it did not, as [`Sender::post`] does.
+    pub(crate) async fn test(
+        &self,
+        scrub: &(dyn Fn(String) -> String + Sync),
+    ) -> Result<String, String> {
+        let id = format!("msg_{}", random::token(20));
+        let body = message::test(clock::wall());
+        let (answer, said) = self.try_post(&id, &body, scrub).await?;
+        if answer.status().is_success() {
+            Ok(said)
+        } else {
+            Err(said)
+        }
+    }
+
+    /// Returns the answer, and what it says about itself.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    async fn try_post(
+        &self,
+        id: &str,
+        body: &str,
+        scrub: &(dyn Fn(String) -> String + Sync),
+    ) -> Result<(Response<Bytes>, String), String> {
+        let keys = self.keys.get().ok_or("there is no key to sign with")?;
         let scrub = |text: String| keys.redact(scrub(text));
-        let Some(request) = self.request(&keys, id, body) else {
-            return failed("the request could not be made");
-        };
+        let request = self.request(&keys, id, body);
+        let request = request.ok_or("the request could not be made")?;
         let deadline = clock::now() + self.timeout;
         match self.transport.post(request, deadline, MAX_REASON).await {
-            Ok(answer) => posted(&answer, scrub),
-            Err(TransportError::NotSent(why)) => failed(&scrub(format!("no connection: {why}"))),
-            Err(TransportError::Broken(why)) => failed(&scrub(format!(
+            Ok(answer) => {
+                let said = reason(&answer, clock::wall(), &scrub);
+                Ok((answer, said))
+            }
+            Err(TransportError::NotSent(why)) => Err(scrub(format!("no connection: {why}"))),
+            Err(TransportError::Broken(why)) => Err(scrub(format!(
                 "the connection broke before an answer came: {why}"
             ))),
-            Err(TransportError::TimedOut) => failed("no answer within webhook.timeout"),
+            Err(TransportError::TimedOut) => Err("no answer within webhook.timeout".to_owned()),
         }
     }
 
@@ -164,8 +198,8 @@ impl Sender {
     }
 }
 
-/// What an answer means for the message.
-fn posted(answer: &Response<Bytes>, scrub: impl Fn(String) -> String) -> Posted {
+/// What an answer means for the message, with what it says about itself.
+fn posted(answer: &Response<Bytes>, why: String) -> Posted {
     let status = answer.status();
     if status.is_success() {
         return Posted::Delivered;
@@ -180,7 +214,7 @@ fn posted(answer: &Response<Bytes>, scrub: impl Fn(String) -> String) -> Posted 
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok());
     Posted::Failed {
-        why: reason(answer, clock::wall(), scrub),
+        why,
         retry_after: retry_after.and_then(clock::parse_retry_after),
     }
 }
@@ -193,9 +227,9 @@ const SHOWN: usize = 200;
 /// Clocks that are further apart than this are worth a word: a receiver refuses a signature that is too old.
 const CLOCKS_DIFFER: i64 = 60;
 
-/// What an answer that is no success says about itself: its status, where it points to, its first characters, and how far
+/// What an answer says about itself: its status, where it points to, its first characters, and how far
 /// its clock is from ours.
-fn reason(answer: &Response<Bytes>, now: Timestamp, scrub: impl Fn(String) -> String) -> String {
+fn reason(answer: &Response<Bytes>, now: Timestamp, scrub: &dyn Fn(String) -> String) -> String {
     let mut reason = format!("status {}", answer.status().as_u16());
     let header = |name| {
         answer
@@ -244,7 +278,7 @@ mod tests {
                 .body(Bytes::copy_from_slice(body.as_bytes()))
                 .unwrap()
         };
-        let reason = |answer: &Response<Bytes>, now| reason(answer, now, |text| text);
+        let reason = |answer: &Response<Bytes>, now| reason(answer, now, &|text| text);
         assert_eq!(reason(&answer(&[], ""), now), "status 500");
         let found = reason(
             &answer(&[("location", "/login")], " no\r\n\tsuch \u{7}\u{202e} key"),

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::harness::{Program, has, run, until};
+use crate::harness::{Program, Sidecar, free_port, has, run, until};
 
 const ESCAPE: char = '\u{1b}';
 
@@ -64,10 +64,181 @@ async fn the_app_is_told_line_by_line_and_dev_ends_with_its_exit_code() {
         "{out}"
     );
     assert!(err.contains("everything is finished"), "{err}");
+    assert!(
+        err.contains("tillgate: the app has ended with exit code 7\n"),
+        "{err}"
+    );
 
-    assert_eq!(run(&["dev", "--", "true"], &[]).await.0, 0);
-    assert_eq!(run(&app("kill -s KILL $$"), &[]).await.0, 128 + 9);
-    assert_eq!(run(&app("kill -s TERM $$"), &[]).await.0, 128 + 15);
+    for (script, code, how) in [
+        ("true", 0, "the app has ended with exit code 0"),
+        (
+            "kill -s KILL $$",
+            128 + 9,
+            "the app was ended by signal 9 (SIGKILL)",
+        ),
+        (
+            "kill -s TERM $$",
+            128 + 15,
+            "the app was ended by signal 15 (SIGTERM)",
+        ),
+    ] {
+        let (ended, _, err) = run(&app(script), &[]).await;
+        assert!(
+            ended == code && err.contains(&format!("tillgate: {how}\n")),
+            "{script}: {err}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_closed_terminal_ends_dev_and_the_sandbox_and_no_hup_does_under_nohup() {
+    let mut dev = Program::start(
+        &app("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"),
+        &[],
+    );
+    assert_eq!(line_of_app(&mut dev).await, "up");
+    dev.signal("HUP");
+    assert_eq!(dev.end().await.0, 5);
+    let mut dev = Program::start(&["dev"], &[]);
+    dev.log_line("tillgate is running").await;
+    dev.signal("HUP");
+    assert_eq!(dev.end().await.0, 0);
+    let (sandbox, _) = Program::sandbox(&[]).await;
+    sandbox.signal("HUP");
+    assert_eq!(sandbox.end().await.0, 0);
+
+    let ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut dev = Program::start_under(&ignoring, directory, &["dev"], &[]);
+    dev.log_line("tillgate is running").await;
+    dev.signal("HUP");
+    dev.signal("TERM");
+    let (code, _, err) = dev.end().await;
+    // A second wish to end would have ended it with 1.
+    assert_eq!(code, 0, "{err}");
+}
+
+#[tokio::test]
+async fn dev_says_which_ports_were_taken_and_what_they_are_now() {
+    // Other tests run `dev` too: whoever is first has the usual ports.
+    let _taken: Vec<_> = [8700, 8701, 8081]
+        .into_iter()
+        .flat_map(|port| {
+            ["127.0.0.1", "::1"].map(|host| std::net::TcpListener::bind((host, port)).ok())
+        })
+        .collect();
+    let (code, out, err) = run(&["dev", "--", "true"], &[]).await;
+    assert_eq!(code, 0, "{err}");
+    for (part, usual, what) in [
+        ("API", 8700, "the API"),
+        ("Admin", 8701, "the admin listener"),
+        ("Gateway", 8081, "the sandbox gateway"),
+    ] {
+        let url = out
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(part))
+            .and_then(|rest| rest.split_whitespace().next())
+            .unwrap_or_else(|| panic!("no {part}: {out}"));
+        let port = url.rsplit(':').next().unwrap();
+        assert_ne!(port, usual.to_string());
+        let said = format!("Port {usual} is taken by another program: {what} is on port {port}.");
+        assert!(out.contains(&said), "no {said:?}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn dev_tells_the_app_by_webhook_and_gives_it_the_key() {
+    if !has("python3") {
+        return;
+    }
+    let port = free_port();
+    let url = format!("http://127.0.0.1:{port}/payment-events");
+    // The app: waits for a message, and checks its signature with the key that it was given.
+    let script = r#"
+import base64, hashlib, hmac, http.server, json, os, sys, urllib.request
+
+class Hooks(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        signed = ".".join([self.headers["webhook-id"], self.headers["webhook-timestamp"], body.decode()])
+        key = base64.b64decode(os.environ["TILLGATE_WEBHOOK_KEY"].removeprefix("whsec_"))
+        mac = base64.b64encode(hmac.new(key, signed.encode(), hashlib.sha256).digest()).decode()
+        print("signed" if f"v1,{mac}" in self.headers["webhook-signature"].split() else "forged", json.loads(body)["type"])
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_): pass
+
+hooks = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Hooks)
+start = urllib.request.Request(os.environ["TILLGATE_URL"] + "/api/start_payment", b'{"amount": 1000}', {"Content-Type": "application/json"})
+pay = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(start))["pay_url"]
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(pay, b"")
+hooks.handle_request()
+"#;
+    let port = port.to_string();
+    let path = std::env::var("PATH").unwrap();
+    let (code, out, err) = run(
+        &[
+            "dev",
+            "--webhook",
+            &url,
+            "--",
+            "python3",
+            "-c",
+            script,
+            &port,
+        ],
+        &[
+            ("PATH", &path),
+            // What is given takes the place of these.
+            ("webhook.url", "http://127.0.0.1:9/"),
+            ("webhook.secret_file", "/nowhere/key"),
+            ("TILLGATE_WEBHOOK_KEY", "whsec_old"),
+        ],
+    )
+    .await;
+    assert_eq!(
+        (code, of_app(&out)),
+        (0, vec!["signed payment.completed"]),
+        "{out}{err}"
+    );
+    let banner = out.split("\napp |").next().unwrap();
+    for part in [&*url, "whsec_", "TILLGATE_WEBHOOK_KEY"] {
+        assert!(banner.contains(part), "no {part:?}: {banner}");
+    }
+    assert!(!err.contains("whsec_"), "{err}");
+
+    for arguments in [
+        &["--webhook", "nonsense"][..],
+        &["--webhook", &url, "--tour"],
+    ] {
+        let (code, out, err) = run(&[&["dev"], arguments].concat(), &[]).await;
+        assert_eq!((code, &*out), (2, ""), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_dev_says_what_to_set_there() {
+    let sidecar = Sidecar::dev(&[]);
+    for (body, part) in [
+        (
+            r#"{"amount": 1000, "redirect": "https://gateway.timeout/start.rate"}"#,
+            r#"In dev that is a variable: TILLGATE_REDIRECT__ALLOWED='["…"]' tillgate dev"#,
+        ),
+        (
+            r#"{"amount": 0}"#,
+            "TILLGATE_START__MIN_AMOUNT=… or TILLGATE_START__MAX_AMOUNT=… tillgate dev",
+        ),
+    ] {
+        let answer = sidecar.start(body).await;
+        let detail = &answer.json()["detail"];
+        assert!(detail.as_str().unwrap().ends_with(part), "{detail}");
+    }
+    let answer = sidecar.start(r#"{"amount": 1}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // Elsewhere there is a file.
+    let sidecar = Sidecar::new();
+    let answer = sidecar.start(r#"{"amount": 0}"#).await;
+    assert!(!answer.text("detail").contains("TILLGATE_"), "{answer:?}");
 }
 
 #[tokio::test]

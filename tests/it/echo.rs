@@ -175,7 +175,7 @@ async fn what_the_gateway_echoes_reaches_no_answer_no_stream_no_log_no_store_and
     })
     .await;
     let app = Gateway::new(|_, _| Act::Say(answer(200, "{}"))).await;
-    let (_, key, _) = run(&["webhook-secret"], &[]).await;
+    let (_, key, _) = run(&["webhook", "secret"], &[]).await;
     let settings = [
         ("merchant.secret_file", write("secret", SECRET)),
         ("listen.token_file", write("tokens", TOKEN)),

@@ -403,7 +403,7 @@ async fn schemathesis_finds_no_fault_in_a_thousand_examples() {
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "a-token\n").unwrap();
     let keys = directory.path().join("keys");
-    std::fs::write(&keys, run_tillgate(&["webhook-secret"], &[]).await.1).unwrap();
+    std::fs::write(&keys, run_tillgate(&["webhook", "secret"], &[]).await.1).unwrap();
     let nobody = format!("http://127.0.0.1:{}/", free_port());
     // A token and an app that is never there, so that there is something on the lists; and no waiting, neither for a
     // turn nor for a change.

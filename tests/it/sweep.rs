@@ -237,7 +237,7 @@ async fn the_secret_is_in_nothing_that_it_says_or_keeps_whatever_goes_wrong() {
     let file = directory.path().join("secret");
     fs::write(&file, secret).unwrap();
     fs::write(path("token"), TOKEN).unwrap();
-    fs::write(path("keys"), run(&["webhook-secret"], &[]).await.1).unwrap();
+    fs::write(path("keys"), run(&["webhook", "secret"], &[]).await.1).unwrap();
     let mut sandbox = Command::new(env!("CARGO_BIN_EXE_tillgate"))
         .args(["sandbox", "--listen", "127.0.0.1:0", "--secret", secret])
         .env("CANARY", secret)

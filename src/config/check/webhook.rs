@@ -25,7 +25,7 @@ impl Reading {
                 self.report(key, self.place(key), what, help);
             }
         }
-        let help = "write one key a line, for example with: tillgate webhook-secret";
+        let help = "write one key a line, for example with: tillgate webhook secret";
         if has_url && webhook.secret_file.is_none() && !file_is_bad {
             let what = "webhook.url is set, and there is no key to sign with";
             self.report(FILE, self.unset(FILE), what, help);

@@ -308,7 +308,7 @@ pub(super) fn listen(
 }
 
 pub(super) async fn fresh_key() -> String {
-    let (code, key, err) = run(&["webhook-secret"], &[]).await;
+    let (code, key, err) = run(&["webhook", "secret"], &[]).await;
     assert_eq!((code, &*err), (0, ""));
     key.trim_end().to_owned()
 }

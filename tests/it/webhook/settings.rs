@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +11,7 @@ use tillgate::sandbox::Options;
 
 use super::app::{App, OK, Say, key, text_of};
 use super::paid;
-use crate::harness::{Program, get_at, metric_at, pay_at, run, start_at, until};
+use crate::harness::{NOBODY, Program, get_at, metric_at, pay_at, run, start_at, until};
 
 #[tokio::test]
 async fn what_is_wrong_with_the_settings_is_told_and_never_quoted() {
@@ -149,7 +151,7 @@ async fn check_says_what_webhooks_without_a_durable_store_mean() {
     let (code, _, err) = run(&["check"], &variables).await;
     assert_eq!(code, 2, "{err}");
     assert!(
-        err.contains("webhook.secret_file") && err.contains("tillgate webhook-secret"),
+        err.contains("webhook.secret_file") && err.contains("tillgate webhook secret"),
         "{err}"
     );
     variables.retain(|(name, _)| !name.starts_with("webhook."));
@@ -164,8 +166,12 @@ async fn check_says_what_webhooks_without_a_durable_store_mean() {
 #[tokio::test]
 async fn a_fresh_key_is_one_line_that_can_be_used_and_no_two_are_the_same() {
     let mut keys = HashSet::new();
-    for _ in 0..3 {
-        let (code, out, err) = run(&["webhook-secret"], &[]).await;
+    for command in [
+        &["webhook", "secret"][..],
+        &["webhook-secret"],
+        &["webhook", "secret"],
+    ] {
+        let (code, out, err) = run(command, &[]).await;
         assert_eq!((code, err.as_str()), (0, ""));
         let line = out.strip_suffix('\n').unwrap();
         let bytes = STANDARD
@@ -178,6 +184,105 @@ async fn a_fresh_key_is_one_line_that_can_be_used_and_no_two_are_the_same() {
     let lines: Vec<_> = keys.iter().map(|key| text_of(key)).collect();
     fs::write(app.key_file(), lines.join("\n")).unwrap();
     paid(&app.sidecar(&[]), 1).await;
+}
+
+#[tokio::test]
+async fn a_fresh_key_goes_into_a_new_file_that_only_its_owner_can_open() {
+    let app = App::new(|_| OK).await;
+    let path = app.directory.path().join("fresh");
+    let path = path.to_str().unwrap();
+    let under = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
+    let command = ["webhook", "secret", "--out", path];
+    let (code, out, err) = Program::start_under(&under, app.directory.path(), &command, &[])
+        .end()
+        .await;
+    assert!(
+        code == 0 && out.contains(path) && !out.contains("whsec_"),
+        "{out}{err}"
+    );
+    let mode = fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let key = fs::read_to_string(path).unwrap();
+    fs::write(app.key_file(), &key).unwrap();
+    paid(&app.sidecar(&[]), 1).await;
+    // What is there stays, also what a symlink points to.
+    let link = app.directory.path().join("link");
+    std::os::unix::fs::symlink(app.directory.path().join("nothing"), &link).unwrap();
+    for there in [path, link.to_str().unwrap()] {
+        for command in [&["webhook", "secret"][..], &["webhook-secret"]] {
+            let (code, out, err) = run(&[command, &["--out", there]].concat(), &[]).await;
+            assert_eq!((code, &*out), (1, ""));
+            assert!(
+                err.contains(there) && err.contains("there already"),
+                "{err}"
+            );
+        }
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), key);
+    assert!(!app.directory.path().join("nothing").exists());
+    let nowhere = app.directory.path().join("no/such");
+    let (code, _, err) = run(
+        &["webhook", "secret", "--out", nowhere.to_str().unwrap()],
+        &[],
+    )
+    .await;
+    assert!(code == 1 && err.contains("cannot be written"), "{err}");
+}
+
+#[tokio::test]
+async fn a_test_message_is_posted_once_and_what_came_back_is_told() {
+    const TOO_OLD: &[u8] =
+        b"HTTP/1.1 422 Unprocessable\r\nContent-Length: 24\r\n\r\nthe signature is too old";
+    let tries = AtomicUsize::new(0);
+    let app = App::new(move |_| match tries.fetch_add(1, Ordering::Relaxed) {
+        0 => Say::Status(204, ""),
+        1 => Say::Raw(TOO_OLD),
+        _ => Say::Status(410, ""),
+    })
+    .await;
+    let (url, file) = (app.url(), app.key_file());
+    let settings = [
+        ("gateway.url", NOBODY),
+        ("merchant.secret", tillgate::sandbox::DEFAULT_SECRET),
+        ("webhook.url", &*url),
+        ("webhook.secret_file", file.to_str().unwrap()),
+    ];
+    for (code, part) in [
+        (0, "took the message: status 204"),
+        (
+            1,
+            "did not take the message: status 422: the signature is too old",
+        ),
+        (1, "did not take the message: status 410"),
+    ] {
+        let (ended, out, err) = run(&["webhook", "test"], &settings).await;
+        let said = if code == 0 { &out } else { &err };
+        assert!(
+            ended == code && said.contains(part) && said.contains(&url),
+            "{out}{err}"
+        );
+    }
+    let heard = app.hears_no_more_than(3).await;
+    for post in &heard {
+        app.assert_signed(post);
+        assert_eq!(post.kind(), "tillgate.test");
+        assert_eq!(post.json()["data"], serde_json::json!({}));
+        super::time(&post.json()["timestamp"]);
+        assert!(post.id().starts_with("msg_"));
+    }
+    assert_ne!(heard[0].id(), heard[1].id(), "each is a message of its own");
+    // Nobody there.
+    let nobody = [&settings[..2], &[("webhook.url", NOBODY), settings[3]][..]].concat();
+    let (code, _, err) = run(&["webhook", "test"], &nobody).await;
+    assert!(
+        code == 1 && err.contains("did not take the message: no connection"),
+        "{err}"
+    );
+    // Nothing to post to, and a fault.
+    let (code, _, err) = run(&["webhook", "test"], &settings[..2]).await;
+    assert!(code == 2 && err.contains("webhook.url is not set"), "{err}");
+    let (code, _, err) = run(&["webhook", "test"], &settings[..3]).await;
+    assert!(code == 2 && err.contains("webhook.secret_file"), "{err}");
 }
 
 #[tokio::test]
