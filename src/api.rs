@@ -280,9 +280,8 @@ impl Inner {
             }
             Route::Redeliver => {
                 let id = redelivered(request.uri().path()).unwrap_or_default();
-                deliveries::redeliver(&self.deliveries, id)
-                    .await
-                    .map_err(refuse)
+                let done = deliveries::redeliver(&self.deliveries, id);
+                done.await.map_err(refuse)
             }
             Route::Document => self.document.answer(&self.starter),
             Route::Pay | Route::Nowhere => Err(refuse(Problem::not_here(route))),
