@@ -181,7 +181,7 @@ impl Scrubbed {
             Ok(fields) => match fields.echoed {
                 None => return Ok((fields, self.gateway_message)),
                 Some(name) => {
-                    format!("{name} has the merchant secret in it in the gateway's answer")
+                    format!("the gateway's answer has the merchant secret in its {name}")
                 }
             },
             Err(why) => format!("the gateway's answer is not a JSON object: {why}"),

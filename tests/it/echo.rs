@@ -372,7 +372,7 @@ async fn no_echo_hides_the_secret_and_a_prefix_of_it_is_no_echo() {
         let shown = started.text("note");
         let (before, after) = shown.split_once("[redacted]").expect(note);
         // Of base64 there is more than the secret.
-        let is_all = before == "<" && after.len() <= 3 || note.contains("\r\n");
+        let is_all = before.len() <= 3 && after.len() <= 3 || note.contains("\r\n");
         assert!(is_all, "{note}: {shown}");
     }
     let counted = metric_at(admin, "tillgate_secret_echo_total").await;

@@ -307,8 +307,10 @@ async fn a_bad_way_back_is_shown_and_never_followed() {
 
 #[tokio::test]
 async fn what_shows_the_secret_pays_or_sets_faults_is_not_for_pages_elsewhere() {
-    let (program, _, loopback) = sandbox(&[]).await;
-    let (_everywhere, _, everywhere) = sandbox(&["--listen", "0.0.0.0:0"]).await;
+    let (_program, _, loopback) = sandbox(&[]).await;
+    let mut open = Program::start(&["sandbox", "--listen", ":0"], &[]);
+    let line = open.stdout_line().await;
+    let everywhere = address_of(line.strip_prefix("sandbox listening on ").unwrap());
     let form = ("content-type", "application/x-www-form-urlencoded");
     let foreign = [
         [("origin", "http://evil.example"), form],
@@ -372,7 +374,6 @@ async fn what_shows_the_secret_pays_or_sets_faults_is_not_for_pages_elsewhere() 
         }
         assert_eq!(watched(address, &watch_code).await["status"], "completed");
     }
-    drop(program);
 }
 
 #[tokio::test]
