@@ -33,16 +33,15 @@ const SECRET_AGAIN: Duration = Duration::from_secs(1);
 const MAX_CALLERS: f64 = 10_000.0;
 
 /// Returns how many callers can get a permit in this time. Others would wait in vain.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from one to ten thousand"
+)]
 fn callers_at_once(rate: NonZeroU32, permit_within: Duration) -> usize {
     let time = permit_within + rate_window::WINDOW;
     let callers = f64::from(rate.get()) * time.as_secs_f64();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "from one to ten thousand"
-    )]
-    let callers = callers.clamp(1.0, MAX_CALLERS) as usize;
-    callers
+    callers.clamp(1.0, MAX_CALLERS) as usize
 }
 
 /// What the poller knows of calls and of those who want them. What it does follows from its inputs, their moments and
