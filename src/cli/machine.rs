@@ -65,6 +65,10 @@ fn reserve(bytes: usize) -> Result<(), String> {
 }
 
 fn no_thread(had: usize, wanted: usize, error: &io::Error) -> String {
+    // The system says the same where there is no memory for a stack.
+    if let Err(no_memory) = reserve(STACK) {
+        return no_memory;
+    }
     let processes = limits(&[(
         Resource::Nproc,
         "the processes and threads of this user (ulimit -u, RLIMIT_NPROC)",
