@@ -31,7 +31,7 @@ impl Config {
         let body = self.listen.max_body_bytes.get() as u64;
         let body = body.saturating_sub(BODY.bytes());
         Memory {
-            base: PROGRAM + CALL * self.calls().min(connections),
+            base: PROGRAM + CALL * self.calls(),
             store: self.store.max_bytes,
             connections,
             connection: ByteSize::of(CONNECTION.bytes().saturating_add(body)),
@@ -47,10 +47,12 @@ impl Config {
             reason = "saturates, and is never negative"
         )]
         let starts = (start.rate.0 * self.gateway.timeout.as_secs_f64()).ceil() as u64;
-        let polls = self.watch.poll_rate.get().into();
-        starts
-            .saturating_add(start.burst.get().into())
-            .saturating_add(polls)
+        // Each of them has a caller, who seldom hangs up.
+        let starts = starts.saturating_add(start.burst.get().into());
+        let starts = starts.min(self.listen.max_connections.get().into());
+        // Each counts until a second after its end.
+        let polls = u64::from(self.watch.poll_rate.get());
+        starts.saturating_add(polls)
     }
 }
 

@@ -50,6 +50,7 @@ mod problems;
 mod reading;
 mod receiver;
 mod references;
+mod room;
 mod rotation;
 mod sandbox;
 mod schedule;

@@ -41,7 +41,7 @@ async fn the_defaults_give_notes_only_and_the_bound_of_memory() {
         lines.clone().all(|line| line.starts_with("note: ")),
         "{after}"
     );
-    // 50 MiB (40 MiB, and 140 calls of 64 KiB), 128 MiB, and 4096 times 48 KiB.
+    // 49 MiB (40 MiB, and 140 calls of 64 KiB), 128 MiB, and 4096 times 48 KiB.
     says(&said, &["note: memory: 369 MiB at most", "128MiB", "48KiB"]);
     let small = [
         ("store.max_bytes", "64MiB"),
