@@ -159,7 +159,8 @@ impl Scrubber {
             .search(&text_source, part, DEPTH, &mut left, &mut hits)
             .is_none()
         {
-            hits = vec![0..text.len()];
+            hits.clear();
+            hits.push(0..text.len());
         }
         if hits.is_empty() {
             return None;
