@@ -49,9 +49,10 @@ pub(crate) fn reach(
     let listen = part(path, environment, needed)?.listen;
     let mut addresses = api.map_or(listen.address, |api| vec![api]);
     addresses.retain(|address| !matches!(address, ListenAddr::Inherited(_)));
-    // The first of those that are equal.
-    addresses.sort_by_key(|address| !matches!(address, ListenAddr::Unix(_)));
-    let Some(listen_addr) = addresses.into_iter().next() else {
+    let unix = addresses
+        .iter()
+        .position(|address| matches!(address, ListenAddr::Unix(_)));
+    let Some(listen_addr) = addresses.into_iter().nth(unix.unwrap_or(0)) else {
         return Err(vec![Diagnostic {
             key: "listen.address".to_owned(),
             place: "fd:".to_owned(),
