@@ -22,14 +22,15 @@ RUN touch src/lib.rs src/main.rs \
     && cargo build --locked --release \
     && cp "target/${CARGO_BUILD_TARGET:-.}/release/tillgate" /tillgate
 
-# For `file:`, with a volume or without: a new volume gets the owner and the mode of what it is mounted over.
-RUN mkdir -m 0700 /state
+# For `file:`, with a volume or without: a new volume gets the owner and the mode of what it is mounted over. Root's group
+# may write, too: OpenShift runs a container as a user that it chooses, in that group.
+RUN mkdir -m 0770 /state
 
 FROM scratch
 COPY --from=build /tillgate /tillgate
-COPY --from=build --chown=65532:65532 /state /var/lib/tillgate
+COPY --from=build --chown=65532:0 /state /var/lib/tillgate
 # For a Unix socket of listen.address, with a volume or without.
-COPY --from=build --chown=65532:65532 /state /run/tillgate
+COPY --from=build --chown=65532:0 /state /run/tillgate
 USER 65532:65532
 # The listeners are on loopback, which containers of one Pod, or of one network namespace, share. Nothing is exposed.
 ENTRYPOINT ["/tillgate"]

@@ -115,13 +115,14 @@ fn the_commands_that_run_a_process_do() {
     let directory = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_tillgate")).parent().unwrap();
     let script = format!(
-        "ip link set lo up\n{}\ntillgate check --online --start\nkill -HUP $!\nkill $!\nwait $!\necho ended",
+        "ip link set lo up\n{}\nwait $tillgate\necho ended",
         commands("A process")
     );
     if let Some(said) = in_namespaces(&script, directory.path(), &[("PATH", &path_with(program))]) {
         for part in [
             "\"watch_code\"",
             "start: the gateway takes the secret",
+            "{\"payments\":[]",
             "\nended\n",
         ] {
             assert!(said.contains(part), "no {part}: {said}");
@@ -146,6 +147,13 @@ fn named<'a>(documents: &'a [Value], kind: &str, name: &str) -> &'a Value {
         .iter()
         .find(|one| one["kind"] == kind && one["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The Pod of a workload.
+fn pod(workload: &Value) -> &Value {
+    let spec = &workload["spec"];
+    let spec = spec.get("jobTemplate").map_or(spec, |job| &job["spec"]);
+    &spec["template"]["spec"]
 }
 
 #[test]
@@ -227,9 +235,13 @@ fn mount_secrets(directory: &Path) {
     }
 }
 
-/// What `tillgate check` says of a configuration and of variables, with that directory for `/run/secrets`.
+/// What `tillgate check` says of a configuration and of variables, with that directory for `/run/secrets` and
+/// `/run/tillgate`.
 fn checked(config: &str, variables: &Value, secrets: &Path) -> String {
-    let here = |text: &str| text.replace("/run/secrets", secrets.to_str().unwrap());
+    let here = |text: &str| {
+        let text = text.replace("/run/secrets", secrets.to_str().unwrap());
+        text.replace("/run/tillgate", secrets.to_str().unwrap())
+    };
     let path = secrets.join("tillgate.toml");
     std::fs::write(&path, here(config)).unwrap();
     let mut check = Command::new(env!("CARGO_BIN_EXE_tillgate"));
@@ -266,13 +278,13 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
             "postgres://tillgate@db.internal/tillgate",
         ),
         ("job", "Job", "reconcile", "file:/var/lib/tillgate"),
+        ("job", "CronJob", "nightly", "file:/var/lib/tillgate"),
     ] {
         let documents = documents(
             &rendered(&file("deploy/kubernetes").join(kustomization)),
             &python,
         );
-        let pod = &named(&documents, kind, name)["spec"]["template"]["spec"];
-        let sidecar = &pod["initContainers"][0];
+        let sidecar = &pod(named(&documents, kind, name))["initContainers"][0];
         let mounts = sidecar["volumeMounts"].as_array().unwrap();
         let mounted = |path: &str| {
             mounts
@@ -316,9 +328,45 @@ fn mebibytes(text: &str) -> u64 {
 }
 
 #[test]
-fn a_fleet_of_the_manifests_has_room_for_its_store_and_loses_no_replica_to_a_rollout() {
+fn the_memory_limits_of_the_manifests_have_room_for_all_that_tillgate_may_keep() {
     /// What the program takes beside its store and its connections, at most.
     const BASE: u64 = 64 << 20;
+    let Some(python) = checker("python3") else {
+        return;
+    };
+    if !has("kubectl") {
+        return;
+    }
+    for (kustomization, kind, name, copies) in [
+        ("overlays/memory", "Deployment", "shop", 1),
+        ("overlays/persistent", "Deployment", "shop", 1),
+        // The state is read anew beside the old one after a failover.
+        ("overlays/fleet", "Deployment", "shop", 2),
+        ("job", "Job", "reconcile", 1),
+        ("job", "CronJob", "nightly", 1),
+    ] {
+        let directory = file("deploy/kubernetes").join(kustomization);
+        let documents = documents(&rendered(&directory), &python);
+        let sidecar = &pod(named(&documents, kind, name))["initContainers"][0];
+        let config = std::fs::read_to_string(directory.join("tillgate.toml")).unwrap();
+        let kept = match config.split_once("\nmax_bytes = \"") {
+            Some((_, rest)) => mebibytes(rest.split('"').next().unwrap()),
+            None => 128 << 20,
+        };
+        let variables = sidecar["env"].as_array().unwrap();
+        let connections = variables
+            .iter()
+            .find(|one| one["name"] == "TILLGATE_LISTEN__MAX_CONNECTIONS")
+            .and_then(|one| one["value"].as_str()?.parse::<u64>().ok())
+            .expect("a number of connections");
+        let limit = mebibytes(sidecar["resources"]["limits"]["memory"].as_str().unwrap());
+        let needed = BASE + copies * kept + connections * (48 << 10);
+        assert!(needed <= limit, "{kustomization}: {needed} of {limit}");
+    }
+}
+
+#[test]
+fn a_fleet_of_the_manifests_loses_no_replica_to_a_rollout() {
     let Some(python) = checker("python3") else {
         return;
     };
@@ -329,20 +377,6 @@ fn a_fleet_of_the_manifests_has_room_for_its_store_and_loses_no_replica_to_a_rol
     let documents = documents(&rendered(&directory), &python);
     let deployment = &named(&documents, "Deployment", "shop")["spec"];
     let sidecar = &deployment["template"]["spec"]["initContainers"][0];
-
-    let config = std::fs::read_to_string(directory.join("tillgate.toml")).unwrap();
-    let (_, rest) = config.split_once("\nmax_bytes = \"").expect("a bound");
-    let kept = mebibytes(rest.split('"').next().unwrap());
-    let variables = sidecar["env"].as_array().unwrap();
-    let connections = variables
-        .iter()
-        .find(|one| one["name"] == "TILLGATE_LISTEN__MAX_CONNECTIONS")
-        .and_then(|one| one["value"].as_str()?.parse::<u64>().ok())
-        .expect("a number of connections");
-    let limit = mebibytes(sidecar["resources"]["limits"]["memory"].as_str().unwrap());
-    // Twice: the state is read anew beside the old one after a failover.
-    let needed = BASE + 2 * kept + connections * (48 << 10);
-    assert!(needed <= limit, "{needed} of {limit}");
 
     assert_eq!(deployment["replicas"], 3);
     let rollout = &deployment["strategy"]["rollingUpdate"];
@@ -379,10 +413,18 @@ fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
         )
     };
     let own = "initContainers:\n        - {name: before, image: own}";
+    // As a Job, one step further in.
+    let scheduled = |job: &str| {
+        let (head, spec) = job.split_once("\nspec:\n").unwrap();
+        let spec: String = spec.lines().map(|line| format!("    {line}\n")).collect();
+        let head = head.replace("kind: Job", "kind: CronJob");
+        format!("{head}\nspec:\n  schedule: '@daily'\n  jobTemplate:\n    spec:\n{spec}")
+    };
     let workloads = [
         workload("apps", "Deployment", "web", "{}", own),
         workload("apps", "StatefulSet", "table", "{tillgate: some}", ""),
         workload("batch", "Job", "once", "{}", ""),
+        scheduled(&workload("batch", "Job", "nightly", "{}", own)),
         workload("apps", "Deployment", "mail", "{tillgate: none}", own),
     ];
     std::fs::write(directory.path().join("apps.yaml"), workloads.join("---\n")).unwrap();
@@ -411,8 +453,9 @@ fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
         ("Deployment", "web", 1),
         ("StatefulSet", "table", 0),
         ("Job", "once", 0),
+        ("CronJob", "nightly", 1),
     ] {
-        let pod = &named(&documents, kind, name)["spec"]["template"]["spec"];
+        let pod = pod(named(&documents, kind, name));
         let init = pod["initContainers"].as_array().unwrap();
         let sidecar = &init[0];
         assert_eq!(
@@ -436,6 +479,17 @@ fn the_component_puts_the_sidecar_beside_any_app_but_one_that_refuses_it() {
         assert_eq!(pod["securityContext"]["fsGroup"], 7, "the app's own: {pod}");
         assert_eq!(pod["containers"].as_array().unwrap().len(), 1, "{pod}");
     }
+    // Two files, since Kustomize knows no path that fits both.
+    assert_eq!(
+        pod(named(&documents, "Job", "once"))["initContainers"],
+        pod(named(&documents, "CronJob", "nightly"))["initContainers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|container| container["name"] == "tillgate")
+            .cloned()
+            .collect::<Value>()
+    );
     let refusing = named(&documents, "Deployment", "mail").to_string();
     assert!(!refusing.contains("tillgate-secret"), "{refusing}");
 }
@@ -452,7 +506,13 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
             .arg(file("deploy"))
             .arg(directory.path()),
     );
-    for name in ["merchant.secret", "store.password", "database-ca.pem"] {
+    for name in [
+        "merchant.secret",
+        "webhook.key",
+        "api.token",
+        "store.password",
+        "database-ca.pem",
+    ] {
         std::fs::write(directory.path().join(name), "sandbox").unwrap();
     }
     let mut made = 0;
@@ -471,7 +531,7 @@ fn the_commands_for_kubernetes_are_ones_that_kubectl_takes() {
         assert!(said.contains("kind: "), "{line}: {said}");
         made += 1;
     }
-    assert_eq!(made, 7);
+    assert_eq!(made, 8);
 }
 
 #[test]
@@ -549,6 +609,14 @@ fn alerts_and_dashboard_are_what_prometheus_takes_and_the_alerts_fire() {
     )
     .unwrap();
     output(Command::new("promtool").args(["check", "rules"]).arg(&path));
+}
+
+#[test]
+fn every_alert_says_what_to_do() {
+    let alerts = std::fs::read_to_string(file("deploy/monitoring/alerts.yaml")).unwrap();
+    for alert in alerts.split("- alert: ").skip(1) {
+        assert!(alert.contains("\n          runbook: "), "{alert}");
+    }
 }
 
 #[tokio::test]
