@@ -60,8 +60,8 @@ pub(super) fn read(
             value: Json::Object(mut object),
             repeated,
         }) => {
+            let message = message_in(&object).and_then(|message| shown(message, scrubber));
             let echoed = scrubber.object(&mut object);
-            let message = message_in(&object).map(str::to_owned);
             let fields = Fields {
                 object,
                 repeated,
@@ -76,16 +76,22 @@ pub(super) fn read(
         Ok(Lenient {
             value: Json::Text(text),
             ..
-        }) => (Err(json::NO_OBJECT), Some(scrubber.text(text))),
+        }) => (Err(json::NO_OBJECT), shown_alone(text, scrubber)),
         other => {
-            let message = plain_text(content_type, body).map(|text| scrubber.text(text));
+            let message = plain_text(content_type, body);
+            let message = message.and_then(|text| shown_alone(text, scrubber));
             (Err(other.err().unwrap_or(json::NO_OBJECT)), message)
         }
     };
-    Reading {
-        fields,
-        message: message.and_then(|message| shown(&message, scrubber)),
-    }
+    Reading { fields, message }
+}
+
+/// Returns the message of a body that is nothing but text.
+fn shown_alone(text: String, scrubber: &Scrubber) -> Option<String> {
+    let message = shown(&text, scrubber);
+    // An echo counts also where nobody is shown it.
+    scrubber.text(text);
+    message
 }
 
 /// Returns the first message in an object.
@@ -137,8 +143,8 @@ fn plain_text(content_type: Option<&str>, body: &[u8]) -> Option<String> {
 
 /// Returns the message as people are shown it: one short line.
 fn shown(message: &str, scrubber: &Scrubber) -> Option<String> {
-    // The characters that are left out could be in the middle of the secret, so it is searched for again. The message is
-    // shortened last, because half of a secret would not be found.
+    // The characters that are left out could be in the middle of the secret, so it is searched for without them. The
+    // message is shortened last, because half of a secret would not be found.
     let message: String = text::printable(message).take(MAX_SEARCHED).collect();
     let message: String = scrubber
         .text(message)
