@@ -2,7 +2,15 @@
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+
+/// Starts work on a task of its own.
+///
+/// Boxed, here and below, because tokio's part of a task is compiled twice for each kind of future.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(work.boxed())
+}
 
 /// Starts tasks, and waits for their end. Clones share the tasks.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +54,7 @@ impl SharedTasks {
 
     /// Starts work now that keeps its promise by itself.
     pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // Spawned, because a caller that hangs up must not cancel work that costs money. Boxed, because tokio's part of a
-        // task is compiled twice for each kind of future.
+        // Spawned, because a caller that hangs up must not cancel work that costs money.
         self.0.spawn(work.boxed());
     }
 

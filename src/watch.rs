@@ -40,7 +40,7 @@ use crate::gateway::Gateway;
 use crate::payment::WatchCode;
 use crate::random;
 use crate::store::{Observation, Record, Store};
-use crate::tasks::SharedTasks;
+use crate::tasks::{self, SharedTasks};
 
 /// Answers questions about payments, and polls those that somebody waits for. Clones share everything.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl StatusPoller {
             inner.input(Input::FeedOpened);
         }
         // One task for all payments.
-        let driver = tokio::spawn(driver::run(inner.clone()));
+        let driver = tasks::spawn(driver::run(inner.clone()));
         Self {
             inner,
             _driver: Arc::new(AbortOnDropHandle::new(driver)),

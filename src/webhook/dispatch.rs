@@ -13,7 +13,7 @@ use crate::clock::{self, Instant};
 use crate::gateway::Gateway;
 use crate::random;
 use crate::store::{Delivery, DeliveryState, Outbox};
-use crate::tasks::SharedTasks;
+use crate::tasks::{self, SharedTasks};
 use crate::telemetry::Tally;
 
 /// Posts what the store says is due, until it is dropped. Tries that are under way then go on.
@@ -41,7 +41,7 @@ impl Dispatcher {
             outcomes: outcomes.clone(),
         });
         // One task for all messages; each try is a task of its own.
-        let task = tokio::spawn(run(inner, tasks));
+        let task = tasks::spawn(run(inner, tasks));
         Self {
             outcomes,
             _task: AbortOnDropHandle::new(task),
