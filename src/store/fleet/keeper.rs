@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::batch::Batch;
 use super::following::{self, Look};
-use super::line;
+use super::line::{self, Takes};
 use super::link::Link;
 use super::load;
 use super::lost::Lately;
@@ -166,12 +166,16 @@ impl Keeper {
     async fn write_all(&mut self, link: &Link) -> Result<(), Trouble> {
         loop {
             let batch = match self.pending.take() {
-                Some(pending) => pending,
+                Some(pending) => {
+                    self.replica.end_earlier_writes(link).await;
+                    pending
+                }
                 None => {
                     if !self.is_loaded {
                         let replica = self.replica.clone();
                         let load = load::load(&replica, link, &mut self.queue, &mut self.lately);
-                        replica.look.beside(load, || ()).await?;
+                        let takes = Takes::Load(&replica.statements.tag);
+                        replica.look.beside(load, takes).await?;
                         self.is_loaded = true;
                         self.wants_write = true;
                     }
@@ -205,19 +209,17 @@ impl Keeper {
         let replica = self.replica.clone();
         if let Err(trouble) = replica
             .look
-            .beside(batch.complete(&replica, link), || ())
+            .beside(batch.complete(&replica, link), Takes::Short)
             .await
         {
             batch.back(&replica, &mut self.queue);
             return Err(trouble);
         }
         let began = clock::now();
-        let is_slow = || replica.standing.away(&Trouble::timeout());
         // It may wait for its standby: a second try would only wait beside it.
-        let result = replica
-            .look
-            .beside(batch.send(&replica, link), is_slow)
-            .await;
+        let takes = Takes::Write(&replica.statements.tag);
+        let send = batch.send(&replica, link);
+        let result = replica.look.beside(send, takes).await;
         line::observe(&replica.look.durations(), "write", clock::now() - began);
         match result {
             Ok(true) => Ok(Sent::Written(batch)),
@@ -241,7 +243,7 @@ impl Keeper {
             let parameters: [line::Parameter<'_>; 1] =
                 [(&position, tokio_postgres::types::Type::INT8)];
             let tail = link.query(&replica.statements.tail, &parameters);
-            let rows = replica.look.beside(tail, || ()).await?;
+            let rows = replica.look.beside(tail, Takes::Short).await?;
             match following::follow(&replica.shared, &rows, &replica.clock, &replica.metrics)? {
                 Look::More => {}
                 Look::UpToDate => return Ok(()),

@@ -19,6 +19,25 @@ use crate::{clock, random, telemetry};
 /// The shortest and the longest wait for the next try to connect, before jitter.
 const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
+/// A write that takes longer is sent again, though the server says that it works at it: it may wait for its standby.
+const WRITE: Duration = Duration::from_secs(60);
+/// The same for everything that a large store has.
+const LOAD: Duration = Duration::from_secs(600);
+
+const UNDER_WAY: &str = "select exists (select from pg_stat_activity
+where usename = current_user and state = 'active' and starts_with(query, $1))";
+
+/// How long something may take that comes over the connection for writes.
+#[derive(Clone, Copy)]
+pub(super) enum Takes<'a> {
+    /// As long as a statement may take.
+    Short,
+    /// A statement with this tag that reads everything.
+    Load(&'a str),
+    /// A statement with this tag that writes. While it takes too long, the store is away.
+    Write(&'a str),
+}
+
 /// How long statements take, by what they are for.
 pub(super) type Durations = Family<[(&'static str, &'static str); 1], Histogram>;
 
@@ -112,28 +131,44 @@ impl Line {
         dialled.ok_or_else(Trouble::no_connection)
     }
 
-    /// Waits for something that comes over another connection, which may take long; `is_slow` is called when it takes longer
-    /// than a statement may. Where both connections are silent, nothing comes over that one any more.
+    /// Waits for what comes over the connection for writes: for as long as a statement may take, and longer if the server
+    /// still works at it.
     ///
     /// # Errors
-    /// Then, or if that one fails. What was to be done may have been.
+    /// If it fails, or that connection is of no use any more. What was to be done may have been.
     pub(super) async fn beside<T>(
         &self,
         other: impl Future<Output = Result<T, Trouble>>,
-        is_slow: impl FnOnce(),
+        takes: Takes<'_>,
     ) -> Result<T, Trouble> {
         let mut other = pin!(other);
-        let timeout = self.database.timeout();
-        if let Ok(result) = clock::timeout(timeout, &mut other).await {
-            return result;
+        let began = clock::now();
+        loop {
+            if let Ok(result) = clock::timeout(self.database.timeout(), &mut other).await {
+                return result;
+            }
+            let trouble = Trouble::timeout();
+            let (tag, at_most) = match takes {
+                Takes::Short => return Err(trouble),
+                Takes::Load(tag) => (tag, LOAD),
+                Takes::Write(tag) => {
+                    self.standing.away(&trouble);
+                    (tag, WRITE)
+                }
+            };
+            if clock::now() - began >= at_most || !self.is_under_way(tag).await {
+                return Err(trouble);
+            }
         }
-        is_slow();
-        let mut links = self.link.subscribe();
-        tokio::select! {
-            result = other => result,
-            // The sender is `self`.
-            _ = links.wait_for(Option::is_none) => Err(Trouble::timeout()),
-        }
+    }
+
+    /// Returns whether the server works at a statement with this tag, as far as it can be asked. One that never got the
+    /// statement does not, nor one that has taken the place of the other.
+    async fn is_under_way(&self, tag: &str) -> bool {
+        let parameters: [Parameter<'_>; 1] = [(&tag, Type::TEXT)];
+        let rows = self.query("activity", UNDER_WAY, &parameters).await;
+        let first = rows.ok().and_then(|rows| rows.into_iter().next());
+        first.is_some_and(|row| row.try_get(0).unwrap_or(false))
     }
 
     /// Sends a statement and waits for its rows, for as long as a statement may take.

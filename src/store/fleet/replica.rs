@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::engine_clock::EngineClock;
 use super::following::{self, Look};
 use super::left::Left;
-use super::line::{Line, Parameter};
-use super::link::Database;
+use super::line::{Line, Parameter, Takes};
+use super::link::{Database, Link};
 use super::members::Members;
 use super::metrics::FleetMetrics;
 use super::standing::Standing;
@@ -22,6 +22,9 @@ use super::trouble::Trouble;
 use crate::store::model::{Compose, Limits};
 use crate::store::shared::Shared;
 use crate::tasks::SharedTasks;
+
+const END_EARLIER: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+where usename = current_user and state = 'active' and starts_with(query, $1) and pid <> pg_backend_pid()";
 
 /// What the polls of all replicas have in common.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +118,15 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// Ends the statements of connections that this replica has given up: they may wait for locks or for a standby, and
+    /// would become more and more. What they have committed stays.
+    pub(super) async fn end_earlier_writes(&self, link: &Link) {
+        let parameters: [Parameter<'_>; 1] = [(&self.statements.tag, Type::TEXT)];
+        let ends = link.query(END_EARLIER, &parameters);
+        // Where that is not allowed, they end by themselves.
+        let _ = self.look.beside(ends, Takes::Short).await;
     }
 
     /// Returns a statement with the name of the schema in it.

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::asks::PLACES;
-use super::line::Parameter;
+use super::line::{Parameter, Takes};
 use super::link::Link;
 use super::replica::Replica;
 use super::trouble::{Reason, Trouble};
@@ -57,7 +57,8 @@ pub(super) async fn open(replica: &Replica, link: &Link) -> Result<(), Stop> {
             "store.url: the tables are of version {version}, which this tillgate cannot read: run a newer one"
         )));
     }
-    let waits = replica.look.beside(link.query(STANDBY, &[]), || ()).await?;
+    let waits = link.query(STANDBY, &[]);
+    let waits = replica.look.beside(waits, Takes::Short).await?;
     let waits: Option<bool> = waits.first().and_then(|row| row.try_get(0).ok());
     let waits = waits.map(std::sync::Arc::new);
     replica.standing.waits_for_standby.store(waits);
@@ -83,7 +84,7 @@ async fn meta(replica: &Replica, link: &Link) -> Result<Option<Row>, Stop> {
 
 async fn meta_of(replica: &Replica, link: &Link) -> Result<Option<Row>, Trouble> {
     let meta = link.query(&replica.statements.meta, &[]);
-    let rows = replica.look.beside(meta, || ()).await?;
+    let rows = replica.look.beside(meta, Takes::Short).await?;
     Ok(rows.into_iter().next())
 }
 

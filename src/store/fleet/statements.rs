@@ -4,6 +4,8 @@ use crate::store::rows::Table;
 
 /// The texts, with the name of the schema in them.
 pub(super) struct Statements {
+    /// Begins the statements that may take long.
+    pub(super) tag: String,
     pub(super) meta: String,
     pub(super) found: String,
     pub(super) begin: String,
@@ -15,17 +17,21 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) fn new(schema: &str) -> Self {
+    /// `process`: an id of this process alone.
+    pub(super) fn new(schema: &str, process: &str) -> Self {
+        let tag = format!("/* {process} */");
+        let tagged = |sql: &str| format!("{tag} {}", sql.replace("{s}", schema));
         let named = |sql: &str| sql.replace("{s}", schema);
         Self {
             meta: named(META),
             found: named(FOUND),
             begin: named(BEGIN),
-            write: named(WRITE),
+            write: tagged(WRITE),
             tail: named(TAIL).replace("{limit}", &TAIL_AT_ONCE.to_string()),
-            load: named(LOAD),
+            load: tagged(LOAD),
             parts: named(PARTS),
             new_run: named(NEW_RUN),
+            tag,
         }
     }
 }

@@ -105,6 +105,29 @@ async fn a_synchronous_standby_that_takes_over_has_everything_that_was_revealed(
 }
 
 #[tokio::test]
+async fn a_primary_that_hangs_with_its_connections_open_is_left_for_the_new_one() {
+    let Some((mut fleet, standby)) = pair().await else {
+        return;
+    };
+    fleet.server.make_synchronous().await;
+    let (shown, is_over) = (Shown::default(), AtomicBool::new(false));
+    let primary = std::mem::replace(&mut fleet.server, standby);
+    let failover = async {
+        has_shown(&shown, 30).await;
+        // Its machine still acknowledges what it is sent.
+        primary.pause();
+        fleet.server.promote().await;
+        fleet.have_store(true).await;
+        let before = shown.lock().unwrap().len();
+        has_shown(&shown, before + 30).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let workers = (0..3).map(|name| start_many(&fleet, name, &shown, &is_over));
+    tokio::join!(failover, join_all(workers));
+    assert_kept(&fleet, &shown).await;
+}
+
+#[tokio::test]
 async fn what_an_asynchronous_standby_never_heard_is_written_again_by_those_who_acknowledged_it() {
     let receiver = Receiver::new(|_| Mood::Take).await;
     let Some((mut fleet, standby)) = pair().await else {

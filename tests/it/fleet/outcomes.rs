@@ -181,6 +181,30 @@ async fn a_write_that_arrives_late_and_first_is_the_answer_of_all() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_stuck_is_sent_again_over_another_connection() {
+    let Some(fleet) = Fleet::new(2, &MANY).await else {
+        return;
+    };
+    let sprung = trap(&fleet[0], Fate::IsStuck, Way::Open);
+    let first = fleet[0].start(KEY, &body()).await;
+    sprung.wait().await;
+    if first.status != 200 {
+        assert_away(&first, "unknown");
+    }
+    // Nothing is cut, and the old connection is silent for ever.
+    let code = codes(&fleet[0].start_at_last("order-1", &body()).await).0;
+    assert_one(&fleet, &code).await;
+    // Executed at last, it changes nothing.
+    fleet[0].proxy.free();
+    assert_one(&fleet, &code).await;
+    assert_eq!(fleet.gateway.starts(), 1);
+    until("two connections each", async || {
+        (fleet.server.connections().await == 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn answers_that_are_lost_under_load_show_no_key_two_codes() {
     let Some(fleet) = Fleet::new(3, &MANY).await else {
         return;

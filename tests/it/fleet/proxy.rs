@@ -37,6 +37,9 @@ pub enum Fate {
     AnswerIsLost,
     /// The way is blocked before it, and it arrives when the way is open again. Nothing is cut.
     IsLate,
+    /// Its connection goes no further until [`Proxy::free`], and what is sent there is acknowledged. Nothing is cut, and
+    /// other connections go on.
+    IsStuck,
 }
 
 /// A request that something happens to, and what becomes of the way afterwards; all connections are cut then.
@@ -54,6 +57,8 @@ struct State {
     way: watch::Sender<Way>,
     /// Counts the cuts.
     cuts: watch::Sender<u64>,
+    /// Counts how often stuck connections were freed.
+    freed: watch::Sender<u64>,
     delay: Mutex<Duration>,
     trap: Mutex<Option<Trap>>,
     /// How many connections have come so far.
@@ -91,6 +96,7 @@ impl Proxy {
             target: Mutex::new(target),
             way: watch::Sender::new(Way::Open),
             cuts: watch::Sender::new(0),
+            freed: watch::Sender::new(0),
             delay: Mutex::default(),
             trap: Mutex::default(),
             accepted: watch::Sender::new(0),
@@ -118,6 +124,11 @@ impl Proxy {
     /// Ends all connections, with a reset.
     pub fn cut(&self) {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// What is stuck goes on, also where the sender is gone.
+    pub fn free(&self) {
+        self.state.freed.send_modify(|freed| *freed += 1);
     }
 
     /// See [`Way`].
@@ -289,6 +300,11 @@ async fn requests(
                     Fate::IsLate => {
                         state.way.send_replace(Way::Blocked);
                         trap.sprung.send_replace(true);
+                    }
+                    Fate::IsStuck => {
+                        let mut freed = state.freed.subscribe();
+                        trap.sprung.send_replace(true);
+                        freed.changed().await.ok()?;
                     }
                     Fate::AnswerIsLost => {
                         *talk.doomed.lock().unwrap() = Some((request.number, trap));
