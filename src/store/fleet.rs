@@ -139,9 +139,9 @@ impl Fleet {
         let (keeper, messages) = mpsc::unbounded_channel();
         let broken = replica.broken.clone();
         let writes = keep(Keeper::new(replica.clone(), messages), broken);
-        let (looking, asking) = (replica.clone(), asks.clone());
+        let (looking, asking, leasing) = (replica.clone(), asks.clone(), leases.clone());
         let looks = async move {
-            tokio::join!(looking.look.keep(), beat::run(&looking, &asking));
+            tokio::join!(looking.look.keep(), beat::run(&looking, &asking, &leasing));
         };
         let tasks = [tokio::spawn(writes), tokio::spawn(looks)];
         Self {

@@ -6,6 +6,7 @@ mod failover;
 mod gateway;
 mod keys;
 mod kill_loop;
+mod late;
 mod limits;
 mod news;
 mod outcomes;

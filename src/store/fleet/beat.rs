@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::asks::{self, Asks};
+use super::leases::Leases;
 use super::replica::Replica;
 use super::trouble::Trouble;
 use crate::{clock, random};
@@ -28,7 +29,7 @@ const SWEEPS: [&str; 4] = [
 ];
 
 /// Never returns.
-pub(super) async fn run(replica: &Replica, asks: &Asks) {
+pub(super) async fn run(replica: &Replica, asks: &Asks, leases: &Leases) {
     let now = clock::now();
     let (mut beat_at, mut look_at) = (now, now);
     let mut sweep_at = now + SWEEP.mul_f64(random::fraction());
@@ -55,6 +56,7 @@ pub(super) async fn run(replica: &Replica, asks: &Asks) {
             // Should it fail, the next one may not.
             let (look, clock) = (&replica.look, &replica.clock);
             let _ = replica.members.beat(look, clock, reads, posts).await;
+            leases.clear().await;
             beat_at = began + BEAT.mul_f64(0.9 + random::fraction() / 5.0);
             looks = true;
         }

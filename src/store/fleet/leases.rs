@@ -1,6 +1,7 @@
 //! What one replica does at a time. A lease spares calls and tries; nothing rests on it, for it may be lost.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
@@ -9,6 +10,7 @@ use super::line::Parameter;
 use super::members;
 use super::replica::Replica;
 use super::trouble::Trouble;
+use crate::clock::{self, Instant};
 use crate::random;
 
 /// Takes names ($1) for an attempt ($3) of a replica ($2), if nobody has them who is alive ($6 milliseconds): all that are
@@ -29,12 +31,26 @@ left join mine on mine.name = n.name left join {s}.leases l on l.name = n.name";
 
 const GIVE_BACK: &str = "delete from {s}.leases where name = any ($1) and attempt = $2";
 
+/// Gives back what attempts ($1) have taken, and returns which of them had something.
+const CLEAR: &str = "delete from {s}.leases where attempt = any ($1) returning attempt";
+
+/// For this time a statement that had no answer may still be carried out: it may wait in the server, or on its way.
+const LATE: Duration = Duration::from_secs(600);
+/// Attempts that are remembered as unclear. Others run out.
+const ROOM: usize = 10_000;
+
 /// Takes names for this replica.
 pub(super) struct Leases {
     replica: Arc<Replica>,
     take: String,
     give_back: String,
+    clear: String,
+    unclear: Unclear,
 }
+
+/// Attempts that may have names, or may get them late, though nobody needs them; and since when that is unclear.
+#[derive(Default)]
+struct Unclear(Mutex<HashMap<String, Instant>>);
 
 /// Names that this replica holds until this is dropped.
 pub(crate) struct Lease {
@@ -52,12 +68,31 @@ pub(super) enum Taken {
 
 impl Leases {
     pub(super) fn new(replica: Arc<Replica>) -> Arc<Self> {
-        let [take, give_back] = [TAKE, GIVE_BACK].map(|sql| replica.named(sql));
+        let [take, give_back, clear] = [TAKE, GIVE_BACK, CLEAR].map(|sql| replica.named(sql));
         Arc::new(Self {
             replica,
             take,
             give_back,
+            clear,
+            unclear: Unclear::default(),
         })
+    }
+
+    /// Gives back what was taken, or not given back, by statements that had no answer.
+    pub(super) async fn clear(&self) {
+        let attempts = self.unclear.all();
+        if attempts.is_empty() {
+            return;
+        }
+        let parameters: [Parameter<'_>; 1] = [(&attempts, Type::TEXT_ARRAY)];
+        let look = &self.replica.look;
+        // Should it fail, the next one may not.
+        let cleared = look.query("give_back", &self.clear, &parameters).await;
+        for row in cleared.unwrap_or_default() {
+            if let Ok(attempt) = row.try_get(0) {
+                self.unclear.remove(attempt);
+            }
+        }
     }
 
     /// Takes these names, all or none of them, for at most this time.
@@ -67,7 +102,7 @@ impl Leases {
         note: &[u8],
         at_most: Duration,
     ) -> Result<Taken, Trouble> {
-        let lease = Lease {
+        let mut lease = Lease {
             leases: self.clone(),
             names,
             attempt: random::token(16),
@@ -83,7 +118,15 @@ impl Leases {
             (&alive, Type::FLOAT8),
         ];
         let look = &self.replica.look;
-        let rows = look.query("lease", &self.take, &parameters).await?;
+        let taken = look.query("lease", &self.take, &parameters).await;
+        if let Err(trouble) = &taken {
+            // It may be carried out after all that is sent now.
+            lease.names.clear();
+            if trouble.is_unknown() {
+                self.unclear.add(std::mem::take(&mut lease.attempt));
+            }
+        }
+        let rows = taken?;
         let others = rows.iter().filter(|row| !row.get::<_, bool>(1));
         let others: Vec<_> = others
             .map(|row| {
@@ -100,18 +143,42 @@ impl Leases {
     }
 }
 
+impl Unclear {
+    fn all(&self) -> Vec<String> {
+        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        attempts.retain(|_, since| now - *since < LATE);
+        attempts.keys().cloned().collect()
+    }
+
+    fn add(&self, attempt: String) {
+        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempts.len() < ROOM {
+            attempts.insert(attempt, clock::now());
+        }
+    }
+
+    fn remove(&self, attempt: &str) {
+        let mut attempts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.remove(attempt);
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
         let (leases, names) = (self.leases.clone(), std::mem::take(&mut self.names));
         let attempt = std::mem::take(&mut self.attempt);
         self.leases.replica.tasks.detach(async move {
             let parameters: [Parameter<'_>; 2] =
                 [(&names, Type::TEXT_ARRAY), (&attempt, Type::TEXT)];
             let look = &leases.replica.look;
-            // Should it not arrive, the lease runs out.
-            let _ = look
-                .query("give_back", &leases.give_back, &parameters)
-                .await;
+            let given = look.query("give_back", &leases.give_back, &parameters);
+            if given.await.is_err() {
+                leases.unclear.add(attempt);
+            }
         });
     }
 }
