@@ -137,10 +137,14 @@ impl Fleet {
         let asks = Asks::new(replica.clone());
         let leases = Leases::new(replica.clone());
         let (keeper, messages) = mpsc::unbounded_channel();
-        let broken = replica.broken.clone();
-        let writes = keep(Keeper::new(replica.clone(), messages), broken);
+        let writer = Keeper::new(replica.clone(), messages);
+        let writes = async move {
+            let _ends = EndsOnPanic(writer.replica.broken.clone());
+            writer.run().await;
+        };
         let (looking, asking, leasing) = (replica.clone(), asks.clone(), leases.clone());
         let looks = async move {
+            let _ends = EndsOnPanic(looking.broken.clone());
             tokio::join!(looking.look.keep(), beat::run(&looking, &asking, &leasing));
         };
         let tasks = [tokio::spawn(writes), tokio::spawn(looks)];
@@ -380,9 +384,13 @@ pub(super) enum Leased {
     Settled,
 }
 
-/// Runs the keeper. A crash in there is an end too: nobody would write any more, and nobody would know.
-async fn keep(keeper: Keeper, broken: CancellationToken) {
-    let guard = broken.drop_guard();
-    keeper.run().await;
-    let _ = guard.disarm();
+/// A crash of a task of the fleet is the end of the process: nobody would do its work any more, and nobody would know.
+struct EndsOnPanic(CancellationToken);
+
+impl Drop for EndsOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::line::Parameter;
+use super::link::get;
 use super::replica::{Replica, Terms};
 use super::trouble::Trouble;
 use crate::clock::{self, Instant};
@@ -45,7 +46,7 @@ select (select n from taken) as place,
     as next_ms,
   (select max(position) from {s}.log) as position,
   exists (select from {s}.places
-    where n <= $5 and by is null and free_at > clock_timestamp() + interval '1500 millisecond') as is_new
+    where n <= $5 and by is null and free_at > clock_timestamp() + interval '1500 millisecond') as is_new, $8::text
 from (values (1)) v left join {s}.asks a on a.watch_code = $1";
 
 /// The call is over ($1 its place, $2 the replica, $3 the watch code); with $4 it was answered, and counts for all.
@@ -209,11 +210,11 @@ async fn ask(
     let look = &asks.replica.look;
     let rows = look.query("ask", &asks.take, &parameters).await?;
     let row = rows.first().ok_or_else(|| Trouble::damaged("no row"))?;
-    let position: Option<i64> = row.get(5);
+    let position: Option<i64> = get(row, 5)?;
     let position = u64::try_from(position.unwrap_or_default()).unwrap_or_default();
-    let said = said(row, younger_than);
+    let said = said(row, younger_than)?;
     if let Said::NoPlace(_) = said
-        && row.get::<_, Option<f64>>(4).is_none()
+        && get::<Option<f64>>(row, 4)?.is_none()
     {
         // The server has crashed, and what it did not log is gone: calls may be under way.
         begin(asks, asks.replica.terms.call + Duration::from_secs(1)).await?;
@@ -221,19 +222,21 @@ async fn ask(
     Ok((said, position))
 }
 
-fn said(row: &Row, younger_than: f64) -> Said {
-    let place: Option<i32> = row.get(0);
-    let (has_place, age, is_busy): (bool, Option<f64>, bool) = (row.get(1), row.get(2), row.get(3));
+fn said(row: &Row, younger_than: f64) -> Result<Said, Trouble> {
+    let place: Option<i32> = get(row, 0)?;
+    let (has_place, age, is_busy): (bool, Option<f64>, bool) =
+        (get(row, 1)?, get(row, 2)?, get(row, 3)?);
+    let (next, is_new): (Option<f64>, bool) = (get(row, 4)?, get(row, 6)?);
     let time = |ms: f64| Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default();
-    match (place, age) {
+    Ok(match (place, age) {
         (Some(place), _) => Said::Go(place),
         (None, _) if is_busy => Said::Busy,
         (None, Some(age)) if (0.0..younger_than).contains(&age) => Said::Known(time(age)),
         // Somebody else was about to take it.
         (None, _) if has_place => Said::Busy,
-        (None, _) if row.get(6) => Said::NewPlaces,
-        (None, _) => Said::NoPlace(time(row.get::<_, Option<f64>>(4).unwrap_or_default())),
-    }
+        (None, _) if is_new => Said::NewPlaces,
+        (None, _) => Said::NoPlace(time(next.unwrap_or_default())),
+    })
 }
 
 /// Makes the places that are missing, free after this time.
@@ -242,8 +245,7 @@ pub(super) async fn begin(asks: &Asks, after: Duration) -> Result<(), Trouble> {
     let after = after.as_secs_f64() * 1000.0;
     let parameters: [Parameter<'_>; 2] = [(&places, Type::INT4), (&after, Type::FLOAT8)];
     let look = &asks.replica.look;
-    let made = look.query("ask", &asks.places, &parameters).await;
-    made.map(drop)
+    look.tell("ask", &asks.places, &parameters).await
 }
 
 impl Pass {
@@ -277,7 +279,7 @@ impl Held {
             ];
             // Should it not arrive, the place is free again when the call must have ended.
             let look = &asks.replica.look;
-            let _ = look.query("ask", &asks.done, &parameters).await;
+            let _ = look.tell("ask", &asks.done, &parameters).await;
         });
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::following;
 use super::line::Parameter;
-use super::link::Link;
+use super::link::{Link, get};
 use super::lost::Lately;
 use super::replica::Replica;
 use super::statements::number;
@@ -163,12 +163,16 @@ impl Batch {
             return Ok(Vec::new());
         }
         let parameters: [Parameter<'_>; 1] = [(&keys, Type::BYTEA_ARRAY)];
-        let found = link.query(&replica.statements.parts, &parameters).await?;
-        let part = |row: &tokio_postgres::Row| {
-            let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
-            ((Table::Payments, key), rows::only_reference(&value))
-        };
-        Ok(found.iter().map(part).collect())
+        let found = link.ask(&replica.statements.parts, &parameters).await?;
+        let mut parts = Vec::new();
+        for row in &found {
+            let key: Option<Vec<u8>> = get(row, 0)?;
+            let value: Option<Vec<u8>> = get(row, 1)?;
+            if let (Some(key), Some(value)) = (key, value) {
+                parts.push(((Table::Payments, key), rows::only_reference(&value)));
+            }
+        }
+        Ok(parts)
     }
 
     /// Sends it. Returns whether it was carried out, now or before; else somebody else has written after the same write.
@@ -189,8 +193,9 @@ impl Batch {
             (&self.old, Type::INT8),
             (&self.complete_since, Type::INT8),
         ];
-        let rows = link.query(&replica.statements.write, &parameters).await?;
-        Ok(!rows.is_empty())
+        let rows = link.ask(&replica.statements.write, &parameters).await?;
+        let position = rows.first().map(|row| get::<Option<i64>>(row, 0));
+        Ok(position.transpose()?.flatten().is_some())
     }
 
     /// It is durable: what it says is true, and so is all that it came after.

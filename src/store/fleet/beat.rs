@@ -93,6 +93,6 @@ async fn make_places(asks: &Asks, replica: &Replica) -> Result<(), Trouble> {
 async fn sweep(replica: &Replica) {
     for sql in SWEEPS {
         let sql = replica.named(sql);
-        let _ = replica.look.query("sweep", &sql, &[]).await;
+        let _ = replica.look.tell("sweep", &sql, &[]).await;
     }
 }

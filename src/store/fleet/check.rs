@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
 
 use super::super::config::Config;
-use super::link::{Database, Link};
+use super::link::{Database, Link, get};
 use super::trouble::{Reason, Trouble};
 use super::url::DatabaseUrl;
 use crate::clock::{self, Instant};
@@ -301,11 +301,6 @@ impl Visit<'_> {
         let rows = clock::timeout(self.database.timeout(), rows).await;
         rows.unwrap_or_else(|_| Err(Trouble::timeout()))
     }
-}
-
-fn get<T: FromSqlOwned>(row: &Row, i: usize) -> Result<T, Trouble> {
-    row.try_get(i)
-        .map_err(|error| Trouble::of_statement(&error))
 }
 
 fn milliseconds(took: Duration) -> String {

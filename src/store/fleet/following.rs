@@ -46,7 +46,9 @@ pub(super) fn follow(
     let mut writes = Vec::with_capacity(rows.len());
     let mut youngest = None;
     for row in rows {
-        let (write, age_ms) = read(row, clock)?;
+        let Some((write, age_ms)) = read(row, clock)? else {
+            continue;
+        };
         youngest = Some(age_ms);
         writes.push(write);
     }
@@ -106,10 +108,14 @@ pub(super) fn make_true(shared: &Shared, guarded: &mut Guarded, event: &Event) {
     shared.wake(event);
 }
 
-fn read(row: &Row, clock: &EngineClock) -> Result<(Write, f64), Trouble> {
+/// `None`: there is no such write.
+fn read(row: &Row, clock: &EngineClock) -> Result<Option<(Write, f64)>, Trouble> {
     let damaged =
         || Trouble::damaged("a row of its log cannot be read: is a newer tillgate on it?");
-    let position: i64 = row.try_get(0).map_err(|_| damaged())?;
+    let position: Option<i64> = row.try_get(0).map_err(|_| damaged())?;
+    let Some(position) = position else {
+        return Ok(None);
+    };
     let mark: String = row.try_get(1).map_err(|_| damaged())?;
     let events: &str = row.try_get(2).map_err(|_| damaged())?;
     let age_ms: f64 = row.try_get(3).map_err(|_| damaged())?;
@@ -121,7 +127,7 @@ fn read(row: &Row, clock: &EngineClock) -> Result<(Write, f64), Trouble> {
         mark,
         events: events.collect::<Result<_, _>>().map_err(|_| damaged())?,
     };
-    Ok((write, age_ms))
+    Ok(Some((write, age_ms)))
 }
 
 /// As it stands in the log.

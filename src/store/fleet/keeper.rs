@@ -224,6 +224,10 @@ impl Keeper {
         match result {
             Ok(true) => Ok(Sent::Written(batch)),
             Ok(false) => Ok(Sent::Overtaken(batch)),
+            Err(trouble) if trouble.is_undone() => {
+                replica.standing.count(&trouble);
+                Ok(Sent::Overtaken(batch))
+            }
             Err(trouble) => {
                 if trouble.is_unknown() {
                     self.pending = Some(batch);
@@ -242,7 +246,7 @@ impl Keeper {
             let position = replica.position();
             let parameters: [line::Parameter<'_>; 1] =
                 [(&position, tokio_postgres::types::Type::INT8)];
-            let tail = link.query(&replica.statements.tail, &parameters);
+            let tail = link.ask(&replica.statements.tail, &parameters);
             let rows = replica.look.beside(tail, Takes::Short).await?;
             match following::follow(&replica.shared, &rows, &replica.clock, &replica.metrics)? {
                 Look::More => {}

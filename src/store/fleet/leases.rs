@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::line::Parameter;
+use super::link::get;
 use super::members;
 use super::replica::Replica;
 use super::trouble::Trouble;
@@ -26,13 +27,15 @@ const TAKE: &str = "with mine as (
       and m.seen_at > clock_timestamp() - $6 * interval '1 millisecond')
   returning name
 )
-select n.name, mine.name is not null as is_mine, l.note from unnest($1) as n (name)
+select n.name, mine.name is not null as is_mine, l.note, $7::text from unnest($1) as n (name)
 left join mine on mine.name = n.name left join {s}.leases l on l.name = n.name";
 
 const GIVE_BACK: &str = "delete from {s}.leases where name = any ($1) and attempt = $2";
 
 /// Gives back what attempts ($1) have taken, and returns which of them had something.
-const CLEAR: &str = "delete from {s}.leases where attempt = any ($1) returning attempt";
+const CLEAR: &str =
+    "with gone as (delete from {s}.leases where attempt = any ($1) returning attempt)
+select attempt, $2::text from (values (1)) v left join gone on true";
 
 /// For this time a statement that had no answer may still be carried out: it may wait in the server, or on its way.
 const LATE: Duration = Duration::from_secs(600);
@@ -89,7 +92,7 @@ impl Leases {
         // Should it fail, the next one may not.
         let cleared = look.query("give_back", &self.clear, &parameters).await;
         for row in cleared.unwrap_or_default() {
-            if let Ok(attempt) = row.try_get(0) {
+            if let Ok(Some(attempt)) = row.try_get(0) {
                 self.unclear.remove(attempt);
             }
         }
@@ -127,13 +130,13 @@ impl Leases {
             }
         }
         let rows = taken?;
-        let others = rows.iter().filter(|row| !row.get::<_, bool>(1));
-        let others: Vec<_> = others
-            .map(|row| {
-                let note = row.get::<_, Option<Vec<u8>>>(2);
-                (row.get(0), note.unwrap_or_default())
-            })
-            .collect();
+        let mut others = Vec::new();
+        for row in &rows {
+            if !get::<bool>(row, 1)? {
+                let note: Option<Vec<u8>> = get(row, 2)?;
+                others.push((get(row, 0)?, note.unwrap_or_default()));
+            }
+        }
         Ok(if others.is_empty() {
             Taken::Ours(lease)
         } else {
@@ -175,7 +178,7 @@ impl Drop for Lease {
             let parameters: [Parameter<'_>; 2] =
                 [(&names, Type::TEXT_ARRAY), (&attempt, Type::TEXT)];
             let look = &leases.replica.look;
-            let given = look.query("give_back", &leases.give_back, &parameters);
+            let given = look.tell("give_back", &leases.give_back, &parameters);
             if given.await.is_err() {
                 leases.unclear.add(attempt);
             }

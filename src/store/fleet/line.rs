@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::{Database, Link};
 use super::standing::Standing;
-use super::trouble::Trouble;
-use crate::{clock, random, telemetry};
+use super::trouble::{Reason, Trouble};
+use crate::clock::{self, Instant};
+use crate::{random, telemetry};
 
 /// The shortest and the longest wait for the next try to connect, before jitter.
 const WAITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -25,7 +26,7 @@ const WRITE: Duration = Duration::from_secs(60);
 const LOAD: Duration = Duration::from_secs(600);
 
 const UNDER_WAY: &str = "select exists (select from pg_stat_activity
-where usename = current_user and state = 'active' and starts_with(query, $1))";
+where usename = current_user and state = 'active' and starts_with(query, $1)), $2::text";
 
 /// How long something may take that comes over the connection for writes.
 #[derive(Clone, Copy)]
@@ -114,7 +115,7 @@ impl Line {
     }
 
     /// Returns the connection; waits for it if it was lost a moment ago, but not while the database is known to be away.
-    async fn soon(&self) -> Result<Dialled, Trouble> {
+    async fn soon(&self, until: Instant) -> Result<Dialled, Trouble> {
         let mut links = self.link.subscribe();
         let mut standing = self.standing.changed();
         let is_good = |dialled: &Option<Dialled>| dialled.as_ref().is_some_and(Dialled::is_good);
@@ -126,9 +127,13 @@ impl Line {
             biased;
             dialled = dialled => dialled,
             () = away => None,
-            () = clock::sleep(self.database.timeout()) => None,
+            () = clock::sleep_until(until) => None,
         };
-        dialled.ok_or_else(Trouble::no_connection)
+        dialled.ok_or_else(|| {
+            let trouble = Trouble::no_connection();
+            self.standing.count(&trouble);
+            trouble
+        })
     }
 
     /// Waits for what comes over the connection for writes: for as long as a statement may take, and longer if the server
@@ -171,7 +176,8 @@ impl Line {
         first.is_some_and(|row| row.try_get(0).unwrap_or(false))
     }
 
-    /// Sends a statement and waits for its rows, for as long as a statement may take.
+    /// Sends a statement and waits for its rows ([`Link::ask`]), for as long as a statement may take. Where the connection
+    /// turns out to be dead, it is sent again over the next one within that time.
     ///
     /// # Errors
     /// If there is no connection, or the statement fails.
@@ -181,31 +187,59 @@ impl Line {
         sql: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, Trouble> {
-        let result = self.ask(operation, sql, parameters).await;
-        if let Err(trouble) = &result {
-            self.standing.count(trouble);
-        }
-        result
+        self.send(operation, sql, parameters, true).await
     }
 
-    async fn ask(
+    /// The same with a statement that returns no row ([`Link::tell`]).
+    ///
+    /// # Errors
+    /// See [`Line::query`].
+    pub(super) async fn tell(
         &self,
         operation: &'static str,
         sql: &str,
         parameters: &[Parameter<'_>],
+    ) -> Result<(), Trouble> {
+        let sent = self.send(operation, sql, parameters, false).await;
+        sent.map(drop)
+    }
+
+    async fn send(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        has_rows: bool,
     ) -> Result<Vec<Row>, Trouble> {
-        let began = clock::now();
-        let Dialled { link, is_bad } = self.soon().await?;
-        let result = clock::timeout(self.database.timeout(), link.query(sql, parameters)).await;
-        observe(&self.durations, operation, clock::now() - began);
-        let result = result.unwrap_or_else(|_| Err(Trouble::timeout()));
-        // A statement that got no answer in time holds up those behind it.
-        if let Err(trouble) = &result
-            && (trouble.ends_connection() || trouble.is_unknown())
-        {
-            is_bad.cancel();
+        let until = clock::now() + self.database.timeout();
+        loop {
+            let Dialled { link, is_bad } = self.soon(until).await?;
+            let began = clock::now();
+            let sent = async {
+                match has_rows {
+                    true => link.ask(sql, parameters).await,
+                    false => link.tell(sql, parameters).await.map(|()| Vec::new()),
+                }
+            };
+            let result = clock::timeout_at(until, sent).await;
+            observe(&self.durations, operation, clock::now() - began);
+            let trouble = match result {
+                Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(trouble)) => trouble,
+                Err(_) => Trouble::timeout(),
+            };
+            self.standing.count(&trouble);
+            // A statement that got no answer in time holds up those behind it.
+            if trouble.ends_connection() || trouble.is_unknown() {
+                is_bad.cancel();
+            }
+            let is_dead = trouble.ends_connection() && trouble.reason == Reason::Unreachable;
+            // A second question would wait for the call of the first one. Others do no harm, or cost a turn.
+            let is_once = operation == "ask" && trouble.is_unknown();
+            if !(is_dead && !is_once || trouble.is_undone()) {
+                return Err(trouble);
+            }
         }
-        result
     }
 }
 

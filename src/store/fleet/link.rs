@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::DbError;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Row};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,7 +21,7 @@ use super::trouble::{Reason, Trouble};
 use super::url::{DatabaseUrl, Host};
 use super::usable::{QUESTION, usable};
 use crate::file::{ReloadableFile, Settle};
-use crate::{client, clock};
+use crate::{client, clock, random};
 
 /// The shortest time limit for a connection: it takes several round trips.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -258,6 +258,45 @@ impl Link {
         rows.map_err(|error| self.trouble(&error))
     }
 
+    /// Sends one statement that has one more parameter than these, the last one, and returns that in the last column of each
+    /// row. There is one at least: a pooler that was out of step may give a connection what another one has asked for.
+    ///
+    /// # Errors
+    /// See [`Link::query`]. Fails too if the answer is not to this question.
+    pub(super) async fn ask(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Trouble> {
+        let asked = random::token(12);
+        let mut all = parameters.to_vec();
+        all.push((&asked, Type::TEXT));
+        let rows = self.query(sql, &all).await?;
+        let is_own = |row: &Row| {
+            let last = row.len().saturating_sub(1);
+            row.try_get::<_, &str>(last).is_ok_and(|last| last == asked)
+        };
+        match rows.is_empty() || !rows.iter().all(is_own) {
+            true => Err(Trouble::crossed()),
+            false => Ok(rows),
+        }
+    }
+
+    /// Sends one statement that returns no row.
+    ///
+    /// # Errors
+    /// See [`Link::ask`].
+    pub(super) async fn tell(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<(), Trouble> {
+        match self.query(sql, parameters).await?.is_empty() {
+            true => Ok(()),
+            false => Err(Trouble::crossed()),
+        }
+    }
+
     /// Sends several statements without parameters, which are one transaction if none of them begins another.
     ///
     /// # Errors
@@ -306,6 +345,15 @@ impl Link {
             _ => Trouble::of_statement(error),
         }
     }
+}
+
+/// Returns the value of a column.
+///
+/// # Errors
+/// If it has another type.
+pub(super) fn get<T: FromSqlOwned>(row: &Row, column: usize) -> Result<T, Trouble> {
+    let value = row.try_get(column);
+    value.map_err(|error| Trouble::of_statement(&error))
 }
 
 /// Moves the bytes of a connection until it ends.

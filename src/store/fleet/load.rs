@@ -27,16 +27,21 @@ pub(super) async fn load(
         // Who reads the journal gets the present state.
         let (old, new) = (replica.shared.run(), random::token(8));
         let parameters: [Parameter<'_>; 2] = [(&*old, Type::TEXT), (&new, Type::TEXT)];
-        link.query(&replica.statements.new_run, &parameters).await?;
+        link.tell(&replica.statements.new_run, &parameters).await?;
     }
-    let rows = link.query(&replica.statements.load, &[]).await?;
+    let asked = random::token(12);
+    let parameters: [Parameter<'_>; 1] = [(&asked, Type::TEXT)];
+    let rows = link.query(&replica.statements.load, &parameters).await?;
     let mut state = State::new(
         replica.limits,
         replica.compose,
         replica.clock.reading().wall,
     );
     let mut restoring = Restoring::new(&mut state, replica.clock.clocks().lived);
-    let mut head = Head::default();
+    let mut head = Head {
+        asked,
+        ..Head::default()
+    };
     for row in &rows {
         head.put(row, &mut restoring).ok_or_else(damaged)?;
     }
@@ -76,6 +81,8 @@ pub(super) async fn load(
 /// What comes before the rows of the tables.
 #[derive(Default)]
 struct Head {
+    /// Comes before the journal's name, where this is what was asked for.
+    asked: String,
     run: String,
     complete_since: Option<jiff::Timestamp>,
     /// The last write and its mark.
@@ -89,7 +96,8 @@ impl Head {
         let int = |bytes: &[u8]| Some(i64::from_be_bytes(bytes.try_into().ok()?));
         match kind {
             -2 => {
-                self.run = str::from_utf8(key).ok()?.to_owned();
+                let run = str::from_utf8(key).ok()?.strip_prefix(&self.asked)?;
+                self.run = run.to_owned();
                 let since = jiff::Timestamp::from_millisecond(int(value)?);
                 self.complete_since = Some(since.ok()?);
             }

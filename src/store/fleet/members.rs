@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::engine_clock::EngineClock;
 use super::line::{Line, Parameter};
+use super::link::get;
 use super::trouble::Trouble;
 use crate::{clock, random};
 
@@ -17,11 +18,12 @@ pub(super) const ALIVE_FOR: Duration = Duration::from_secs(5);
 
 const BEAT: &str = "insert into {s}.members (member, name, version, config, reads, posts, seen_at)
 values ($1, $2, $3, $4, $5, $6, clock_timestamp())
-on conflict (member) do update set reads = excluded.reads, posts = excluded.posts, seen_at = excluded.seen_at";
+on conflict (member) do update set reads = excluded.reads, posts = excluded.posts, seen_at = excluded.seen_at
+returning $7::text";
 
 const ALL: &str = "select member, name, version, config, reads, posts,
   (extract(epoch from clock_timestamp() - seen_at) * 1000)::float8 as age_ms,
-  (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms
+  (extract(epoch from clock_timestamp()) * 1000)::float8 as now_ms, $1::text
 from {s}.members order by member";
 
 const LEAVE: &str = "delete from {s}.members where member = $1";
@@ -108,16 +110,16 @@ impl Members {
         let alive_for = ALIVE_FOR.as_secs_f64() * 1000.0;
         let mut alive = Vec::new();
         for row in &rows {
-            let (age_ms, now_ms): (f64, f64) = (row.get(6), row.get(7));
+            let (age_ms, now_ms): (f64, f64) = (get(row, 6)?, get(row, 7)?);
             engine.heard(asked, now_ms);
             if age_ms.abs() < alive_for {
                 alive.push(Member {
-                    id: row.get(0),
-                    name: row.get(1),
-                    version: row.get(2),
-                    config: row.get(3),
-                    reads: row.get(4),
-                    posts: row.get(5),
+                    id: get(row, 0)?,
+                    name: get(row, 1)?,
+                    version: get(row, 2)?,
+                    config: get(row, 3)?,
+                    reads: get(row, 4)?,
+                    posts: get(row, 5)?,
                 });
             }
         }
@@ -134,7 +136,7 @@ impl Members {
     pub(super) async fn leave(&self, look: &Line) {
         let parameters: [Parameter<'_>; 1] = [(&self.me.id, Type::TEXT)];
         let [_, _, leave] = &self.sql;
-        let _ = look.query("leave", leave, &parameters).await;
+        let _ = look.tell("leave", leave, &parameters).await;
     }
 
     /// Returns those that are alive.

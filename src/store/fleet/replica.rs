@@ -102,12 +102,7 @@ impl Replica {
             let position = self.position();
             let parameters: [Parameter<'_>; 1] = [(&position, Type::INT8)];
             let tail = &self.statements.tail;
-            let mut rows = self.look.query("news", tail, &parameters).await;
-            if rows.as_ref().is_err_and(Trouble::ends_connection) {
-                // It only reads.
-                rows = self.look.query("news", tail, &parameters).await;
-            }
-            let rows = rows?;
+            let rows = self.look.query("news", tail, &parameters).await?;
             match following::follow(&self.shared, &rows, &self.clock, &self.metrics)? {
                 Look::More => {}
                 Look::UpToDate => return Ok(()),

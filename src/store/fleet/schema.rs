@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::asks::PLACES;
 use super::line::{Parameter, Takes};
-use super::link::Link;
+use super::link::{Link, get};
 use super::replica::Replica;
 use super::trouble::{Reason, Trouble};
 use super::turns::BEGIN;
@@ -19,7 +19,7 @@ const VERSION: i32 = 1;
 const LOCK: i32 = 7311;
 
 /// Whether a commit waits for a standby: every write that matters overrules a user whose commits do not wait at all.
-const STANDBY: &str = "select current_setting('synchronous_standby_names') <> ''";
+const STANDBY: &str = "select current_setting('synchronous_standby_names') <> '', $1::text";
 
 /// Why a replica cannot go on.
 #[derive(Debug)]
@@ -51,30 +51,62 @@ pub(super) async fn open(replica: &Replica, link: &Link) -> Result<(), Stop> {
             meta.ok_or_else(|| Trouble::new(Reason::Damaged, "the table meta is empty"))?
         }
     };
-    let (version, readable_from): (i32, i32) = (meta.get(0), meta.get(1));
-    if readable_from > VERSION {
-        return Err(Stop::Never(format!(
-            "store.url: the tables are of version {version}, which this tillgate cannot read: run a newer one"
-        )));
-    }
-    let waits = link.query(STANDBY, &[]);
+    meta.check(&replica.gateway).map_err(Stop::Never)?;
+    let waits = link.ask(STANDBY, &[]);
     let waits = replica.look.beside(waits, Takes::Short).await?;
     let waits: Option<bool> = waits.first().and_then(|row| row.try_get(0).ok());
     let waits = waits.map(std::sync::Arc::new);
     replica.standing.waits_for_standby.store(waits);
-    let gateway: &str = meta.get(3);
-    if gateway != replica.gateway {
-        return Err(Stop::Never(format!(
-            "store.url: this store belongs to {gateway}, and gateway.url is {}: a store is for one gateway. Name another \
-             database, or another schema (?schema=NAME)",
-            replica.gateway
-        )));
-    }
     Ok(())
 }
 
+/// The row of the table `meta`.
+pub(super) struct Meta {
+    pub(super) version: i32,
+    readable_from: i32,
+    gateway: String,
+}
+
+impl Meta {
+    /// Reads what [`super::statements::Statements::meta`] returned; `None` if there is no row.
+    pub(super) fn of(rows: &[Row]) -> Result<Option<Self>, Trouble> {
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let Some(version) = get(row, 0)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            version,
+            readable_from: get(row, 1)?,
+            gateway: get(row, 2)?,
+        }))
+    }
+
+    /// Checks that this program may use the store with this gateway.
+    ///
+    /// # Errors
+    /// Says why it can never do so.
+    pub(super) fn check(&self, gateway: &str) -> Result<(), String> {
+        if self.readable_from > VERSION {
+            return Err(format!(
+                "store.url: the tables are of version {}, which this tillgate cannot read: run a newer one",
+                self.version
+            ));
+        }
+        if self.gateway != gateway {
+            return Err(format!(
+                "store.url: this store belongs to {}, and gateway.url is {gateway}: a store is for one gateway. Name another \
+                 database, or another schema (?schema=NAME)",
+                self.gateway
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Returns the row of the table `meta`; `None` if there is no table or no row.
-async fn meta(replica: &Replica, link: &Link) -> Result<Option<Row>, Stop> {
+async fn meta(replica: &Replica, link: &Link) -> Result<Option<Meta>, Stop> {
     match meta_of(replica, link).await {
         Ok(row) => Ok(row),
         Err(trouble) if is_missing(&trouble) => Ok(None),
@@ -82,10 +114,9 @@ async fn meta(replica: &Replica, link: &Link) -> Result<Option<Row>, Stop> {
     }
 }
 
-async fn meta_of(replica: &Replica, link: &Link) -> Result<Option<Row>, Trouble> {
-    let meta = link.query(&replica.statements.meta, &[]);
-    let rows = replica.look.beside(meta, Takes::Short).await?;
-    Ok(rows.into_iter().next())
+async fn meta_of(replica: &Replica, link: &Link) -> Result<Option<Meta>, Trouble> {
+    let meta = link.ask(&replica.statements.meta, &[]);
+    Meta::of(&replica.look.beside(meta, Takes::Short).await?)
 }
 
 /// Neither the schema nor the table is there.

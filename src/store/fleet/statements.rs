@@ -36,7 +36,8 @@ impl Statements {
     }
 }
 
-const META: &str = "select version, readable_from, run, gateway from {s}.meta";
+/// $1 comes back, as the last parameter of each statement that reads.
+const META: &str = "select version, readable_from, gateway, $1::text from (values (1)) v left join {s}.meta on true";
 
 /// Founds the store of this gateway: run, gateway, milliseconds since when nothing is missing.
 const FOUND: &str = "insert into {s}.meta (version, readable_from, run, gateway, complete_since)
@@ -72,17 +73,20 @@ const WRITE: &str = "with durable as materialized (
 ), since as (
   update {s}.meta set complete_since = $9 from mine where complete_since < $9
 )
-select position from mine";
+select position, $10::text from (values (1)) v left join mine on true";
 
 /// Writes that are read at once.
 pub(super) const TAIL_AT_ONCE: usize = 200;
 
 /// The writes from the last one on that this replica has seen, that one included.
-const TAIL: &str = "select position, mark, events, (extract(epoch from clock_timestamp() - at) * 1000)::float8 as age_ms
-from {s}.log where position >= $1 order by position limit {limit}";
+const TAIL: &str = "select t.*, $2::text from (values (1)) v left join (
+  select position, mark, events, (extract(epoch from clock_timestamp() - at) * 1000)::float8 as age_ms
+  from {s}.log where position >= $1 order by position limit {limit}
+) t on true order by t.position";
 
-/// Everything as of one moment, row by row: first the last position with its mark and the journal's name, then the rows.
-const LOAD: &str = "select (-2)::smallint as kind, convert_to(run, 'UTF8') as key, int8send(complete_since) as value from {s}.meta
+/// Everything as of one moment, row by row: first the journal's name behind $1, and the last position with its mark, then the
+/// rows.
+const LOAD: &str = "select (-2)::smallint as kind, convert_to($1 || run, 'UTF8') as key, int8send(complete_since) as value from {s}.meta
 union all
 (select (-1)::smallint, int8send(position), convert_to(mark, 'UTF8') from {s}.log order by position desc limit 1)
 union all
@@ -90,7 +94,8 @@ union all
 order by kind, key";
 
 /// Rows of payments ($1: their keys).
-const PARTS: &str = "select key, value from {s}.rows where kind = 0 and key = any ($1)";
+const PARTS: &str = "select key, value, $2::text from (values (1)) v
+left join {s}.rows on kind = 0 and key = any ($1)";
 
 /// Names the journal anew ($2), if nobody has since ($1).
 const NEW_RUN: &str = "update {s}.meta set run = $2 where run = $1";

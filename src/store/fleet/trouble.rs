@@ -156,6 +156,13 @@ impl Trouble {
         }
     }
 
+    /// What came is the answer to another statement, so that nothing that comes over this connection can be believed.
+    pub(super) fn crossed() -> Self {
+        let what =
+            "it gave the answer to another statement: is a pooler in between, and did it hang?";
+        Self::new(Reason::Unreachable, what).into_unknown()
+    }
+
     /// There is no connection at the moment, so nothing was sent.
     pub(super) fn no_connection() -> Self {
         Self::new(Reason::Unreachable, "there is no connection to it").into_not_sent()
@@ -182,6 +189,12 @@ impl Trouble {
     /// Returns whether another connection has to be made.
     pub(in crate::store) fn ends_connection(&self) -> bool {
         self.ends_connection
+    }
+
+    /// Returns whether the statement was undone for another one that ran at the same time, and may be sent again.
+    pub(super) fn is_undone(&self) -> bool {
+        let code = self.code.as_ref().map(SqlState::code);
+        matches!(code, Some("40001" | "40P01"))
     }
 
     /// Returns the SQLSTATE, if the server gave one.

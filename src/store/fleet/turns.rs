@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::line::Parameter;
+use super::link::get;
 use super::replica::Replica;
 use super::trouble::Trouble;
 use crate::clock;
@@ -19,7 +20,8 @@ const TRIES: usize = 3;
 /// Takes a turn, if one comes within the time that a start may wait ($3 seconds): GCRA with the rate $1 and the burst $2.
 /// Where the moment of the next turn is further ahead than it can be, the clock was set back: turns begin anew, without a
 /// burst.
-const TAKE: &str = "update {s}.gauge g set granted = k.n, tat = k.base + k.n / $1 * interval '1 second'
+const TAKE: &str = "with turn as (
+update {s}.gauge g set granted = k.n, tat = k.base + k.n / $1 * interval '1 second'
 from (
   select s.base, s.t, case when extract(epoch from s.base - s.t)::float8 - ($2 - 1) / $1 <= $3 then 1 else 0 end as n
   from (
@@ -28,7 +30,9 @@ from (
     from (select clock_timestamp() as t) t, {s}.gauge h where h.name = 'start' for update of h
   ) s
 ) k
-where g.name = 'start' returning k.n, (extract(epoch from k.base - k.t)::float8 - ($2 - 1) / $1)::float8";
+where g.name = 'start' returning k.n, (extract(epoch from k.base - k.t)::float8 - ($2 - 1) / $1)::float8 as wait
+)
+select n, wait, $4::text from (values (1)) v left join turn on true";
 
 /// Lets turns be taken, as if those of the next $1 seconds had been taken.
 pub(super) const BEGIN: &str = "insert into {s}.gauge (name, tat, granted)
@@ -99,7 +103,7 @@ impl Turns {
             let seconds = self.burst / self.rate;
             let parameters: [Parameter<'_>; 1] = [(&seconds, Type::FLOAT8)];
             let look = &self.replica.look;
-            look.query("turn", &self.begin, &parameters).await?;
+            look.tell("turn", &self.begin, &parameters).await?;
             answer = self.ask_once().await?;
         }
         answer.ok_or_else(|| Trouble::damaged("the table gauge keeps no row"))
@@ -114,8 +118,11 @@ impl Turns {
         ];
         let look = &self.replica.look;
         let rows = look.query("turn", &self.take, &parameters).await?;
-        Ok(rows.first().map(|row| {
-            let (granted, wait): (i32, f64) = (row.get(0), row.get(1));
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let (granted, wait): (Option<i32>, Option<f64>) = (get(row, 0)?, get(row, 1)?);
+        Ok(granted.zip(wait).map(|(granted, wait)| {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
             (granted > 0, wait)
         }))

@@ -28,10 +28,10 @@ async fn pair() -> Option<(Fleet, Postgres)> {
 }
 
 /// The code of each key that was shown.
-type Shown = Mutex<HashMap<String, String>>;
+pub type Shown = Mutex<HashMap<String, String>>;
 
 /// Starts payments until it is over, each until it is answered well; twice now and then, on another replica.
-async fn start_many(fleet: &Fleet, name: usize, shown: &Shown, is_over: &AtomicBool) {
+pub async fn start_many(fleet: &Fleet, name: usize, shown: &Shown, is_over: &AtomicBool) {
     for order in 0.. {
         if is_over.load(Ordering::Relaxed) {
             return;
@@ -48,7 +48,7 @@ async fn start_many(fleet: &Fleet, name: usize, shown: &Shown, is_over: &AtomicB
 }
 
 /// Every key gives the code that it has shown, on every replica, and all of them are listed.
-async fn assert_kept(fleet: &Fleet, shown: &Shown) {
+pub async fn assert_kept(fleet: &Fleet, shown: &Shown) {
     fleet.have_store(true).await;
     let shown = shown.lock().unwrap().clone();
     for replica in &fleet.replicas {
@@ -71,7 +71,7 @@ async fn assert_kept(fleet: &Fleet, shown: &Shown) {
     }
 }
 
-async fn has_shown(shown: &Shown, number: usize) {
+pub async fn has_shown(shown: &Shown, number: usize) {
     until(&format!("{number} payments"), async || {
         (shown.lock().unwrap().len() >= number).then_some(())
     })

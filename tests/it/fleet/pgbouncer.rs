@@ -1,9 +1,11 @@
 //! Behind PgBouncer in transaction mode, where nothing may be kept in a session.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 
+use super::failover::{Shown, assert_kept, has_shown, start_many};
 use super::pool::{PgBouncer, has_pgbouncer};
 use super::postgres::Options;
 use super::replica::{codes, order, order_of};
@@ -69,6 +71,50 @@ async fn behind_pgbouncer_in_transaction_mode_a_fleet_does_everything() {
     }
     let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
     assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn answers_that_a_pool_mixes_up_after_a_stall_are_not_believed() {
+    if !has_pgbouncer() {
+        return;
+    }
+    let Some(mut fleet) = Fleet::prepare(3, Options::default()).await else {
+        return;
+    };
+    let pool = PgBouncer::before(&fleet.server, 6).await;
+    for replica in &fleet.replicas {
+        replica.proxy.lead_to(pool.address);
+    }
+    fleet.set_all(&MANY);
+    fleet.run().await;
+    let (shown, is_over) = (Shown::default(), AtomicBool::new(false));
+    let stalls = async {
+        for round in 1..=6 {
+            has_shown(&shown, 20 * round).await;
+            if round % 2 == 0 {
+                pool.pause();
+                fleet.have_store(false).await;
+                pool.resume();
+            } else {
+                fleet.server.pause();
+                fleet.have_store(false).await;
+                fleet.server.resume();
+            }
+            fleet.have_store(true).await;
+        }
+        has_shown(&shown, 140).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let workers = (0..6).map(|name| start_many(&fleet, name, &shown, &is_over));
+    tokio::join!(stalls, join_all(workers));
+    assert_kept(&fleet, &shown).await;
+    for replica in &fleet.replicas {
+        until("all are members", async || {
+            (replica.members().await.len() == 3).then_some(())
+        })
+        .await;
+        assert!(!replica.log().contains("a bug in tillgate"));
+    }
 }
 
 #[tokio::test]

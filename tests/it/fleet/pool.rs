@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Child;
 
+use super::postgres::processes::{id_of, signal};
 use super::postgres::{PASSWORD, Postgres, USER, template};
 use super::until;
 use crate::harness::{free_port, skip};
@@ -13,7 +15,7 @@ use crate::harness::{free_port, skip};
 /// A pool, which is gone when this is dropped.
 pub struct PgBouncer {
     pub address: SocketAddr,
-    _child: Child,
+    child: Child,
     _directory: TempDir,
 }
 
@@ -32,6 +34,15 @@ pub fn has_pgbouncer() -> bool {
 }
 
 impl PgBouncer {
+    /// It does nothing until [`PgBouncer::resume`], and its machine acknowledges what it is sent.
+    pub fn pause(&self) {
+        signal(&[id_of(&self.child)], Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        signal(&[id_of(&self.child)], Signal::CONT);
+    }
+
     /// In front of this server, with so many connections to it at most.
     pub async fn before(server: &Postgres, connections: usize) -> Self {
         let directory = template::directory();
@@ -63,7 +74,7 @@ impl PgBouncer {
             .spawn();
         let pool = Self {
             address,
-            _child: child.expect("it starts"),
+            child: child.expect("it starts"),
             _directory: directory,
         };
         until("the pool listens", async || {

@@ -1,7 +1,7 @@
 //! A real PostgreSQL for one test: started, stopped, killed and paused by it, on a port of its own.
 
 mod disk;
-mod processes;
+pub mod processes;
 mod standby;
 pub mod template;
 

@@ -316,6 +316,27 @@ async fn connections_that_are_cut_while_nothing_happens_refuse_no_start() {
 }
 
 #[tokio::test]
+async fn connections_that_were_cut_a_moment_ago_refuse_no_start() {
+    let Some((fleet, revealed)) = three().await else {
+        return;
+    };
+    for round in 0..8 {
+        if round % 2 == 0 {
+            fleet.server.terminate_all().await;
+        } else {
+            fleet.replicas.iter().for_each(|one| one.proxy.cut());
+        }
+        let starts = fleet.replicas.iter().map(async |replica| {
+            let key = format!("{}-{round}", replica.name);
+            codes(&replica.start(Some(&key), &order(1000)).await);
+        });
+        join_all(starts).await;
+    }
+    assert_eq!(fleet.gateway.starts(), revealed.len() + 24);
+    assert_back(&fleet, &revealed).await;
+}
+
+#[tokio::test]
 async fn connections_that_the_server_ends_are_made_anew() {
     let Some((fleet, revealed)) = three().await else {
         return;

@@ -255,6 +255,18 @@ async fn what_nobody_waits_for_is_no_answer_to_the_next_statement() {
 }
 
 #[tokio::test]
+async fn the_answer_to_another_statement_is_not_believed() {
+    let link = link(&[GOOD, Answer(&["7", "another"]), Answer(&[]), Answer(&["7"])]).await;
+    for _ in 0..2 {
+        let trouble = link.ask("select 7, $1", &[]).await.unwrap_err();
+        assert_eq!(trouble.reason, Reason::Unreachable);
+        assert!(trouble.is_unknown() && trouble.ends_connection());
+    }
+    let trouble = link.tell("delete", &[]).await.unwrap_err();
+    assert!(trouble.is_unknown() && trouble.ends_connection());
+}
+
+#[tokio::test]
 async fn a_server_that_never_answers_is_given_up_in_time() {
     let silent = Fake::with(&[]).await;
     let began = clock::now();
