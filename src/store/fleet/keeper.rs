@@ -22,7 +22,7 @@ use crate::{clock, random};
 /// While the database does not take a write, it is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// A connection that ends sooner was never good.
+/// A connection that ends sooner was never good, unless something was written over it.
 const BRIEF: Duration = Duration::from_millis(100);
 
 /// What is sent to the keeper.
@@ -47,6 +47,8 @@ pub(super) struct Keeper {
     /// A write is to be made though there is nothing to be written: to find out whether one can be made, and to confirm what
     /// others have written.
     wants_write: bool,
+    /// Something was written over the present connection.
+    has_written: bool,
     /// Who waits for the end.
     closing: Option<oneshot::Sender<()>>,
 }
@@ -61,6 +63,7 @@ impl Keeper {
             lately: Lately::default(),
             is_loaded: false,
             wants_write: true,
+            has_written: false,
             closing: None,
         }
     }
@@ -71,11 +74,13 @@ impl Keeper {
                 break;
             };
             let began = clock::now();
+            self.has_written = false;
             match self.session(&link).await {
                 Ok(()) => break,
                 // A connection that was good and is cut is made anew at once: only where that fails the store is away.
                 Err(Stop::Trouble(trouble))
-                    if trouble.reason == Reason::Unreachable && clock::now() - began > BRIEF =>
+                    if trouble.reason == Reason::Unreachable
+                        && (self.has_written || clock::now() - began > BRIEF) =>
                 {
                     self.replica.standing.count(&trouble);
                 }
@@ -189,6 +194,7 @@ impl Keeper {
             match self.send(link, batch).await? {
                 Sent::Written(batch) => {
                     self.wants_write = false;
+                    self.has_written = true;
                     batch.written(&self.replica, &mut self.lately);
                     // Starts need both connections.
                     if self.replica.look.is_connected() {
