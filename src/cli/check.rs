@@ -99,7 +99,8 @@ async fn connect(loaded: &Loaded) -> Result<(), String> {
     }
     let store = &loaded.config.store;
     if let Place::Fleet(url) = &store.url {
-        let Findings { lines, faults } = check_database(url, store).await?;
+        let Findings { lines, faults } =
+            check_database(url, store, &loaded.gateway_url.to_string()).await?;
         for line in lines {
             // A database may say anything of itself.
             let line: String = text::printable(&line).collect();

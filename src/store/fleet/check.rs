@@ -6,7 +6,10 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::config::Config;
+use super::line::Parameter;
 use super::link::{Database, Link, get};
+use super::schema::Meta;
+use super::statements::Statements;
 use super::trouble::{Reason, Trouble};
 use super::url::DatabaseUrl;
 use crate::clock::{self, Instant};
@@ -30,7 +33,11 @@ pub(crate) struct Findings {
 ///
 /// # Errors
 /// Fails if it cannot be reached. Names the key.
-pub(crate) async fn check(url: &DatabaseUrl, config: &Config) -> Result<Findings, String> {
+pub(crate) async fn check(
+    url: &DatabaseUrl,
+    config: &Config,
+    gateway: &str,
+) -> Result<Findings, String> {
     let database = Database::new(url, config);
     let began = clock::now();
     let link = database
@@ -44,7 +51,7 @@ pub(crate) async fn check(url: &DatabaseUrl, config: &Config) -> Result<Findings
         found: Findings::default(),
     };
     visit.arrival(url);
-    let schema = visit.schema().await;
+    let schema = visit.schema(gateway).await;
     visit.unread("its schema", schema);
     let durability = visit.durability().await;
     visit.unread("its durability", durability);
@@ -103,7 +110,7 @@ impl Visit<'_> {
     }
 
     /// Says which version the tables have, or which right is missing.
-    async fn schema(&mut self) -> Result<(), Trouble> {
+    async fn schema(&mut self, gateway: &str) -> Result<(), Trouble> {
         const SQL: &str = "select
             exists (select from pg_namespace where nspname = $1),
             coalesce((select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = $1), false),
@@ -134,15 +141,40 @@ impl Visit<'_> {
                 "its user may not read and write these tables of schema {schema}: {tables}: {run}"
             ));
         } else {
-            let sql = format!("select version::int8 from \"{schema}\".meta");
-            let rows = self.rows(&sql, &[]).await?;
-            let version = rows.first().map(|row| get::<i64>(row, 0)).transpose()?;
-            self.line(match version {
-                Some(version) => format!("schema {schema}: version {version}"),
-                None => format!("schema {schema}: its tables are empty"),
-            });
+            match self.tables(gateway).await {
+                Ok(Some(version)) => self.line(format!("schema {schema}: version {version}")),
+                Ok(None) => self.line(format!("schema {schema}: its tables are empty")),
+                Err(why) => self.found.faults.push(why),
+            }
         }
         Ok(())
+    }
+
+    /// Returns the version of the tables, if there is something in them.
+    ///
+    /// # Errors
+    /// Says why `tillgate run` would refuse them.
+    async fn tables(&self, gateway: &str) -> Result<Option<i32>, String> {
+        let statements = Statements::new(&self.database.quoted_schema(), "check");
+        let unusable = |trouble| format!("store.url: its tables cannot be used: {trouble}");
+        let meta = self.link.ask(&statements.meta, &[]);
+        let meta = self.in_time(meta).await.and_then(|rows| Meta::of(&rows));
+        let Some(meta) = meta.map_err(unusable)? else {
+            return Ok(None);
+        };
+        meta.check(gateway)?;
+        // There is always a last write.
+        let parameters: [Parameter<'_>; 1] = [(&0_i64, Type::INT8)];
+        let tail = self.link.ask(&statements.tail, &parameters);
+        let last = self.in_time(tail).await;
+        let last = last.and_then(|rows| match rows.first() {
+            Some(row) => get::<Option<i64>>(row, 0),
+            None => Ok(None),
+        });
+        if last.map_err(unusable)?.is_none() {
+            return Err("store.url: its log has no last write: restore the database, or name another schema (?schema=NAME)".to_owned());
+        }
+        Ok(Some(meta.version))
     }
 
     /// Says how long an answer takes, and a commit.
@@ -297,7 +329,13 @@ impl Visit<'_> {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Trouble> {
-        let rows = self.link.query(sql, parameters);
+        self.in_time(self.link.query(sql, parameters)).await
+    }
+
+    async fn in_time(
+        &self,
+        rows: impl Future<Output = Result<Vec<Row>, Trouble>>,
+    ) -> Result<Vec<Row>, Trouble> {
         let rows = clock::timeout(self.database.timeout(), rows).await;
         rows.unwrap_or_else(|_| Err(Trouble::timeout()))
     }

@@ -206,3 +206,42 @@ async fn tables_of_a_later_version_are_used_if_they_can_be_and_refused_in_words_
     assert_eq!(status.code(), Some(1), "{}", fleet[1].log());
     fleet[1].logs(&["99"]).await;
 }
+
+#[tokio::test]
+async fn what_run_refuses_is_refused_by_check_too() {
+    let Some(mut fleet) = Fleet::new(1, &MANY).await else {
+        return;
+    };
+    codes(&fleet[0].start(Some("order-1"), &order(1000)).await);
+    fleet[0].stop().await;
+    let backup = "create table public.log as table tillgate.log";
+    fleet.server.query(backup).await;
+    for (breaks, mends, word) in [
+        (
+            "update tillgate.meta set readable_from = 99, version = 99",
+            "update tillgate.meta set readable_from = 1, version = 1",
+            "version 99",
+        ),
+        (
+            "truncate tillgate.log",
+            "insert into tillgate.log table public.log",
+            "no last write",
+        ),
+        (
+            "alter table tillgate.meta rename gateway to other",
+            "alter table tillgate.meta rename other to gateway",
+            "SQLSTATE 42703",
+        ),
+    ] {
+        fleet.server.query(breaks).await;
+        let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
+        assert!(code != 0 && said.contains(word), "{code}: {said}");
+        fleet.server.query(mends).await;
+        let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    let another = super::gateway::Gateway::new().await;
+    fleet.replicas[0].set("gateway.url", another.url.clone());
+    let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
+    assert!(code != 0 && said.contains("belongs to"), "{code}: {said}");
+}
