@@ -8,7 +8,8 @@ use super::trouble::{Reason, Trouble};
 const OLDEST: u32 = 13;
 
 /// Asked once, in one round trip. A pooler may have another server behind it later; then a write fails with 25006.
-pub(super) const QUESTION: &str = "select version(), current_setting('transaction_read_only')";
+pub(super) const QUESTION: &str = "select version(), current_setting('transaction_read_only'),
+  current_setting('transaction_isolation'), current_user::text";
 
 /// Returns the name and the number of the server's version if it can be used.
 ///
@@ -21,6 +22,14 @@ pub(super) fn usable(rows: &[Row]) -> Result<String, Trouble> {
     if text(1) != Some("off") {
         let what = "it is read-only: a standby, or default_transaction_read_only is on";
         return Err(Trouble::new(Reason::ReadOnly, what));
+    }
+    let (isolation, user) = (text(2).unwrap_or_default(), text(3).unwrap_or_default());
+    if isolation != "read committed" {
+        let what = format!(
+            "its transactions are {isolation}, so that statements of replicas undo one another: run alter role {user} set \
+             default_transaction_isolation = 'read committed'"
+        );
+        return Err(Trouble::new(Reason::Refused, what));
     }
     Ok(version.split(' ').take(2).collect::<Vec<_>>().join(" "))
 }

@@ -245,3 +245,44 @@ async fn what_run_refuses_is_refused_by_check_too() {
     let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
     assert!(code != 0 && said.contains("belongs to"), "{code}: {said}");
 }
+
+#[tokio::test]
+async fn a_role_whose_transactions_undo_one_another_is_refused_with_what_to_run() {
+    let Some(fleet) = Fleet::new(2, &MANY).await else {
+        return;
+    };
+    for isolation in ["serializable", "repeatable read"] {
+        let set = format!("alter role {USER} set default_transaction_isolation = '{isolation}'");
+        fleet.server.query(&set).await;
+        fleet.server.terminate_all().await;
+        fleet.have_store(false).await;
+        let run = format!("alter role {USER} set default_transaction_isolation = 'read committed'");
+        fleet[0].logs(&[isolation, &run]).await;
+        let (code, said) = fleet[0].command_output(&["check", "--online"]).await;
+        assert!(code != 0 && said.contains(&run), "{code}: {said}");
+        fleet.server.query(&run).await;
+        fleet.have_store(true).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_undoes_for_another_transaction_is_sent_again() {
+    let Some(fleet) = Fleet::new(2, &MANY).await else {
+        return;
+    };
+    // Every other row is refused.
+    let undo = format!(
+        "create sequence tillgate.tries; grant usage on sequence tillgate.tries to {USER}; \
+         create function tillgate.undo() returns trigger language plpgsql as $$ begin \
+         if nextval('tillgate.tries') % 2 = 1 then \
+         raise exception 'undone' using errcode = '40001'; end if; return new; end $$; \
+         create trigger undo before insert on tillgate.log for each row execute function tillgate.undo(); \
+         create trigger undo before insert on tillgate.leases for each row execute function tillgate.undo()"
+    );
+    fleet.server.query(&undo).await;
+    for number in 0..10 {
+        let key = format!("order-{number}");
+        codes(&fleet[number % 2].start(Some(&key), &order(1000)).await);
+    }
+    assert_eq!(fleet.gateway.starts(), 10);
+}

@@ -22,7 +22,12 @@ enum Reply {
 
 use Reply::{End, Row as Answer};
 
-const GOOD: Reply = Answer(&["PostgreSQL 15.18 (Debian)", "off"]);
+const GOOD: Reply = Answer(&[
+    "PostgreSQL 15.18 (Debian)",
+    "off",
+    "read committed",
+    "tillgate",
+]);
 
 /// A server that speaks the little of the protocol that a link needs.
 #[derive(Clone)]
@@ -173,20 +178,31 @@ async fn link(replies: &'static [Reply]) -> Link {
 #[tokio::test]
 async fn the_first_host_that_takes_writes_is_used() {
     let standby = Fake::with(&[Answer(&["PostgreSQL 15.1", "on"])]).await;
+    let strict = ["PostgreSQL 15.1", "off", "serializable", "shop"];
+    let strict = Fake::with(Box::leak(Box::new([Answer(Box::leak(Box::new(strict)))]))).await;
     let cockroach = Fake::with(&[Answer(&["CockroachDB CCL v26.1", "off"])]).await;
     let [one, other] = [Fake::with(&[GOOD]).await, Fake::with(&[GOOD]).await];
     let host = |fake: &Fake| format!("127.0.0.1:{}", fake.port);
-    let hosts = [&standby, &cockroach, &one, &other].map(host);
+    let hosts = [&standby, &cockroach, &one, &other, &strict].map(host);
     let link = connect(&hosts.join(",")).await.unwrap();
     assert_eq!(link.place(), hosts[2]);
     assert_eq!(link.version(), "PostgreSQL 15.18");
     assert!(!link.is_tls);
 
-    let trouble = connect(&format!("{},127.0.0.1:1,{}", hosts[0], hosts[1])).await;
+    let trouble = connect(&format!(
+        "{},127.0.0.1:1,{},{}",
+        hosts[0], hosts[1], hosts[4]
+    ))
+    .await;
     let trouble = trouble.err().unwrap();
     assert_eq!(trouble.reason, Reason::Refused, "it says most");
     let text = trouble.to_string();
-    for words in ["read-only", "127.0.0.1:1: ", "CockroachDB"] {
+    for words in [
+        "read-only",
+        "127.0.0.1:1: ",
+        "CockroachDB",
+        "alter role shop set",
+    ] {
         assert!(text.contains(words), "{text}");
     }
     assert!(!trouble.is_unknown() && trouble.ends_connection());
