@@ -315,8 +315,11 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
             "{said}"
         );
         // The app's and the operator's.
-        let listen = r#"address = ["localhost:8700","unix:/run/tillgate/api.sock"]"#;
-        assert!(said.contains(listen), "{said}");
+        let listen = format!(
+            r#"address = ["localhost:8700","unix:{}/api.sock"]"#,
+            directory.path().display()
+        );
+        assert!(said.contains(&listen), "{said}");
     }
 }
 

@@ -437,9 +437,9 @@ async fn a_directory_that_is_not_there_is_told_and_not_made() {
         "{err}"
     );
     assert!(!directory.exists());
-    // It may be made by who starts the service.
-    let (code, out, err) = run(&["check"], &variables).await;
-    assert!(code == 0 && out.contains("not there yet"), "{out}{err}");
+    let (code, _, err) = run(&["check"], &variables).await;
+    let missing = format!("listen.address: there is no {}", directory.display());
+    assert!(code == 2 && err.contains(&missing), "{err}");
 }
 
 #[tokio::test]
@@ -690,7 +690,16 @@ async fn a_token_and_max_connections_are_for_all_listeners() {
     let tcp: SocketAddr = tcp.parse().unwrap();
     assert_eq!(place.get("/payments").await.text("error"), "unauthorized");
     assert_eq!(get_at(tcp, "/payments").await.text("error"), "unauthorized");
-    let (one, two) = (Wire::open(tcp).await, Wire::open(tcp).await);
+    // One that has said nothing would make way.
+    let mut held = [Wire::open(tcp).await, Wire::open(tcp).await];
+    for wire in &mut held {
+        let token = "Authorization: Bearer a-token-of-the-app";
+        wire.send(format!(
+            "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n{token}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer().await.status, 404);
+    }
     until("both places are taken", async || {
         let answer = place
             .exchange("GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -698,7 +707,7 @@ async fn a_token_and_max_connections_are_for_all_listeners() {
         answer.contains("\"error\":\"overloaded\"").then_some(())
     })
     .await;
-    drop((one, two));
+    drop(held);
 }
 
 #[tokio::test]
