@@ -23,6 +23,7 @@ mod write_timeout;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderMap};
 use hyper::http::request::Parts;
@@ -98,7 +99,7 @@ impl Server {
         let server = self.clone();
         let mut stage = self.shared.stage.subscribe();
         // One task a listener: accepting waits for nothing else.
-        tokio::spawn(async move {
+        let accepts = async move {
             loop {
                 let stream = tokio::select! {
                     () = reached(&mut stage, Stage::NoMore) => return,
@@ -119,7 +120,9 @@ impl Server {
                     connection::run(server.shared.clone(), stream, place, service, rejections);
                 server.connections.spawn(connection);
             }
-        });
+        };
+        // Boxed, because tokio's part of a task is compiled twice for each kind of future.
+        tokio::spawn(accepts.boxed());
     }
 
     /// Takes no new connection from here on; those open go on.

@@ -70,7 +70,7 @@ use super::model::{Compose, Delivery, Limits, RecordError, WriteFailed};
 use super::shared::Shared;
 use crate::payment::WatchCode;
 use crate::readiness::Readiness;
-use crate::tasks::SharedTasks;
+use crate::tasks::{self, SharedTasks};
 use crate::{clock, telemetry};
 
 /// What all replicas of a fleet have in common, beside the store's own settings.
@@ -147,7 +147,7 @@ impl Fleet {
             let _ends = EndsOnPanic(looking.broken.clone());
             tokio::join!(looking.look.keep(), beat::run(&looking, &asking, &leasing));
         };
-        let tasks = [tokio::spawn(writes), tokio::spawn(looks)];
+        let tasks = [tasks::spawn(writes), tasks::spawn(looks)];
         Self {
             replica,
             asks,

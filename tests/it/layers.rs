@@ -116,17 +116,7 @@ const WORDS: [(&str, &[&str]); 12] = [
             "cli/machine.rs",
         ],
     ),
-    (
-        "tokio::spawn",
-        &[
-            "server.rs",
-            "watch.rs",
-            "webhook/dispatch.rs",
-            // What moves the bytes of a connection.
-            "store/fleet.rs",
-            "store/fleet/link.rs",
-        ],
-    ),
+    ("tokio::spawn", &["server.rs", "tasks.rs"]),
     (
         "spawn_blocking",
         &[

@@ -21,7 +21,7 @@ use super::trouble::{Reason, Trouble};
 use super::url::{DatabaseUrl, Host};
 use super::usable::{QUESTION, usable};
 use crate::file::{ReloadableFile, Settle};
-use crate::{client, clock, random};
+use crate::{client, clock, random, tasks};
 
 /// The shortest time limit for a connection: it takes several round trips.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -224,7 +224,7 @@ impl Link {
         let mut attempt = Attempt::new(terms, host, address);
         let (client, driver) = attempt.log_in().await?;
         let (ends, ended) = watch::channel(None);
-        let driver = tokio::spawn(drive(driver, ends));
+        let driver = tasks::spawn(drive(driver, ends));
         let mut link = Self {
             client,
             ended,
