@@ -8,16 +8,17 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
 /// The threads beside those of the tasks: of the log, of the store, and one for files and names.
 const OTHERS: usize = 3;
-/// The memory that is taken at the start.
+/// The memory that a start takes beside the stacks.
 const MEMORY: usize = 4 << 20;
 /// The stack of a thread, and what the system takes for it.
 const STACK: usize = (2 << 20) + (64 << 10);
 
-/// Takes the threads and the memory that a start needs, and gives all of it back.
+/// Takes the threads that a start needs, and gives them back; looks whether there is the memory for it.
 ///
 /// # Errors
 /// Says which limit is in the way.
@@ -41,27 +42,41 @@ pub(super) fn suffices(workers: usize) -> Result<(), String> {
     })
 }
 
+/// Fails if a limit of this process leaves less than that. Nothing is taken to find out: what was taken and given back
+/// would stay with the process.
 fn reserve(bytes: usize) -> Result<(), String> {
-    let mut room: Vec<u8> = Vec::new();
-    let reserved = room.try_reserve_exact(bytes);
-    black_box(&room);
-    reserved.map_err(|_| {
-        let mebibytes = bytes.div_ceil(1 << 20);
-        format!(
-            "the system gives no {mebibytes} MiB of memory, which a start needs: {}",
-            limits(&[
-                (
-                    Resource::As,
-                    "the address space of a process (ulimit -v, RLIMIT_AS)"
-                ),
-                (
-                    Resource::Data,
-                    "the memory of a process (ulimit -d, RLIMIT_DATA)"
-                ),
-            ])
-            .unwrap_or_else(|| "the machine, or its container, has no more".to_owned())
-        )
-    })
+    let mebibytes = bytes.div_ceil(1 << 20);
+    let taken = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let taken = |field| {
+        let pages: Option<usize> = taken
+            .split(' ')
+            .nth(field)
+            .and_then(|pages| pages.parse().ok());
+        pages.map_or(0, |pages| pages.saturating_mul(page_size()))
+    };
+    // The fields are those of proc_pid_statm(5).
+    for (resource, field, what) in [
+        (
+            Resource::As,
+            0,
+            "the address space of a process (ulimit -v, RLIMIT_AS)",
+        ),
+        (
+            Resource::Data,
+            5,
+            "the memory of a process (ulimit -d, RLIMIT_DATA)",
+        ),
+    ] {
+        let Some(limit) = getrlimit(resource).current else {
+            continue;
+        };
+        if limit < taken(field).saturating_add(bytes) as u64 {
+            return Err(format!(
+                "the system gives no {mebibytes} MiB of memory, which a start needs: the limit of {what} is {limit}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn no_thread(had: usize, wanted: usize, error: &io::Error) -> String {
@@ -69,10 +84,9 @@ fn no_thread(had: usize, wanted: usize, error: &io::Error) -> String {
     if let Err(no_memory) = reserve(STACK) {
         return no_memory;
     }
-    let processes = limits(&[(
-        Resource::Nproc,
-        "the processes and threads of this user (ulimit -u, RLIMIT_NPROC)",
-    )]);
+    let processes = getrlimit(Resource::Nproc).current.map(|limit| {
+        format!("the limit of the processes and threads of this user (ulimit -u, RLIMIT_NPROC) is {limit}")
+    });
     let tasks = tasks_of_group().map(|limit| {
         format!("the limit of the threads of its control group is {limit} (pids.max: TasksMax= of systemd, --pids-limit of a container)")
     });
@@ -82,16 +96,6 @@ fn no_thread(had: usize, wanted: usize, error: &io::Error) -> String {
         false => known.join("; "),
     };
     format!("the system gives {had} of {wanted} threads, which a start needs: {known}")
-}
-
-/// Says which of these limits there are.
-fn limits(all: &[(Resource, &str)]) -> Option<String> {
-    let set = all.iter().filter_map(|(resource, what)| {
-        let limit = getrlimit(*resource).current?;
-        Some(format!("the limit of {what} is {limit}"))
-    });
-    let set: Vec<_> = set.collect();
-    (!set.is_empty()).then(|| set.join("; "))
 }
 
 /// Returns the least limit of the control groups that this process is in (cgroups(7), version 2).

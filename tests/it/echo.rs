@@ -395,7 +395,7 @@ async fn the_whole_secret_in_what_is_acted_on_makes_the_answer_a_bad_one() {
     let bodies: Vec<_> = (0..10)
         .map(|n| {
             let mut body = serde_json::json!({"code": format!("pay_{n}"), "status": "created", "amount": 1000});
-            if n < 4 || n >= 8 {
+            if !(4..8).contains(&n) {
                 body["watch_code"] = format!("watch_{n}").into();
             }
             body[FIELDS[n % 4]] = if n < 8 { KEY } else { &KEY[..20] }.into();
