@@ -29,8 +29,9 @@ RUN mkdir -m 0770 /state
 FROM scratch
 COPY --from=build /tillgate /tillgate
 COPY --from=build --chown=65532:0 /state /var/lib/tillgate
-# For a Unix socket of listen.address, with a volume or without.
-COPY --from=build --chown=65532:0 /state /run/tillgate
+# For a Unix socket of listen.address, with a volume or without. The socket gets the group of its directory, which has to
+# be one of the user's.
+COPY --from=build --chown=65532:65532 /state /run/tillgate
 USER 65532:65532
 # The listeners are on loopback, which containers of one Pod, or of one network namespace, share. Nothing is exposed.
 ENTRYPOINT ["/tillgate"]
