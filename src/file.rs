@@ -34,18 +34,23 @@ type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
 /// A file, and its last good content.
 pub(crate) struct ReloadableFile<T> {
-    path: PathBuf,
+    file: Observed,
     parse: Parse<T>,
     good: ArcSwapOption<T>,
+    /// The time of the last good read, in seconds since the epoch.
+    pub(crate) loaded_at: Gauge,
+    /// The number of reads that found nothing usable.
+    pub(crate) failures: Counter,
+}
+
+/// A file, and what was seen of it: all that does not depend on what its content means.
+struct Observed {
+    path: PathBuf,
     /// Keyed, so that a stored hash reveals nothing of the content. A digest such as SHA-256 would leave a copy of the
     /// content on the stack.
     hash: RandomState,
     /// Locked during a whole reload, reading included.
     last_read: Mutex<LastRead>,
-    /// The time of the last good read, in seconds since the epoch.
-    pub(crate) loaded_at: Gauge,
-    /// The number of reads that found nothing usable.
-    pub(crate) failures: Counter,
 }
 
 /// The hash of the content that was read, or the reason why it could not be read.
@@ -104,11 +109,13 @@ impl<T> ReloadableFile<T> {
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            path: path.into(),
+            file: Observed {
+                path: path.into(),
+                hash: RandomState::new(),
+                last_read: Mutex::default(),
+            },
             parse: Box::new(parse),
             good: ArcSwapOption::empty(),
-            hash: RandomState::new(),
-            last_read: Mutex::default(),
             loaded_at: Gauge::default(),
             failures: Counter::default(),
         }
@@ -121,7 +128,7 @@ impl<T> ReloadableFile<T> {
 
     /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
     /// Reads the file again. Returns true if it has new good content, which replaces the old one. Bad content is logged and
@@ -130,26 +137,46 @@ impl<T> ReloadableFile<T> {
         match self.try_reload(settle) {
             Ok(false) => false,
             Ok(true) => {
-                tracing::info!(file = %self.path.display(), "file loaded");
+                tracing::info!(file = %self.path().display(), "file loaded");
                 true
             }
             Err(unusable) => {
                 self.failures.inc();
-                let why = match unusable {
-                    Unusable::Missing => "it is missing".to_owned(),
-                    Unusable::Bad(why) => why,
-                };
-                let file = self.path.display();
-                if self.good.load().is_some() {
-                    tracing::warn!(%file, why, "file not reloaded: the last good content stays in use");
-                } else {
-                    tracing::warn!(%file, why, "file not loaded");
-                }
+                unusable.log(self.path(), self.good.load().is_some());
                 false
             }
         }
     }
 
+    /// Returns true if new content was taken, and false if nothing has changed since the last reload.
+    fn try_reload(&self, settle: Settle) -> Result<bool, Unusable> {
+        let is_new = self.file.reload(settle, &mut |bytes| {
+            self.good.store(Some(Arc::new((self.parse)(bytes)?)));
+            Ok(())
+        })?;
+        if is_new {
+            self.loaded_at.set(clock::unix_seconds());
+        }
+        Ok(is_new)
+    }
+}
+
+impl Unusable {
+    fn log(self, path: &Path, has_good: bool) {
+        let why = match self {
+            Self::Missing => "it is missing".to_owned(),
+            Self::Bad(why) => why,
+        };
+        let file = path.display();
+        if has_good {
+            tracing::warn!(%file, why, "file not reloaded: the last good content stays in use");
+        } else {
+            tracing::warn!(%file, why, "file not loaded");
+        }
+    }
+}
+
+impl Observed {
     fn see(&self) -> (io::Result<Zeroizing<Vec<u8>>>, Sight) {
         let content = read(&self.path);
         let seen = match &content {
@@ -159,8 +186,12 @@ impl<T> ReloadableFile<T> {
         (content, seen)
     }
 
-    /// Returns true if new content was taken, and false if nothing has changed since the last reload.
-    fn try_reload(&self, settle: Settle) -> Result<bool, Unusable> {
+    /// Gives new content to `take`. Returns false if nothing has changed since the last reload.
+    fn reload(
+        &self,
+        settle: Settle,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<bool, Unusable> {
         // One reload at a time, so that older content never replaces newer content.
         let mut last_read = self
             .last_read
@@ -191,10 +222,8 @@ impl<T> ReloadableFile<T> {
             io::ErrorKind::NotFound => Unusable::Missing,
             _ => Unusable::Bad(format!("it cannot be read: {error}")),
         })?;
-        self.good
-            .store(Some(Arc::new((self.parse)(&bytes).map_err(Unusable::Bad)?)));
+        take(&bytes).map_err(Unusable::Bad)?;
         last_read.good = seen.ok();
-        self.loaded_at.set(clock::unix_seconds());
         Ok(true)
     }
 }
