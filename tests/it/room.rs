@@ -103,11 +103,12 @@ async fn memory(sidecar: &Program, admin: SocketAddr) -> (u64, u64) {
     (memory["bound_bytes"].as_u64().unwrap(), peak)
 }
 
+/// It is full. What the app is owed messages about came on top: that may not go.
 async fn is_full(admin: SocketAddr) {
     let bytes = metric_at(admin, "tillgate_store_bytes").await;
     let limit = metric_at(admin, "tillgate_store_bytes_limit").await;
     assert!(
-        bytes > limit - limit / 8 && bytes < limit + limit / 8,
+        bytes > limit - limit / 8 && bytes < limit + limit / 4,
         "{bytes} of {limit}"
     );
 }

@@ -133,7 +133,7 @@ async fn check_says_what_webhooks_without_a_durable_store_mean() {
     let (code, out, err) = run(&["check"], &variables).await;
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(
-        out.contains("note: webhooks without a durable store"),
+        out.contains("warning: webhooks without a durable store"),
         "{out}"
     );
     assert!(
