@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 
 use super::sections::Config;
 use crate::size::ByteSize;
+use crate::store::Place;
 
 /// The program itself, its threads, and everything of a fixed number: places to wait at, connections to the app, those of
 /// probes, lines of the log.
@@ -20,6 +21,8 @@ const BODY: ByteSize = ByteSize::kibibytes(16);
 pub(crate) struct Memory {
     base: u64,
     store: ByteSize,
+    /// How many times the store is there: that of a fleet is read anew, beside the old one, after a failover.
+    copies: u64,
     connections: u64,
     connection: ByteSize,
 }
@@ -33,6 +36,10 @@ impl Config {
         Memory {
             base: PROGRAM + CALL * self.calls(),
             store: self.store.max_bytes,
+            copies: match self.store.url {
+                Place::Fleet(_) => 2,
+                Place::Memory | Place::Directory(_) => 1,
+            },
             connections,
             connection: ByteSize::of(CONNECTION.bytes().saturating_add(body)),
         }
@@ -47,7 +54,8 @@ impl Config {
             reason = "saturates, and is never negative"
         )]
         let starts = (start.rate.0 * self.gateway.timeout.as_secs_f64()).ceil() as u64;
-        // Each of them has a caller, who seldom hangs up.
+        // A start goes on after its caller has hung up. Those are left out: for them to be many, callers have to hang up
+        // at the full rate while the gateway hangs.
         let starts = starts.saturating_add(start.burst.get().into());
         let starts = starts.min(self.listen.max_connections.get().into());
         // Each counts until a second after its end.
@@ -60,8 +68,8 @@ impl Memory {
     /// Returns the bound in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let connections = self.connections.saturating_mul(self.connection.bytes());
-        let all = self.base.saturating_add(self.store.bytes());
-        all.saturating_add(connections)
+        let store = self.store.bytes().saturating_mul(self.copies);
+        self.base.saturating_add(store).saturating_add(connections)
     }
 }
 
@@ -71,9 +79,10 @@ impl Display for Memory {
         let whole = |bytes: u64| bytes.div_ceil(1 << 20);
         write!(
             f,
-            "memory: {} MiB at most, which are {} MiB for the program and its calls to the gateway, {} (store.max_bytes), and {} for each of {} connections (listen.max_connections)",
+            "memory: {} MiB at most, which are {} MiB for the program and its calls to the gateway, {} x {} (store.max_bytes), and {} for each of {} connections (listen.max_connections)",
             whole(self.bytes()),
             whole(self.base),
+            self.copies,
             self.store,
             self.connection,
             self.connections

@@ -323,48 +323,34 @@ fn the_settings_in_the_manifests_are_those_that_the_program_takes() {
     }
 }
 
-/// A quantity of Kubernetes or a size of ours in bytes: `384Mi`, `128MiB`.
-fn mebibytes(text: &str) -> u64 {
-    let number = text.trim_end_matches('B').strip_suffix("Mi");
-    let number = number.unwrap_or_else(|| panic!("{text} is not in MiB"));
-    number.parse::<u64>().unwrap() << 20
-}
-
 #[test]
 fn the_memory_limits_of_the_manifests_have_room_for_all_that_tillgate_may_keep() {
-    /// What the program takes beside its store and its connections, at most.
-    const BASE: u64 = 64 << 20;
     let Some(python) = checker("python3") else {
         return;
     };
     if !has("kubectl") {
         return;
     }
-    for (kustomization, kind, name, copies) in [
-        ("overlays/memory", "Deployment", "shop", 1),
-        ("overlays/persistent", "Deployment", "shop", 1),
-        // The state is read anew beside the old one after a failover.
-        ("overlays/fleet", "Deployment", "shop", 2),
-        ("job", "Job", "reconcile", 1),
-        ("job", "CronJob", "nightly", 1),
+    let secrets = tempfile::tempdir().unwrap();
+    mount_secrets(secrets.path());
+    for (kustomization, kind, name) in [
+        ("overlays/memory", "Deployment", "shop"),
+        ("overlays/persistent", "Deployment", "shop"),
+        ("overlays/fleet", "Deployment", "shop"),
+        ("job", "Job", "reconcile"),
+        ("job", "CronJob", "nightly"),
     ] {
         let directory = file("deploy/kubernetes").join(kustomization);
         let documents = documents(&rendered(&directory), &python);
         let sidecar = &pod(named(&documents, kind, name))["initContainers"][0];
+        let limit = sidecar["resources"]["limits"]["memory"].as_str().unwrap();
+        let limit = limit.strip_suffix("Mi").expect("a number of MiB");
         let config = std::fs::read_to_string(directory.join("tillgate.toml")).unwrap();
-        let kept = match config.split_once("\nmax_bytes = \"") {
-            Some((_, rest)) => mebibytes(rest.split('"').next().unwrap()),
-            None => 128 << 20,
-        };
-        let variables = sidecar["env"].as_array().unwrap();
-        let connections = variables
-            .iter()
-            .find(|one| one["name"] == "TILLGATE_LISTEN__MAX_CONNECTIONS")
-            .and_then(|one| one["value"].as_str()?.parse::<u64>().ok())
-            .expect("a number of connections");
-        let limit = mebibytes(sidecar["resources"]["limits"]["memory"].as_str().unwrap());
-        let needed = BASE + copies * kept + connections * (48 << 10);
-        assert!(needed <= limit, "{kustomization}: {needed} of {limit}");
+        let said = checked(&config, &sidecar["env"], secrets.path());
+        let (_, bound) = said.split_once("note: memory: ").expect("the bound");
+        let (bound, _) = bound.split_once(" MiB at most").expect("a number of MiB");
+        let [bound, limit]: [u64; 2] = [bound, limit].map(|text| text.parse().unwrap());
+        assert!(bound <= limit, "{kustomization}: {bound} of {limit} MiB");
     }
 }
 

@@ -48,6 +48,12 @@ async fn the_defaults_give_notes_only_and_the_bound_of_memory() {
         ("listen.max_connections", "1024"),
     ];
     says(&check_twice(&small).await.2, &["memory: 161 MiB at most"]);
+    // The store of a fleet twice: it is read anew, beside the old one, after a failover.
+    let fleet = [("store.url", "postgres://tillgate@localhost/tillgate")];
+    says(
+        &check_twice(&fleet).await.2,
+        &["memory: 497 MiB at most", "2 x 128MiB"],
+    );
 }
 
 #[tokio::test]
