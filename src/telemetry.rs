@@ -131,6 +131,11 @@ pub(crate) fn registry() -> Registry {
     registry
 }
 
+/// Returns how many lines of the log were lost.
+pub(crate) fn lines_lost() -> u64 {
+    LOST.get()
+}
+
 /// The unit of every latency histogram.
 pub(crate) const SECONDS: Unit = Unit::Seconds;
 

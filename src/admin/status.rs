@@ -41,6 +41,8 @@ pub(super) struct Status {
     pub(super) fleet: Option<Fleet>,
     pub(super) secret: Secret,
     pub(super) hardening: Hardening,
+    /// Lines of the log that its reader was too slow for.
+    pub(super) log_lines_lost: u64,
     pub(super) memory: Memory,
     pub(super) last_hour: LastHour,
     metrics: Map<String, Value>,
@@ -194,6 +196,7 @@ impl Status {
             },
             refused: Counts(now.refused),
             hardening: Hardening::now(),
+            log_lines_lost: telemetry::lines_lost(),
             memory: Memory {
                 bound_bytes: of.rooms.memory_bound,
                 resident_bytes: resident(),

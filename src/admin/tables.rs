@@ -107,6 +107,7 @@ pub(super) fn to_look_into(status: &Status) -> Markup {
         (row("references paid twice", cell(status.payments.references_paid_twice)))
         (row("codes of other payments", cell(status.starts.codes_reused)))
         (row("echoes of the secret", cell(status.secret.echoes)))
+        (row("lost lines of the log", cell(status.log_lines_lost)))
     }
 }
 
