@@ -78,14 +78,20 @@ pub async fn has_shown(shown: &Shown, number: usize) {
     .await;
 }
 
+/// A fleet whose server is a standby that each commit waits for, and the primary.
+async fn synchronous_pair() -> Option<(Fleet, Postgres)> {
+    let (mut fleet, standby) = pair().await?;
+    fleet.server.make_synchronous().await;
+    let primary = std::mem::replace(&mut fleet.server, standby);
+    Some((fleet, primary))
+}
+
 #[tokio::test]
 async fn a_synchronous_standby_that_takes_over_has_everything_that_was_revealed() {
-    let Some((mut fleet, standby)) = pair().await else {
+    let Some((fleet, primary)) = synchronous_pair().await else {
         return;
     };
-    fleet.server.make_synchronous().await;
     let (shown, is_over) = (Shown::default(), AtomicBool::new(false));
-    let primary = std::mem::replace(&mut fleet.server, standby);
     let failover = async {
         has_shown(&shown, 100).await;
         primary.kill().await;
@@ -106,12 +112,10 @@ async fn a_synchronous_standby_that_takes_over_has_everything_that_was_revealed(
 
 #[tokio::test]
 async fn a_primary_that_hangs_with_its_connections_open_is_left_for_the_new_one() {
-    let Some((mut fleet, standby)) = pair().await else {
+    let Some((fleet, primary)) = synchronous_pair().await else {
         return;
     };
-    fleet.server.make_synchronous().await;
     let (shown, is_over) = (Shown::default(), AtomicBool::new(false));
-    let primary = std::mem::replace(&mut fleet.server, standby);
     let failover = async {
         has_shown(&shown, 30).await;
         // Its machine still acknowledges what it is sent.

@@ -12,20 +12,26 @@ use super::replica::{codes, order, order_of};
 use super::{Fleet, MANY, until};
 use crate::receiver::{Mood, Receiver};
 
-#[tokio::test]
-async fn behind_pgbouncer_in_transaction_mode_a_fleet_does_everything() {
+/// Three replicas that are not started yet, behind a pool with this many connections to the server. `None` where that is missing.
+async fn behind(connections: usize) -> Option<(Fleet, PgBouncer)> {
     if !has_pgbouncer() {
-        return;
+        return None;
     }
-    let receiver = Receiver::new(|_| Mood::Take).await;
-    let Some(mut fleet) = Fleet::prepare(3, Options::default()).await else {
-        return;
-    };
-    let pool = PgBouncer::before(&fleet.server, 6).await;
+    let mut fleet = Fleet::prepare(3, Options::default()).await?;
+    let pool = PgBouncer::before(&fleet.server, connections).await;
     for replica in &fleet.replicas {
         replica.proxy.lead_to(pool.address);
     }
     fleet.set_all(&MANY);
+    Some((fleet, pool))
+}
+
+#[tokio::test]
+async fn behind_pgbouncer_in_transaction_mode_a_fleet_does_everything() {
+    let receiver = Receiver::new(|_| Mood::Take).await;
+    let Some((mut fleet, _pool)) = behind(6).await else {
+        return;
+    };
     fleet.post_to(&receiver.url());
     fleet.run().await;
     // Keys and references, on all at once.
@@ -75,17 +81,9 @@ async fn behind_pgbouncer_in_transaction_mode_a_fleet_does_everything() {
 
 #[tokio::test]
 async fn answers_that_a_pool_mixes_up_after_a_stall_are_not_believed() {
-    if !has_pgbouncer() {
-        return;
-    }
-    let Some(mut fleet) = Fleet::prepare(3, Options::default()).await else {
+    let Some((fleet, pool)) = behind(6).await else {
         return;
     };
-    let pool = PgBouncer::before(&fleet.server, 6).await;
-    for replica in &fleet.replicas {
-        replica.proxy.lead_to(pool.address);
-    }
-    fleet.set_all(&MANY);
     fleet.run().await;
     let (shown, is_over) = (Shown::default(), AtomicBool::new(false));
     let stalls = async {
@@ -119,17 +117,9 @@ async fn answers_that_a_pool_mixes_up_after_a_stall_are_not_believed() {
 
 #[tokio::test]
 async fn replicas_that_share_fewer_server_connections_than_they_have_wait_for_one_another() {
-    if !has_pgbouncer() {
-        return;
-    }
-    let Some(mut fleet) = Fleet::prepare(3, Options::default()).await else {
+    let Some((fleet, _pool)) = behind(2).await else {
         return;
     };
-    let pool = PgBouncer::before(&fleet.server, 2).await;
-    for replica in &fleet.replicas {
-        replica.proxy.lead_to(pool.address);
-    }
-    fleet.set_all(&MANY);
     fleet.run().await;
     let starts = (0..60).map(async |number: usize| {
         let key = format!("order-{}", number / 3);
