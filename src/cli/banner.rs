@@ -6,7 +6,7 @@ use super::places::Places;
 use crate::text::FilePath;
 
 /// Returns the whole greeting. `app` is the program that runs beside the sidecar; where there is a `token_file`, the
-/// lines to paste send a token of it. `webhook` is where the app is told of payments, and the key that signs.
+/// lines to paste send a token of it. `webhook` has the URL of the app's endpoint, and the key that signs what is posted there.
 pub(super) fn banner(
     places: &Places,
     token_file: Option<&FilePath>,

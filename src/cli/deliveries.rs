@@ -86,7 +86,7 @@ async fn redeliver(reach: &Reach, id: &str) -> Result<Object, BoxError> {
 }
 
 async fn list(reach: &Reach) -> Result<Vec<Object>, BoxError> {
-    // Of so many the answer is below the bound of the client, however long their errors are.
+    // A page of 200 stays below the client's limit of 1 MiB, with the longest errors that there can be.
     const PAGE: &str = "/deliveries?limit=200";
     let (mut found, mut path) = (Vec::new(), PAGE.to_owned());
     loop {

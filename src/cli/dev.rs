@@ -24,8 +24,8 @@ use crate::signals::{Signal, Signals};
 use crate::text::FilePath;
 use crate::webhook;
 
-/// Runs until a signal ends it; with `tour` until the tour is over; with a command until that app has ended. The app is
-/// told of completed payments at the URL `webhook`.
+/// Runs until a signal ends it; with `tour` until the tour is over; with a command until that app has ended. Webhooks
+/// are posted to the URL `webhook`, if there is one.
 pub(super) async fn dev(
     tour: bool,
     webhook: Option<&str>,
@@ -107,10 +107,9 @@ struct Dev {
     color: bool,
 }
 
-/// Where the app is told of completed payments.
+/// The app's endpoint for webhooks, and the key that signs them.
 struct Webhook {
     url: String,
-    /// What signs the messages.
     key: String,
     /// A file in memory that has the key, and its path for this process.
     key_file: (File, String),

@@ -24,7 +24,7 @@ const STACK: usize = (2 << 20) + (64 << 10);
 /// Says which limit is in the way.
 pub(super) fn suffices(workers: usize) -> Result<(), String> {
     let wanted = workers + OTHERS;
-    reserve(MEMORY + wanted * STACK)?;
+    has_room(MEMORY + wanted * STACK)?;
     let gate = Mutex::new(());
     thread::scope(|scope| {
         // All of them wait until all are there.
@@ -38,13 +38,13 @@ pub(super) fn suffices(workers: usize) -> Result<(), String> {
             let thread = thread::Builder::new().spawn_scoped(scope, work);
             thread.map_err(|error| no_thread(had, wanted, &error))?;
         }
-        reserve(MEMORY)
+        has_room(MEMORY)
     })
 }
 
 /// Fails if a limit of this process leaves less than that. Nothing is taken to find out: what was taken and given back
 /// would stay with the process.
-fn reserve(bytes: usize) -> Result<(), String> {
+fn has_room(bytes: usize) -> Result<(), String> {
     let mebibytes = bytes.div_ceil(1 << 20);
     let taken = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let taken = |field| {
@@ -81,7 +81,7 @@ fn reserve(bytes: usize) -> Result<(), String> {
 
 fn no_thread(had: usize, wanted: usize, error: &io::Error) -> String {
     // The system says the same where there is no memory for a stack.
-    if let Err(no_memory) = reserve(STACK) {
+    if let Err(no_memory) = has_room(STACK) {
         return no_memory;
     }
     let processes = getrlimit(Resource::Nproc).current.map(|limit| {

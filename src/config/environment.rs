@@ -12,7 +12,7 @@ use crate::sd_notify::SdNotify;
 use crate::server::InheritedSocket;
 
 const PREFIX: &str = "TILLGATE_";
-/// The variables by which other programs are told of a proxy.
+/// The variables in which other programs find the address of a proxy.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
 /// Returns the name of the variable that sets this key.

@@ -40,8 +40,8 @@ const CODINGS: [Coding; 3] = [
 /// How many codings one around the other are removed: three, and one that the secret itself may look like.
 const DEPTH: usize = 4;
 
-/// How many bytes of decoded text are searched: so many, and so many for each byte of the text. It is only ever more where
-/// every coding of a text can be decoded again.
+/// The most bytes that are searched, decoded ones included: a constant, and a multiple of the length of the text. More are
+/// only needed by a text that is made to be decoded over and over; it is taken out as a whole.
 const MOST_DECODED: (usize, usize) = (4096, 10);
 
 /// The needles for the secrets that are held, which are made when one of these changes.
@@ -185,8 +185,8 @@ impl Scrubber {
         Some(clean)
     }
 
-    /// Adds the places where they are in the text, which may be decoded so many times more. Returns `None` when more than
-    /// `left` bytes had to be searched.
+    /// Adds the places where they are in the text, and in what it decodes to, up to `depth` times over. Returns `None` if
+    /// more than `left` bytes would have to be searched.
     fn search(
         &self,
         text: &Source<'_>,

@@ -1,4 +1,4 @@
-//! Who may do what. A page on another site reaches a port of this machine, too, from the browser of whoever reads it.
+//! Who may do what. A page of another site, open in a browser of this machine, can send requests to its ports.
 
 use hyper::Method;
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};

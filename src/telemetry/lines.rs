@@ -88,7 +88,7 @@ impl Queue {
     }
 }
 
-/// The lines that wait, and whoever waits for them.
+/// The lines that wait, and the condition that wakes the thread that writes them.
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,

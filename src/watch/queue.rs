@@ -78,7 +78,7 @@ impl Rank {
 }
 
 impl PollQueue {
-    /// An empty queue, with room for so many callers in each row.
+    /// An empty queue, with room for this many callers in each row.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
