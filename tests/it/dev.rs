@@ -92,23 +92,25 @@ async fn the_app_is_told_line_by_line_and_dev_ends_with_its_exit_code() {
 
 #[tokio::test]
 async fn a_closed_terminal_ends_dev_and_the_sandbox_and_no_hup_does_under_nohup() {
-    let mut dev = Program::start(
-        &app("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"),
-        &[],
-    );
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // The tests themselves may run under nohup.
+    let terminal = ["env", "--default-signal=HUP"];
+    let with_app = app("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done");
+    let mut dev = Program::start_under(&terminal, directory, &with_app, &[]);
     assert_eq!(line_of_app(&mut dev).await, "up");
     dev.signal("HUP");
     assert_eq!(dev.end().await.0, 5);
-    let mut dev = Program::start(&["dev"], &[]);
+    let mut dev = Program::start_under(&terminal, directory, &["dev"], &[]);
     dev.log_line("tillgate is running").await;
     dev.signal("HUP");
     assert_eq!(dev.end().await.0, 0);
-    let (sandbox, _) = Program::sandbox(&[]).await;
+    let listen = ["sandbox", "--listen", "127.0.0.1:0"];
+    let mut sandbox = Program::start_under(&terminal, directory, &listen, &[]);
+    sandbox.stdout_line().await;
     sandbox.signal("HUP");
     assert_eq!(sandbox.end().await.0, 0);
 
     let ignoring = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"];
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut dev = Program::start_under(&ignoring, directory, &["dev"], &[]);
     dev.log_line("tillgate is running").await;
     dev.signal("HUP");
