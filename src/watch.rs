@@ -261,7 +261,7 @@ impl Inner {
         self.step(shared, Input::Asked { code: code.clone() });
         let question = Question {
             rank: Rank::of(record.observation.is_some(), record.stored.is_some()),
-            is_caller: true,
+            is_waited_for: true,
             younger_than: if force {
                 Duration::ZERO
             } else {

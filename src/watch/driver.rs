@@ -154,7 +154,7 @@ impl Inner {
             .map_or(Duration::MAX, |asked| clock::now() - asked);
         let question = Question {
             rank: Rank::HasAnswer,
-            is_caller: false,
+            is_waited_for,
             younger_than,
         };
         self.call(shared, code, true, question);
@@ -223,7 +223,7 @@ impl Inner {
             self.step(shared, asked);
             let question = Question {
                 rank: Rank::of(known.is_some(), true),
-                is_caller: true,
+                is_waited_for: true,
                 younger_than: self.fresh_for,
             };
             self.call(shared, older, false, question);

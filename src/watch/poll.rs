@@ -24,8 +24,8 @@ pub(super) struct Polled {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
     pub(super) rank: Rank,
-    /// A caller asks; else it is the background.
-    pub(super) is_caller: bool,
+    /// Somebody waits for the answer, or for what it may say next.
+    pub(super) is_waited_for: bool,
     /// An answer that another replica got will do if it is younger.
     pub(super) younger_than: Duration,
 }
@@ -169,7 +169,7 @@ impl Inner {
             })
         };
         let why = Why {
-            is_caller: question.is_caller,
+            is_waited_for: question.is_waited_for,
             younger_than: question.younger_than,
             deadline,
         };

@@ -90,8 +90,8 @@ impl Asks {
 /// Why the gateway is to be asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Why {
-    /// A caller waits for the answer; else the background asks.
-    pub(crate) is_caller: bool,
+    /// Somebody waits for the answer, or for what it may say next.
+    pub(crate) is_waited_for: bool,
     /// A younger answer will do, whoever got it. Zero: none will do.
     pub(crate) younger_than: Duration,
     /// Until then it is worth waiting.
@@ -144,7 +144,7 @@ pub(super) async fn may_ask(asks: &Arc<Asks>, code: &WatchCode, why: Why) -> May
             true => why.younger_than.max(again + Duration::from_millis(50)),
             false => why.younger_than,
         };
-        let said = ask(asks, code, why.is_caller, younger_than).await;
+        let said = ask(asks, code, why.is_waited_for, younger_than).await;
         let wait = match said {
             Err(_) | Ok((Said::NewPlaces, _)) => return within_share(asks, why.deadline).await,
             Ok((Said::Go(place), position)) => {
@@ -181,14 +181,14 @@ pub(super) async fn may_ask(asks: &Arc<Asks>, code: &WatchCode, why: Why) -> May
 async fn ask(
     asks: &Asks,
     code: &WatchCode,
-    is_caller: bool,
+    is_waited_for: bool,
     younger_than: Duration,
 ) -> Result<(Said, u64), Trouble> {
     let Terms { rate, call } = asks.replica.terms;
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
     let places = i32::try_from(rate.get()).unwrap_or(i32::MAX);
-    // The first fifth is for callers.
-    let reserved = if is_caller { 0 } else { places / 5 };
+    // The first fifth is for those with someone waiting.
+    let reserved = if is_waited_for { 0 } else { places / 5 };
     #[expect(
         clippy::cast_possible_truncation,
         reason = "less than the number of places"

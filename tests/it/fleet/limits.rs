@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::replica::{codes, order};
-use super::{Fleet, MANY, until};
+use super::{Fleet, MANY, USER, until};
 
 #[tokio::test]
 async fn the_burst_is_that_of_the_fleet_whichever_replicas_use_it() {
@@ -168,6 +168,27 @@ async fn ninety_waiters_on_three_replicas_never_ask_more_than_ten_times_a_second
     // Everyone waits, and everything was asked for once.
     let most = polls_while_ninety_wait(&fleet, &payments, 1).await;
     assert!(most <= 10, "{most} polls within a second");
+}
+
+#[tokio::test]
+async fn what_is_waited_for_is_polled_when_other_payments_have_every_place_but_the_first_fifth() {
+    let settings = [("watch.poll_rate", "10")];
+    let Some(fleet) = Fleet::new(2, &settings).await else {
+        return;
+    };
+    let (code, watch_code) = fleet[0].started(1000).await;
+    let mut taking = fleet.server.connect(USER).await;
+    let others = taking.transaction().await.unwrap();
+    let taken = "select n from tillgate.places where n > 2 for update";
+    assert_eq!(others.query(taken, &[]).await.unwrap().len(), 8);
+    let pay = async {
+        until("many calls", async || {
+            (fleet.gateway.watches(&watch_code) >= 4).then_some(())
+        })
+        .await;
+        fleet.gateway.pay(&code).await;
+    };
+    tokio::join!(fleet[0].waits_for_completion(&watch_code), pay);
 }
 
 #[tokio::test]
