@@ -205,9 +205,7 @@ fn posted(answer: &Response<Bytes>, why: String) -> Posted {
         return Posted::Delivered;
     }
     if status == StatusCode::GONE {
-        return Posted::Unwanted {
-            why: "status 410".to_owned(),
-        };
+        return Posted::Unwanted { why };
     }
     let retry_after = answer
         .headers()

@@ -331,7 +331,7 @@ async fn an_app_that_asks_for_a_very_long_wait_loses_no_message() {
 async fn a_410_ends_that_message_and_no_other() {
     let app = App::new(|post| {
         if post.amount() == 2 {
-            Say::Status(410, "Retry-After: 1\r\n")
+            Say::Raw(b"HTTP/1.1 410 Gone\r\nRetry-After: 1\r\nContent-Length: 9\r\n\r\nno thanks")
         } else {
             OK
         }
@@ -348,7 +348,7 @@ async fn a_410_ends_that_message_and_no_other() {
         (&shown["state"], &shown["next_try_at"]),
         (&"failed".into(), &Value::Null)
     );
-    assert_eq!(shown["last_error"], "status 410");
+    assert_eq!(shown["last_error"], "status 410: no thanks");
     sleep(Duration::from_millis(1300)).await;
     assert_eq!(app.heard().len(), 3);
     assert_eq!(delivered(&sidecar, "gone").await, 1);
