@@ -27,7 +27,7 @@ impl FromStr for Address {
         }
         let no_address = || {
             format!(
-                "{text:?} is not an address: write \"localhost:8700\", \"127.0.0.1:8700\" or \":8700\""
+                "{text:?} is not an address: write \"localhost:PORT\", \"127.0.0.1:PORT\" or \":PORT\""
             )
         };
         if let Ok(one) = text.parse() {

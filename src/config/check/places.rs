@@ -53,7 +53,7 @@ impl Reading {
             ),
             io::ErrorKind::AddrNotAvailable => (
                 format!("this machine has no address {address}"),
-                "name one that it has, or localhost:8700",
+                "name one that it has, or localhost",
             ),
             _ => (
                 format!("cannot listen on {address}: {error}"),
