@@ -30,6 +30,7 @@ pub(crate) use self::error::{Error, GatewayMessage, Outcome};
 use self::metrics::Metrics;
 pub(crate) use self::metrics::{Calls, Snapshot};
 pub(crate) use self::order::{Order, Started};
+pub(crate) use self::scrub::scrub_keys;
 use self::scrub::{Finders, Scrubber};
 pub(crate) use self::tries::Tries;
 pub(crate) use self::url::BaseUrl;

@@ -64,7 +64,11 @@ impl Finders {
 }
 
 fn needles(secrets: &[Arc<SecretString>]) -> Needles {
-    Needles::of(secrets.iter().map(|secret| secret.expose_secret()))
+    Needles::of(
+        secrets
+            .iter()
+            .map(|secret| secret.expose_secret().as_bytes()),
+    )
 }
 
 /// Checks that a made-up secret is found in each coding.
@@ -73,9 +77,14 @@ fn needles(secrets: &[Arc<SecretString>]) -> Needles {
 /// Says in which one it is not.
 pub(super) fn prove() -> Result<(), String> {
     proof::prove(|secret, text| {
-        let scrubber = Scrubber::of(Arc::new(Needles::of([secret].into_iter())));
+        let scrubber = Scrubber::of(Arc::new(Needles::of([secret.as_bytes()].into_iter())));
         scrubber.take_out(text, Part::Half).is_some()
     })
+}
+
+/// Removes these keys, as bytes, from a text as the secret is removed: decoded, and halves of them too.
+pub(crate) fn scrub_keys<'a>(keys: impl Iterator<Item = &'a [u8]>, text: String) -> String {
+    Scrubber::of(Arc::new(Needles::of(keys))).text(text)
 }
 
 /// Removes the secrets from one answer.
@@ -150,7 +159,7 @@ impl Scrubber {
             changed: None,
             found: &[],
             least,
-            is_ascii: self.needles.are_ascii(),
+            alphabet: self.needles.alphabet(),
         };
         let mut hits = Vec::new();
         // What takes too long to search is taken out as a whole.

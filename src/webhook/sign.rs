@@ -6,6 +6,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::gateway;
+
 /// What the text of a key starts with.
 const PREFIX: &str = "whsec_";
 /// Bytes of a key: "between 24 bytes (192 bits) and 64 bytes (512 bits)".
@@ -47,15 +49,9 @@ impl Keys {
         }
     }
 
-    /// The same text without the keys.
+    /// The same text without the keys, in whatever coding the app shows them.
     pub(super) fn redact(&self, text: String) -> String {
-        let mut text = text;
-        for key in &self.0 {
-            let key = Zeroizing::new(STANDARD.encode(&**key));
-            // A prefix, quotes and padding may be missing.
-            text = text.replace(key.trim_end_matches('='), "[redacted]");
-        }
-        text
+        gateway::scrub_keys(self.0.iter().map(|key| &***key), text)
     }
 
     /// A signature for each key, as the header has them.
@@ -82,7 +78,10 @@ pub(crate) fn fresh_key() -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
+    use crate::random;
 
     #[test]
     fn the_specifications_own_example_comes_out() {
@@ -94,6 +93,43 @@ mod tests {
             r#"{"test": 2432232314}"#,
         );
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_key_is_found_however_the_app_shows_it() {
+        let bytes: [u8; 32] = random::bytes();
+        let text = format!("{PREFIX}{}", STANDARD.encode(bytes));
+        let keys = Keys::parse(format!("{}\n{text}", fresh_key()).as_bytes()).unwrap();
+        let each = |before: &str, after: &str, upper: bool| {
+            let byte = |byte: &u8| match upper {
+                true => format!("{before}{byte:02X}{after}"),
+                false => format!("{before}{byte:02x}{after}"),
+            };
+            bytes.iter().map(byte).collect::<String>()
+        };
+        for shown in [
+            text.clone(),
+            text.trim_end_matches('=').to_owned(),
+            text.trim_start_matches(PREFIX).to_owned(),
+            URL_SAFE_NO_PAD.encode(bytes),
+            each("", "", false),
+            each("", "", true),
+            each("", ":", true),
+            // <Buffer 0a 1b …>, as Node.js shows it.
+            each(" ", "", false),
+            // b'\x0a\x1b…', as Python and Ruby show it.
+            each("\\x", "", false),
+            each("%", "", true),
+            STANDARD.encode(&text),
+        ] {
+            let redacted = keys.redact(format!("bad key <{shown}> here"));
+            assert!(
+                redacted.contains("[redacted]") && redacted.len() < 40,
+                "{redacted}"
+            );
+        }
+        let public = "bad signature v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        assert_eq!(keys.redact(public.to_owned()), public);
     }
 
     #[test]

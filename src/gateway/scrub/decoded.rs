@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// Stands between two decoded pieces. No secret has it.
+/// Stands between two decoded pieces. No secret that is text has it.
 const GAP: u8 = 0;
 
 /// A text that was decoded. Where its bytes come from is only remembered if somebody wants to know.
@@ -72,6 +72,17 @@ impl Decoded {
     }
 }
 
+/// Which bytes what is looked for is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alphabet {
+    #[default]
+    Ascii,
+    /// Letters of all kinds.
+    Text,
+    /// Any bytes: the key of a webhook.
+    All,
+}
+
 /// A text to decode, and what is worth it.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -82,8 +93,7 @@ pub(super) struct Source<'a> {
     pub(super) found: &'a [Range<usize>],
     /// The length of the shortest piece that is looked for.
     pub(super) least: usize,
-    /// Nothing but ASCII is looked for.
-    pub(super) is_ascii: bool,
+    pub(super) alphabet: Alphabet,
 }
 
 impl Source<'_> {
@@ -98,12 +108,12 @@ impl Source<'_> {
         !is_found && self.changed.is_none_or(is_new)
     }
 
-    /// Returns whether the byte can be part of a secret, of something that stands for one, or of lines.
+    /// Returns whether the byte can be part of what is looked for, of something that stands for one, or of lines.
     pub(super) fn is_text(&self, byte: u8) -> bool {
         match byte {
             b'\t' | b'\r' | b'\n' | b' '..=b'~' => true,
-            0x80.. => !self.is_ascii,
-            _ => false,
+            0x80.. => self.alphabet != Alphabet::Ascii,
+            _ => self.alphabet == Alphabet::All,
         }
     }
 }

@@ -78,7 +78,7 @@ fn escape(text: &[u8]) -> Option<(Letter, usize)> {
         [b'%', digits @ ..] => Some((byte(number(digits.get(..2)?, 16)?), 3)),
         [b'&', b'#', rest @ ..] => entity_number(rest).map(|(letter, length)| (letter, 2 + length)),
         [b'&', rest @ ..] => entity_name(rest).map(|(letter, length)| (letter, 1 + length)),
-        [b'\\', b'x', digits @ ..] => Some((byte(number(digits.get(..2)?, 16)?), 4)),
+        [b'\\', b'x' | b'X', digits @ ..] => Some((byte(number(digits.get(..2)?, 16)?), 4)),
         [b'\\', b'u', ..] => Some(match (unit(text)?, text.get(6..).and_then(unit)) {
             (high @ 0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) => {
                 let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::decoded::Decoded;
+use super::decoded::{Alphabet, Decoded};
 use super::escapes;
 use crate::random;
 
@@ -36,7 +36,7 @@ pub(super) struct Needles {
     /// The shortest first, as in the next list.
     whole: Vec<Needle>,
     half: Vec<Needle>,
-    are_ascii: bool,
+    alphabet: Alphabet,
 }
 
 /// All needles of one length, as sorted hashes.
@@ -46,13 +46,17 @@ struct Needle {
 }
 
 impl Needles {
-    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
         let forms: Vec<_> = secrets.flat_map(forms).collect();
         let mut needles = Self {
             // An odd base, so that no byte of a text is lost.
             base: u64::from_le_bytes(random::bytes()) | 1,
             pieces: Sieve::with_room(forms.iter().map(|(form, _)| 3 * form.len()).sum()),
-            are_ascii: forms.iter().all(|(form, _)| form.is_ascii()),
+            alphabet: forms
+                .iter()
+                .map(|(form, _)| alphabet(form))
+                .max()
+                .unwrap_or_default(),
             ..Self::default()
         };
         for (form, half) in &forms {
@@ -98,9 +102,9 @@ impl Needles {
         self.all(part).first().map(|needle| needle.length)
     }
 
-    /// Returns whether nothing is looked for but ASCII.
-    pub(super) fn are_ascii(&self) -> bool {
-        self.are_ascii
+    /// Returns which bytes what is looked for is made of.
+    pub(super) fn alphabet(&self) -> Alphabet {
+        self.alphabet
     }
 
     /// Adds the places where a secret is in the text.
@@ -144,15 +148,24 @@ impl Needles {
     }
 }
 
+fn alphabet(form: &[u8]) -> Alphabet {
+    match str::from_utf8(form) {
+        _ if form.iter().any(|byte| byte.is_ascii_control()) => Alphabet::All,
+        Ok(text) if text.is_ascii() => Alphabet::Ascii,
+        // Text in UTF-8, or what was read as Latin-1.
+        _ => Alphabet::Text,
+    }
+}
+
 /// A secret as it may come back, and how many bytes of it in a row give it away.
 type Form = (Zeroizing<Vec<u8>>, usize);
 
 /// Returns the secret in all the letters that it may come back in. ASCII letters are compared without their case anyway.
-fn forms(secret: &str) -> Vec<Form> {
-    let raw = secret.as_bytes();
+fn forms(raw: &[u8]) -> Vec<Form> {
     let mut forms = Vec::new();
     add(&mut forms, raw, half(raw));
-    if !secret.is_ascii() {
+    // The key of a webhook need not be text.
+    if let Some(secret) = str::from_utf8(raw).ok().filter(|text| !text.is_ascii()) {
         let lost = secret.replace(|c: char| !c.is_ascii(), "\u{fffd}");
         for form in [secret.to_lowercase(), secret.to_uppercase(), lost] {
             add(&mut forms, form.as_bytes(), half(form.as_bytes()));

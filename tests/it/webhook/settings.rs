@@ -288,13 +288,14 @@ async fn a_test_message_is_posted_once_and_what_came_back_is_told() {
 #[tokio::test]
 async fn the_key_is_in_no_log_no_page_and_no_list() {
     let (_sandbox, gateway) = Program::sandbox(&[]).await;
-    let app = App::new(|post| {
-        if post.tries == 1 {
-            Say::Status(500, "")
-        } else {
-            OK
-        }
-    })
+    let hex: String = key(1).iter().map(|byte| format!("{byte:02x}")).collect();
+    let echo = format!("HTTP/1.1 500 Oops\r\nContent-Length: 64\r\n\r\n{hex}");
+    let echo = &*echo.into_bytes().leak();
+    let app = App::new(
+        move |post| {
+            if post.tries == 1 { Say::Raw(echo) } else { OK }
+        },
+    )
     .await;
     let (sidecar, api, admin) = app
         .program(
@@ -330,6 +331,7 @@ async fn the_key_is_in_no_log_no_page_and_no_list() {
     let (code, out, log) = sidecar.end().await;
     assert_eq!(code, 0);
     told.push_str(&(out + &log));
+    assert!(log.contains("status 500: [redacted]"), "{log}");
     assert!(
         log.contains("webhook delivered") && log.contains("webhook not delivered"),
         "{log}"
@@ -341,6 +343,5 @@ async fn the_key_is_in_no_log_no_page_and_no_list() {
     ] {
         assert!(!told.contains(part), "{part}");
     }
-    let hex: String = key(1).iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(!told.contains(&hex) && !told.contains(&format!("{:?}", key(1))));
 }
