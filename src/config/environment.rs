@@ -102,6 +102,11 @@ impl Environment {
         }
     }
 
+    /// Returns the numbers of all sockets that were passed.
+    pub(super) fn all_inherited(&self) -> impl Iterator<Item = RawFd> {
+        self.inherited.iter().map(AsRawFd::as_raw_fd)
+    }
+
     /// Returns the service manager that started this process, if it wants notifications (sd_notify(3),
     /// sd_watchdog_enabled(3)).
     ///

@@ -110,6 +110,19 @@ async fn a_unix_socket_that_is_passed_is_served_and_stays() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_passed_and_not_named_is_warned_about() {
+    if !has("python3") {
+        return;
+    }
+    let mut sidecar = activate("tcp tcp", "fd:3", &[]);
+    let warning = sidecar.log_line("a socket was passed as fd:").await;
+    assert!(
+        warning.contains("fd:4, and nobody answers there: name it in listen.address too"),
+        "{warning}"
+    );
+}
+
+#[tokio::test]
 async fn a_tcp_socket_that_is_passed_is_served_as_one_that_we_made() {
     if !has("python3") {
         return;

@@ -42,6 +42,13 @@ impl Reading {
                 ListenAddr::Tcp(_) => {}
             }
         }
+        for number in environment.all_inherited() {
+            if !addresses.contains(&ListenAddr::Inherited(number)) {
+                self.remarks.warnings.push(format!(
+                    "a socket was passed as fd:{number}, and nobody answers there: name it in listen.address too, such as [\"fd:3\", \"fd:4\"], or take it out of the socket unit"
+                ));
+            }
+        }
         inherited
     }
 
