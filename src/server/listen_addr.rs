@@ -54,6 +54,7 @@ impl ListenAddr {
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(this), Self::Tcp(other)) => this.overlaps(*other),
+            (Self::Unix(this), Self::Unix(other)) => socket_file::is_same(this, other),
             _ => self == other,
         }
     }

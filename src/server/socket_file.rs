@@ -266,6 +266,15 @@ fn taken(path: &Path) -> String {
     )
 }
 
+/// Whether both are the same file: a directory may have several names.
+pub(super) fn is_same(this: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let directory = fs::canonicalize(path.parent()?).ok()?;
+        Some(directory.join(path.file_name()?))
+    };
+    this == other || place(this).is_some_and(|this| place(other) == Some(this))
+}
+
 /// Why this is no path that a socket can have.
 pub(super) fn unfit(path: &Path) -> Option<&'static str> {
     let bytes = path.as_os_str().as_bytes();

@@ -729,6 +729,10 @@ async fn a_list_of_addresses_has_one_of_each_and_is_not_empty() {
             "same place",
         ),
         (r#"["[::1]:8700", ":8700"]"#.to_owned(), "same place"),
+        (
+            r#"["unix:/tmp/api.sock", "unix:/tmp/../tmp/api.sock"]"#.to_owned(),
+            "same place",
+        ),
         (r#"["fd:3", "fd:3"]"#.to_owned(), "same place"),
         (
             r#"["localhost:1", "0.0.0.0:2"]"#.to_owned(),
