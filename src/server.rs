@@ -35,7 +35,7 @@ use tower::Service;
 pub(crate) use self::address::Address;
 pub(crate) use self::body::{Body, BoxError, full};
 pub(crate) use self::connection::ConnectionHandle;
-pub(crate) use self::fd_limit::room_for;
+pub(crate) use self::fd_limit::{look as look_at_files, room_for};
 pub(crate) use self::inherited_socket::InheritedSocket;
 pub(crate) use self::limits::{Hosts, Limits};
 pub(crate) use self::listen_addr::ListenAddr;

@@ -32,14 +32,28 @@ pub(crate) fn room_for(connections: NonZeroU32) -> NonZeroU32 {
         );
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let room = u32::try_from(files.saturating_sub(OTHERS).max(files / 4)).unwrap_or(u32::MAX);
-    match NonZeroU32::new(room) {
-        Some(room) if room < connections => {
-            tracing::warn!(
-                "listen.max_connections is {connections}, and the system allows {files} open files: {room} connections are taken (raise ulimit -n, or LimitNOFILE)"
-            );
+    match shortage(connections, files) {
+        Some((room, why)) => {
+            tracing::warn!("{why}");
             room
         }
-        _ => connections,
+        None => connections,
     }
+}
+
+/// Says so if there would be room for fewer connections, once [`room_for`] has raised the limit.
+pub(crate) fn look(connections: NonZeroU32) -> Option<String> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    shortage(connections, most).map(|(_, why)| why)
+}
+
+/// Returns how many connections there is room for with so many open files, and a sentence about it, if it is fewer.
+fn shortage(connections: NonZeroU32, files: u64) -> Option<(NonZeroU32, String)> {
+    let room = u32::try_from(files.saturating_sub(OTHERS).max(files / 4)).unwrap_or(u32::MAX);
+    let room = NonZeroU32::new(room).filter(|room| *room < connections)?;
+    let why = format!(
+        "listen.max_connections is {connections}, and the system allows {files} open files: {room} connections are taken (raise ulimit -n, or LimitNOFILE)"
+    );
+    Some((room, why))
 }

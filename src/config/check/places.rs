@@ -1,11 +1,12 @@
-//! What `run` would open, looked at without opening it: the store's directory, and the addresses to listen at.
+//! What `run` would open, looked at without opening it: the store's directory, the addresses to listen at, and whether the
+//! system lets it open as many connections.
 
 use std::io;
 
 use super::super::reading::Reading;
 use super::super::sections::Config;
 use crate::file::Denied;
-use crate::server::{Address, ListenAddr, SocketFile};
+use crate::server::{Address, ListenAddr, SocketFile, look_at_files};
 use crate::store::{Place, look_into};
 
 impl Reading {
@@ -27,6 +28,8 @@ impl Reading {
             }
         }
         self.look_at_address("admin.address", config.admin.address);
+        let files = look_at_files(config.listen.max_connections);
+        self.remarks.notes.extend(files);
     }
 
     fn take_look(&mut self, key: &str, look: Result<(), Denied>, help: &str) {

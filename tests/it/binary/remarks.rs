@@ -293,3 +293,19 @@ async fn an_address_that_run_could_not_listen_at_is_a_fault() {
         says(&said, &[&format!("{key}: "), part]);
     }
 }
+
+#[tokio::test]
+async fn too_few_open_files_are_noted() {
+    if !has("prlimit") {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (files, is_noted) in [("128:128", true), ("128:8192", false)] {
+        let under = ["prlimit", &format!("--nofile={files}"), "--"];
+        let check = Program::start_under(&under, directory, &["check"], &FINE);
+        let (code, out, err) = check.end().await;
+        assert_eq!(code, 0, "{err}");
+        let note = "note: listen.max_connections is 4096, and the system allows 128 open files: 32 connections are taken";
+        assert_eq!(out.contains(note), is_noted, "{files}: {out}");
+    }
+}
