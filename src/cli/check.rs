@@ -64,7 +64,8 @@ pub(super) async fn check(
 /// Returns what somebody should do something about.
 fn to_do(remarks: &Remarks) -> Vec<String> {
     let missing = remarks.missing.iter();
-    let missing = missing.map(|file| format!("{file}: the file is missing"));
+    let missing =
+        missing.map(|file| format!("{file}: the file is missing: put it there, or name another"));
     remarks.warnings.iter().cloned().chain(missing).collect()
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn authorization(
     let diagnostic = |what: String| {
         let (key, help) = (
             "listen.token_file".to_owned(),
-            "run this as a user who may read it".to_owned(),
+            "name the file that the sidecar has, and run this as a user who may read it".to_owned(),
         );
         let place = if file.could_be_a_secret() {
             "a file whose name is not shown".to_owned()

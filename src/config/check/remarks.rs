@@ -19,9 +19,10 @@ impl Reading {
         self.remark_memory(config);
         let password = config.store.password_file.as_ref();
         if let Some(path) = password.filter(|path| !path.0.exists()) {
+            let place = self.place("store.password_file");
             self.remarks
                 .missing
-                .push(format!("store.password_file: {path} is missing"));
+                .push(format!("store.password_file ({place}): {path}"));
         }
     }
 
