@@ -64,11 +64,10 @@ impl Finders {
 }
 
 fn needles(secrets: &[Arc<SecretString>]) -> Needles {
-    Needles::of(
-        secrets
-            .iter()
-            .map(|secret| secret.expose_secret().as_bytes()),
-    )
+    let secrets = secrets
+        .iter()
+        .map(|secret| secret.expose_secret().as_bytes());
+    Needles::of(&secrets.collect::<Vec<_>>())
 }
 
 /// Checks that a made-up secret is found in each coding.
@@ -77,13 +76,13 @@ fn needles(secrets: &[Arc<SecretString>]) -> Needles {
 /// Says in which one it is not.
 pub(super) fn prove() -> Result<(), String> {
     proof::prove(|secret, text| {
-        let scrubber = Scrubber::of(Arc::new(Needles::of([secret.as_bytes()].into_iter())));
+        let scrubber = Scrubber::of(Arc::new(Needles::of(&[secret.as_bytes()])));
         scrubber.take_out(text, Part::Half).is_some()
     })
 }
 
 /// Removes these keys, as bytes, from a text as the secret is removed: decoded, and halves of them too.
-pub(crate) fn scrub_keys<'a>(keys: impl Iterator<Item = &'a [u8]>, text: String) -> String {
+pub(crate) fn scrub_keys(keys: &[&[u8]], text: String) -> String {
     Scrubber::of(Arc::new(Needles::of(keys))).text(text)
 }
 

@@ -51,7 +51,8 @@ impl Keys {
 
     /// The same text without the keys, in whatever coding the app shows them.
     pub(super) fn redact(&self, text: String) -> String {
-        gateway::scrub_keys(self.0.iter().map(|key| &***key), text)
+        let keys: Vec<_> = self.0.iter().map(|key| key.as_slice()).collect();
+        gateway::scrub_keys(&keys, text)
     }
 
     /// A signature for each key, as the header has them.

@@ -46,8 +46,8 @@ struct Needle {
 }
 
 impl Needles {
-    pub(super) fn of<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
-        let forms: Vec<_> = secrets.flat_map(forms).collect();
+    pub(super) fn of(secrets: &[&[u8]]) -> Self {
+        let forms: Vec<_> = secrets.iter().copied().flat_map(forms).collect();
         let mut needles = Self {
             // An odd base, so that no byte of a text is lost.
             base: u64::from_le_bytes(random::bytes()) | 1,
